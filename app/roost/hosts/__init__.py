@@ -1,0 +1,1 @@
+"""What a machine is and what is wrong with it: hardware facts, preflight, doctor findings."""

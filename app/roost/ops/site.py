@@ -1,0 +1,71 @@
+"""What is installed on this machine, as the playbook wrote it down for the command line.
+
+`/etc/roost/site.json` holds addresses and paths, no secret; everyone may read it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from roost.ops.errors import RoostError
+
+DEFAULT_PATH = Path("/etc/roost/site.json")
+
+
+class Slot(BaseModel):
+    """One model server: its name, the model of the catalogue it serves, its job in Nomad."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slot: str
+    model: str
+    job: str
+
+
+class Site(BaseModel):
+    """Addresses and paths of an installation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: str
+    runtime: Literal["docker", "local"]
+    api: str  # base URL on loopback, e.g. http://127.0.0.1:8360
+    api_listen: str | None = None  # base URL on the LAN when --listen was given
+    web: str
+    nomad: str
+    nomad_ca: Path
+    nomad_cert: Path
+    nomad_key: Path
+    nomad_token_file: Path
+    api_key_file: Path
+    agent_job: str
+    slots: list[Slot]
+    catalogue: Path
+    models_dir: Path
+    state_dir: Path
+    cache_dir: Path
+    log_dir: Path
+    artifacts_dir: Path
+    install_dir: Path
+    docker_host: str = ""
+
+
+def load_site(path: Path | None = None) -> Site:
+    """Read the site file; `$ROOST_SITE` names another one.
+
+    Raises:
+        RoostError: nothing is installed here, or the file cannot be read.
+    """
+    where = path or Path(os.environ.get("ROOST_SITE", str(DEFAULT_PATH)))
+    try:
+        return Site.model_validate_json(where.read_text())
+    except FileNotFoundError:
+        raise RoostError(f"Roost is not installed on this machine ({where} is missing).", fix="Run ./bootstrap.sh.", exit_code=3) from None
+    except PermissionError:
+        raise RoostError(f"{where} cannot be read.", fix="Run the command as root.", exit_code=4) from None
+    except ValidationError as error:
+        raise RoostError(f"{where} is not valid: {error.errors()[0]['msg']}.", fix="Run ./bootstrap.sh again.") from None
