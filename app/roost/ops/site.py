@@ -64,8 +64,14 @@ def load_site(path: Path | None = None) -> Site:
     try:
         return Site.model_validate_json(where.read_text())
     except FileNotFoundError:
-        raise RoostError(f"Roost is not installed on this machine ({where} is missing).", fix="Run ./bootstrap.sh.", exit_code=3) from None
+        raise RoostError(
+            f"Roost is not installed on this machine ({where} is missing).",
+            fix="Run ./bootstrap.sh.",
+            exit_code=3,
+        ) from None
     except PermissionError:
         raise RoostError(f"{where} cannot be read.", fix="Run the command as root.", exit_code=4) from None
     except ValidationError as error:
-        raise RoostError(f"{where} is not valid: {error.errors()[0]['msg']}.", fix="Run ./bootstrap.sh again.") from None
+        raise RoostError(
+            f"{where} is not valid: {error.errors()[0]['msg']}.", fix="Run ./bootstrap.sh again."
+        ) from None

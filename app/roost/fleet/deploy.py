@@ -1,0 +1,159 @@
+"""Bring a job to what its text says: parse, validate, plan, run, and wait until it is healthy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.ops.errors import RoostError
+
+Json = Any
+BLOCK_S = 10.0
+FAILED_STATES = ("failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class JobChange:
+    """What applying a job did, or would do. `lines` is the difference, one changed field a line."""
+
+    job: str
+    changed: bool
+    lines: list[str]
+    warnings: str = ""
+
+
+def diff_lines(diff: dict[str, Json], prefix: str = "") -> list[str]:
+    """Flatten Nomad's structured job difference into lines `path: old -> new`; unchanged parts give none."""
+    lines = [
+        f"{prefix}{field['Name']}: {field.get('Old', '')!r} -> {field.get('New', '')!r}"
+        for field in diff.get("Fields") or []
+        if field.get("Type") != "None"
+    ]
+    for part in ("Objects", "TaskGroups", "Tasks"):
+        for child in diff.get(part) or []:
+            if child.get("Type") != "None":
+                lines += diff_lines(child, f"{prefix}{child['Name']}.")
+    return lines
+
+
+def parse(client: NomadClient, text: str) -> dict[str, Json]:
+    """Turn HCL into Nomad's job structure and validate it.
+
+    Raises:
+        RoostError: the text is not a valid job.
+    """
+    try:
+        job: dict[str, Json] = client.put("jobs/parse", {"JobHCL": text, "Canonicalize": True})
+    except NomadRefusedError as error:
+        raise RoostError(f"The job's text is not valid: {error.text.strip()}") from None
+    answer = client.put("validate/job", {"Job": job})
+    if answer.get("ValidationErrors") or answer.get("Error"):
+        raise RoostError(f"Nomad calls the job {job['ID']} invalid: {answer.get('Error')}")
+    return job
+
+
+def _alive(client: NomadClient, job_id: str) -> bool:
+    registered = client.job(job_id)
+    return registered is not None and not registered.get("Stop") and registered.get("Status") != "dead"
+
+
+def plan(client: NomadClient, job: dict[str, Json]) -> JobChange:
+    """Ask Nomad what running this job would change."""
+    answer = client.put(f"job/{quote(job['ID'], safe='')}/plan", {"Job": job, "Diff": True})
+    diff = answer["Diff"]
+    lines = diff_lines(diff)
+    if diff["Type"] == "None" and not _alive(client, job["ID"]):
+        lines = ["Status: 'dead' -> 'running'"]
+        return JobChange(job["ID"], True, lines, answer.get("Warnings") or "")
+    return JobChange(job["ID"], diff["Type"] != "None", lines, answer.get("Warnings") or "")
+
+
+def failure_reason(client: NomadClient, job_id: str) -> str:
+    """Say in one sentence why the newest allocation of a job is not running, as far as Nomad knows."""
+    for allocation in client.allocations(job_id)[:1]:
+        for name, state in (allocation.get("TaskStates") or {}).items():
+            messages = [e["DisplayMessage"] for e in state.get("Events") or [] if e.get("DisplayMessage")]
+            if messages:
+                return f"task {name}: {'; '.join(messages[-3:])}"
+        if allocation.get("ClientDescription"):
+            return str(allocation["ClientDescription"])
+    evaluations: list[dict[str, Json]] = client.get(f"job/{quote(job_id, safe='')}/evaluations") or []
+    for evaluation in evaluations:
+        for group in (evaluation.get("FailedTGAllocs") or {}).values():
+            exhausted = ", ".join(group.get("DimensionExhausted") or {}) or "no node fits"
+            filtered = ", ".join(group.get("ConstraintFiltered") or {})
+            return f"it cannot be placed: {filtered or exhausted}"
+    return "Nomad gives no reason"
+
+
+def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float) -> None:
+    """Register a job and wait until its deployment is healthy.
+
+    Raises:
+        RoostError: the deployment failed (Nomad then goes back to the last healthy version by itself, when there is
+            one), or it was not healthy within `timeout_s` seconds.
+    """
+    job_id = job["ID"]
+    answer = client.put("jobs", {"Job": job})
+    deadline = time.monotonic() + timeout_s
+    version = _registered_version(client, job_id)
+    index = int(answer.get("JobModifyIndex") or 0)
+    since = 0
+    while time.monotonic() < deadline:
+        left = max(1.0, min(BLOCK_S, deadline - time.monotonic()))
+        deployments, since = client.wait_for(f"job/{quote(job_id, safe='')}/deployments", since, left)
+        mine = [d for d in deployments or [] if d.get("JobVersion") == version or int(d["JobModifyIndex"]) >= index]
+        newest = max(mine, key=lambda d: int(d["CreateIndex"]), default=None)
+        if newest is None:
+            continue
+        if newest["Status"] == "successful":
+            return
+        if newest["Status"] in FAILED_STATES:
+            raise RoostError(
+                f"The job {job_id} did not become healthy ({newest['StatusDescription']}): "
+                f"{failure_reason(client, job_id)}.",
+                fix=f"Read its log with `roost logs {job_id}`.",
+            )
+    raise RoostError(
+        f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id)}.",
+        fix=f"Read its log with `roost logs {job_id}`.",
+    )
+
+
+def _registered_version(client: NomadClient, job_id: str) -> int:
+    registered = client.job(job_id)
+    return int(registered["Version"]) if registered else 0
+
+
+def apply(client: NomadClient, text: str, *, dry_run: bool, timeout_s: float) -> JobChange:
+    """Bring one job to its text: plan; when that shows a change and not `dry_run`, run it and wait.
+
+    Raises:
+        RoostError: as `parse` and `run_and_wait`.
+    """
+    job = parse(client, text)
+    change = plan(client, job)
+    if change.changed and not dry_run:
+        run_and_wait(client, job, timeout_s=timeout_s)
+    return change
+
+
+def stop(client: NomadClient, job_id: str, *, purge: bool, timeout_s: float) -> bool:
+    """Stop a job and wait until its tasks ended; return whether there was anything to stop.
+
+    Raises:
+        RoostError: a task still runs after `timeout_s` seconds.
+    """
+    if client.job(job_id) is None:
+        return False
+    client.request("DELETE", f"job/{quote(job_id, safe='')}", params={"purge": "true" if purge else "false"})
+    deadline = time.monotonic() + timeout_s
+    since = 0
+    while time.monotonic() < deadline:
+        found, since = client.wait_for(f"job/{quote(job_id, safe='')}/allocations", since, BLOCK_S)
+        if all(a["ClientStatus"] in ("complete", "failed", "lost") for a in found or []):
+            return True
+    raise RoostError(f"The job {job_id} still runs {timeout_s:.0f} s after it was told to stop.")

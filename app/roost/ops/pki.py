@@ -1,0 +1,200 @@
+"""The fleet's own certificate authority, and the random secrets made at set-up.
+
+Certificates follow Nomad's naming for mutual TLS: `server.<region>.nomad`, `client.<region>.nomad`,
+`cli.<region>.nomad` (https://developer.hashicorp.com/nomad/docs/secure/traffic/tls).
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import ipaddress
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from roost.ops.errors import RoostError
+from roost.ops.files import write_atomic
+
+CA_DAYS = 3650
+LEAF_DAYS = 730
+RENEW_BEFORE_DAYS = 60
+BACKDATE = dt.timedelta(minutes=10)  # a peer's clock may be a little behind
+
+
+@dataclass(frozen=True)
+class LeafSpec:
+    """A certificate to issue: `name` is the file's stem, `hosts` are DNS names and IP addresses it is valid for."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Roost"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    return names
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise RoostError(f"{path} holds no elliptic-curve key.", fix="Put back the key that Roost made.")
+    return key
+
+
+def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("Roost fleet CA")
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - BACKDATE)
+        .not_valid_after(_now() + dt.timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate, key
+
+
+def _new_leaf(
+    spec: LeafSpec, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name(spec.hosts[0]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - BACKDATE)
+        .not_valid_after(_now() + dt.timedelta(days=LEAF_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(spec.hosts)), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return certificate, key
+
+
+def leaf_is_good(path: Path, spec: LeafSpec, ca: x509.Certificate) -> bool:
+    """Say whether the certificate at `path` is signed by `ca`, names `spec`'s hosts, and will not expire soon."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate.verify_directly_issued_by(ca)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    fresh = certificate.not_valid_after_utc - _now() > dt.timedelta(days=RENEW_BEFORE_DAYS)
+    return fresh and list(names) == _alternative_names(spec.hosts)
+
+
+def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = False) -> list[str]:
+    """Make the CA and the named certificates where they are missing, wrong or near their end.
+
+    Writes `ca.pem`, `ca-key.pem`, `<name>.pem`, `<name>-key.pem`, keys with mode 0600; and `<name>.p12` beside the
+    leaf called `cli`, for a browser. Returns the names of what was made, or would be with `dry_run`.
+
+    Raises:
+        RoostError: only one half of the CA is there.
+    """
+    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
+    if ca_path.exists() != ca_key_path.exists():
+        missing = ca_key_path if ca_path.exists() else ca_path
+        raise RoostError(
+            f"The fleet's certificate authority is incomplete: {missing} is missing.",
+            fix=f"Restore {missing} from a backup; or remove the folder {tls_dir} to make a new authority.",
+        )
+    made: list[str] = []
+    if ca_path.exists():
+        ca, ca_key = x509.load_pem_x509_certificate(ca_path.read_bytes()), _load_key(ca_key_path)
+    else:
+        ca, ca_key = _new_ca()
+        made.append("ca")
+        if not dry_run:
+            write_atomic(ca_key_path, _key_pem(ca_key), mode=0o600)
+            write_atomic(ca_path, ca.public_bytes(serialization.Encoding.PEM))
+    for spec in leaves:
+        path, key_path = tls_dir / f"{spec.name}.pem", tls_dir / f"{spec.name}-key.pem"
+        if "ca" not in made and key_path.exists() and leaf_is_good(path, spec, ca):
+            continue
+        made.append(spec.name)
+        if dry_run:
+            continue
+        certificate, key = _new_leaf(spec, ca, ca_key)
+        write_atomic(key_path, _key_pem(key), mode=0o600)
+        write_atomic(path, certificate.public_bytes(serialization.Encoding.PEM))
+        if spec.name == "cli":
+            bundle = pkcs12.serialize_key_and_certificates(
+                b"roost", key, certificate, [ca], serialization.NoEncryption()
+            )
+            write_atomic(tls_dir / "cli.p12", bundle, mode=0o600)
+    return made
+
+
+def _api_key() -> str:
+    return f"roost-{secrets.token_urlsafe(32)}"
+
+
+def _gossip_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+SECRET_MAKERS: dict[str, Callable[[], str]] = {
+    "api-key": _api_key,
+    "engine-key": lambda: secrets.token_urlsafe(32),
+    "nomad-operator-token": lambda: str(uuid.uuid4()),
+    "gossip-key": _gossip_key,
+}
+
+
+def ensure_secrets(secrets_dir: Path, *, dry_run: bool = False) -> list[str]:
+    """Make each missing secret of `SECRET_MAKERS` as a file with mode 0600; return the names of those made."""
+    missing = [name for name in SECRET_MAKERS if not (secrets_dir / name).exists()]
+    if not dry_run:
+        for name in missing:
+            write_atomic(secrets_dir / name, SECRET_MAKERS[name]() + "\n", mode=0o600)
+    return missing
