@@ -1,0 +1,197 @@
+#!/usr/bin/python
+"""Ansible module: this site's Nomad jobs, with a truthful difference, applied one by one until healthy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from pydantic import ValidationError
+
+from roost.fleet import deploy
+from roost.fleet.jobs import AgentJob, ModelServerJob, render_job
+from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.nomad_setup import ensure_variable
+from roost.fleet.site_jobs import Programs, SiteWish, job_secrets, site_jobs, stale_jobs, templates_dir
+from roost.models.catalogue import load_catalogue
+from roost.ops.errors import RoostError
+
+DOCUMENTATION = r"""
+module: roost_jobs
+short_description: Bring this site's Nomad jobs to what the variables say
+description:
+  - Decides the jobs, renders them, validates and plans each against Nomad, and runs those that differ.
+  - Waits until each deployment is healthy. Model servers that no slot wants any more are stopped.
+options:
+  state:
+    description: C(present) applies the jobs, C(absent) stops all of ours.
+    type: str
+    choices: [present, absent]
+    default: present
+  address:
+    description: Address of Nomad's HTTP API, https://HOST:PORT.
+    type: str
+    required: true
+  tls_dir:
+    description: Folder with ca.pem, cli.pem and cli-key.pem, and api.pem when the agent listens on the LAN.
+    type: path
+    required: true
+  secrets_dir:
+    description: Folder of the secrets.
+    type: path
+    required: true
+  release_dir:
+    description: Folder of the release, for the job templates and the catalogue.
+    type: path
+    required: true
+  wish:
+    description: What the jobs shall be; see roost.fleet.site_jobs.SiteWish.
+    type: dict
+  programs:
+    description: Images or commands of the jobs; see roost.fleet.site_jobs.Programs.
+    type: dict
+  listen_cert:
+    description: Certificate of the address on the LAN; empty for the fleet's own.
+    type: str
+    default: ""
+  listen_key:
+    description: Key of that certificate.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds that one job may take to become healthy.
+    type: int
+    default: 240
+author: Roost developers
+"""
+
+EXAMPLES = r"""
+- name: Run the jobs
+  roost_jobs:
+    address: https://127.0.0.1:4646
+    tls_dir: /etc/roost/tls
+    secrets_dir: /etc/roost/secrets
+    release_dir: "{{ roost_release_dir }}"
+    wish: "{{ jobs_wish }}"
+    programs: "{{ jobs_programs }}"
+"""
+
+RETURN = r"""
+applied:
+  description: Names of the jobs that were changed.
+  type: list
+  returned: always
+"""
+
+STOP_TIMEOUT_S = 60.0
+
+
+def tls_pair(params: dict[str, Any], wish: SiteWish) -> tuple[str, str] | None:
+    """Return certificate and key of the address on the LAN as PEM text, or None when there is none."""
+    if not wish.listen:
+        return None
+    tls = Path(params["tls_dir"])
+    cert = Path(params["listen_cert"] or tls / "api.pem")
+    key = Path(params["listen_key"] or tls / "api-key.pem")
+    return cert.read_text(), key.read_text()
+
+
+def present(module: AnsibleModule, client: NomadClient) -> None:
+    """Apply the jobs."""
+    params = module.params
+    dry_run: bool = module.check_mode
+    wish = SiteWish.model_validate(params["wish"])
+    release = Path(params["release_dir"])
+    catalogue = load_catalogue(release / "group_vars" / "models.yaml")
+    jobs = site_jobs(wish, catalogue, Programs(**(params["programs"] or {})))
+    secrets_dir = Path(params["secrets_dir"])
+    lines: list[str] = []
+    applied: list[str] = []
+    try:
+        existing = [str(j["ID"]) for j in client.list_jobs() if j.get("Status") != "dead"]
+    except (NomadUnreachableError, NomadRefusedError):
+        if dry_run:  # Nomad is not there yet: everything would be new
+            names = [job.name for job in jobs]
+            module.exit_json(changed=True, applied=names, diff={"before": "", "after": "\n".join(names) + "\n"})
+        raise
+    secrets = job_secrets(
+        jobs,
+        engine_key=(secrets_dir / "engine-key").read_text().strip(),
+        api_keys=[(secrets_dir / "api-key").read_text().strip()],
+        tls=tls_pair(params, wish),
+    )
+    for path, items in secrets.items():
+        if ensure_variable(client, path, items, dry_run=dry_run):
+            lines.append(f"{path}: new secrets")
+    for job in jobs:
+        change = apply_one(module, client, job, release, dry_run=dry_run)
+        if change.changed:
+            applied.append(job.name)
+            lines += [f"{job.name}: {line}" for line in change.lines]
+    for name in stale_jobs(existing, jobs):
+        applied.append(name)
+        lines.append(f"{name}: no slot wants it any more, stopped")
+        if not dry_run:
+            deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
+    after = "".join(f"{line}\n" for line in lines)
+    module.exit_json(changed=bool(lines), applied=applied, diff={"before": "", "after": after})
+
+
+def apply_one(
+    module: AnsibleModule, client: NomadClient, job: ModelServerJob | AgentJob, release: Path, *, dry_run: bool
+) -> deploy.JobChange:
+    """Render and apply one job; Nomad's warnings become the module's."""
+    text = render_job(templates_dir(release), job)
+    change = deploy.apply(client, text, dry_run=dry_run, timeout_s=module.params["timeout"])
+    if change.warnings:
+        module.warn(change.warnings)
+    return change
+
+
+def absent(module: AnsibleModule, client: NomadClient) -> None:
+    """Stop every job of ours."""
+    names = [str(j["ID"]) for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
+    if not module.check_mode:
+        for name in names:
+            deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
+    module.exit_json(changed=bool(names), applied=names)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "address": {"type": "str", "required": True},
+            "tls_dir": {"type": "path", "required": True},
+            "secrets_dir": {"type": "path", "required": True, "no_log": False},
+            "release_dir": {"type": "path", "required": True},
+            "wish": {"type": "dict"},
+            "programs": {"type": "dict"},
+            "listen_cert": {"type": "str", "default": ""},
+            "listen_key": {"type": "str", "default": "", "no_log": False},
+            "timeout": {"type": "int", "default": 240},
+        },
+        required_if=[("state", "present", ("wish", "programs"))],
+        supports_check_mode=True,
+    )
+    params = module.params
+    tls = Path(params["tls_dir"])
+    token_file = Path(params["secrets_dir"]) / "nomad-operator-token"
+    try:
+        token = token_file.read_text().strip() if token_file.exists() else ""
+        client = NomadClient(
+            NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
+        )
+        (present if params["state"] == "present" else absent)(module, client)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        module.fail_json(msg=f"The variables of the jobs are not valid: {where}: {first['msg']}.")
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

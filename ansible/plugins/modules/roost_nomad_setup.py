@@ -1,0 +1,114 @@
+#!/usr/bin/python
+"""Ansible module: wait for Nomad, set up its ACL and the agent's policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from roost.fleet.jobs import AGENT_JOB
+from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
+from roost.fleet.nomad_setup import AGENT_POLICY, ensure_acl, ensure_job_policy, wait_for_leader, wait_for_node
+from roost.ops.errors import RoostError
+
+DOCUMENTATION = r"""
+module: roost_nomad_setup
+short_description: Wait until Nomad leads and its node is ready, set up the ACL
+description:
+  - Waits for a leader, makes the operator's token the first management token, attaches the agent's policy to its
+    workload identity, and waits until the node's driver is healthy.
+options:
+  address:
+    description: Address of Nomad's HTTP API, https://HOST:PORT.
+    type: str
+    required: true
+  tls_dir:
+    description: Folder with ca.pem, cli.pem and cli-key.pem.
+    type: path
+    required: true
+  token_file:
+    description: File with the operator's token.
+    type: path
+    required: true
+  driver:
+    description: The driver that must be healthy.
+    type: str
+    choices: [docker, raw_exec]
+    required: true
+  timeout:
+    description: Seconds to wait for each.
+    type: int
+    default: 60
+author: Roost developers
+"""
+
+EXAMPLES = r"""
+- name: Set Nomad up
+  roost_nomad_setup:
+    address: https://127.0.0.1:4646
+    tls_dir: /etc/roost/tls
+    token_file: /etc/roost/secrets/nomad-operator-token
+    driver: docker
+"""
+
+RETURN = r"""
+leader:
+  description: RPC address of the leader.
+  type: str
+  returned: when Nomad answers
+made:
+  description: What was set up.
+  type: list
+  returned: always
+"""
+
+
+def set_up(module: AnsibleModule) -> None:
+    """Do it, or say what would be done in check mode."""
+    params = module.params
+    dry_run: bool = module.check_mode
+    tls = Path(params["tls_dir"])
+    token_file = Path(params["token_file"])
+    if dry_run and not token_file.exists():
+        module.exit_json(changed=True, made=["acl", "policy"])
+    token = token_file.read_text().strip()
+    access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
+    client = NomadClient(access)
+    anonymous = NomadClient(NomadAccess(access.address, access.ca, access.cert, access.key))
+    try:
+        leader = client.leader() if dry_run else wait_for_leader(client, params["timeout"])
+    except NomadUnreachableError:
+        if dry_run:
+            module.exit_json(changed=True, made=["acl", "policy"])
+        raise
+    made = ["acl"] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
+    if (dry_run and made) or ensure_job_policy(client, AGENT_JOB, AGENT_POLICY, dry_run=dry_run):
+        made.append("policy")
+    if not dry_run:
+        wait_for_node(client, params["timeout"], params["driver"])
+    module.exit_json(
+        changed=bool(made), leader=leader, made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)}
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "address": {"type": "str", "required": True},
+            "tls_dir": {"type": "path", "required": True},
+            "token_file": {"type": "path", "required": True, "no_log": False},
+            "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        set_up(module)
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
