@@ -64,7 +64,7 @@ def plan(client: NomadClient, job: dict[str, Json]) -> JobChange:
     """Ask Nomad what running this job would change."""
     answer = client.put(f"job/{quote(job['ID'], safe='')}/plan", {"Job": job, "Diff": True})
     diff = answer["Diff"]
-    lines = diff_lines(diff)
+    lines = ["new job"] if diff["Type"] == "Added" else diff_lines(diff)
     if diff["Type"] == "None" and not _alive(client, job["ID"]):
         lines = ["Status: 'dead' -> 'running'"]
         return JobChange(job["ID"], True, lines, answer.get("Warnings") or "")
