@@ -1,0 +1,87 @@
+"""Prometheus metrics of the gateway, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Collection, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from roost import __version__
+from roost.engines.base import State
+from roost.gateway.accounting import Tokens
+from roost.gateway.routing import View
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+NO_MODEL = ""  # requests that never came to a model, so that clients cannot invent label values
+
+
+class _Endpoints(Collector):
+    """Counts endpoints by slot and state at the time of scraping."""
+
+    def __init__(self, views: Callable[[], Collection[View]]) -> None:
+        self._views = views
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauge `roost_endpoints`."""
+        views = self._views()
+        tally = Tally((view.slot, view.state) for view in views)
+        family = GaugeMetricFamily("roost_endpoints", "Model servers by state.", labels=["slot", "state"])
+        for slot in sorted({view.slot for view in views}):
+            for state in State:
+                family.add_metric([slot, state.value], tally[slot, state])
+        yield family
+
+
+class Metrics:
+    """What is counted; one object a service."""
+
+    def __init__(self, views: Callable[[], Collection[View]]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Endpoints(views))
+        self._requests = Counter(
+            "roost_requests", "Finished chat requests.", ["model", "status"], registry=self.registry
+        )
+        self._first_token = Histogram(
+            "roost_time_to_first_token_seconds",
+            "From the request's arrival to the first byte of the streamed answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "roost_request_duration_seconds",
+            "From the request's arrival to the end of the answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._tokens = Counter("roost_tokens", "Tokens.", ["model", "direction"], registry=self.registry)
+        self._failovers = Counter(
+            "roost_failovers", "Attempts that went on to another endpoint.", ["reason"], registry=self.registry
+        )
+        self.in_flight = Gauge("roost_in_flight", "Chat requests being worked on.", registry=self.registry)
+        info = Gauge("roost_build_info", "The version that runs.", ["version"], registry=self.registry)
+        info.labels(__version__).set(1)
+
+    def finished(
+        self, model: str, status: int, *, duration_s: float, first_s: float | None, tokens: Tokens | None
+    ) -> None:
+        """Count a finished request; `status` 499 is a client that left."""
+        self._requests.labels(model, str(status)).inc()
+        self._duration.labels(model).observe(duration_s)
+        if first_s is not None:
+            self._first_token.labels(model).observe(first_s)
+        if tokens:
+            self._tokens.labels(model, "in").inc(tokens.prompt)
+            self._tokens.labels(model, "out").inc(tokens.completion)
+
+    def failover(self, reason: str) -> None:
+        """Count an attempt that another endpoint, or a later one, took over."""
+        self._failovers.labels(reason).inc()
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,299 @@
+"""`/v1/chat/completions`: from a client to whichever model server will answer, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+import aiohttp
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from roost.engines.base import State
+from roost.gateway import accounting, errors
+from roost.gateway.errors import ApiError
+from roost.gateway.metrics import NO_MODEL, Metrics
+from roost.gateway.registry import Endpoint, Registry
+from roost.gateway.requests import ParsedRequest, parse_chat, read_body
+from roost.gateway.routing import choose
+from roost.gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CHAT_PATH = "/v1/chat/completions"
+CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
+DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+STREAM_TYPE = b"text/event-stream; charset=utf-8"
+
+
+class _UnansweredError(Exception):
+    """This endpoint did not answer; nothing has reached the client yet."""
+
+    def __init__(self, reason: str, *, died: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.died = died
+
+
+@dataclass
+class Exchange:
+    """What is known of one request while it runs, for headers, metrics and the log."""
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    model: str = NO_MODEL
+    endpoint: str = ""
+    status: int = 0
+    stream: bool = False
+    first_byte: float | None = None
+    begun: bool = False  # the client has response headers
+    tail: bytes = b""
+    cut: str = ""  # why a stream ended early
+
+
+def whole_events(data: bytes) -> int:
+    """Return how many bytes of `data` are complete server-sent events."""
+    return max((at + len(end) for end in EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
+
+
+class ChatProxy:
+    """Forwards chat requests. One object a service."""
+
+    def __init__(
+        self, settings: Settings, registry: Registry, session: aiohttp.ClientSession, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._session = session
+        self._metrics = metrics
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI request to the end; the client leaving ends the work on the model server too."""
+        exchange = Exchange(request_id=scope.get("roost.request_id", ""))
+        self._metrics.in_flight.inc()
+        try:
+            body = await read_body(
+                scope, receive, limit=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
+            )
+            request = parse_chat(body)
+            exchange.stream = request.stream
+            await _unless_gone(receive, self._serve(request, exchange, send))
+        except ApiError as error:
+            exchange.status = error.status
+            await error.response(_headers(exchange))(scope, receive, send)
+        except ClientDisconnect:
+            exchange.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            exchange.cut = "the service is stopping"
+            raise
+        finally:
+            self._metrics.in_flight.dec()
+            self._account(exchange)
+
+    async def _serve(self, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+        """Find an endpoint, try it, and go on to others while the client has nothing yet.
+
+        Raises:
+            ApiError: no endpoint could answer.
+        """
+        deadline = time.monotonic() + self._settings.wait_s
+        tried: set[str] = set()
+        deaths = 0
+        while True:
+            route = self._registry.route(request.model)
+            chosen = choose(self._registry.views(), route.ready, tried)
+            endpoint = self._registry.get(chosen) if chosen else None
+            if endpoint:
+                exchange.model, exchange.endpoint = route.ready[endpoint.id], endpoint.id
+                try:
+                    await self._attempt(endpoint, request, exchange, send)
+                except _UnansweredError as problem:
+                    tried.add(endpoint.id)
+                    deaths += problem.died
+                    self._metrics.failover("died" if problem.died else "unavailable")
+                    log.warning(
+                        "failover",
+                        request_id=exchange.request_id,
+                        endpoint=endpoint.id,
+                        reason=problem.reason,
+                    )
+                    if deaths >= DEATHS_ALLOWED:
+                        raise errors.engine_failed(problem.reason) from None
+                    continue
+                return
+            if not route.known:
+                raise errors.model_not_found(request.model)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise errors.model_unavailable(request.model, route.reason)
+            await self._registry.changed(left)
+
+    async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+        engine = endpoint.engine
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
+        body = request.body_for(exchange.model)
+        try:
+            async with asyncio.timeout(None) as scope:
+                with endpoint.lease(scope):
+                    async with self._session.post(
+                        engine.base_url + CHAT_PATH, data=body, headers=headers, timeout=self._timeout
+                    ) as answer:
+                        await self._answer(endpoint, answer, request, exchange, send)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            reason = f"cannot connect ({type(error).__name__})"
+            self._registry.mark(endpoint, State.DOWN, reason)
+            raise _UnansweredError(reason) from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            reason = "it stopped answering" if isinstance(error, TimeoutError) else "it closed the connection"
+            self._registry.suspect(endpoint)
+            if not exchange.begun:
+                raise _UnansweredError(reason, died=True) from None
+            await self._break_off(exchange, send, reason)
+
+    async def _answer(
+        self,
+        endpoint: Endpoint,
+        answer: aiohttp.ClientResponse,
+        request: ParsedRequest,
+        exchange: Exchange,
+        send: Send,
+    ) -> None:
+        if answer.status == 503:
+            await answer.read()
+            reason = "it is loading its model"
+            self._registry.mark(endpoint, State.LOADING, reason)
+            raise _UnansweredError(reason)
+        if answer.status != 200:
+            error = errors.from_engine(answer.status, await answer.read())
+            if error.status == 502:
+                self._registry.suspect(endpoint)
+            raise error
+        if request.stream and answer.content_type == "text/event-stream":
+            await self._relay_stream(endpoint, answer, exchange, send)
+            return
+        body = await answer.read()
+        endpoint.engine.proved()
+        exchange.tail, exchange.first_byte = body, time.perf_counter()
+        kind = answer.headers.get("Content-Type", "application/json").encode()
+        await _start(exchange, send, [(b"content-type", kind), (b"content-length", b"%d" % len(body))])
+        await send({"type": "http.response.body", "body": body})
+
+    async def _relay_stream(
+        self, endpoint: Endpoint, answer: aiohttp.ClientResponse, exchange: Exchange, send: Send
+    ) -> None:
+        """Pass chunks on as they come, cut only between events so that a broken stream still parses."""
+        held = b""
+        while chunk := await answer.content.readany():
+            endpoint.engine.proved()
+            data = held + chunk if held else chunk
+            end = len(data) if data.endswith(b"\n\n") else whole_events(data)
+            held = data[end:]
+            if not end:
+                continue
+            if not exchange.begun:
+                exchange.first_byte = time.perf_counter()
+                await _start(
+                    exchange,
+                    send,
+                    [
+                        (b"content-type", STREAM_TYPE),
+                        (b"cache-control", b"no-cache"),
+                        (b"x-accel-buffering", b"no"),
+                    ],
+                )
+            exchange.tail = (exchange.tail + data[:end])[-accounting.TAIL_BYTES :]
+            await send({"type": "http.response.body", "body": data[:end], "more_body": True})
+        if not exchange.begun:
+            raise _UnansweredError("it sent an empty stream", died=True)
+        await send({"type": "http.response.body", "body": held})
+
+    async def _break_off(self, exchange: Exchange, send: Send, reason: str) -> None:
+        """End a stream whose model server is gone, with an error that clients of OpenAI understand."""
+        exchange.cut, exchange.status = reason, 502  # for metrics and the log; the client already has a 200
+        event = b"data: " + errors.engine_failed(reason).body() + b"\n\n"
+        await send({"type": "http.response.body", "body": event})
+
+    def _account(self, exchange: Exchange) -> None:
+        now = time.perf_counter()
+        tokens = None
+        if exchange.tail:
+            read = accounting.of_stream if exchange.stream else accounting.of_answer
+            tokens = read(exchange.tail)
+        first_s = exchange.first_byte - exchange.started if exchange.first_byte else None
+        self._metrics.finished(
+            exchange.model,
+            exchange.status,
+            duration_s=now - exchange.started,
+            first_s=first_s if exchange.stream else None,
+            tokens=tokens,
+        )
+        log.info(
+            "chat",
+            request_id=exchange.request_id,
+            model=exchange.model,
+            endpoint=exchange.endpoint,
+            status=exchange.status,
+            stream=exchange.stream,
+            first_ms=round(first_s * 1000, 1) if first_s is not None else None,
+            total_ms=round((now - exchange.started) * 1000, 1),
+            tokens_in=tokens.prompt if tokens else None,
+            tokens_out=tokens.completion if tokens else None,
+            cut=exchange.cut or None,
+        )
+
+
+class ProxyResponse(Response):
+    """Lets the proxy take over the raw ASGI connection from inside a route."""
+
+    def __init__(self, proxy: ChatProxy) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the connection to the proxy."""
+        await self._proxy.handle(scope, receive, send)
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    named = {"x-roost-model": exchange.model, "x-roost-endpoint": exchange.endpoint}
+    return {name: value for name, value in named.items() if value}
+
+
+async def _start(exchange: Exchange, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    exchange.begun, exchange.status = True, 200
+    extra = [(name.encode(), _header_value(value)) for name, value in _headers(exchange).items()]
+    await send({"type": "http.response.start", "status": 200, "headers": headers + extra})
+
+
+def _header_value(value: str) -> bytes:
+    return value.encode("ascii", "replace")
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[None]) -> None:
+    """Run `work`, and cancel it when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client left first.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        working.result()
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue

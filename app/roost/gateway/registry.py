@@ -1,0 +1,198 @@
+"""The endpoints and what our own probes say about them. Membership comes from discovery, belief does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from roost.engines.base import Engine, Report, State
+from roost.gateway.routing import Route, View, resolve
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model server that somebody says exists: its slot and base URL; `models` if told beforehand."""
+
+    slot: str
+    base_url: str
+    models: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return a name for the endpoint that is stable as long as its address is."""
+        return f"{self.slot}@{self.base_url.split('://', 1)[-1]}"
+
+
+class Endpoint:
+    """One member with the client that talks to it and the newest belief about it."""
+
+    def __init__(self, member: Member, engine: Engine) -> None:
+        self.member = member
+        self.engine = engine
+        self.report = Report(State.LOADING, models=member.models, reason="it was not probed yet")
+        self.in_flight = 0
+        self._scopes: set[asyncio.Timeout] = set()
+        self.look_now = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        """Return the member's name."""
+        return self.member.id
+
+    def view(self) -> View:
+        """Return what routing needs to know."""
+        report = self.report
+        return View(
+            id=self.id,
+            slot=self.member.slot,
+            state=report.state,
+            models=report.models,
+            slots=report.slots,
+            in_flight=self.in_flight,
+            reason=report.reason,
+        )
+
+    @contextmanager
+    def lease(self, scope: asyncio.Timeout) -> Iterator[None]:
+        """Count a request as in flight; `scope` runs out if the endpoint is found stuck meanwhile."""
+        self.in_flight += 1
+        self._scopes.add(scope)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._scopes.discard(scope)
+
+    def release_waiters(self) -> None:
+        """Let the requests in flight fail, because nothing will come."""
+        now = asyncio.get_running_loop().time()
+        for scope in self._scopes:
+            scope.reschedule(now)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds between two probes of a ready endpoint, of another one; and how long a gone model stays known."""
+
+    ready_s: float = 2.0
+    unready_s: float = 0.25
+    remember_s: float = 300.0
+
+
+class Registry:
+    """All endpoints. Runs one task an endpoint; `close` ends them."""
+
+    def __init__(self, connect: Callable[[Member], Engine], timing: Timing | None = None) -> None:
+        self._connect = connect
+        self._timing = timing or Timing()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._seen: dict[str, tuple[str, float]] = {}  # model -> slot and when it was last offered
+        self._settled = False
+        self._change = asyncio.Event()
+
+    def sync(self, members: Collection[Member]) -> None:
+        """Take over a complete list of members: begin to probe the new ones, forget those gone.
+
+        What is in flight on an endpoint that is gone goes on: its server may be draining.
+        """
+        wanted = {member.id: member for member in members}
+        for gone in self._endpoints.keys() - wanted.keys():
+            log.info("endpoint_gone", endpoint=gone)
+            del self._endpoints[gone]
+            self._tasks.pop(gone).cancel()
+        for name in wanted.keys() - self._endpoints.keys():
+            log.info("endpoint_found", endpoint=name)
+            endpoint = Endpoint(wanted[name], self._connect(wanted[name]))
+            self._endpoints[name] = endpoint
+            self._remember(endpoint)
+            self._tasks[name] = asyncio.create_task(self._watch(endpoint), name=f"probe {name}")
+        self._settled = True
+        self._notify()
+
+    async def close(self) -> None:
+        """End all probing."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def views(self) -> tuple[View, ...]:
+        """Return every endpoint as routing sees it, in a stable order."""
+        return tuple(self._endpoints[name].view() for name in sorted(self._endpoints))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return every endpoint in a stable order."""
+        return tuple(self._endpoints[name] for name in sorted(self._endpoints))
+
+    def get(self, name: str) -> Endpoint | None:
+        """Return the endpoint of that name, if it still is one."""
+        return self._endpoints.get(name)
+
+    def remembered(self) -> Mapping[str, str]:
+        """Return the models seen lately, with their slot."""
+        oldest = time.monotonic() - self._timing.remember_s
+        return {model: slot for model, (slot, at) in self._seen.items() if at >= oldest}
+
+    def route(self, name: str) -> Route:
+        """Resolve a model's name against the present state."""
+        return resolve(name, self.views(), self.remembered(), settled=self._settled)
+
+    async def changed(self, within_s: float) -> None:
+        """Wait until any endpoint changes, at most that long."""
+        event = self._change
+        try:
+            async with asyncio.timeout(within_s):
+                await event.wait()
+        except TimeoutError:
+            return
+
+    def mark(self, endpoint: Endpoint, state: State, reason: str) -> None:
+        """Believe what a request has just met, and look again at once."""
+        self._accept(endpoint, Report(state, reason=reason))
+        endpoint.look_now.set()
+
+    def suspect(self, endpoint: Endpoint) -> None:
+        """Look at an endpoint again at once, without believing anything yet."""
+        endpoint.look_now.set()
+
+    def _notify(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _remember(self, endpoint: Endpoint) -> None:
+        for model in endpoint.report.models:
+            self._seen[model] = (endpoint.member.slot, time.monotonic())
+
+    def _accept(self, endpoint: Endpoint, report: Report) -> None:
+        before = endpoint.report
+        if not report.models:  # what it serves stays known while it is down or loading
+            report = replace(report, models=before.models, context=before.context, slots=before.slots)
+        endpoint.report = report
+        if endpoint.id in self._endpoints:
+            self._remember(endpoint)
+        if report.stuck:
+            endpoint.release_waiters()
+        if (before.state, before.models) != (report.state, report.models):
+            log.info("endpoint_state", endpoint=endpoint.id, state=report.state.value, reason=report.reason)
+            self._notify()
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        while True:
+            endpoint.look_now.clear()
+            self._accept(endpoint, await endpoint.engine.probe(busy=endpoint.in_flight > 0))
+            ready = endpoint.report.state is State.READY
+            pause = self._timing.ready_s if ready else self._timing.unready_s
+            try:
+                async with asyncio.timeout(pause):
+                    await endpoint.look_now.wait()
+            except TimeoutError:
+                continue

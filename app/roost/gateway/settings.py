@@ -1,0 +1,59 @@
+"""Settings of the gateway, all from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from roost.ops.errors import RoostError
+
+
+class Settings(BaseSettings):
+    """Environment variables `ROOST_<NAME>`; times end in `_s` and are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ROOST_", extra="ignore", frozen=True, populate_by_name=True)
+
+    bind: str = "127.0.0.1"
+    port: int = Field(default=8360, ge=0, le=65535)
+    listen: str = ""  # ADDR:PORT beyond loopback; needs tls_cert and tls_key
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    api_keys_file: Path | None = None  # one hex SHA-256 of a key a line
+    engine_key_file: Path | None = None
+    nomad_socket: Path | None = None
+    nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")
+    nomad_namespace: str = "default"
+    model_service_prefix: str = "roost-model-"
+    static_endpoints: str = ""  # base URLs, or slot=URL, separated by commas
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_body_bytes: int = Field(default=8 << 20, gt=0)
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    wait_s: float = Field(default=30.0, ge=0)  # for a model that is loading or moving
+    connect_timeout_s: float = Field(default=3.0, gt=0)
+    remember_s: float = Field(default=300.0, ge=0)  # how long a model without any endpoint counts as known
+    probe_every_s: float = Field(default=2.0, gt=0)
+    probe_unready_every_s: float = Field(default=0.25, gt=0)
+    canary_every_s: float = Field(default=30.0, gt=0)
+    canary_timeout_s: float = Field(default=30.0, gt=0)
+    drain_s: float = Field(default=20.0, ge=0)  # for streams that still run when the service is stopped
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        RoostError: a variable has a value that it may not have.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper().removeprefix("ROOST_")
+        raise RoostError(
+            f"The environment variable ROOST_{name} is not valid: {first['msg']}.", fix="Correct it."
+        ) from None
