@@ -1,0 +1,144 @@
+"""Applying jobs, against a scripted Nomad: only what a real one cannot be made to show at will."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roost.fleet import deploy
+from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError
+from roost.fleet.nomad_setup import ensure_acl, ensure_variable
+from roost.ops.errors import RoostError
+
+
+class ScriptedNomad(NomadClient):
+    """Answers from a table `(method, path)`; a list is consumed one answer a call. Records what was written."""
+
+    def __init__(self, answers: dict[tuple[str, str], Any]) -> None:
+        super().__init__(
+            NomadAccess("https://127.0.0.1:1", Path("/nonexistent"), Path("/nonexistent"), Path("/nonexistent"))
+        )
+        self.answers = answers
+        self.written: list[tuple[str, str, Any]] = []
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        timeout_s: float | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> tuple[Any, int]:
+        del timeout_s, params
+        if method != "GET":
+            self.written.append((method, path, body))
+        answer = self.answers.get((method, path))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, 7
+
+
+def nomad(more: dict[str, Any] | None = None) -> ScriptedNomad:
+    answers: dict[tuple[str, str], Any] = {
+        ("PUT", "jobs/parse"): {"ID": "j"},
+        ("PUT", "validate/job"): {"ValidationErrors": None, "Error": ""},
+        ("GET", "job/j"): {"ID": "j", "Version": 3, "Status": "running", "Stop": False},
+        ("PUT", "job/j/plan"): {"Diff": {"Type": "None"}, "Warnings": ""},
+        ("PUT", "jobs"): {"JobModifyIndex": 40},
+    }
+    answers.update({(k.split(" ", 1)[0], k.split(" ", 1)[1]): v for k, v in (more or {}).items()})
+    return ScriptedNomad(answers)
+
+
+def test_nothing_to_do_writes_nothing() -> None:
+    client = nomad()
+    change = deploy.apply(client, "job", dry_run=False, timeout_s=1)
+    assert not change.changed
+    assert ("PUT", "jobs") not in [(m, p) for m, p, _ in client.written]
+
+
+def test_a_dead_job_is_started_again_although_its_text_is_the_same() -> None:
+    client = nomad(more={"GET job/j": {"ID": "j", "Version": 3, "Status": "dead", "Stop": False}})
+    assert deploy.apply(client, "job", dry_run=True, timeout_s=1).changed
+
+
+def test_check_mode_plans_and_does_not_run() -> None:
+    diff = {"Type": "Edited", "Fields": [{"Type": "Edited", "Name": "Priority", "Old": "50", "New": "60"}]}
+    client = nomad(more={"PUT job/j/plan": {"Diff": diff}})
+    change = deploy.apply(client, "job", dry_run=True, timeout_s=1)
+    assert change.lines == ["Priority: '50' -> '60'"]
+    assert ("PUT", "jobs") not in [(m, p) for m, p, _ in client.written]
+
+
+def test_failed_deployment_says_why() -> None:
+    deployment = {"JobVersion": 3, "JobModifyIndex": 40, "CreateIndex": 41, "Status": "failed",
+                  "StatusDescription": "Failed due to progress deadline"}  # fmt: skip
+    event = {"DisplayMessage": "OOM Killed"}
+    alloc = {"CreateIndex": 41, "TaskStates": {"engine": {"Events": [event]}}}
+    client = nomad(
+        more={
+            "PUT job/j/plan": {"Diff": {"Type": "Added"}},
+            "GET job/j/deployments": [deployment],
+            "GET job/j/allocations": [alloc],
+        }
+    )
+    client.answers["GET", "job/j/deployments"] = [[deployment]]
+    client.answers["GET", "job/j/allocations"] = [[alloc]]
+    with pytest.raises(RoostError, match="OOM Killed"):
+        deploy.apply(client, "job", dry_run=False, timeout_s=5)
+
+
+def test_an_older_deployment_does_not_count() -> None:
+    old = {"JobVersion": 2, "JobModifyIndex": 30, "CreateIndex": 31, "Status": "successful", "StatusDescription": ""}
+    new = {**old, "JobVersion": 3, "JobModifyIndex": 40, "CreateIndex": 42}
+    client = nomad(more={"PUT job/j/plan": {"Diff": {"Type": "Edited"}}})
+    client.answers["GET", "job/j/deployments"] = [[old], [old, {**new, "Status": "running"}], [old, new]]
+    deploy.apply(client, "job", dry_run=False, timeout_s=5)
+    assert client.answers["GET", "job/j/deployments"] == [[old, new]]
+
+
+def test_invalid_text_is_the_users_error() -> None:
+    client = nomad(more={"PUT jobs/parse": NomadRefusedError(400, "line 3: bad", "PUT jobs/parse")})
+    with pytest.raises(RoostError, match="line 3: bad"):
+        deploy.apply(client, "job", dry_run=True, timeout_s=1)
+
+
+def test_acl_is_bootstrapped_once_with_our_own_token() -> None:
+    denied = NomadRefusedError(403, "ACL token not found", "GET acl/token/self")
+    client, anonymous = nomad(more={"GET acl/token/self": denied}), nomad()
+    assert ensure_acl(client, anonymous, "tok")
+    assert anonymous.written == [("PUT", "acl/bootstrap", {"BootstrapSecret": "tok"})]
+    assert not ensure_acl(nomad(more={"GET acl/token/self": {"ID": "x"}}), anonymous, "tok")
+
+
+def test_acl_of_somebody_else_is_a_clear_error() -> None:
+    denied = NomadRefusedError(403, "not found", "GET acl/token/self")
+    done = NomadRefusedError(400, "ACL bootstrap already done", "PUT acl/bootstrap")
+    with pytest.raises(RoostError, match="nomad-operator-token"):
+        ensure_acl(nomad(more={"GET acl/token/self": denied}), nomad(more={"PUT acl/bootstrap": done}), "tok")
+
+
+def test_variable_is_written_only_when_it_differs() -> None:
+    client = nomad(more={"GET var/nomad/jobs/j": {"Items": {"a": "1"}}})
+    assert not ensure_variable(client, "nomad/jobs/j", {"a": "1"})
+    assert ensure_variable(client, "nomad/jobs/j", {"a": "2"})
+    assert client.written[0][2]["Items"] == {"a": "2"}
+
+
+def test_diff_lines_name_the_path_of_each_change() -> None:
+    diff = {
+        "Type": "Edited",
+        "TaskGroups": [
+            {"Type": "Edited", "Name": "g", "Fields": [{"Type": "None", "Name": "Count", "Old": "1", "New": "1"}],
+             "Tasks": [{"Type": "Edited", "Name": "t", "Objects": [
+                 {"Type": "Edited", "Name": "Config",
+                  "Fields": [{"Type": "Edited", "Name": "image", "Old": "a:1", "New": "a:2"}]}]}]}
+        ],
+    }  # fmt: skip
+    assert deploy.diff_lines(diff) == ["g.t.Config.image: 'a:1' -> 'a:2'"]

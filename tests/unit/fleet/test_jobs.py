@@ -1,0 +1,98 @@
+"""The jobs' text: what the template must say, whichever driver."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from roost.fleet import jobs
+
+TEMPLATES = Path(__file__).parents[3] / "nomad"
+WHO = jobs.Identity("roost-engine", 8362, 8362)
+CHOICE = jobs.SlotChoice("main", "tiny", "0123456789abcdef/tiny.gguf", 4096, 2, 128, 700)
+DOCKER = jobs.EnginePlace("docker", "llama.cpp", "/srv/models", image="roost/llama-server:1")
+LOCAL = jobs.EnginePlace(
+    "raw_exec",
+    "llama.cpp",
+    "/srv/models",
+    command="/tree/ld.so",
+    leading_args=("/tree/llama-server",),
+    work_dir="/tree/b",
+)
+AGENT = jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1")
+
+
+def render_model(place: jobs.EnginePlace, choice: jobs.SlotChoice = CHOICE) -> str:
+    return jobs.render_job(TEMPLATES, jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1"))
+
+
+def render_agent(choice: jobs.AgentChoice = AGENT) -> str:
+    return jobs.render_job(TEMPLATES, jobs.agent_job(choice, WHO, datacenter="dc1"))
+
+
+@pytest.mark.parametrize("place", [DOCKER, LOCAL], ids=["docker", "raw_exec"])
+def test_model_server_needs_its_key_and_binds_to_loopback(place: jobs.EnginePlace) -> None:
+    text = render_model(place)
+    assert re.search(r'"--api-key-file",\s+"\$\{NOMAD_SECRETS_DIR\}/engine-key"', text)
+    assert re.search(r'"--host",\s+"127\.0\.0\.1"', text)
+    assert 'host_network = "loopback"' in text
+    assert 'nomadVar \\"nomad/jobs/roost-model-main\\"' in text
+
+
+def test_context_is_for_all_slots_together() -> None:
+    assert re.search(r'"--ctx-size",\s+"8192",\s+"--parallel",\s+"2"', render_model(DOCKER))
+
+
+def test_container_is_locked_down() -> None:
+    for text in (render_model(DOCKER), render_agent()):
+        assert "readonly_rootfs = true" in text
+        assert 'cap_drop        = ["all"]' in text
+        assert '"no-new-privileges"' in text
+        assert "force_pull      = false" in text
+
+
+def test_container_reads_models_from_the_volume_and_a_process_from_the_folder() -> None:
+    assert '"/models/0123456789abcdef/tiny.gguf"' in render_model(DOCKER)
+    assert '"/srv/models/0123456789abcdef/tiny.gguf"' in render_model(LOCAL)
+    assert "volume_mount" not in render_model(LOCAL)
+
+
+def test_user_is_numbers_in_a_container_and_a_name_outside() -> None:
+    assert 'user   = "8362:8362"' in render_model(DOCKER)
+    assert 'user   = "roost-engine"' in render_model(LOCAL)
+
+
+def test_temperature_only_when_chosen() -> None:
+    warm = jobs.SlotChoice("main", "tiny", "0/tiny.gguf", 4096, 2, 128, 700, temperature=0.3)
+    assert '"--temp"' not in render_model(DOCKER)
+    assert re.search(r'"--temp",\s+"0\.3"', render_model(DOCKER, warm))
+
+
+def test_agent_listens_with_tls_only_when_told() -> None:
+    plain = render_agent()
+    assert "tls_key" not in plain
+    listening = render_agent(
+        jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1", listen="192.0.2.1:8443")
+    )
+    assert 'ROOST_LISTEN = "192.0.2.1:8443"' in listening
+    assert "${NOMAD_SECRETS_DIR}/tls_key" in listening
+
+
+def test_no_secret_is_in_the_text_of_a_job() -> None:
+    text = render_agent()
+    assert "ROOST_API_KEYS_FILE" in text
+    assert "roost-model-" in text
+    assert not re.search(r"(?i)bearer|token\s*=", text)
+
+
+def test_strings_cannot_break_out_of_their_quotes() -> None:
+    nasty = jobs.SlotChoice("main", 'a"b\\c\nd', "0/tiny.gguf", 4096, 1, 0, 700)
+    assert '"a\\"b\\\\c\\nd"' in render_model(DOCKER, nasty)
+
+
+def test_every_job_reverts_a_bad_update_and_restarts_for_ever() -> None:
+    for text in (render_model(DOCKER), render_model(LOCAL), render_agent()):
+        assert re.search(r"auto_revert\s+= true", text)
+        assert re.search(r'mode\s+= "delay"', text)
