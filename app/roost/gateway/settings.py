@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     probe_unready_every_s: float = Field(default=0.25, gt=0)
     canary_every_s: float = Field(default=30.0, gt=0)
     canary_timeout_s: float = Field(default=30.0, gt=0)
-    drain_s: float = Field(default=20.0, ge=0)  # for streams that still run when the service is stopped
+    drain_s: float = Field(default=15.0, ge=0)  # for streams that still run when the service is stopped
 
 
 def load_settings() -> Settings:
