@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from roost.fleet import deploy
 from roost.fleet.jobs import AgentJob, ModelServerJob, render_job
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
-from roost.fleet.site_jobs import Programs, SiteWish, job_secrets, site_jobs, stale_jobs, templates_dir
+from roost.fleet.site_jobs import Made, SiteWish, job_secrets, programs_of, site_jobs, stale_jobs, templates_dir
 from roost.models.catalogue import load_catalogue
 from roost.ops.errors import RoostError
 
@@ -48,9 +49,13 @@ options:
   wish:
     description: What the jobs shall be; see roost.fleet.site_jobs.SiteWish.
     type: dict
-  programs:
-    description: Images or commands of the jobs; see roost.fleet.site_jobs.Programs.
+  artifacts:
+    description: What the module roost_artifacts returned.
     type: dict
+  python:
+    description: The Python that runs the agent where it is no container.
+    type: path
+    default: ""
   listen_cert:
     description: Certificate of the address on the LAN; empty for the fleet's own.
     type: str
@@ -74,7 +79,7 @@ EXAMPLES = r"""
     secrets_dir: /etc/roost/secrets
     release_dir: "{{ roost_release_dir }}"
     wish: "{{ jobs_wish }}"
-    programs: "{{ jobs_programs }}"
+    artifacts: "{{ images_result }}"
 """
 
 RETURN = r"""
@@ -104,7 +109,9 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     wish = SiteWish.model_validate(params["wish"])
     release = Path(params["release_dir"])
     catalogue = load_catalogue(release / "group_vars" / "models.yaml")
-    jobs = site_jobs(wish, catalogue, Programs(**(params["programs"] or {})))
+    made = Made.model_validate(params["artifacts"])
+    python = Path(params["python"] or f"{sys.base_prefix}/bin/python3")
+    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python))
     secrets_dir = Path(params["secrets_dir"])
     lines: list[str] = []
     applied: list[str] = []
@@ -168,12 +175,13 @@ def main() -> None:
             "secrets_dir": {"type": "path", "required": True, "no_log": False},
             "release_dir": {"type": "path", "required": True},
             "wish": {"type": "dict"},
-            "programs": {"type": "dict"},
+            "artifacts": {"type": "dict"},
+            "python": {"type": "path", "default": ""},
             "listen_cert": {"type": "str", "default": ""},
             "listen_key": {"type": "str", "default": "", "no_log": False},
             "timeout": {"type": "int", "default": 240},
         },
-        required_if=[("state", "present", ("wish", "programs"))],
+        required_if=[("state", "present", ("wish", "artifacts"))],
         supports_check_mode=True,
     )
     params = module.params

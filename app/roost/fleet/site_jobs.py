@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from roost.fleet.artifacts.agent import agent_path
+from roost.fleet.artifacts.engine import engine_command
 from roost.fleet.jobs import (
     AGENT_JOB,
     MODEL_SERVICE_PREFIX,
@@ -26,6 +28,8 @@ from roost.fleet.jobs import (
 )
 from roost.models.catalogue import Catalogue
 from roost.models.memory import job_memory_mib
+
+Runtime = Literal["docker", "local"]
 
 
 class SlotWish(BaseModel):
@@ -46,7 +50,7 @@ class SiteWish(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    runtime: Literal["docker", "local"]
+    runtime: Runtime
     engine: Engine
     datacenter: str
     bind: str
@@ -72,7 +76,30 @@ class Programs:
     engine_work_dir: str = ""
 
 
-def driver_of(runtime: Literal["docker", "local"]) -> Driver:
+class Made(BaseModel):
+    """What the module roost_artifacts returned."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    engine_tree: str = ""
+    agent_tree: str = ""
+    images: dict[str, str] = Field(default_factory=dict)
+
+
+def programs_of(runtime: Runtime, made: Made, python: Path) -> Programs:
+    """Return how the jobs' programs are started from the artifacts that exist; `python` runs the agent's tree."""
+    if runtime == "docker":
+        return Programs(agent_image=made.images["agent"], engine_image=made.images["llama_server"])
+    engine, work_dir = engine_command(Path(made.engine_tree))
+    return Programs(
+        agent_command=(str(python), "-m", "roost.cli.serve"),
+        agent_env={"PYTHONPATH": agent_path(Path(made.agent_tree))},
+        engine_command=tuple(engine),
+        engine_work_dir=str(work_dir),
+    )
+
+
+def driver_of(runtime: Runtime) -> Driver:
     """Return the Nomad driver that a runtime uses."""
     return "docker" if runtime == "docker" else "raw_exec"
 
@@ -105,13 +132,14 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
             parallel=slot.parallel,
             cache_ram_mib=slot.cache_ram_mib,
             memory_mib=job_memory_mib(
-                model, context_tokens=slot.context_size * slot.parallel, cache_ram_mib=slot.cache_ram_mib
+                model,
+                context_tokens=slot.context_size * slot.parallel,
+                cache_ram_mib=slot.cache_ram_mib,
+                slots=slot.parallel,
             ),
             temperature=slot.temperature,
         )
-        jobs.append(
-            model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind)
-        )
+        jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind))
     agent_program, *agent_args = programs.agent_command or ("",)
     agent = AgentChoice(
         driver=driver,
