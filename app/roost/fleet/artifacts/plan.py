@@ -1,0 +1,111 @@
+"""Which artifacts should exist: a pure function of the variables, the release and the resolved packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from roost.fleet.artifacts.agent import agent_tag, running_python
+from roost.fleet.artifacts.base import base_tag, glibc_of, python_of
+from roost.fleet.artifacts.docker import reference
+from roost.fleet.artifacts.engine import engine_tag
+from roost.fleet.artifacts.resolution import Resolution, Wanted
+from roost.fleet.artifacts.store import tag_of
+from roost.fleet.artifacts.wheels import Target, host_glibc
+from roost.ops.files import sha256_tree
+
+UNRESOLVED = "unresolved"
+ENGINE = "llama-server"
+AGENT = "agent"
+BASE = "base"
+
+
+class Choices(BaseModel):
+    """The variables that decide what is made; named as in group_vars, without the `images_` of the base."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: Literal["docker", "local"]
+    release_dir: Path
+    cache_dir: Path
+    artifacts_dir: Path
+    offline_dir: Path | None = None
+    extra_ca_bundle: Path | None = None
+    mirror: str = ""
+    base_suite: str = "bookworm"
+    base_packages: tuple[str, ...] = ()
+    engine_suite: str = "forky"
+    engine_packages: tuple[str, ...] = ()
+    python_version: str = ""
+    keep_previous: int = 1
+    arch: str = "amd64"
+
+    @property
+    def engine(self) -> Wanted:
+        """What the engine is made of."""
+        return Wanted(
+            kind="engine", suite=self.engine_suite, packages=tuple(sorted(set(self.engine_packages))), arch=self.arch
+        )
+
+    @property
+    def base(self) -> Wanted:
+        """What the base image is made of."""
+        return Wanted(
+            kind="base", suite=self.base_suite, packages=tuple(sorted(set(self.base_packages))), arch=self.arch
+        )
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """All that has to be resolved for the runtime."""
+        return (self.engine, self.base) if self.runtime == "docker" else (self.engine,)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should exist: the tag of each artifact by name, and what it is made of. A tag may be `unresolved`."""
+
+    runtime: str
+    tags: dict[str, str]
+    engine: Resolution | None
+    base: Resolution | None
+    target: Target | None
+
+    @property
+    def resolved(self) -> bool:
+        """Say whether every tag is known."""
+        return UNRESOLVED not in self.tags.values()
+
+    def reference(self, name: str) -> str:
+        """Return the image's reference, or the tree's folder name."""
+        return (
+            reference(name, self.tags[name]) if self.runtime == "docker" else f"{self.folder(name)}-{self.tags[name]}"
+        )
+
+    @staticmethod
+    def folder(name: str) -> str:
+        """Return how the trees of an artifact are called."""
+        return "engine" if name == ENGINE else name
+
+
+def make_plan(choices: Choices, engine: Resolution | None, base: Resolution | None) -> Plan:
+    """Decide the tags. A resolution that is not known yet makes the tags that depend on it `unresolved`.
+
+    Raises:
+        RoostError: the release is not whole, or the base image would have no Python.
+    """
+    release = choices.release_dir
+    if choices.runtime == "local":
+        target = Target(choices.python_version or running_python(), choices.arch, host_glibc())
+        tags = {ENGINE: engine_tag(engine) if engine else UNRESOLVED, AGENT: agent_tag(release, target)}
+        return Plan("local", tags, engine, None, target)
+    recipes = {name: sha256_tree(release / "images", [name]) for name in (ENGINE, AGENT)}
+    engine_image = tag_of({"engine": engine_tag(engine), "recipe": recipes[ENGINE]}) if engine else UNRESOLVED
+    if base is None:
+        return Plan("docker", {BASE: UNRESOLVED, AGENT: UNRESOLVED, ENGINE: engine_image}, engine, None, None)
+    target = Target(python_of(base), choices.arch, glibc_of(base))
+    tags = {BASE: base_tag(base), ENGINE: engine_image}
+    tags[AGENT] = agent_tag(release, target, {"base": tags[BASE], "recipe": recipes[AGENT]})
+    return Plan("docker", tags, engine, base, target)
