@@ -81,7 +81,7 @@ def build_agent(
     """
     tag = agent_tag(release, target)
     tree = artifacts_dir / f"agent-{tag}"
-    with locked(artifacts_dir, tree.name):
+    with locked(artifacts_dir, "agent"):
         if is_tree(tree):
             return tree
         require_space(artifacts_dir, SPACE)

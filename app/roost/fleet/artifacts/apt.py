@@ -195,7 +195,17 @@ class AptRoot:
         Raises:
             RoostError: a package does not exist or cannot be installed.
         """
-        words = ["apt-get", "-c", self.folder / "apt.conf", "-qq", "-y", "--print-uris", "install", "--", *packages]
+        words: list[str | Path] = [
+            "apt-get",
+            "-c",
+            self.folder / "apt.conf",
+            "-qq",
+            "-y",
+            "--print-uris",
+            "install",
+            "--",
+            *packages,
+        ]
         try:
             return parse_uris(self._apt(*words), self.sources)
         except RoostError as error:

@@ -6,6 +6,7 @@ content of an image.
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,12 +65,24 @@ def layout(tree: Path) -> EngineLayout:
     return EngineLayout(server, loader, (libraries, libraries / "llama"), backends)
 
 
+def expected_layout(tree: Path) -> EngineLayout:
+    """Return where things will lie in a tree that is not made yet, for a check before the first run."""
+    triplet = f"{platform.machine()}-linux-gnu"
+    libraries = tree / "usr/lib" / triplet
+    loader = tree / "usr/lib64" / f"ld-linux-{platform.machine().replace('_', '-')}.so.2"
+    server = tree / "usr/bin/llama-server"
+    return EngineLayout(server, loader, (libraries, libraries / "llama"), libraries / "ggml/backends0")
+
+
 def engine_command(tree: Path, program: str = "llama-server") -> tuple[list[str], Path]:
     """Return the command that runs a program of the tree without a container, and the folder to run it in.
 
     The tree's own loader starts it with the tree's libraries; ggml finds its CPU backends in the working folder.
+
+    Raises:
+        RoostError: the folder is there but holds no engine.
     """
-    found = layout(tree)
+    found = layout(tree) if tree.exists() else expected_layout(tree)
     libraries = ":".join(str(path) for path in found.libraries)
     argv = [str(found.loader), "--argv0", program, "--library-path", libraries, str(tree / "usr/bin" / program)]
     return argv, found.backends
@@ -110,7 +123,7 @@ def build_engine(
     """
     tag = engine_tag(resolution)
     tree = artifacts_dir / f"engine-{tag}"
-    with locked(artifacts_dir, tree.name):
+    with locked(artifacts_dir, "engine"):
         if is_tree(tree):
             return tree
         require_space(artifacts_dir, resolution.size * UNPACKED_PER_DEB_BYTE)

@@ -83,7 +83,7 @@ class ImageMaker:
                 continue
             if self.bundle is not None:
                 self.bundle.path(f"artifacts/{archive_name(name, self.plan.tags[name])}")
-            with locked(self.store, f"image-{name}-{self.plan.tags[name]}"):
+            with locked(self.store, f"image-{name}"):
                 # Another machine that shares the folder may have made it while this one waited.
                 if self._load(name):
                     continue

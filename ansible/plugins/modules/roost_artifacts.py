@@ -1,0 +1,189 @@
+#!/usr/bin/python
+"""Ansible module: the engine and the agent, as folders or as images, named by the hash of what went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from pydantic import ValidationError
+
+from roost.fleet.artifacts import ensure
+from roost.fleet.artifacts.apt import architecture
+from roost.fleet.artifacts.docker import Docker
+from roost.fleet.artifacts.plan import Choices
+from roost.ops.errors import RoostError
+
+DOCUMENTATION = r"""
+module: roost_artifacts
+short_description: Make what the jobs run from
+description:
+  - Makes the engine (llama.cpp from Debian packages) and the agent (its Python packages and Roost's own code), as
+    folders for C(runtime=local) or as images for C(runtime=docker).
+  - Each is named by a hash of its inputs, resolved package versions included, so what is there is never made again.
+  - Package versions are resolved once and stay until I(update).
+options:
+  runtime:
+    description: Images for containers, or folders for plain processes.
+    type: str
+    choices: [docker, local]
+    required: true
+  release_dir:
+    description: Folder of the release; its app, requirements and images folders are read.
+    type: path
+    required: true
+  cache_dir:
+    description: Folder of downloads and finished images; safe to delete, may be shared between machines.
+    type: path
+    required: true
+  artifacts_dir:
+    description: Folder of the trees, and of the decisions made (resolved.json, history.json).
+    type: path
+    required: true
+  offline_dir:
+    description: Folder made by C(roost bundle); with it nothing is fetched from a network.
+    type: str
+    default: ""
+  extra_ca_bundle:
+    description: PEM file trusted while fetching on the host; it enters no image.
+    type: str
+    default: ""
+  base_suite:
+    description: Debian suite of the base image.
+    type: str
+    default: bookworm
+  base_packages:
+    description: Packages of the base image beside a minimal Debian.
+    type: list
+    elements: str
+    default: [ca-certificates, python3-minimal, libpython3-stdlib]
+  engine_suite:
+    description: Debian suite of the engine.
+    type: str
+    default: forky
+  engine_packages:
+    description: Packages of the engine, backends included.
+    type: list
+    elements: str
+    default: [llama.cpp-tools, llama.cpp-tools-extra]
+  mirror:
+    description: Debian mirror; empty for the one of the host's apt sources, else debootstrap's default.
+    type: str
+    default: ""
+  python_version:
+    description: Python that will run the agent's folder (C(runtime=local)), e.g. 3.11; empty for the one running this.
+    type: str
+    default: ""
+  update:
+    description: Resolve package versions anew and make what changed by that.
+    type: bool
+    default: false
+  keep_previous:
+    description: How many older versions of each are kept.
+    type: int
+    default: 1
+author: Roost developers
+"""
+
+EXAMPLES = r"""
+- name: Make images
+  roost_artifacts:
+    runtime: docker
+    release_dir: /opt/roost/current
+    cache_dir: /var/cache/roost
+    artifacts_dir: /var/lib/roost/artifacts
+"""
+
+RETURN = r"""
+engine_tree:
+  description: Folder of the engine; empty when it is an image. Its name ends in C(unresolved) in a check before the
+    first run, when package versions are not known yet.
+  type: str
+  returned: always
+agent_tree:
+  description: Folder of the agent; empty when it is an image.
+  type: str
+  returned: always
+images:
+  description: References of the images C(agent), C(llama_server) and C(base); empty for C(runtime=local).
+  type: dict
+  returned: always
+built:
+  description: What was made or loaded, or would be.
+  type: list
+  returned: always
+removed:
+  description: What was removed because it was older than the previous one and not in use.
+  type: list
+  returned: always
+steps:
+  description: What was done, in words.
+  type: list
+  returned: always
+"""
+
+
+def choices_of(params: dict[str, Any]) -> Choices:
+    """Return the module's parameters as the choices artifacts are made by."""
+    values = {key: value for key, value in params.items() if key != "update"}
+    for name in ("offline_dir", "extra_ca_bundle"):
+        values[name] = values[name] or None
+    return Choices.model_validate({**values, "arch": architecture()})
+
+
+def text(lines: list[str]) -> str:
+    """Return lines as the text of a diff."""
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "runtime": {"type": "str", "choices": ["docker", "local"], "required": True},
+            "release_dir": {"type": "path", "required": True},
+            "cache_dir": {"type": "path", "required": True},
+            "artifacts_dir": {"type": "path", "required": True},
+            "offline_dir": {"type": "str", "default": ""},
+            "extra_ca_bundle": {"type": "str", "default": ""},
+            "base_suite": {"type": "str", "default": "bookworm"},
+            "base_packages": {
+                "type": "list",
+                "elements": "str",
+                "default": ["ca-certificates", "python3-minimal", "libpython3-stdlib"],
+            },
+            "engine_suite": {"type": "str", "default": "forky"},
+            "engine_packages": {
+                "type": "list",
+                "elements": "str",
+                "default": ["llama.cpp-tools", "llama.cpp-tools-extra"],
+            },
+            "mirror": {"type": "str", "default": ""},
+            "python_version": {"type": "str", "default": ""},
+            "update": {"type": "bool", "default": False},
+            "keep_previous": {"type": "int", "default": 1},
+        },
+        supports_check_mode=True,
+    )
+    steps: list[str] = []
+    try:
+        workshop = ensure.Workshop(choices_of(module.params), Docker(), steps.append)
+        act = ensure.check if module.check_mode else ensure.ensure
+        outcome = act(workshop, update=module.params["update"])
+    except (RoostError, ValidationError) as error:
+        module.fail_json(msg=str(error), steps=steps)
+    module.exit_json(
+        changed=outcome.changed,
+        engine_tree=outcome.engine_tree,
+        agent_tree=outcome.agent_tree,
+        images=outcome.images,
+        built=outcome.built,
+        removed=outcome.removed,
+        steps=steps,
+        diff={"before": text(outcome.before), "after": text(outcome.after)},
+    )
+
+
+if __name__ == "__main__":
+    main()
