@@ -1,0 +1,179 @@
+"""Collect what `roost.hosts.facts` reads: files, a few programs, one kernel query. Changes nothing on the machine.
+
+Standard library only. Whatever cannot be read is left out: a fact that is not known is no error here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from roost.hosts import parse
+from roost.hosts.facts import PACKAGE_MANAGERS, Disk, HostFacts, RawFacts, facts_from
+from roost.hosts.gpus import PciDevice
+from roost.ops.errors import RoostError
+from roost.ops.run import run
+
+ASK_TIMEOUT_S = 10.0
+RTM_GETADDR, NLM_F_REQUEST_DUMP = 22, 0x301
+NETLINK_ROUTE = 0
+NETLINK_TIMEOUT_S = 2.0
+MIB = 1 << 20
+FILES = (
+    "/etc/os-release", "/etc/debian_version", "/proc/cpuinfo", "/proc/meminfo", "/proc/self/cgroup", "/proc/cgroups",
+    "/proc/mounts", "/proc/1/comm", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/tcp", "/proc/net/tcp6",
+    "/sys/fs/cgroup/cgroup.controllers", "/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name",
+    "/proc/version", "/run/systemd/container",
+)  # fmt: skip
+MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv")
+PROGRAMS = (*PACKAGE_MANAGERS, "docker", "dockerd", "nvidia-smi", "lspci")
+QUESTIONS = {
+    "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
+    "dockerd": ["dockerd", "--version"],
+    "lspci": ["lspci", "-mm"],
+    "nvidia-smi": ["nvidia-smi", "--query-gpu=pci.bus_id,name,memory.total", "--format=csv,noheader,nounits"],
+}
+# Written whenever software is installed: the clock cannot honestly be before it.
+CLOCK_WITNESSES = ("/var/lib/dpkg/status", "/etc/os-release", "/etc/machine-id")
+
+
+def collect(paths: Sequence[str | Path] = (), *, manifest: Path | None = None) -> HostFacts:
+    """Look at this machine. `paths` are places whose disk matters; `manifest` tells what of it Roost installed."""
+    return facts_from(collect_raw(paths, manifest=manifest))
+
+
+def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = None) -> RawFacts:
+    """Collect the texts that `facts_from` reads."""
+    system = platform.uname()
+    found = [p for p in PROGRAMS if shutil.which(p)]
+    cgroup = _cgroup_folder(_read("/proc/self/cgroup"), _read("/sys/fs/cgroup/cgroup.controllers") != "")
+    return RawFacts(
+        files={path: _read(path) for path in FILES},
+        asked={name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found},
+        uname=(system.node, system.release, system.machine),
+        present=(*found, *(m for m in MARKS if Path(m).exists())),
+        uid=os.geteuid(),
+        cores_allowed=len(os.sched_getaffinity(0)),
+        cgroup_limit=_tightest_limit(cgroup),
+        cgroup_usage=_read(cgroup / "memory.current") or _read(cgroup / "memory.usage_in_bytes"),
+        cgroup_writable=any(os.access(p, os.W_OK) for p in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")),
+        netlink=_address_dump(),
+        interfaces=dict(socket.if_nameindex()),
+        pci=tuple(_pci_devices()),
+        socket_owners=_socket_owners(),
+        disks=tuple(_disk(str(p)) for p in dict.fromkeys(map(str, paths))),
+        docker_ours=_owned_packages_include_docker(manifest),
+        clock=time.time(),
+        clock_floor=max((Path(p).stat().st_mtime for p in CLOCK_WITNESSES if Path(p).exists()), default=0.0),
+    )
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _ask(argv: list[str]) -> str:
+    try:
+        return run(argv, timeout_s=ASK_TIMEOUT_S, env={**os.environ, "LC_ALL": "C"})
+    except RoostError:
+        return ""
+
+
+def _cgroup_folder(memberships: str, unified: bool) -> Path:
+    paths = parse.cgroup_paths(memberships)
+    if unified:
+        return Path("/sys/fs/cgroup", paths.get("", "/").lstrip("/"))
+    return Path("/sys/fs/cgroup/memory", paths.get("memory", "/").lstrip("/"))
+
+
+def _tightest_limit(folder: Path) -> str:
+    """Return the smallest memory limit from our cgroup up to the root; inside a container only some are visible."""
+    limits: list[int] = []
+    for level in (folder, *folder.parents):
+        if level == Path("/sys/fs"):
+            break
+        limit = parse.byte_limit(_read(level / "memory.max") or _read(level / "memory.limit_in_bytes"))
+        if limit is not None:
+            limits.append(limit)
+    return str(min(limits)) if limits else ""
+
+
+def _address_dump() -> bytes:
+    """Ask the kernel for all addresses (netlink, RTM_GETADDR): needs no program and no privilege."""
+    request = struct.pack("=IHHIIBxxx", 20, RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0, 0)
+    answer = b""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as link:
+            link.settimeout(NETLINK_TIMEOUT_S)
+            link.send(request)
+            while True:
+                block = link.recv(65536)
+                answer += block
+                if not block or _ends(block):
+                    return answer
+    except OSError:
+        return answer
+
+
+def _ends(block: bytes) -> bool:
+    """Say whether the last message of a netlink block ends the dump."""
+    at, kind = 0, 0
+    while at + 16 <= len(block):
+        length, kind = struct.unpack_from("=IH", block, at)
+        at += max(16, (length + 3) & ~3)
+    return kind == parse.NLMSG_DONE
+
+
+def _pci_devices() -> Iterator[PciDevice]:
+    root = Path("/sys/bus/pci/devices")
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        kind, vendor, device = (_read(folder / n).strip().removeprefix("0x") for n in ("class", "vendor", "device"))
+        driver = folder / "driver"
+        yield PciDevice(folder.name, kind, vendor, device, driver.resolve().name if driver.exists() else "")
+
+
+def _socket_owners() -> Mapping[str, tuple[int, str, str]]:
+    """Return socket inode -> pid, process name, command line; of other users' processes only root sees these."""
+    owners: dict[str, tuple[int, str, str]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile, or not ours to look into
+            for handle in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    target = str(handle.readlink())
+                    if target.startswith("socket:["):
+                        command = _read(process / "cmdline").replace("\0", " ").strip()
+                        owners[target[8:-1]] = (int(process.name), _read(process / "comm").strip(), command)
+    return owners
+
+
+def _disk(path: str) -> Disk:
+    """Look at the file system where `path` is or would be made."""
+    there = Path(path).absolute()
+    while not there.exists():
+        there = there.parent
+    info = os.statvfs(there)
+    return Disk(
+        path=path,
+        device=there.stat().st_dev,
+        total_mib=info.f_blocks * info.f_frsize // MIB,
+        free_mib=info.f_bavail * info.f_frsize // MIB,
+        writable=not info.f_flag & os.ST_RDONLY,
+    )
+
+
+def _owned_packages_include_docker(manifest: Path | None) -> bool:
+    """Say whether the ownership manifest (`kind<TAB>name` a line) names a package of Docker's daemon."""
+    if manifest is None:
+        return False
+    rows = [line.split("\t") for line in _read(manifest).splitlines()]
+    return any(len(r) == 2 and r[0] == "package" and r[1] in ("docker.io", "docker-ce", "moby-engine") for r in rows)

@@ -1,0 +1,227 @@
+"""What a machine is. Pure, standard library only: `roost.hosts.collect` gathers texts, `facts_from` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from ipaddress import ip_interface
+from typing import Any
+
+from roost.hosts import gpus, parse
+
+PACKAGE_MANAGERS = ("apt-get", "dnf", "apk", "pacman", "zypper", "pkg")
+ARCH_NAMES = {"arm64": "aarch64", "amd64": "x86_64"}
+LINK_LOCAL_V6 = "fe80:"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Free space for one path. `device` is the same number for paths on one file system."""
+
+    path: str
+    device: int
+    total_mib: int
+    free_mib: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A TCP socket that listens; `pid` is 0 and the names empty where only root could tell whose it is."""
+
+    address: str
+    port: int
+    pid: int = 0
+    process: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Docker:
+    """`version` is the running daemon's, or that of the program when no daemon answers; `ours`: we installed it."""
+
+    present: bool = False
+    running: bool = False
+    version: str = ""
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One machine. Sizes in MiB, times in seconds since 1970."""
+
+    hostname: str
+    os_id: str
+    os_like: tuple[str, ...]
+    os_name: str
+    os_version: str
+    os_codename: str
+    debian_generation: int | None
+    arch: str
+    kernel: str
+    init: str  # systemd, sysvinit, openrc, none
+    virtualisation: str  # none, or what it runs in
+    is_root: bool
+    cgroup_version: int  # 2, 1 (hybrid included), 0: none mounted
+    cgroup_controllers: tuple[str, ...]
+    cgroup_writable: bool
+    cpu_model: str
+    cpu_cores: int
+    cpu_flags: tuple[str, ...]
+    memory_total_mib: int  # of the machine, or of our cgroup's limit if that is less
+    memory_available_mib: int
+    memory_limit_mib: int | None
+    disks: tuple[Disk, ...]
+    gpus: tuple[gpus.Gpu, ...]
+    addresses: dict[str, tuple[str, ...]]  # by interface, with prefix
+    default_address: str  # of the default route's interface, without prefix; empty if there is none
+    listeners: tuple[Listener, ...]
+    docker: Docker
+    package_managers: tuple[str, ...]
+    clock: float
+    clock_floor: float  # newest time at which this machine's software is known to have been written
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    def own_addresses(self) -> set[str]:
+        """Return all addresses of this machine without their prefixes."""
+        return {str(ip_interface(a).ip) for found in self.addresses.values() for a in found}
+
+
+@dataclass(frozen=True)
+class RawFacts:
+    """What was collected, unparsed. `files` by path, `asked` by program name; a missing one is an empty text."""
+
+    files: Mapping[str, str]
+    asked: Mapping[str, str] = field(default_factory=dict)
+    uname: tuple[str, str, str] = ("", "", "")  # host name, kernel release, machine
+    present: tuple[str, ...] = ()  # of the paths and programs looked for
+    uid: int = 0
+    cores_allowed: int = 0
+    cgroup_limit: str = ""
+    cgroup_usage: str = ""
+    cgroup_writable: bool = False
+    netlink: bytes = b""
+    interfaces: Mapping[int, str] = field(default_factory=dict)
+    pci: tuple[gpus.PciDevice, ...] = ()
+    socket_owners: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)  # inode -> pid, name, command
+    disks: tuple[Disk, ...] = ()
+    docker_ours: bool = False
+    clock: float = 0.0
+    clock_floor: float = 0.0
+
+
+def facts_from(raw: RawFacts) -> HostFacts:
+    """Turn collected texts into facts: pure."""
+
+    def text(path: str) -> str:
+        return raw.files.get(path, "")
+
+    release = parse.os_release(text("/etc/os-release"))
+    model, cores, flags = parse.cpu_info(text("/proc/cpuinfo"))
+    total, available, limit = _memory(raw)
+    version, controllers = _cgroups(text)
+    found = parse.addresses(raw.netlink, raw.interfaces)
+    by_interface = {name: tuple(a for n, a in found if n == name) for name, _ in found}
+    return HostFacts(
+        hostname=raw.uname[0],
+        os_id=release.get("ID", ""),
+        os_like=tuple(release.get("ID_LIKE", "").split()),
+        os_name=release.get("PRETTY_NAME", release.get("NAME", "an unknown system")),
+        os_version=release.get("VERSION_ID", ""),
+        os_codename=release.get("VERSION_CODENAME", ""),
+        debian_generation=parse.debian_generation(text("/etc/debian_version")),
+        arch=ARCH_NAMES.get(raw.uname[2], raw.uname[2]),
+        kernel=raw.uname[1],
+        init=parse.init_system(
+            text("/proc/1/comm"),
+            systemd_booted="/run/systemd/system" in raw.present,
+            openrc_booted="/run/openrc" in raw.present,
+        ),
+        virtualisation=parse.virtualisation(
+            text("/proc/cpuinfo"),
+            f"{text('/sys/class/dmi/id/sys_vendor')} {text('/sys/class/dmi/id/product_name')}",
+            _container(raw),
+            text("/proc/version"),
+        ),
+        is_root=raw.uid == 0,
+        cgroup_version=version,
+        cgroup_controllers=controllers,
+        cgroup_writable=raw.cgroup_writable,
+        cpu_model=model,
+        cpu_cores=min(cores or raw.cores_allowed, raw.cores_allowed or cores),
+        cpu_flags=flags,
+        memory_total_mib=total,
+        memory_available_mib=available,
+        memory_limit_mib=limit,
+        disks=raw.disks,
+        gpus=gpus.find(raw.pci, raw.asked.get("lspci", ""), raw.asked.get("nvidia-smi", "")),
+        addresses=by_interface,
+        default_address=_default_address(text, by_interface),
+        listeners=_listeners(text, raw.socket_owners),
+        docker=_docker(raw),
+        package_managers=tuple(name for name in PACKAGE_MANAGERS if name in raw.present),
+        clock=raw.clock,
+        clock_floor=raw.clock_floor,
+    )
+
+
+def _memory(raw: RawFacts) -> tuple[int, int, int | None]:
+    """Return total, available and our cgroup's limit in MiB; the limit counts where it is the smaller one."""
+    total, available = parse.memory_mib(raw.files.get("/proc/meminfo", ""))
+    limit = parse.byte_limit(raw.cgroup_limit)
+    if limit is None or limit // parse.MIB >= total:
+        return total, available, None
+    limit_mib = limit // parse.MIB
+    used = int(raw.cgroup_usage) // parse.MIB if raw.cgroup_usage.strip().isdigit() else 0
+    return limit_mib, min(available, max(0, limit_mib - used)), limit_mib
+
+
+def _cgroups(text: Callable[[str], str]) -> tuple[int, tuple[str, ...]]:
+    """Return the version in use for controllers, and the controllers that are there to use."""
+    unified = tuple(sorted(text("/sys/fs/cgroup/cgroup.controllers").split()))
+    if unified:
+        return 2, unified
+    mounted = {
+        option for _, kind, options in parse.mounts(text("/proc/mounts")) if kind == "cgroup" for option in options
+    }
+    controllers = tuple(c for c in parse.enabled_controllers(text("/proc/cgroups")) if c in mounted)
+    return (1, controllers) if controllers else (0, ())
+
+
+def _container(raw: RawFacts) -> str:
+    """Return the name of the container engine around us, or an empty string."""
+    named = raw.files.get("/run/systemd/container", "").strip()
+    if named:
+        return named
+    if "/run/.containerenv" in raw.present:
+        return "podman"
+    return "docker" if "/.dockerenv" in raw.present else ""
+
+
+def _default_address(text: Callable[[str], str], by_interface: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the first address of the default route's interface: IPv4 if it has one, else a routable IPv6."""
+    v4 = [a for a in by_interface.get(parse.default_interface(text("/proc/net/route")), ()) if ":" not in a]
+    v6 = [
+        a
+        for a in by_interface.get(parse.default_interface_v6(text("/proc/net/ipv6_route")), ())
+        if ":" in a and not a.startswith(LINK_LOCAL_V6)
+    ]
+    return str(ip_interface((v4 + v6)[0]).ip) if v4 or v6 else ""
+
+
+def _listeners(text: Callable[[str], str], owners: Mapping[str, tuple[int, str, str]]) -> tuple[Listener, ...]:
+    found = [s for path in ("/proc/net/tcp", "/proc/net/tcp6") for s in parse.listening(text(path))]
+    return tuple(
+        Listener(address, port, *owners.get(inode, (0, "", "")))
+        for address, port, inode in sorted(found, key=lambda s: (s[1], s[0]))
+    )
+
+
+def _docker(raw: RawFacts) -> Docker:
+    running = parse.version_number(raw.asked.get("docker", ""))
+    program = parse.version_number(raw.asked.get("dockerd", ""))
+    present = bool(running or program) or "docker" in raw.present or "dockerd" in raw.present
+    return Docker(present=present, running=bool(running), version=running or program, ours=raw.docker_ours)
