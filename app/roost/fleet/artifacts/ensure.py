@@ -139,13 +139,11 @@ def outcome_of(workshop: Workshop, plan: Plan, present: list[str], *, noted: boo
     choices = workshop.choices
     history = gc.read_history(choices.artifacts_dir)
     wanted = {name: plan.reference(name) for name in plan.tags}
-    current = {name: f"{ref.rsplit('-' if plan.runtime == 'local' else ':', 1)[0]}" for name, ref in wanted.items()}
-    separator = "-" if plan.runtime == "local" else ":"
     before = []
-    for name, stem in current.items():
-        tags = history.get(_history_name(plan, name), [])
-        if tags and f"{stem}{separator}{tags[0]}" in present:
-            before.append(f"{stem}{separator}{tags[0]}")
+    for name, tag in plan.tags.items():
+        known = history.get(_history_name(plan, name), [])[:1]
+        before += [ref for ref in (wanted[name].removesuffix(tag) + old for old in known) if ref in present]
+        noted = noted or known != [tag]
     missing = sorted(ref for ref in wanted.values() if ref not in present)
     local = plan.runtime == "local"
     return Outcome(
