@@ -1,0 +1,37 @@
+"""What a check found: what it is, why it matters, how to put it right. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+ORDER: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found. `id` is stable and names the check; `info` is worth knowing and needs nothing done."""
+
+    id: str
+    severity: Severity
+    what: str
+    why: str
+    fix: str
+
+
+def errors(findings: Sequence[Finding]) -> list[Finding]:
+    """Return those that stop what was wanted."""
+    return [f for f in findings if f.severity == "error"]
+
+
+def warnings(findings: Sequence[Finding]) -> list[Finding]:
+    """Return those that should be looked at."""
+    return [f for f in findings if f.severity == "warning"]
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """Return all findings for reading, the worst first."""
+    ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
+    return "\n".join(f"{f.severity}: {f.what}\n    why: {f.why}\n    fix: {f.fix}" for f in ranked)

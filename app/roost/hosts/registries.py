@@ -1,0 +1,65 @@
+"""Can the package clients reach their registries? Asked of the clients themselves, with their own settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from roost.ops.errors import RoostError
+from roost.ops.run import run
+
+TIMEOUT_S = 60.0
+ONLY_RELEASE_FILES = [
+    option
+    for target in ("Packages", "Translations", "DEP-11", "Contents-deb")
+    for option in ("-o", f"Acquire::IndexTargets::deb::{target}::DefaultEnabled=false")
+]
+
+
+def reach(clients: Sequence[str], *, extra_ca_bundle: Path | None = None) -> dict[str, str]:
+    """Return for each of `apt` and `pip` an empty string, or why it cannot reach its registry.
+
+    Writes to a temporary folder only.
+    """
+    asked = {"apt": _apt, "pip": _pip}
+    found: dict[str, str] = {}
+    for client in clients:
+        try:
+            asked[client](extra_ca_bundle)
+            found[client] = ""
+        except RoostError as error:
+            found[client] = _reason(error)
+    return found
+
+
+def _apt(extra_ca_bundle: Path | None) -> None:
+    """Fetch the signed release files into a folder of ours."""
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch, "lists", "partial").mkdir(parents=True)
+        trust = ["-o", f"Acquire::https::CaInfo={extra_ca_bundle}"] if extra_ca_bundle else []
+        run(
+            ["apt-get", "update", "-q", "--error-on=any", "-o", f"Dir::State::lists={scratch}/lists",
+             "-o", f"Dir::Cache={scratch}", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1",
+             "-o", "Acquire::http::Timeout=15", "-o", "Acquire::https::Timeout=15", *ONLY_RELEASE_FILES, *trust],
+            timeout_s=TIMEOUT_S, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+
+
+def _pip(extra_ca_bundle: Path | None) -> None:
+    """Ask for the versions of pip itself, which every index has."""
+    trust = ["--cert", str(extra_ca_bundle)] if extra_ca_bundle else []
+    run(
+        [sys.executable, "-m", "pip", "index", "versions", "pip", "--no-cache-dir", "--retries", "1", "--timeout", "15",
+         *trust],
+        timeout_s=TIMEOUT_S, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
+    )  # fmt: skip
+
+
+def _reason(error: RoostError) -> str:
+    """Return the one line of a client's output that says most."""
+    lines = [line.strip() for line in error.message.splitlines()]
+    marked = [line for line in lines if line.startswith(("E:", "Err:", "ERROR:", "W: Failed"))]
+    return (marked or lines)[0]
