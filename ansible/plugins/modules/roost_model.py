@@ -1,0 +1,109 @@
+#!/usr/bin/python
+"""Ansible module: model files at their places, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from roost.models.catalogue import load_catalogue
+from roost.models.fetch import Places, ensure_model
+from roost.ops.errors import RoostError
+
+DOCUMENTATION = r"""
+module: roost_model
+short_description: Have model files on this node, whole and verified
+description:
+  - Brings each named model of the catalogue to C(models_dir)/<16 hex digits of its sha256>/<name>, read-only.
+  - Looks into the cache, then the offline folder, then the catalogue's sources. With an offline folder the network is
+    not used.
+options:
+  names:
+    description: Models of the catalogue.
+    type: list
+    elements: str
+    required: true
+  catalogue:
+    description: The catalogue file.
+    type: path
+    required: true
+  models_dir:
+    description: Folder of the models.
+    type: path
+    required: true
+  cache_dir:
+    description: Folder of downloads, safe to delete.
+    type: path
+    required: true
+  offline_dir:
+    description: Folder made by C(roost bundle), or empty.
+    type: str
+    default: ""
+  extra_ca_bundle:
+    description: PEM file trusted while fetching, or empty.
+    type: str
+    default: ""
+  rehash:
+    description: Hash files again that are unchanged by size and time.
+    type: bool
+    default: false
+author: Roost developers
+"""
+
+EXAMPLES = r"""
+- name: Fetch the default model
+  roost_model:
+    names: [smollm2-135m-instruct]
+    catalogue: group_vars/models.yaml
+    models_dir: /var/lib/roost/models
+    cache_dir: /var/cache/roost
+"""
+
+RETURN = r"""
+models:
+  description: For each model its name, path, and the source it was fetched from (empty if it was there).
+  type: list
+  returned: always
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "catalogue": {"type": "path", "required": True},
+            "models_dir": {"type": "path", "required": True},
+            "cache_dir": {"type": "path", "required": True},
+            "offline_dir": {"type": "str", "default": ""},
+            "extra_ca_bundle": {"type": "str", "default": ""},
+            "rehash": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    places = Places(
+        models_dir=Path(wanted["models_dir"]),
+        cache_dir=Path(wanted["cache_dir"]),
+        offline_dir=Path(wanted["offline_dir"]) if wanted["offline_dir"] else None,
+        extra_ca_bundle=Path(wanted["extra_ca_bundle"]) if wanted["extra_ca_bundle"] else None,
+    )
+    try:
+        catalogue = load_catalogue(Path(wanted["catalogue"]))
+        chosen = [(name, catalogue.get(name)) for name in wanted["names"]]
+        done = [
+            ensure_model(name, model, places, dry_run=module.check_mode, rehash=wanted["rehash"])
+            for name, model in chosen
+        ]
+    except RoostError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=any(outcome.changed for outcome in done),
+        models=[{"name": o.name, "path": str(o.path), "source": o.source} for o in done],
+        diff={"before": "".join(o.before for o in done), "after": "".join(o.after for o in done)},
+    )
+
+
+if __name__ == "__main__":
+    main()
