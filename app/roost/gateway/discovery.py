@@ -42,6 +42,14 @@ NAMESPACES = TypeAdapter(list[_Namespace])
 REGISTRATIONS = TypeAdapter(list[_Registration])
 
 
+async def _never_repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a query by itself: after a restart its index may belong to another history."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from None
+
+
 def parse_static(text: str) -> tuple[Member, ...]:
     """Read `URL` or `slot=URL`, separated by commas; without a slot it is the main one."""
     members = []
@@ -85,7 +93,9 @@ class NomadWatcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         connector = aiohttp.UnixConnector(str(self._socket), limit=0)
-        async with aiohttp.ClientSession(connector=connector, headers=self._headers) as session:
+        async with aiohttp.ClientSession(
+            connector=connector, headers=self._headers, middlewares=(_never_repeat,)
+        ) as session:
             try:
                 await self._follow(session, "/v1/services", NAMESPACES, lambda found: self._names(session, found))
             finally:

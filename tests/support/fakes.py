@@ -1,0 +1,237 @@
+"""Scripted stand-ins for what cannot be made to fail on demand: a model server, and Nomad's Task API.
+
+They say nothing about how the real ones behave beyond what is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aiohttp import web
+
+Mode = Literal["ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow"]
+WORDS = ("The", " capital", " of", " France", " is", " Paris", ".")
+USAGE = {"prompt_tokens": 27, "completion_tokens": len(WORDS), "total_tokens": 27 + len(WORDS)}
+
+
+@dataclass
+class FakeEngine:
+    """A model server that does what `mode` says.
+
+    stuck: /health says ok, nothing else answers. drop: closes the connection on a chat. die-mid-event: breaks off
+    inside the third event. truncate: ends a stream cleanly without its end. error: answers a chat with `error`.
+    slow: sends one event, then waits for `go`.
+    """
+
+    model: str = "tiny"
+    mode: Mode = "ready"
+    key: str = "engine-key"
+    error: tuple[int, dict[str, object]] = (500, {"error": {"message": "out of memory", "type": "server_error"}})
+    all_slots_busy: bool = False
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    chats: list[dict[str, object]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    canaries: int = 0
+    left: int = 0  # clients that went away during a chat
+    port: int = 0
+    _runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, port: int = 0) -> None:
+        """Listen; on the same port as before if `port` says so."""
+        app = web.Application(client_max_size=32 << 20)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/props", self._props)
+        app.router.add_get("/slots", self._slots)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection."""
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _gate(self, request: web.Request) -> web.Response | None:
+        if self.mode == "loading":
+            return web.json_response({"error": {"message": "Loading model", "type": "unavailable_error"}}, status=503)
+        if request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": {"message": "Invalid API Key"}}, status=401)
+        return None
+
+    async def _wait_if_stuck(self) -> None:
+        if self.mode == "stuck":
+            await asyncio.Event().wait()
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        if self.mode == "loading":
+            return web.json_response({"error": {"message": "Loading model"}}, status=503)
+        return web.json_response({"status": "ok"})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        await self._wait_if_stuck()
+        document = {"object": "list", "data": [{"id": self.model, "meta": {"n_ctx": 4096}}]}
+        return self._gate(request) or web.json_response(document)
+
+    async def _props(self, request: web.Request) -> web.Response:
+        document = {"total_slots": 2, "default_generation_settings": {"n_ctx": 2048}}
+        return self._gate(request) or web.json_response(document)
+
+    async def _slots(self, request: web.Request) -> web.Response:
+        await self._wait_if_stuck()
+        slots = [{"id": number, "is_processing": self.all_slots_busy} for number in range(2)]
+        return self._gate(request) or web.json_response(slots)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        chat = json.loads(body)
+        refusal = self._gate(request)
+        if refusal:
+            return refusal
+        if chat.get("max_tokens") == 1:
+            self.canaries += 1
+        else:
+            self.chats.append(chat)
+            self.bodies.append(body)
+        await self._wait_if_stuck()
+        if self.mode == "drop" and chat.get("max_tokens") != 1:
+            self._abort(request)
+        if self.mode == "error" and chat.get("max_tokens") != 1:
+            return web.json_response(self.error[1], status=self.error[0])
+        if chat.get("stream"):
+            return await self._stream(request, include_usage="stream_options" in chat)
+        message = {"role": "assistant", "content": "".join(WORDS)}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return web.json_response({**self._head("chat.completion"), "choices": [choice], "usage": USAGE})
+
+    def _head(self, kind: str) -> dict[str, object]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model}
+
+    def _abort(self, request: web.Request) -> None:
+        if request.transport:
+            request.transport.abort()
+
+    async def _stream(self, request: web.Request, *, include_usage: bool) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        head = self._head("chat.completion.chunk")
+        try:
+            for number, word in enumerate(WORDS):
+                choice = {"index": 0, "finish_reason": None, "delta": {"content": word}}
+                event = b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
+                if self.mode == "die-mid-event" and number == 2:
+                    await answer.write(event[:20])
+                    self._abort(request)
+                    return answer
+                if self.mode == "truncate" and number == 2:
+                    return answer
+                await answer.write(event)
+                if self.mode == "slow" and number == 0:
+                    await self.go.wait()
+            if include_usage:
+                last = json.dumps({**head, "choices": [], "usage": USAGE})
+                await answer.write(f"data: {last}\n\n".encode())
+            await answer.write(b"data: [DONE]\n\n")
+        except (asyncio.CancelledError, ConnectionError):
+            self.left += 1
+            raise
+        return answer
+
+
+@asynccontextmanager
+async def fake_engine(**script: object) -> AsyncIterator[FakeEngine]:
+    """Run a scripted model server; `script` sets its fields."""
+    engine = FakeEngine()
+    for name, value in script.items():
+        setattr(engine, name, value)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@dataclass
+class FakeNomad:
+    """Nomad's `/v1/services` and `/v1/service/<name>` with blocking queries, on a Unix socket."""
+
+    socket: Path
+    token: str = "identity"
+    index: int = 10
+    services: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    blocked: int = 0  # queries that are waiting now
+    refused: int = 0
+    failing: bool = False
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen on the socket."""
+        app = web.Application()
+        app.router.add_get("/v1/services", self._list)
+        app.router.add_get("/v1/service/{name}", self._one)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.socket)).start()
+
+    async def stop(self) -> None:
+        """Go away, the socket too."""
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+        self.socket.unlink(missing_ok=True)
+
+    def set(self, name: str, *addresses: tuple[str, int], index: int | None = None) -> None:
+        """Register addresses under a service's name; none removes it."""
+        if addresses:
+            self.services[name] = list(addresses)
+        else:
+            self.services.pop(name, None)
+        self.index = index if index is not None else self.index + 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _ready(self, request: web.Request) -> web.Response | None:
+        if request.headers.get("X-Nomad-Token") != self.token:
+            self.refused += 1
+            return web.Response(status=403, text="Permission denied")
+        if self.failing:
+            return web.Response(status=500, text="No cluster leader")
+        seen = int(request.query.get("index", "0"))
+        if seen >= self.index > 0 and seen != 0:
+            self.blocked += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self.blocked -= 1
+        return None
+
+    def _answer(self, document: object) -> web.Response:
+        return web.json_response(document, headers={"X-Nomad-Index": str(self.index)})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        refusal = await self._ready(request)
+        stubs = [{"ServiceName": name, "Tags": self.tags} for name in self.services]
+        return refusal or self._answer([{"Namespace": "default", "Services": stubs}] if stubs else [])
+
+    async def _one(self, request: web.Request) -> web.Response:
+        refusal = await self._ready(request)
+        found = self.services.get(request.match_info["name"], [])
+        document = [{"Address": address, "Port": port, "Tags": self.tags} for address, port in found]
+        return refusal or self._answer(document)

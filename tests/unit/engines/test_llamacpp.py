@@ -1,0 +1,108 @@
+"""The probe, against a scripted model server (tests/support/fakes.py); the real one is in tests/contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from roost.engines.base import Report, State
+from roost.engines.llamacpp import LlamaServer, Pace
+from roost.gateway.app import client_session
+from tests.support.fakes import FakeEngine, fake_engine
+from tests.support.net import free_port
+
+
+@asynccontextmanager
+async def client_of(url: str, key: str = "engine-key", **pace: float) -> AsyncIterator[LlamaServer]:
+    async with client_session() as session:
+        yield LlamaServer(url, session, lambda: key, Pace(**{"canary_timeout_s": 0.2, **pace}))
+
+
+async def probe(client: LlamaServer, *, busy: bool = False) -> Report:
+    return await client.probe(busy=busy)
+
+
+async def test_a_ready_server_tells_what_it_is() -> None:
+    async with fake_engine() as engine, client_of(engine.url) as client:
+        report = await probe(client)
+        assert report == Report(State.READY, models=("tiny",), context=2048, slots=2)
+        assert client.headers() == {"Authorization": "Bearer engine-key"}
+
+
+async def test_a_real_token_is_asked_for_first_and_then_seldom() -> None:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=60) as client:
+        for _ in range(5):
+            assert (await probe(client)).state is State.READY
+        assert engine.canaries == 1
+
+
+async def test_a_server_that_has_just_answered_a_client_needs_no_canary() -> None:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=60) as client:
+        client.proved()
+        assert (await probe(client)).state is State.READY
+        assert engine.canaries == 0
+
+
+async def test_after_a_restart_a_token_is_asked_for_again() -> None:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=60) as client:
+        await probe(client)
+        engine.mode = "loading"
+        assert (await probe(client)).state is State.LOADING
+        engine.mode = "ready"
+        assert (await probe(client)).state is State.READY
+        assert engine.canaries == 2
+
+
+async def test_a_healthy_page_over_a_stuck_server_is_not_believed() -> None:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=0) as client:
+        assert (await probe(client)).state is State.READY
+        engine.mode = "stuck"
+        report = await probe(client)
+        assert (report.state, report.stuck) == (State.DOWN, True)
+        assert "did not produce a token" in report.reason
+
+
+async def test_nothing_there_is_down_at_once() -> None:
+    async with client_of(f"http://127.0.0.1:{free_port()}") as client:
+        report = await probe(client)
+        assert report.state is State.DOWN
+        assert "nothing answers" in report.reason
+
+
+async def test_a_wrong_key_is_said_as_such() -> None:
+    async with fake_engine() as engine, client_of(engine.url, key="wrong") as client:
+        assert (await probe(client)).reason == "it refuses the engine key"
+
+
+async def test_one_bad_answer_of_a_known_server_is_forgiven_the_second_is_not() -> None:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=0) as client:
+        assert (await probe(client)).state is State.READY
+        engine.key = "changed"
+        assert (await probe(client)).state is State.READY
+        assert (await probe(client)).state is State.DOWN
+
+
+async def test_with_all_slots_at_work_the_list_of_slots_is_proof_enough() -> None:
+    async with fake_engine(all_slots_busy=True) as engine, client_of(engine.url, canary_every_s=0) as client:
+        assert (await probe(client, busy=True)).state is State.READY
+        assert engine.canaries == 0
+
+
+async def _answer(_request: web.Request) -> web.Response:
+    return web.json_response({"data": [{"id": "other", "meta": None}], "choices": []})
+
+
+async def test_a_server_without_llama_cpps_pages_is_understood() -> None:
+    engine = FakeEngine()
+    app = web.Application()
+    app.router.add_get("/v1/models", _answer)
+    app.router.add_post("/v1/chat/completions", _answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    engine.port = runner.addresses[0][1]
+    async with client_of(engine.url) as client:
+        assert await probe(client) == Report(State.READY, models=("other",))
+    await runner.cleanup()

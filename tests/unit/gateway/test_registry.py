@@ -1,0 +1,118 @@
+"""Belief about endpoints, with model servers in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from roost.engines.base import Report, State
+from roost.gateway.registry import Member, Registry, Timing
+from tests.support.net import eventually
+
+READY = Report(State.READY, models=("tiny",), context=4096, slots=2)
+
+
+class Scripted:
+    """An engine whose next report is set by the test."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.report = READY
+        self.probes = 0
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    def proved(self) -> None:
+        return
+
+    async def probe(self, *, busy: bool) -> Report:
+        self.probes += 1
+        return self.report if not busy else READY
+
+
+@asynccontextmanager
+async def registry_of(engines: dict[str, Scripted], timing: Timing) -> AsyncIterator[Registry]:
+    def connect(member: Member) -> Scripted:
+        return engines.setdefault(member.base_url, Scripted(member.base_url))
+
+    registry = Registry(connect, timing)
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+A, B = Member("main", "http://a:1"), Member("main", "http://b:1")
+
+
+async def test_only_our_own_probe_makes_an_endpoint_routable() -> None:
+    engines = {A.base_url: Scripted(A.base_url)}
+    engines[A.base_url].report = Report(State.LOADING, reason="it is loading its model")
+    async with registry_of(engines, Timing(unready_s=0.01)) as registry:
+        registry.sync([A])
+        assert not registry.route("auto").ready
+        await eventually(lambda: engines[A.base_url].probes > 2, 5, "probes")
+        assert not registry.route("auto").ready
+        engines[A.base_url].report = READY
+        await eventually(lambda: registry.route("auto").ready == {"main@a:1": "tiny"}, 5, "the endpoint")
+
+
+async def test_a_mark_is_believed_and_checked_at_once() -> None:
+    async with registry_of({}, Timing(ready_s=60)) as registry:
+        registry.sync([A])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        registry.mark(registry.endpoints()[0], State.DOWN, "cannot connect")
+        assert not registry.route("tiny").ready
+        assert registry.route("tiny").known
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint to come back")
+
+
+async def test_a_model_that_left_is_remembered_for_a_while() -> None:
+    async with registry_of({}, Timing(remember_s=0.2)) as registry:
+        registry.sync([A])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        registry.sync([])
+        assert registry.views() == ()
+        assert registry.route("tiny").known
+        await eventually(lambda: not registry.route("tiny").known, 5, "it to be forgotten")
+
+
+async def test_those_who_wait_are_woken_by_a_change() -> None:
+    async with registry_of({}, Timing()) as registry:
+        waiting = asyncio.create_task(registry.changed(60))
+        await asyncio.sleep(0)
+        registry.sync([A, B])
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_members_that_stay_keep_what_is_known_about_them() -> None:
+    engines: dict[str, Scripted] = {}
+    async with registry_of(engines, Timing(ready_s=60)) as registry:
+        registry.sync([A])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        before = registry.endpoints()[0]
+        registry.sync([B, A])
+        assert registry.get("main@a:1") is before
+        assert registry.route("tiny").ready.keys() >= {"main@a:1"}
+        registry.sync([B])
+        assert registry.get("main@a:1") is None
+
+
+async def test_requests_on_a_stuck_endpoint_are_let_go() -> None:
+    engines: dict[str, Scripted] = {}
+    async with registry_of(engines, Timing(ready_s=0.01)) as registry:
+        registry.sync([A])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        endpoint = registry.endpoints()[0]
+        released = False
+        engines[A.base_url].report = Report(State.DOWN, reason="stuck", stuck=True)
+        try:
+            async with asyncio.timeout(None) as scope, asyncio.timeout(10):
+                with endpoint.lease(scope):
+                    endpoint.in_flight = 0  # so that the scripted engine reports what it was told
+                    await asyncio.Event().wait()
+        except TimeoutError:
+            released = scope.expired()
+        assert released

@@ -1,0 +1,99 @@
+"""Names of models to endpoints, as data."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.engines.base import State
+from roost.gateway.routing import View, choose, resolve
+
+READY = View("main@a", "main", State.READY, ("tiny",), slots=2)
+LOADING = View("main@b", "main", State.LOADING, ("tiny",), reason="it is loading its model")
+NAMELESS = View("coder@c", "coder", State.LOADING)
+CODER = View("coder@d", "coder", State.READY, ("coder-7b", "coder-7b-lora"))
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "expected"),
+    [
+        ("auto", [READY, CODER], {"main@a": "tiny"}),
+        ("main", [READY, CODER], {"main@a": "tiny"}),
+        ("tiny", [READY, LOADING], {"main@a": "tiny"}),
+        ("coder", [READY, CODER], {"coder@d": "coder-7b"}),
+        ("coder-7b-lora", [CODER], {"coder@d": "coder-7b-lora"}),
+        ("tiny", [LOADING], {}),
+    ],
+)
+def test_a_name_leads_to_the_ready_endpoints_that_have_it(
+    name: str, views: list[View], expected: dict[str, str]
+) -> None:
+    assert resolve(name, views, {}, settled=True).ready == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "remembered", "settled", "known"),
+    [
+        ("nope", [READY, CODER], {}, True, False),
+        ("nope", [READY, NAMELESS], {}, True, True),  # the nameless one may turn out to be it
+        ("nope", [], {}, False, True),  # nobody has said yet which endpoints there are
+        ("tiny", [LOADING], {}, True, True),
+        ("tiny", [], {"tiny": "main"}, True, True),  # it is moving
+        ("coder", [], {"coder-7b": "coder"}, True, True),
+        ("auto", [], {}, True, True),
+        ("main", [], {}, True, True),
+        ("tiny", [], {}, True, False),
+    ],
+)
+def test_waiting_makes_sense_only_for_what_may_come(
+    name: str, views: list[View], remembered: dict[str, str], *, settled: bool, known: bool
+) -> None:
+    route = resolve(name, views, remembered, settled=settled)
+    assert route.ready == {}
+    assert route.known is known
+
+
+def test_the_reason_for_waiting_is_told() -> None:
+    assert resolve("tiny", [LOADING], {}, settled=True).reason == "it is loading its model"
+    assert resolve("auto", [], {}, settled=True).reason == "no model server is registered"
+
+
+def test_the_least_loaded_endpoint_is_chosen_counting_its_slots() -> None:
+    one = View("main@a", "main", State.READY, ("tiny",), slots=4, in_flight=2)
+    two = View("main@b", "main", State.READY, ("tiny",), slots=1, in_flight=1)
+    assert choose([one, two], {"main@a", "main@b"}, set()) == "main@a"
+
+
+def test_one_that_failed_is_chosen_again_only_when_it_is_the_only_one() -> None:
+    busy = View("main@b", "main", State.READY, ("tiny",), in_flight=9)
+    assert choose([READY, busy], {"main@a", "main@b"}, {"main@a"}) == "main@b"
+    assert choose([READY], {"main@a"}, {"main@a"}) == "main@a"
+    assert choose([READY], set(), set()) is None
+
+
+views_strategy = st.lists(
+    st.builds(
+        View,
+        id=st.text("abc", min_size=1, max_size=3),
+        slot=st.sampled_from(["main", "coder"]),
+        state=st.sampled_from(State),
+        models=st.lists(st.sampled_from(["x", "y"]), max_size=2).map(tuple),
+        in_flight=st.integers(0, 5),
+        slots=st.none() | st.integers(1, 4),
+    ),
+    max_size=6,
+    unique_by=lambda view: view.id,
+)
+
+
+@given(views_strategy, st.sampled_from(["auto", "main", "coder", "x", "y", "z"]))
+def test_only_ready_endpoints_that_offer_the_model_get_requests(views: list[View], name: str) -> None:
+    route = resolve(name, views, {}, settled=True)
+    by_id = {view.id: view for view in views}
+    for endpoint, model in route.ready.items():
+        assert by_id[endpoint].state is State.READY
+        assert model in by_id[endpoint].models
+    chosen = choose(views, route.ready, set())
+    assert (chosen is None) == (not route.ready)
+    assert chosen is None or chosen in route.ready
