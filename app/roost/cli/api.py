@@ -1,0 +1,256 @@
+"""A client of Roost's own API for the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from roost.ops.errors import RoostError
+from roost.ops.site import Site, load_site
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 300.0  # between two tokens; a long prompt on a slow machine takes its time
+QUICK_TIMEOUT_S = 5.0
+DATA = "data:"
+DONE = "[DONE]"
+
+Message = dict[str, str]
+Json = Any
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the API is and the key for it; without a key only what is open to all can be asked."""
+
+    base_url: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What `/readyz` says. `slots` counts the model servers of each slot by state."""
+
+    reachable: bool
+    ready: bool
+    reasons: tuple[str, ...]
+    slots: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of an answer: model, tokens, tokens a second (None where unknown), why it ended."""
+
+    model: str
+    prompt_tokens: int
+    tokens: int
+    tokens_per_s: float | None
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a chat request asks for beyond its messages; None leaves it to the server."""
+
+    model: str = "auto"
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+def find_access() -> Access:
+    """Return the API's address and key: `$ROOST_API` and `$ROOST_API_KEY`, else those of this machine.
+
+    Raises:
+        RoostError: nothing is installed here, or this user may not read the key.
+    """
+    base, key = os.environ.get("ROOST_API", ""), os.environ.get("ROOST_API_KEY", "")
+    if base and key:
+        return Access(base.rstrip("/"), key)
+    site = load_site()
+    return Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file))
+
+
+def find_access_of(site: Site) -> tuple[Access, str]:
+    """Return access to the site's API, without the key where it cannot be read, and why it cannot."""
+    base = (os.environ.get("ROOST_API") or site.api).rstrip("/")
+    try:
+        return Access(base, os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file)), ""
+    except RoostError as error:
+        return Access(base), str(error)
+
+
+def read_key(path: Path) -> str:
+    """Read the API's key.
+
+    Raises:
+        RoostError: it is missing, or only root may read it.
+    """
+    try:
+        return path.read_text().strip()
+    except PermissionError:
+        raise RoostError(
+            f"The key file {path} can only be read by root.",
+            fix="Run the command with sudo, or set ROOST_API_KEY.",
+            exit_code=4,
+        ) from None
+    except OSError as error:
+        raise RoostError(
+            f"The key file {path} cannot be read: {error.strerror}.", fix="Run ./bootstrap.sh again."
+        ) from None
+
+
+class Api:
+    """Requests to the API; used as a context manager."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        headers = {"Authorization": f"Bearer {access.key}"} if access.key else {}
+        self._client = httpx.Client(
+            base_url=access.base_url,
+            headers=headers,
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=not _on_loopback(access.base_url),  # no proxy between this machine and itself
+        )
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._client.close()
+
+    def readiness(self) -> Readiness:
+        """Ask `/readyz`; never raises."""
+        try:
+            answer = self._client.get("/readyz", timeout=QUICK_TIMEOUT_S)
+            document = answer.json()
+            return Readiness(
+                reachable=True,
+                ready=answer.status_code == httpx.codes.OK,
+                reasons=tuple(str(r) for r in document.get("reasons", [])),
+                slots=dict(document.get("slots", {})),
+            )
+        except httpx.HTTPError as error:
+            reason = f"the API does not answer at {self._access.base_url} ({_said(error)})"
+            return Readiness(reachable=False, ready=False, reasons=(reason,), slots={})
+        except (ValueError, AttributeError):
+            reason = f"what answers at {self._access.base_url} is not Roost"
+            return Readiness(reachable=False, ready=False, reasons=(reason,), slots={})
+
+    def get(self, path: str) -> Json:
+        """GET a JSON document.
+
+        Raises:
+            RoostError: the API does not answer, or refuses.
+        """
+        with self._explained():
+            answer = self._client.get(path, timeout=QUICK_TIMEOUT_S)
+            self._refuse(answer)
+            return answer.json()
+
+    def models(self) -> list[dict[str, Json]]:
+        """Return the entries of `/v1/models`."""
+        return list(self.get("/v1/models")["data"])
+
+    def chat(self, messages: Sequence[Message], options: Options) -> Generator[str | Ended]:
+        """Ask for an answer; yields its text as it comes and `Ended` at the end.
+
+        Closing the iterator ends the work on the server.
+
+        Raises:
+            RoostError: the API does not answer, refuses, or breaks off.
+        """
+        body: dict[str, Json] = {
+            "model": options.model, "messages": list(messages), "stream": True,
+            "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        if options.max_tokens is not None:
+            body["max_tokens"] = options.max_tokens
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        with self._explained(), self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            if answer.is_error:
+                answer.read()
+                self._refuse(answer)
+            yield from _read_stream(answer.iter_lines())
+
+    def _refuse(self, answer: httpx.Response) -> None:
+        if not answer.is_error:
+            return
+        try:
+            said = str(answer.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            said = f"status {answer.status_code}"
+        fixes = {
+            401: "Set ROOST_API_KEY to the key in the file that `roost status` names, or run with sudo.",
+            404: "See `roost models` for what there is.",
+            503: "See what is missing with `roost status` and `roost doctor`.",
+        }
+        raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise RoostError(
+                f"The API at {self._access.base_url} does not answer: {_said(error)}.",
+                fix="See `roost status` and `roost doctor`.",
+            ) from None
+
+
+def _read_stream(lines: Iterator[str]) -> Iterator[str | Ended]:
+    """Read server-sent events of a chat answer.
+
+    Raises:
+        RoostError: the stream reports an error, or ends before its end mark.
+    """
+    model, reason = "", ""
+    usage: dict[str, Json] = {}
+    timings: dict[str, Json] = {}
+    first: float | None = None
+    pieces = 0
+    for line in lines:
+        if not line.startswith(DATA):
+            continue
+        data = line[len(DATA) :].strip()
+        if data == DONE:
+            seconds = time.monotonic() - first if first is not None else 0.0
+            tokens = int(usage.get("completion_tokens", pieces))
+            rate = timings.get("predicted_per_second") or ((tokens - 1) / seconds if tokens > 1 and seconds else None)
+            yield Ended(model, int(usage.get("prompt_tokens", 0)), tokens, rate, reason)
+            return
+        event = json.loads(data)
+        if "error" in event:
+            raise RoostError(f"The answer broke off: {event['error'].get('message', event['error'])}", fix="Ask again.")
+        model = event.get("model") or model
+        usage = event.get("usage") or usage
+        timings = event.get("timings") or timings
+        for choice in event.get("choices", []):
+            reason = choice.get("finish_reason") or reason
+            text = (choice.get("delta") or {}).get("content")
+            if text:
+                pieces += 1
+                first = first if first is not None else time.monotonic()
+                yield text
+    raise RoostError("The answer broke off before its end.", fix="Ask again; see `roost status` if it happens again.")
+
+
+def _said(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _on_loopback(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,151 @@
+"""`roost chat`: one answer, or a conversation."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from roost.cli.api import Api, Ended, Options, find_access
+from roost.cli.conversation import Conversation, Shelf
+from roost.ops.errors import RoostError
+
+SYSTEM = "You are a helpful assistant."
+HELP = "/new starts a new conversation, /quit ends (so does Ctrl-D), Ctrl-C stops an answer."
+
+
+@dataclass(frozen=True)
+class Style:
+    """How answers are shown."""
+
+    as_json: bool
+    stats: bool
+
+
+def chat(
+    text: Annotated[
+        str | None, typer.Argument(help="What to ask; - reads it from standard input. Without it: a conversation.")
+    ] = None,
+    *,
+    model: Annotated[str, typer.Option(help="A model or slot; see `roost models`.")] = "auto",
+    system: Annotated[str, typer.Option(help="The system message.")] = SYSTEM,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 always gives the same answer.")] = None,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show tokens and tokens a second.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each answer as a line of JSON.")] = False,
+) -> None:
+    """Talk to a model. Answers appear as they are written.
+
+    With TEXT: one answer. Without: a conversation; lines from a pipe are asked one after the other.
+    The conversation is kept below ~/.local/state/roost/chat.
+
+    Example: roost chat 'What is the capital of France?'
+    """
+    shelf = Shelf.of_user()
+    talk = (shelf.last() if go_on else None) or Conversation.begin(system)
+    style = Style(as_json=as_json, stats=stats)
+    with Api(find_access()) as api:
+        speaker = Speaker(api, Options(model, max_tokens, temperature), shelf, style)
+        if text is not None:
+            speaker.ask(talk, sys.stdin.read() if text == "-" else text)
+        else:
+            converse(speaker, talk, interactive=sys.stdin.isatty())
+
+
+class Speaker:
+    """Asks, shows the answer while it comes, and keeps the conversation."""
+
+    def __init__(self, api: Api, options: Options, shelf: Shelf, style: Style) -> None:
+        self._api = api
+        self._options = options
+        self._shelf = shelf
+        self._style = style
+
+    def ask(self, talk: Conversation, text: str) -> None:
+        """Ask `text` in `talk`. A question without an answer (refused, cancelled) does not stay in it.
+
+        Raises:
+            RoostError: there is no answer.
+            KeyboardInterrupt: the user cancelled.
+        """
+        if not text.strip():
+            raise RoostError("There is no question.", fix="roost chat 'What is the capital of France?'", exit_code=2)
+        messages = [*talk.messages, {"role": "user", "content": text}]
+        pieces: list[str] = []
+        ended: Ended | None = None
+        began = time.monotonic()
+        try:
+            with closing(self._api.chat(messages, self._options)) as answer:  # closing it stops the model
+                for piece in answer:
+                    if isinstance(piece, Ended):
+                        ended = piece
+                        continue
+                    pieces.append(piece)
+                    if not self._style.as_json:
+                        sys.stdout.write(piece)
+                        sys.stdout.flush()
+        finally:
+            if pieces and not self._style.as_json:
+                print()
+        reply = "".join(pieces)
+        talk.messages = [*messages, {"role": "assistant", "content": reply}]
+        self._shelf.keep(talk)
+        self._tell(reply, ended, time.monotonic() - began)
+
+    def _tell(self, reply: str, ended: Ended | None, seconds: float) -> None:
+        if self._style.as_json:
+            facts = asdict(ended) if ended else {}
+            print(json.dumps({"answer": reply, "seconds": round(seconds, 3), **facts}, ensure_ascii=False), flush=True)
+        elif ended and ended.finish_reason == "length":
+            sys.stderr.write("(The answer was cut at its longest allowed length.)\n")
+        if self._style.stats and ended and not self._style.as_json:
+            rate = f", {ended.tokens_per_s:.1f} tokens/s" if ended.tokens_per_s else ""
+            sys.stderr.write(f"({ended.model}: {ended.tokens} tokens{rate}, {seconds:.1f} s)\n")
+
+
+def converse(speaker: Speaker, talk: Conversation, *, interactive: bool) -> None:
+    """Ask line by line until the input ends.
+
+    Raises:
+        RoostError: an answer failed and nobody sits there to read it.
+    """
+    if interactive:
+        sys.stderr.write(f"{HELP}\n")
+    while True:
+        try:
+            line = input("> " if interactive else "")
+        except EOFError:
+            break
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            print()
+            continue
+        command = line.strip()
+        if command in {"/quit", "/exit"}:
+            break
+        if command == "/new":
+            talk = Conversation.begin(talk.system)
+        elif command.startswith("/") and " " not in command:
+            sys.stderr.write(f"{command} is not known. {HELP}\n")
+        elif command:
+            _turn(speaker, talk, line, interactive=interactive)
+
+
+def _turn(speaker: Speaker, talk: Conversation, line: str, *, interactive: bool) -> None:
+    try:
+        speaker.ask(talk, line)
+    except KeyboardInterrupt:
+        if not interactive:
+            raise
+        sys.stderr.write("(cancelled)\n")
+    except RoostError as error:
+        if not interactive:
+            raise
+        sys.stderr.write(f"error: {error.message}\n" + (f"fix: {error.fix}\n" if error.fix else ""))

@@ -1,0 +1,105 @@
+"""All verbs of the command line. Each is imported when it is used, so that help and completion come at once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from roost import __version__
+from roost.ops.errors import RoostError
+
+INTERRUPTED = 130
+Handle = Any  # typer has no public names for its commands and the context of a group
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb is implemented: a function, or a `typer.Typer` with verbs of its own. `about` shows in the help."""
+
+    module: str
+    name: str
+    about: str
+
+
+VERBS = {
+    "status": Verb("roost.cli.status", "status", "Show what runs here and whether it is healthy."),
+    "chat": Verb("roost.cli.chat", "chat", "Talk to a model."),
+    "models": Verb("roost.cli.models", "app", "Show the models of the catalogue; verify their files."),
+    "jobs": Verb("roost.cli.jobs", "jobs", "Show the jobs that Nomad runs."),
+    "logs": Verb("roost.cli.logs", "logs", "Show what the agent, a model server, Nomad or the set-up logged."),
+    "doctor": Verb("roost.cli.doctor", "doctor", "Find out what is wrong here, and how to put it right."),
+    "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),
+    "images": Verb("roost.cli.images", "app", "Show, renew and tidy what the jobs run from."),
+    "bundle": Verb("roost.cli.bundle", "bundle", "Make a folder to install from where there is no network."),
+    "serve": Verb("roost.cli.serve", "serve", "Run the agent service in the foreground."),
+}
+EPILOG = "Example: roost chat 'What is the capital of France?'"
+
+
+class VerbGroup(TyperGroup):
+    """The group of all verbs: stand-ins for help and completion, the real one imported when it is run."""
+
+    def resolve_command(self, ctx: Handle, args: list[str]) -> Handle:
+        """Import the verb that `args` begins with."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return (name, load(name), rest) if name in VERBS else (name, command, rest)
+
+
+def load(name: str) -> Handle:
+    """Import a verb and return its command."""
+    verb = VERBS[name]
+    found = getattr(import_module(verb.module), verb.name)
+    if isinstance(found, typer.Typer):
+        return get_command(found)
+    single = typer.Typer(add_completion=False)
+    single.command(name)(found)
+    return get_command(single)
+
+
+def _nothing() -> None:
+    """Stand for a verb that is not imported yet."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"roost {__version__}")
+        raise typer.Exit
+
+
+def make_app() -> typer.Typer:
+    """Assemble the command line."""
+    app = typer.Typer(cls=VerbGroup, no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def roost(
+        *,
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        """Serve language models on this machine and work with them."""
+        _ = version
+
+    for name, verb in VERBS.items():
+        app.command(name, help=verb.about)(_nothing)
+    return app
+
+
+def run_command_line() -> int:
+    """Run the verb that the arguments name; return the exit code."""
+    try:
+        get_command(make_app())(prog_name="roost")
+    except RoostError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        if error.fix:
+            sys.stderr.write(f"fix: {error.fix}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
