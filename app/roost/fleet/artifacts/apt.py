@@ -117,7 +117,7 @@ def explain(error: RoostError, what: str) -> RoostError:
     """Turn apt's words into a sentence with a way out."""
     text = error.message
     fix = "See apt's words above."
-    if "certificate" in text.lower():
+    if "certificate verif" in text.lower() or "cannot verify" in text:
         fix = "Give the proxy's CA as extra_ca_bundle (a PEM file), or set debian_mirror to an http address."
     elif any(sign in text for sign in NETWORK_SIGNS):
         fix = "Check the network and its proxy settings, set debian_mirror to another one, or use --offline DIR."
