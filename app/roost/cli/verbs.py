@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 from roost import __version__
 from roost.ops.errors import RoostError
@@ -56,7 +56,7 @@ def load(name: str) -> Handle:
     verb = VERBS[name]
     found = getattr(import_module(verb.module), verb.name)
     if isinstance(found, typer.Typer):
-        return get_command(found)
+        return get_group(found)
     single = typer.Typer(add_completion=False)
     single.command(name)(found)
     return get_command(single)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import pairwise
 
 from roost.hosts.facts import HostFacts, Listener
 from roost.hosts.findings import Finding
@@ -153,7 +154,7 @@ def is_ours(listener: Listener, our_paths: Sequence[str]) -> bool:
     """Say whether a listening process is Roost's own: started from, or configured in, one of our folders."""
     words = listener.command.split()
     below = any(w == p or w.startswith(f"{p}/") or f"={p}/" in w for w in words for p in our_paths)
-    return below or "roost.cli.serve" in words or words[1:4] == ["-m", "roost", "serve"]
+    return below or ("-m", "roost") in pairwise(words) or ("-m", "roost.cli.serve") in pairwise(words)
 
 
 def _our_listeners(facts: HostFacts, wishes: Wishes) -> bool:

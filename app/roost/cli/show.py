@@ -1,0 +1,45 @@
+"""How verbs print: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+GOOD, BAD = "green", "red"
+STATE_STYLES = {
+    "running": GOOD, "ready": GOOD, "verified": GOOD, "healthy": GOOD,
+    "loading": "yellow", "pending": "yellow", "starting": "yellow",
+    "down": BAD, "dead": BAD, "failed": BAD, "not ready": BAD, "unreachable": BAD,
+}  # fmt: skip
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, indent: int = 0) -> None:
+    """Print rows under their heads; words that name a state get its colour on a terminal."""
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for row in rows:
+        cells = ["" if cell is None else str(cell) for cell in row]
+        table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in cells))
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(" " * indent + line.rstrip())
+
+
+def size(count: int) -> str:
+    """Write bytes for people: `94 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError(count)

@@ -1,0 +1,250 @@
+"""What is wrong on an installed machine: pure, from what was seen to findings with their fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from roost.hosts.facts import HostFacts
+from roost.hosts.findings import Finding
+
+DAY_S = 86400.0
+EXPIRY_WARNING_DAYS = 30
+LOW_DISK_MIB, FULL_DISK_MIB = 2048, 256
+SECRET_MODE = 0o600
+AGAIN = "Run ./bootstrap.sh again."
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of the machine: whether it runs, None where that cannot be told; and its log, for the fix."""
+
+    name: str
+    running: bool | None
+    log: str
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that only root may read: its mode, or None if it is missing."""
+
+    path: str
+    mode: int | None
+    owner_uid: int = 0
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and when it ends, in seconds since 1970; `problem` if it cannot be read."""
+
+    path: str
+    ends: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of Nomad."""
+
+    id: str
+    running: int
+    wanted: int
+    restarts: int
+    last_event: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFileSeen:
+    """A model that a slot needs: what lies at its place (`verified` is what it should be)."""
+
+    name: str
+    path: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """One thing of which two versions should agree: what is wanted, and what runs."""
+
+    what: str
+    wanted: str
+    running: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of the installation. `unseen` names what this user could not look at, with how to."""
+
+    services: Sequence[Service] = ()
+    nomad_problem: str = ""
+    nomad_leader: str | None = None  # None: could not be asked
+    missing_jobs: Sequence[str] = ()
+    jobs: Sequence[Job] = ()
+    api_reachable: bool = True
+    api_ready: bool = True
+    api_reasons: Sequence[str] = ()
+    secrets: Sequence[SecretFile] = ()
+    certificates: Sequence[Certificate] = ()
+    models: Sequence[ModelFileSeen] = ()
+    versions: Sequence[Version] = ()
+    unseen: Sequence[str] = ()
+
+
+def diagnose(facts: HostFacts, seen: Observation) -> list[Finding]:
+    """Return everything that is wrong or worth knowing."""
+    return [
+        *_services(seen),
+        *_nomad(seen),
+        *_jobs(seen),
+        *_api(seen),
+        *_secrets(seen),
+        *_certificates(facts, seen),
+        *_disks(facts),
+        *_models(seen),
+        *_versions(seen),
+        *_gpus(facts),
+        *(
+            Finding("unseen", "info", text, "This user may not look at everything.", "Run sudo roost doctor.")
+            for text in seen.unseen
+        ),
+    ]
+
+
+def _services(seen: Observation) -> Iterator[Finding]:
+    for service in seen.services:
+        if service.running is False:
+            yield Finding(
+                f"service:{service.name}", "error", f"The service {service.name} does not run.",
+                "Nothing of Roost works without it.",
+                f"Look at its log ({service.log}), then start it: service {service.name} start; or run ./bootstrap.sh.",
+            )  # fmt: skip
+
+
+def _nomad(seen: Observation) -> Iterator[Finding]:
+    if seen.nomad_problem:
+        yield Finding(
+            "nomad", "error", f"Nomad cannot be asked: {seen.nomad_problem}",
+            "Nomad starts the model servers and the agent, and starts them again when they end.",
+            "Look at `roost logs nomad`; start it: service roost-nomad start.",
+        )  # fmt: skip
+    elif seen.nomad_leader == "":
+        yield Finding(
+            "nomad-leader", "error", "Nomad has no leader.", "It starts nothing new without one.",
+            "Wait half a minute; then look at `roost logs nomad`.",
+        )  # fmt: skip
+
+
+def _jobs(seen: Observation) -> Iterator[Finding]:
+    for name in seen.missing_jobs:
+        yield Finding(
+            f"job:{name}", "error", f"Nomad does not have the job {name}.", "A part of Roost is missing.", AGAIN
+        )
+    for job in seen.jobs:
+        if job.running < job.wanted:
+            last = f" The last that happened: {job.last_event}" if job.last_event else ""
+            yield Finding(
+                f"job:{job.id}", "error", f"{job.running} of {job.wanted} instances of the job {job.id} run.{last}",
+                "Requests fail or wait.", f"Look at `roost logs {_source(job.id)}` and `roost jobs`.",
+            )  # fmt: skip
+        elif job.restarts > 0:
+            yield Finding(
+                f"restarts:{job.id}", "info", f"The job {job.id} was restarted {job.restarts} times.",
+                "It ended by itself, or was killed for lack of memory.", f"Look at `roost logs {_source(job.id)}`.",
+            )  # fmt: skip
+
+
+def _source(job_id: str) -> str:
+    return job_id.removeprefix("roost-model-").removeprefix("roost-")
+
+
+def _api(seen: Observation) -> Iterator[Finding]:
+    said = "; ".join(seen.api_reasons) or "no reason given"
+    if not seen.api_reachable:
+        yield Finding(
+            "api", "error", f"The API does not answer: {said}.", "Nobody can use the models.",
+            "Look at `roost logs agent` and `roost jobs`.",
+        )  # fmt: skip
+    elif not seen.api_ready:
+        slot = seen.api_reasons[0].partition(":")[0] if seen.api_reasons and ":" in seen.api_reasons[0] else "main"
+        yield Finding(
+            "api", "error", f"No model server is ready: {said}.", "Requests wait and then fail.",
+            f"Look at `roost logs {slot}`; a large model takes minutes to load.",
+        )  # fmt: skip
+
+
+def _secrets(seen: Observation) -> Iterator[Finding]:
+    for secret in seen.secrets:
+        if secret.mode is None:
+            yield Finding(
+                f"secret:{secret.path}", "error", f"{secret.path} is missing.",
+                "Roost proves with it who it is.", "Restore it from a backup, or run ./bootstrap.sh again.",
+            )  # fmt: skip
+        elif secret.mode & ~SECRET_MODE or secret.owner_uid != 0:
+            wrong = f"mode {secret.mode:04o}" if secret.mode & ~SECRET_MODE else f"owner {secret.owner_uid}"
+            yield Finding(
+                f"secret:{secret.path}", "error", f"{secret.path} has {wrong}; only root should read it.",
+                "Whoever reads it can act as the operator.", f"chown root {secret.path}; chmod 600 {secret.path}",
+            )  # fmt: skip
+
+
+def _certificates(facts: HostFacts, seen: Observation) -> Iterator[Finding]:
+    for certificate in seen.certificates:
+        if certificate.problem:
+            yield Finding(
+                f"certificate:{certificate.path}", "error",
+                f"The certificate {certificate.path} cannot be used: {certificate.problem}.",
+                "Nomad and its clients know each other by it.", AGAIN,
+            )  # fmt: skip
+            continue
+        days = (certificate.ends - facts.clock) / DAY_S
+        if days < EXPIRY_WARNING_DAYS:
+            when = datetime.fromtimestamp(certificate.ends, UTC).date().isoformat()
+            yield Finding(
+                f"certificate:{certificate.path}", "error" if days <= 0 else "warning",
+                f"The certificate {certificate.path} {'ended' if days <= 0 else 'ends'} on {when}.",
+                "Connections are refused after that.", "Run ./bootstrap.sh; it makes a new one.",
+            )  # fmt: skip
+
+
+def _disks(facts: HostFacts) -> Iterator[Finding]:
+    by_device: Mapping[int, list[str]] = {
+        d.device: [e.path for e in facts.disks if e.device == d.device] for d in facts.disks
+    }
+    free = {d.device: d.free_mib for d in facts.disks}
+    for device, paths in by_device.items():
+        if free[device] < LOW_DISK_MIB:
+            yield Finding(
+                f"disk:{paths[0]}", "error" if free[device] < FULL_DISK_MIB else "warning",
+                f"{free[device]} MiB are free on the disk of {', '.join(paths)}.",
+                "Nomad and Docker fail in strange ways on a full disk.",
+                "Free space; `roost images gc` removes old images, and the cache folder may be emptied.",
+            )  # fmt: skip
+
+
+def _models(seen: Observation) -> Iterator[Finding]:
+    for model in seen.models:
+        if model.state != "verified":
+            yield Finding(
+                f"model:{model.name}", "error", f"The file of the model {model.name} is not right: {model.state}.",
+                f"{model.path} is what its model server reads.", "Run `roost models verify`, then ./bootstrap.sh.",
+            )  # fmt: skip
+
+
+def _versions(seen: Observation) -> Iterator[Finding]:
+    for version in seen.versions:
+        if version.running and version.wanted != version.running:
+            yield Finding(
+                f"version:{version.what}", "warning",
+                f"{version.what}: {version.running} runs, {version.wanted} is what this release wants.",
+                "The parts were tested together in one version only.", AGAIN,
+            )  # fmt: skip
+
+
+def _gpus(facts: HostFacts) -> Iterator[Finding]:
+    for gpu in facts.gpus:
+        size = f", {gpu.memory_mib} MiB" if gpu.memory_mib else ""
+        yield Finding(
+            f"gpu:{gpu.slot}", "info", f"A graphics processor is here but not used: {gpu.vendor} {gpu.name}{size}.",
+            "Roost computes on the processor so far.", "Nothing to do.",
+        )  # fmt: skip
