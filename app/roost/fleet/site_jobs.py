@@ -135,7 +135,6 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
                 model,
                 context_tokens=slot.context_size * slot.parallel,
                 cache_ram_mib=slot.cache_ram_mib,
-                slots=slot.parallel,
             ),
             temperature=slot.temperature,
         )

@@ -1,0 +1,118 @@
+"""Users, the group and the folders that Roost needs on a machine; one pass, recorded before it is made."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost.ops.errors import RoostError
+from roost.ops.ownership import PRESENT, Manifest
+from roost.ops.run import run
+
+NO_HOME = "/nonexistent"
+NO_SHELL = "/usr/sbin/nologin"
+
+
+@dataclass(frozen=True)
+class SystemUser:
+    """A user that owns nothing but what it is given. `uid` is the same on every host and in the images."""
+
+    name: str
+    uid: int
+    comment: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of root's with its mode, in octal digits."""
+
+    path: Path
+    mode: str
+
+
+def ensure_layout(
+    manifest: Manifest,
+    group: str,
+    users: Sequence[SystemUser],
+    folders: Sequence[Folder],
+    files: Sequence[str],
+    *,
+    dry_run: bool = False,
+) -> list[str]:
+    """Make what is missing and put modes right; `files` are only recorded, others make them.
+
+    Returns one line a change made, or that would be made with `dry_run`.
+
+    Raises:
+        RoostError: a user's number belongs to somebody else.
+    """
+    if not dry_run:
+        _record(manifest, "path", [*(str(f.path) for f in folders), *files])
+        _record(manifest, "user", [u.name for u in users])
+        _record(manifest, "group", [group])
+    changes: list[str] = []
+    if not _has_group(group):
+        changes.append(f"group {group}")
+        if not dry_run:
+            run(["groupadd", "--system", group])
+    for user in users:
+        if _has_user(user):
+            continue
+        changes.append(f"user {user.name} ({user.uid})")
+        if not dry_run:
+            run(
+                ["useradd", "--system", "--uid", str(user.uid), "--gid", group, "--comment", user.comment,
+                 "--home-dir", NO_HOME, "--no-create-home", "--shell", NO_SHELL, user.name]
+            )  # fmt: skip
+    for folder in folders:
+        if change := _folder(folder, dry_run=dry_run):
+            changes.append(change)
+    return changes
+
+
+def _record(manifest: Manifest, kind: str, names: Sequence[str]) -> None:
+    manifest.own(kind, *(name for name in names if not PRESENT[kind](name)))
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _has_user(user: SystemUser) -> bool:
+    try:
+        found = pwd.getpwuid(user.uid).pw_name
+    except KeyError:
+        found = ""
+    if found not in ("", user.name):
+        raise RoostError(
+            f"The user number {user.uid} belongs to {found!r}, Roost wants it for {user.name!r}.",
+            fix="Set roost_agent_uid or roost_engine_uid to a free number: `./bootstrap.sh --set roost_agent_uid=NUMBER`.",
+        )
+    return found == user.name
+
+
+def _folder(folder: Folder, *, dry_run: bool) -> str:
+    mode = int(folder.mode, 8)
+    try:
+        state = folder.path.stat()
+    except FileNotFoundError:
+        if not dry_run:
+            folder.path.mkdir(parents=True)
+            folder.path.chmod(mode)
+        return f"folder {folder.path} {folder.mode}"
+    if not folder.path.is_dir():
+        raise RoostError(f"{folder.path} is not a folder.", fix=f"Move {folder.path} out of the way.")
+    if (state.st_mode & 0o7777, state.st_uid, state.st_gid) == (mode, 0, 0):
+        return ""
+    if not dry_run:
+        os.chown(folder.path, 0, 0)
+        folder.path.chmod(mode)
+    return f"folder {folder.path} {state.st_mode & 0o7777:04o} -> {folder.mode}"

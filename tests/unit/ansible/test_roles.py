@@ -1,0 +1,74 @@
+"""The roles keep their contract: every variable specified, defaulted once, no literal address, port or user."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+ROLES = sorted(p for p in (ROOT / "ansible/roles").iterdir() if p.is_dir())
+DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "group_vars/all.yaml").read_text())
+LITERALS = {
+    "address": re.compile(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b"),
+    "path of ours": re.compile(r"(?<![\w/])/(etc|var/lib|var/cache|var/log|opt|run)/roost"),
+    "port": re.compile(r"(?<![\w.])(4646|4647|4648|8360|8443)(?!\w)"),
+    "user": re.compile(r"(?<![\w/-])roost-(agent|engine)-?user"),
+}
+
+
+def texts(role: Path, *folders: str) -> dict[Path, str]:
+    return {p: p.read_text() for f in folders for p in sorted((role / f).rglob("*")) if p.is_file()}
+
+
+def specs(role: Path) -> dict[str, dict[str, Any]]:
+    loaded = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    return {entry: spec["options"] for entry, spec in loaded.items()}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
+def test_every_variable_a_role_reads_is_in_its_argument_specs(role: Path) -> None:
+    entry_points = {"main": ("tasks/main.yml", "vars", "templates"), "uninstall": ("tasks/uninstall.yml",)}
+    for entry, places in entry_points.items():
+        if not (role / places[0]).exists():
+            continue
+        read = (role / places[0]).read_text() + "".join(texts(role, *places[1:]).values())
+        used = {name for name in DEFAULTS if re.search(rf"\b{name}\b", read)}
+        assert used == set(specs(role)[entry]), f"{role.name}/{entry}"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
+def test_every_option_has_a_type_a_description_and_a_default_in_group_vars(role: Path) -> None:
+    for entry, options in specs(role).items():
+        for name, option in options.items():
+            assert name in DEFAULTS, f"{role.name}/{entry}: {name} has no default in group_vars/all.yaml"
+            assert option["type"], name
+            assert option["description"].endswith("."), name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
+@pytest.mark.parametrize("kind", LITERALS)
+def test_no_literal_that_should_be_a_variable(role: Path, kind: str) -> None:
+    for path, text in texts(role, "tasks", "templates", "vars", "handlers").items():
+        found = LITERALS[kind].search(text)
+        assert found is None, f"{path.relative_to(ROOT)}: the {kind} {found.group() if found else ''} is a literal"
+
+
+def test_every_default_is_read_somewhere() -> None:
+    places = [*texts(ROOT / "ansible", "roles").values(), (ROOT / "playbook.yaml").read_text()]
+    places += [p.read_text() for p in (ROOT / "app/roost").rglob("*.py")] + [(ROOT / "uninstall.yaml").read_text()]
+    everything = "".join(places) + "".join(str(v) for v in DEFAULTS.values())
+    bootstrap = ROOT / "bootstrap.sh"
+    everything += bootstrap.read_text() if bootstrap.exists() else ""
+    unread = [name for name in DEFAULTS if not re.search(rf"\b{name}\b", everything)]
+    assert unread == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
+def test_task_names_start_with_the_role(role: Path) -> None:
+    for path, text in texts(role, "tasks").items():
+        for task in yaml.safe_load(text):
+            assert str(task["name"]).lower().startswith(f"{role.name} | "), f"{path}: {task['name']}"
