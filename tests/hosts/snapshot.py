@@ -34,7 +34,7 @@ if command -v nft >/dev/null; then nft list tables || true; fi
 echo '== mounts'
 awk '{print $2, $3}' /proc/mounts
 echo '== listening'
-ss -Hltn | awk '{print $4}'
+ss -Hltn | awk '$4 !~ /^127.0.0.11:/ {print $4}'  # that one is the container network's DNS
 """
 
 # Written by the system itself in every minute of its life, or rebuilt from what the other sections list.

@@ -1,0 +1,1 @@
+"""End to end: the real bootstrap in disposable hosts."""

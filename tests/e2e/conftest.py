@@ -1,0 +1,81 @@
+"""What every end-to-end suite has: a clean dockerd, the cache folder, a place for measured numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.docker import sweep
+from tests.hosts.host import logs_folder
+
+MEASURED = pytest.StashKey[dict[str, float]]()
+Measure = Callable[[str, float], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: also what takes many minutes, see tests/run full."""
+    parser.addoption("--long", action="store_true", help="also run the suites that take many minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare our mark."""
+    config.addinivalue_line("markers", "long: takes many minutes; only with --long")
+    config.stash[MEASURED] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long ones to tests/run full."""
+    if config.getoption("--long"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("long") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The folder that outlives the tests."""
+    return Path(os.environ["ROOST_TEST_CACHE"])
+
+
+@pytest.fixture(scope="session")
+def repository(pytestconfig: pytest.Config) -> Path:
+    """The working tree under test."""
+    return pytestconfig.rootpath
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_daemon() -> Iterator[None]:
+    """Nothing of ours before, nothing of ours after. tests/run gives the dockerd."""
+    if "ROOST_TEST_RUN" not in os.environ:
+        pytest.exit("End-to-end tests need the dockerd of tests/run: run `tests/run e2e`.", returncode=2)
+    sweep()
+    yield
+    sweep()
+
+
+@pytest.fixture(scope="session")
+def measure(pytestconfig: pytest.Config) -> Measure:
+    """Note a number; it is printed at the end and written to measured.json in the log folder."""
+
+    def note(name: str, value: float) -> None:
+        pytestconfig.stash[MEASURED][name] = round(value, 2)
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was measured."""
+    measured = config.stash[MEASURED]
+    if not measured:
+        return
+    terminalreporter.section("measured (seconds unless the name says otherwise)")
+    for name, value in measured.items():
+        terminalreporter.write_line(f"{name:<60} {value:>9.2f}")
+    folder = logs_folder(Path(os.environ["ROOST_TEST_CACHE"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")

@@ -1,0 +1,179 @@
+"""What the end-to-end suites have in common: install, ask, break, look. Each function says what it asserts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.hosts.docker import Result
+from tests.hosts.host import CLONE, Host, Kind, Lan, lan, running, wait_until
+from tests.hosts.snapshot import Difference, Snapshot, compare
+
+Measure = Callable[[str, float], None]
+
+ANSWER_S = 60.0  # the issue's limit after a fault
+NOOP_S = 20.0
+WARM_S = 90.0
+AGENT_MIB = 150.0
+FAULTS = ("model-server", "nomad", "agent")
+# What Python leaves in a clone that was used, and what apt has to remember of packages that came and went.
+AFTER_PURGE = (
+    rf"^{CLONE}/.*__pycache__",
+    r"^/etc/(ld\.so\.conf\.d|alternatives)(/|$)",
+    r"^/usr/(local/)?lib/python3[^/]*/.*__pycache__",
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A booted host with the clone on it, and how it was before anything ran."""
+
+    host: Host
+    before: Snapshot
+
+
+@contextlib.contextmanager
+def clean_site(
+    kind: Kind, name: str, *, cache: Path, repository: Path, tmpfs: Mapping[str, str] | None = None
+) -> Iterator[Site]:
+    """Boot a clean host on a network of its own and copy the clone to it."""
+    with lan(name) as net, site_on(net, kind, name, cache=cache, repository=repository, tmpfs=tmpfs) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def site_on(
+    net: Lan,
+    kind: Kind,
+    name: str,
+    *,
+    cache: Path,
+    repository: Path,
+    host_cache: Path | None = None,
+    tmpfs: Mapping[str, str] | None = None,
+) -> Iterator[Site]:
+    """Boot a clean host on a given network and copy the clone to it."""
+    with running(Host.start(kind, name, lan=net, cache=cache, host_cache=host_cache, tmpfs=tmpfs)) as host:
+        host.copy_clone(repository)
+        yield Site(host, host.snapshot())
+
+
+def ask(host: Host, limit_s: float = ANSWER_S) -> float:
+    """Ask until the model answers that it is Paris; return the seconds until it did.
+
+    Raises:
+        AssertionError: no such answer came within `limit_s` seconds.
+    """
+    done = host.exec(f"python3 {CLONE}/tests/hosts/ask.py {limit_s}", check=False, timeout_s=limit_s + 60)
+    assert done.code == 0, f"no answer within {limit_s:.0f} s: {done.text}"
+    reply = json.loads(done.out)
+    assert "Paris" in reply["answer"], reply
+    return float(reply["seconds"])
+
+
+def status(host: Host) -> dict[str, Any]:
+    """`roost status --json`."""
+    return dict(json.loads(host.exec("roost status --json").out))
+
+
+def changes(output: str) -> int:
+    """The sum of the changes that the steps of a bootstrap report."""
+    return sum(int(n) for n in re.findall(r"\b(\d+) changes?\b", output))
+
+
+def check_changes_nothing(site: Site, *args: str) -> Result:
+    """`--check` on the clean host ends well, says what it would do, and leaves the host exactly as it was."""
+    done = site.host.bootstrap("--check", "--yes", *args)
+    difference = compare(site.before, site.host.snapshot())
+    assert not difference, str(difference)
+    return done
+
+
+def first_run(site: Site, *args: str, limit_s: float = 900) -> Result:
+    """The first run ends with the answer and says where everything is; all processes are there."""
+    done = site.host.bootstrap("--yes", *args, timeout_s=limit_s)
+    assert "Paris" in done.out, done.text[-3000:]
+    assert re.search(r"tokens/s", done.out)
+    for address in ("http://127.0.0.1:8360", "https://127.0.0.1:4646", "/etc/roost/secrets/api-key"):
+        assert address in done.out, f"{address} is not in what bootstrap.sh said"
+    assert changes(done.out) > 0
+    expected = {"nomad", "model-server", "agent"} | (set() if "--run-local" in args else {"dockerd"})
+    assert set(site.host.pids()) >= expected
+    ask(site.host)
+    return done
+
+
+def second_run_changes_nothing(host: Host, measure: Measure, *args: str) -> None:
+    """Another run reports no change, restarts nothing, and is quick."""
+    pids = host.pids()
+    done = host.bootstrap("--yes", *args)
+    assert changes(done.out) == 0, done.out
+    assert host.pids() == pids
+    measure(f"{host.name}: second run", done.seconds)
+    assert done.seconds <= NOOP_S
+
+
+def survives_kill(host: Host, process: str, measure: Measure) -> None:
+    """`kill -9` of one process: the next answer comes, the process comes back, the others keep running."""
+    before = host.pids()
+    host.exec(f"kill -9 {before[process]}")
+    measure(f"{host.name}: answer after kill -9 of {process}", ask(host))
+    measure(
+        f"{host.name}: {process} is back", wait_until(f"{process} is back", lambda: is_new(host, process, before), 60)
+    )
+    # A container's processes hang on its shim, raw_exec's on Nomad's executor: neither dies with Nomad.
+    others = {k: v for k, v in before.items() if k != process}
+    assert {k: v for k, v in host.pids().items() if k != process} == others
+    ask(host)
+
+
+def is_new(host: Host, process: str, before: Mapping[str, int]) -> bool:
+    """Whether the process runs with a PID that it did not have."""
+    now = host.pids()
+    return process in now and now[process] != before[process]
+
+
+def survives(host: Host, what: str, fault: Callable[[], object], measure: Measure) -> None:
+    """Do `fault`, then the next answer comes within a minute of its begin."""
+    begin = time.monotonic()
+    fault()
+    ask(host, ANSWER_S)
+    seconds = time.monotonic() - begin
+    measure(f"{host.name}: answer after {what}", seconds)
+    assert seconds <= ANSWER_S
+
+
+def state_is_private(host: Host) -> None:
+    """Secrets are readable by root only, `roost` is on the PATH, status is complete, the agent is small."""
+    loose = host.exec(
+        "find /etc/roost/secrets /etc/roost/tls -type f \\( -name '*key*' -o -path '*/secrets/*' \\) -perm /077"
+    ).out
+    assert loose == ""
+    assert host.exec("stat -c %a /etc/roost/secrets").out.strip() == "700"
+    said = status(host)
+    assert {"api", "web", "nomad", "api_key_file", "models", "healthy"} <= set(said)
+    assert said["healthy"] is True
+    resident = host.exec(f"awk '/^VmRSS/ {{print $2 / 1024}}' /proc/{host.pids()['agent']}/status").out
+    assert float(resident) <= AGENT_MIB
+
+
+def only_agent_moves(host: Host, before: Mapping[str, int]) -> None:
+    """Since `before` the agent was replaced and nothing else was restarted."""
+    now = host.pids()
+    assert now["agent"] != before["agent"]
+    assert {k: v for k, v in now.items() if k != "agent"} == {k: v for k, v in before.items() if k != "agent"}
+    ask(host)
+
+
+def purge_leaves_no_trace(site: Site, *, ignore_sections: tuple[str, ...] = ()) -> Difference:
+    """`--purge` gives back the host as it was before the first run."""
+    site.host.bootstrap("--purge", "--yes")
+    difference = compare(site.before, site.host.snapshot(), ignore_paths=AFTER_PURGE, ignore_sections=ignore_sections)
+    assert not difference, str(difference)
+    return difference
