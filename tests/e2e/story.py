@@ -124,9 +124,7 @@ def survives_kill(host: Host, process: str, measure: Measure) -> None:
     before = host.pids()
     host.exec(f"kill -9 {before[process]}")
     measure(f"{host.name}: answer after kill -9 of {process}", ask(host))
-    measure(
-        f"{host.name}: {process} is back", wait_until(f"{process} is back", lambda: is_new(host, process, before), 60)
-    )
+    wait_until(f"{process} is back", lambda: is_new(host, process, before), ANSWER_S)
     # A container's processes hang on its shim, raw_exec's on Nomad's executor: neither dies with Nomad.
     others = {k: v for k, v in before.items() if k != process}
     assert {k: v for k, v in host.pids().items() if k != process} == others
