@@ -65,6 +65,11 @@ options:
     type: list
     elements: str
     default: []
+  our_uids:
+    description: Numbers of Roost's own users; their processes are its own.
+    type: list
+    elements: int
+    default: []
   offline:
     description: Nothing is fetched from a network.
     type: bool
@@ -116,6 +121,7 @@ def main() -> None:
             "listen_address": {"type": "str", "default": ""},
             "docker_min_version": {"type": "str", "default": ""},
             "our_paths": {"type": "list", "elements": "str", "default": []},
+            "our_uids": {"type": "list", "elements": "int", "default": []},
             "offline": {"type": "bool", "default": False},
             "registries": {"type": "list", "elements": "str", "choices": ["apt", "pip"], "default": []},
             "extra_ca_bundle": {"type": "str", "default": ""},
@@ -133,6 +139,7 @@ def main() -> None:
         ports=[PortWish(p["variable"], p["port"], p["address"] or facts.default_address) for p in wanted["ports"]],
         listen_address=wanted["listen_address"],
         our_paths=wanted["our_paths"],
+        our_uids=wanted["our_uids"],
         docker_min_version=wanted["docker_min_version"],
     )
     bundle = Path(wanted["extra_ca_bundle"]) if wanted["extra_ca_bundle"] else None

@@ -34,6 +34,7 @@ class Listener:
     pid: int = 0
     process: str = ""
     command: str = ""
+    uid: int = -1
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,8 @@ def _default_address(text: Callable[[str], str], by_interface: Mapping[str, tupl
 def _listeners(text: Callable[[str], str], owners: Mapping[str, tuple[int, str, str]]) -> tuple[Listener, ...]:
     found = [s for path in ("/proc/net/tcp", "/proc/net/tcp6") for s in parse.listening(text(path))]
     return tuple(
-        Listener(address, port, *owners.get(inode, (0, "", "")))
-        for address, port, inode in sorted(found, key=lambda s: (s[1], s[0]))
+        Listener(address, port, *owners.get(inode, (0, "", "")), uid)
+        for address, port, inode, uid in sorted(found, key=lambda s: (s[1], s[0]))
     )
 
 

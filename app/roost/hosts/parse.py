@@ -166,14 +166,14 @@ def _address_attribute(attributes: bytes) -> bytes:
     return values.get(IFA_LOCAL, values.get(IFA_ADDRESS, b""))
 
 
-def listening(text: str) -> list[tuple[str, int, str]]:
-    """Return address, port and socket inode of every listening socket in /proc/net/tcp or tcp6."""
-    found: list[tuple[str, int, str]] = []
+def listening(text: str) -> list[tuple[str, int, str, int]]:
+    """Return address, port, socket inode and user number of every listening socket in /proc/net/tcp or tcp6."""
+    found: list[tuple[str, int, str, int]] = []
     for line in text.splitlines()[1:]:
         row = line.split()
         if len(row) > 9 and row[3] == TCP_LISTEN:
             raw, _, port = row[1].partition(":")
-            found.append((_kernel_address(raw), int(port, 16), row[9]))
+            found.append((_kernel_address(raw), int(port, 16), row[9], int(row[7])))
     return found
 
 

@@ -44,6 +44,7 @@ class Wishes:
     ports: Sequence[PortWish] = ()
     listen_address: str = ""
     our_paths: Sequence[str] = ()  # a process started from below one of these is Roost's own
+    our_uids: Sequence[int] = ()  # so is one of these users; a container's process may show no more than that
     docker_min_version: str = ""
 
 
@@ -150,15 +151,17 @@ def _disks(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def is_ours(listener: Listener, our_paths: Sequence[str]) -> bool:
-    """Say whether a listening process is Roost's own: started from, or configured in, one of our folders."""
+def is_ours(listener: Listener, our_paths: Sequence[str], our_uids: Sequence[int] = ()) -> bool:
+    """Say whether a listening process is Roost's own: by its user, or from, or configured in, one of our folders."""
+    if listener.uid in our_uids:
+        return True
     words = listener.command.split()
     below = any(w == p or w.startswith(f"{p}/") or f"={p}/" in w for w in words for p in our_paths)
     return below or ("-m", "roost") in pairwise(words) or ("-m", "roost.cli.serve") in pairwise(words)
 
 
 def _our_listeners(facts: HostFacts, wishes: Wishes) -> bool:
-    return any(is_ours(listener, wishes.our_paths) for listener in facts.listeners)
+    return any(is_ours(listener, wishes.our_paths, wishes.our_uids) for listener in facts.listeners)
 
 
 def owner(listener: Listener) -> str:
@@ -171,7 +174,7 @@ def owner(listener: Listener) -> str:
 def _ports(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
     for wish in wishes.ports:
         for listener in facts.listeners:
-            if listener.port != wish.port or is_ours(listener, wishes.our_paths):
+            if listener.port != wish.port or is_ours(listener, wishes.our_paths, wishes.our_uids):
                 continue
             if not _same_place(listener.address, wish.address):
                 continue

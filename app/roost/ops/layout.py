@@ -68,10 +68,7 @@ def ensure_layout(
                 ["useradd", "--system", "--uid", str(user.uid), "--gid", group, "--comment", user.comment,
                  "--home-dir", NO_HOME, "--no-create-home", "--shell", NO_SHELL, user.name]
             )  # fmt: skip
-    for folder in folders:
-        if change := _folder(folder, dry_run=dry_run):
-            changes.append(change)
-    return changes
+    return changes + [change for folder in folders if (change := _folder(folder, dry_run=dry_run))]
 
 
 def _record(manifest: Manifest, kind: str, names: Sequence[str]) -> None:
@@ -94,7 +91,7 @@ def _has_user(user: SystemUser) -> bool:
     if found not in ("", user.name):
         raise RoostError(
             f"The user number {user.uid} belongs to {found!r}, Roost wants it for {user.name!r}.",
-            fix="Set roost_agent_uid or roost_engine_uid to a free number: `./bootstrap.sh --set roost_agent_uid=NUMBER`.",
+            fix="Set roost_agent_uid or roost_engine_uid to a free number: `--set roost_agent_uid=NUMBER`.",
         )
     return found == user.name
 
