@@ -1,0 +1,45 @@
+"""Results and tables of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bench.bootstrap import steps_in, tasks_in
+from bench.results import load, machine, save
+from bench.table import BEGIN, END, PAGE, render, replace
+
+
+def test_a_result_says_what_machine_and_revision(tmp_path: Path) -> None:
+    path = save("sample", {"seconds": 1.5}, folder=tmp_path)
+    written = json.loads(path.read_text())
+    assert path.name == f"{written['date']}-sample.json"
+    assert set(written["machine"]) == {"cores", "cpu", "memory_mib", "kernel", "load"}
+    assert written["revision"].rstrip("+").isalnum()
+    assert load(tmp_path)[0]["measured"] == {"seconds": 1.5}
+
+
+def test_the_table_shows_the_newest_of_each_name() -> None:
+    base = {"revision": "abc", "machine": machine()}
+    old = {**base, "name": "one", "date": "2026-01-01", "measured": {"seconds": 9}}
+    new = {**base, "name": "one", "date": "2026-02-01", "measured": {"seconds": 3, "all": [3, 4]}}
+    shown = render([old, new])
+    assert "| seconds | 3 |" in shown
+    assert "| 9 |" not in shown
+    assert "[3, 4]" not in shown
+
+
+def test_only_what_is_between_the_markers_is_replaced() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    once = replace(page, "new")
+    assert once == f"before\n{BEGIN}\n\nnew\n{END}\nafter\n"
+    assert replace(once, "new") == once
+    with pytest.raises(ValueError, match="markers"):
+        replace("nothing", "new")
+    assert replace(PAGE.read_text(), "x")
+
+
+def test_tasks_and_steps_are_read_from_what_was_printed() -> None:
+    assert tasks_in("TASK [docker : Install]\nok\nTASK [nomad : Start]\n") == 2
+    assert steps_in("✓ docker       14 s   2 changes\n✓ verify  1 s\n") == {"docker": 14.0, "verify": 1.0}
