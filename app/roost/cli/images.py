@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from roost.cli.show import print_json, print_table
 from roost.fleet.artifacts.ensure import Outcome, collect, ensure
 from roost.fleet.artifacts.from_site import site_workshop
 from roost.fleet.artifacts.listing import listed
@@ -37,7 +36,7 @@ def progress(*, quiet: bool) -> Callable[[str], None]:
 
 def _report(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(outcome), indent=1))
+        print_json(asdict(outcome))
         return
     console = Console(highlight=False)
     for name in outcome.built:
@@ -55,12 +54,10 @@ def list_images(*, as_json: JsonFlag = False) -> None:
     """Show what is there, which is current, and what is in use."""
     rows = listed(site_workshop(load_site(), progress(quiet=True)))
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
+        print_json([asdict(row) for row in rows])
         return
-    table = Table("artifact", "state", "in use", "size", box=None)
-    for row in rows:
-        table.add_row(row.artifact, row.state, "yes" if row.in_use else "no", row.size)
-    Console().print(table)
+    heads = ["artifact", "state", "in use", "size"]
+    print_table(heads, [(row.artifact, row.state, "yes" if row.in_use else "no", row.size) for row in rows])
 
 
 @app.command()
@@ -81,6 +78,6 @@ def gc(*, as_json: JsonFlag = False) -> None:
     """Remove what is older than the previous ones and in no use."""
     removed = collect(site_workshop(load_site(), progress(quiet=True)))
     if as_json:
-        print(json.dumps({"removed": removed}, indent=1))
+        print_json({"removed": removed})
         return
     sys.stdout.write("".join(f"removed  {name}\n" for name in removed) or "Nothing to remove.\n")

@@ -15,7 +15,7 @@ from roost.fleet.artifacts.apt import AptRoot, Source, apt_root, is_released
 from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.engine import build_engine
 from roost.fleet.artifacts.images import ImageMaker
-from roost.fleet.artifacts.offline import OfflineBundle
+from roost.fleet.artifacts.offline import ENGINE_DEBS, OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan, make_plan
 from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.sources import Mirrors, mirrors
@@ -114,7 +114,7 @@ class Workshop:
     def use_bundled_debs(self, bundle: OfflineBundle) -> None:
         """Bring the engine's .debs of the offline folder into the cache."""
         self.debs.mkdir(parents=True, exist_ok=True)
-        for name in bundle.names("debs/"):
+        for name in bundle.names(f"{ENGINE_DEBS}/"):
             target = self.debs / Path(name).name
             if not target.is_file():
                 target.write_bytes(bundle.path(name).read_bytes())

@@ -12,6 +12,11 @@ from roost.ops.files import sha256_file
 
 CONTENTS = "bundle.json"
 FORMAT = 1
+# Folders of a bundle, beside nomad/ and models/.
+WHEELS = "wheels"
+IMAGES = "artifacts"
+ENGINE_DEBS = "debs/engine"
+HOST_DEBS = "debs/host"
 
 
 class BundleFile(BaseModel):

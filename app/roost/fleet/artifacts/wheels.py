@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.markers import Marker
+
 from roost.fleet.artifacts.store import locked
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
@@ -80,6 +82,24 @@ def pins(text: str) -> dict[tuple[str, str], frozenset[str]]:
     return {key: frozenset(hashes) for key, hashes in found.items()}
 
 
+def for_python(text: str, python: str) -> str:
+    """Return a locked requirements file with only what applies to a Python version, environment markers resolved.
+
+    pip decides markers by the Python that runs it, whatever it is asked to download for.
+    """
+    kept: list[str] = []
+    applies = True
+    for line in text.splitlines():
+        if PIN.match(line):
+            requirement, _, marker = line.removesuffix("\\").partition(";")
+            environment = {"python_version": python, "python_full_version": f"{python}.0"}
+            applies = not marker.strip() or Marker(marker.strip()).evaluate(environment)
+            line = requirement.rstrip() + " \\" if line.endswith("\\") else requirement.rstrip()
+        if applies:
+            kept.append(line)
+    return "\n".join([*kept, ""])
+
+
 def damaged(wheels: Path, allowed: dict[tuple[str, str], frozenset[str]]) -> list[Path]:
     """Return the wheels of locked projects whose content is none of the locked ones: cut short, or tampered with."""
     found = []
@@ -134,25 +154,35 @@ def _install(requirements: Path, target: Target, wheels: Path, folder: Path) -> 
     run(words, env={**_environment(None), "PIP_FIND_LINKS": ""})
 
 
+def forget_damaged(requirements: Path, wheels: Path, notify: Callable[[str], None]) -> None:
+    """Remove wheels from the cache that are not the locked ones."""
+    for path in damaged(wheels, pins(requirements.read_text())):
+        notify(f"{path.name} in the cache is damaged and is fetched again")
+        path.unlink()
+
+
 def download(
     requirements: Path, target: Target, wheels: Path, *, ca: Path | None, notify: Callable[[str], None]
-) -> None:
-    """Fetch the wheels of a requirements file into the cache folder; each appears there whole.
+) -> list[Path]:
+    """Fetch the wheels of a requirements file into the cache folder and return them; each appears there whole.
 
     Raises:
         RoostError: no index can be reached, or a wheel is not the locked one.
     """
+    forget_damaged(requirements, wheels, notify)
     wheels.mkdir(parents=True, exist_ok=True)
     notify(f"Fetching Python wheels of {requirements.name} for Python {target.python}")
     with tempfile.TemporaryDirectory(dir=wheels, prefix=".partial-") as name:
         words: list[str | Path] = [*_pip(), "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
-        words += ["--no-deps", "--find-links", wheels, *target.flags(), "--dest", name, "--requirement", requirements]
+        locked_versions = Path(name) / "requirements.txt"
+        locked_versions.write_text(for_python(requirements.read_text(), target.python))
+        words += ["--no-deps", "--find-links", wheels, *target.flags(), "--dest", name]
+        words += ["--requirement", locked_versions]
         try:
             run(words, env=_environment(ca))
         except RoostError as error:
             raise explain(error) from error
-        for path in Path(name).glob("*.whl"):
-            path.replace(wheels / path.name)
+        return sorted(path.replace(wheels / path.name) for path in Path(name).glob("*.whl"))
 
 
 def install(
@@ -175,11 +205,8 @@ def install(
     if more is not None:
         _from_bundle(requirements, target, more, folder)
         return
-    allowed = pins(requirements.read_text())
     with locked(wheels, "wheels"):
-        for path in damaged(wheels, allowed):
-            notify(f"{path.name} in the cache is damaged and is fetched again")
-            path.unlink()
+        forget_damaged(requirements, wheels, notify)
         try:
             _install(requirements, target, wheels, folder)
         except RoostError:
