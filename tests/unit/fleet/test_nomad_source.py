@@ -73,6 +73,8 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NomadRequest:
     """Return a request for the repository's own recipe."""
     monkeypatch.setattr(nomad_source, "WARM_SPACE", 1 << 20)
     monkeypatch.setattr(nomad_source, "COLD_SPACE", 1 << 20)
+    (tmp_path / "plenty").write_text("MemAvailable: 99999999 kB\n")
+    monkeypatch.setattr(nomad_source, "MEMINFO", tmp_path / "plenty")
     return replace(request_in(tmp_path, "source"), build_dir=BUILD_DIR, go_requirements=GO_REQUIREMENTS)
 
 
@@ -213,6 +215,49 @@ def test_our_go_caches_go_after_the_build(
     assert f"GOCACHE={request_.cache_dir}/go/build\n" in env
     assert "GOFLAGS=-modcacherw\n" in env  # else the modules could not be removed
     assert list((request_.cache_dir / "go").iterdir()) == []
+
+
+def test_home_folder_gets_no_telemetry_folder(
+    request_: NomadRequest, bare_machine: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    notes = 'mkdir -p "${XDG_CONFIG_HOME:-$HOME/.config}/go/telemetry"\n'
+    go = pretended_go(bare_machine / "go", build=BUILDS)
+    go.write_text(go.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{notes}"))
+    ensure_nomad(request_)
+    assert list(home.iterdir()) == []
+    # Someone who uses Go keeps their settings, in .config/go/env.
+    (home / ".config/go").mkdir(parents=True)
+    ensure_nomad(replace(request_, cache_dir=tmp_path / "cache2", install_dir=tmp_path / "opt2"))
+    assert "XDG_CONFIG_HOME" not in (log / "env").read_text()
+
+
+MEMINFO = (
+    "MemTotal:  {total} kB\nMemAvailable:  {free} kB\nSwapTotal:  8 kB\nSwapFree:  {swap} kB\nHugePages_Total:  0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "swap_mib", "settings"),
+    [(8000, 0, {}), (5120, 0, {}), (1120, 4000, {}), (3000, 0, nomad_source.FRUGAL), (2560, 0, nomad_source.FRUGAL)],
+)
+def test_little_memory_makes_the_build_frugal(free_mib: int, swap_mib: int, settings: dict[str, str]) -> None:
+    text = MEMORY.format(total=16 << 20, free=free_mib << 10, swap=swap_mib << 10)
+    assert nomad_source.memory_settings(nomad_source.available_memory(text)) == settings
+
+
+def test_too_little_memory_is_said_before_the_build(
+    request_: NomadRequest, bare_machine: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended_go(bare_machine / "go", build=BUILDS)
+    (tmp_path / "meminfo").write_text(MEMORY.format(total=4 << 20, free=1 << 20, swap=0))
+    monkeypatch.setattr(nomad_source, "MEMINFO", tmp_path / "meminfo")
+    with pytest.raises(RoostError, match=r"takes 2\.7 GB of free memory; 1\.1 GB are free(.|\n)*swap"):
+        ensure_nomad(request_)
+    assert not (log / "words").exists()
 
 
 @pytest.mark.parametrize(
