@@ -235,9 +235,13 @@ def test_home_folder_gets_no_telemetry_folder(
     assert "XDG_CONFIG_HOME" not in (log / "env").read_text()
 
 
-MEMINFO = (
-    "MemTotal:  {total} kB\nMemAvailable:  {free} kB\nSwapTotal:  8 kB\nSwapFree:  {swap} kB\nHugePages_Total:  0\n"
-)
+MEMORY = """\
+MemTotal:       {total} kB
+MemAvailable:   {free} kB
+SwapTotal:      8 kB
+SwapFree:       {swap} kB
+HugePages_Total:       0
+"""
 
 
 @pytest.mark.parametrize(
