@@ -1,0 +1,96 @@
+"""From what was seen on an installed machine to findings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from roost.hosts.doctor import (
+    Certificate,
+    Job,
+    ModelFileSeen,
+    Observation,
+    SecretFile,
+    Service,
+    Version,
+    diagnose,
+)
+from roost.hosts.facts import Disk, HostFacts, facts_from
+from roost.hosts.gpus import Gpu
+from tests.unit.hosts.machines import machine
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+
+
+def host() -> HostFacts:
+    return dataclasses.replace(
+        facts_from(machine("systemd-container")),
+        clock=NOW,
+        disks=(Disk("/var/lib/roost", 1, 9000, 5000, writable=True),),
+    )
+
+
+GOOD = Observation(
+    services=[Service("roost-nomad", running=True, log="roost logs nomad"), Service("docker", running=None, log="x")],
+    nomad_leader="192.0.2.2:4647",
+    jobs=[Job("roost-agent", 1, 1, 0)],
+    secrets=[SecretFile("/etc/roost/secrets/api-key", 0o600), SecretFile("/etc/roost/secrets/gossip-key", 0o400)],
+    certificates=[Certificate("/etc/roost/tls/ca.pem", NOW + 400 * DAY)],
+    models=[ModelFileSeen("smol", "/m/x.gguf", "verified")],
+    versions=[Version("Nomad", "1.11.3", "1.11.3"), Version("The agent", "0.1.0", "")],
+)
+
+
+def test_nothing_is_wrong() -> None:
+    assert diagnose(host(), GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "fix"),
+    [
+        (
+            {"services": [Service("docker", running=False, log="journalctl -u docker")]},
+            "error service:docker",
+            "docker",
+        ),
+        ({"nomad_problem": "refused"}, "error nomad", "roost logs nomad"),
+        ({"nomad_leader": ""}, "error nomad-leader", "roost logs nomad"),
+        ({"nomad_leader": None}, "", ""),
+        ({"missing_jobs": ["roost-agent"]}, "error job:roost-agent", "bootstrap.sh"),
+        ({"jobs": [Job("roost-model-main", 0, 1, 4, "OOM")]}, "error job:roost-model-main", "roost logs main"),
+        ({"jobs": [Job("roost-agent", 1, 1, 4)]}, "info restarts:roost-agent", "roost logs agent"),
+        ({"api_reachable": False, "api_ready": False}, "error api", "roost logs agent"),
+        ({"api_ready": False, "api_reasons": ["coding: loading"]}, "error api", "roost logs coding"),
+        ({"secrets": [SecretFile("/k", 0o644)]}, "error secret:/k", "chmod 600 /k"),
+        ({"secrets": [SecretFile("/k", 0o600, 1000)]}, "error secret:/k", "chown root /k"),
+        ({"secrets": [SecretFile("/k", None)]}, "error secret:/k", "backup"),
+        ({"certificates": [Certificate("/c", NOW + 29 * DAY)]}, "warning certificate:/c", "bootstrap.sh"),
+        ({"certificates": [Certificate("/c", NOW - DAY)]}, "error certificate:/c", "bootstrap.sh"),
+        ({"certificates": [Certificate("/c", problem="no PEM")]}, "error certificate:/c", "bootstrap.sh"),
+        ({"models": [ModelFileSeen("smol", "/m", "wrong size")]}, "error model:smol", "roost models verify"),
+        ({"versions": [Version("Nomad", "1.11.3", "1.11.2")]}, "warning version:Nomad", "bootstrap.sh"),
+        ({"unseen": ["the key"]}, "info unseen", "sudo"),
+    ],
+)
+def test_each_check(change: dict[str, Any], found: str, fix: str) -> None:
+    findings = diagnose(host(), dataclasses.replace(GOOD, **change))
+    assert [f"{f.severity} {f.id}" for f in findings] == ([found] if found else [])
+    assert all(fix in f.fix and f.why for f in findings)
+
+
+@pytest.mark.parametrize(("free", "severity"), [(5000, []), (2000, ["warning"]), (100, ["error"])])
+def test_disk(free: int, severity: list[str]) -> None:
+    disks = tuple(Disk(path, 1, 9000, free, writable=True) for path in ("/var/lib/roost", "/var/cache/roost"))
+    findings = diagnose(dataclasses.replace(host(), disks=disks), GOOD)
+    assert [f.severity for f in findings] == severity
+    assert all("/var/lib/roost, /var/cache/roost" in f.what for f in findings)
+
+
+def test_a_gpu_that_is_not_used_is_named() -> None:
+    facts = dataclasses.replace(host(), gpus=(Gpu("0000:01:00.0", "NVIDIA", "RTX 4090", "nvidia", 24564),))
+    (finding,) = diagnose(facts, GOOD)
+    assert finding.severity == "info"
+    assert "NVIDIA RTX 4090, 24564 MiB" in finding.what
