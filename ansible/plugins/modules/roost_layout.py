@@ -8,7 +8,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops.errors import RoostError
-from roost.ops.layout import Folder, SystemUser, ensure_layout
+from roost.ops.layout import Folder, SystemUser, ensure_layout, remove_layout
 from roost.ops.ownership import Manifest
 
 DOCUMENTATION = r"""
@@ -22,24 +22,36 @@ options:
     description: The ownership manifest.
     type: path
     required: true
+  state:
+    description: C(present) makes them; C(absent) removes our users and groups, and those of I(remove) that are ours.
+    type: str
+    choices: [present, absent]
+    default: present
   group:
     description: Group of the users.
     type: str
-    required: true
   users:
     description: Users, each with name, uid and comment.
     type: list
     elements: dict
-    required: true
   folders:
     description: Folders of root, each with path and mode.
     type: list
     elements: dict
-    required: true
   files:
     description: Paths that others make and that are ours.
     type: list
     elements: str
+    default: []
+  groups:
+    description: Groups that others make and that are ours.
+    type: list
+    elements: str
+    default: []
+  remove:
+    description: With C(absent), the paths to remove.
+    type: list
+    elements: path
     default: []
 author: Roost developers
 """
@@ -66,21 +78,31 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "manifest": {"type": "path", "required": True},
-            "group": {"type": "str", "required": True},
-            "users": {"type": "list", "elements": "dict", "required": True},
-            "folders": {"type": "list", "elements": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "group": {"type": "str"},
+            "users": {"type": "list", "elements": "dict"},
+            "folders": {"type": "list", "elements": "dict"},
             "files": {"type": "list", "elements": "str", "default": []},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "remove": {"type": "list", "elements": "path", "default": []},
         },
+        required_if=[("state", "present", ("group", "users", "folders"))],
         supports_check_mode=True,
     )
     params = module.params
+    manifest = Manifest(Path(params["manifest"]))
     try:
+        if params["state"] == "absent":
+            paths = [Path(p) for p in params["remove"]]
+            gone = remove_layout(manifest, paths, dry_run=module.check_mode)
+            module.exit_json(changed=bool(gone), made=[], diff={"before": "".join(f"{g}\n" for g in gone), "after": ""})
         made = ensure_layout(
-            Manifest(Path(params["manifest"])),
+            manifest,
             params["group"],
             [SystemUser(u["name"], int(u["uid"]), u["comment"]) for u in params["users"]],
             [Folder(Path(f["path"]), str(f["mode"])) for f in params["folders"]],
             params["files"],
+            groups=params["groups"],
             dry_run=module.check_mode,
         )
     except RoostError as error:

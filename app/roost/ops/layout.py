@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,10 @@ def ensure_layout(
     folders: Sequence[Folder],
     files: Sequence[str],
     *,
+    groups: Sequence[str] = (),
     dry_run: bool = False,
 ) -> list[str]:
-    """Make what is missing and put modes right; `files` are only recorded, others make them.
+    """Make what is missing and put modes right; `files` and `groups` are only recorded, others make them.
 
     Returns one line a change made, or that would be made with `dry_run`.
 
@@ -53,7 +55,7 @@ def ensure_layout(
     if not dry_run:
         _record(manifest, "path", [*(str(f.path) for f in folders), *files])
         _record(manifest, "user", [u.name for u in users])
-        _record(manifest, "group", [group])
+        _record(manifest, "group", [group, *groups])
     changes: list[str] = []
     if not _has_group(group):
         changes.append(f"group {group}")
@@ -69,6 +71,48 @@ def ensure_layout(
                  "--home-dir", NO_HOME, "--no-create-home", "--shell", NO_SHELL, user.name]
             )  # fmt: skip
     return changes + [change for folder in folders if (change := _folder(folder, dry_run=dry_run))]
+
+
+def remove_layout(manifest: Manifest, paths: Sequence[Path], *, dry_run: bool = False) -> list[str]:
+    """Remove our users and groups, and those of `paths` that are ours; return one line a removal.
+
+    A path counts as ours when it, or a folder above it, is in the manifest. What is still mounted below is unmounted
+    first: Nomad mounts a task's secrets folder.
+    """
+    owned = {Path(name) for name in manifest.owned("path")}
+    doomed = [p for p in paths if os.path.lexists(p) and not owned.isdisjoint({p, *p.parents})]
+    removed = [f"path {path}" for path in doomed]
+    users = [name for name in manifest.owned("user") if PRESENT["user"](name)]
+    groups = [name for name in manifest.owned("group") if PRESENT["group"](name)]
+    removed += [f"user {name}" for name in users] + [f"group {name}" for name in groups]
+    if dry_run:
+        return removed
+    for path in doomed:
+        _remove_tree(path)
+    for name in users:
+        run(["userdel", name], fix="Stop the processes of that user, then run it again.")
+    for name in groups:
+        if PRESENT["group"](name):
+            run(["groupdel", name])
+    manifest.forget("user", *manifest.owned("user"))
+    manifest.forget("group", *manifest.owned("group"))
+    return removed
+
+
+def _remove_tree(path: Path) -> None:
+    for mounted in sorted(_mounts_below(path), reverse=True):
+        run(["umount", "--lazy", mounted], fix=f"Unmount {mounted}, then run it again.")
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _mounts_below(path: Path) -> list[Path]:
+    """Return the mount points at or below a path; the kernel writes blanks in them as octal escapes."""
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    found = [Path(point.replace("\\040", " ")) for point in points]
+    return [point for point in found if path in point.parents]
 
 
 def _record(manifest: Manifest, kind: str, names: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def specs(role: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
 def test_every_variable_a_role_reads_is_in_its_argument_specs(role: Path) -> None:
-    entry_points = {"main": ("tasks/main.yml", "vars", "templates"), "uninstall": ("tasks/uninstall.yml",)}
+    entry_points = {"main": ("tasks/main.yml", "vars", "templates"), "uninstall": ("tasks/uninstall.yml", "vars")}
     for entry, places in entry_points.items():
         if not (role / places[0]).exists():
             continue

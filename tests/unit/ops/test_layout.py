@@ -1,0 +1,92 @@
+"""Users and folders: what is recorded, made, and taken away again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from roost.ops import layout
+from roost.ops.errors import RoostError
+from roost.ops.layout import Folder, SystemUser, ensure_layout, remove_layout
+from roost.ops.ownership import Manifest
+
+pytestmark = pytest.mark.usefixtures("commands")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Keep the host's own users out of it: record what would be run."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(layout, "run", lambda argv, **_kwargs: seen.append([str(a) for a in argv]) or "")
+    monkeypatch.setattr(os, "chown", lambda *_args: None)
+    return seen
+
+
+def wanted(tmp_path: Path) -> tuple[Manifest, list[Folder]]:
+    return Manifest(tmp_path / "state/manifest"), [Folder(tmp_path / "etc", "0755"), Folder(tmp_path / "etc/s", "0700")]
+
+
+def test_makes_and_records_what_is_absent(tmp_path: Path, commands: list[list[str]]) -> None:
+    manifest, folders = wanted(tmp_path)
+    made = ensure_layout(manifest, "r-group", [SystemUser("r-user", 60123, "x")], folders, ["/nonexistent/bin"])
+    assert made == [
+        "group r-group",
+        "user r-user (60123)",
+        f"folder {tmp_path}/etc 0755",
+        f"folder {tmp_path}/etc/s 0700",
+    ]
+    assert [c[0] for c in commands] == ["groupadd", "useradd"]
+    assert (tmp_path / "etc/s").stat().st_mode & 0o777 == 0o700
+    assert manifest.owned("path") == [str(tmp_path / "etc"), str(tmp_path / "etc/s"), "/nonexistent/bin"]
+    assert (manifest.owned("user"), manifest.owned("group")) == (["r-user"], ["r-group"])
+
+
+def test_what_was_there_before_is_not_ours(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    (tmp_path / "etc").mkdir(mode=0o755)
+    ensure_layout(manifest, "root", [SystemUser("root", 0, "x")], folders, [])
+    assert manifest.owned("path") == [str(tmp_path / "etc/s")]
+    assert manifest.owned("user") == []
+    remove_layout(manifest, [tmp_path / "etc", tmp_path / "etc/s"])
+    assert (tmp_path / "etc").is_dir()
+    assert not (tmp_path / "etc/s").exists()
+
+
+def test_dry_run_touches_nothing(tmp_path: Path, commands: list[list[str]]) -> None:
+    manifest, folders = wanted(tmp_path)
+    assert len(ensure_layout(manifest, "r-group", [SystemUser("r-user", 60123, "x")], folders, [], dry_run=True)) == 4
+    assert list(tmp_path.iterdir()) == []
+    assert commands == []
+
+
+def test_second_pass_changes_nothing_and_a_wrong_mode_is_put_right(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    ensure_layout(manifest, "root", [], folders, [])
+    assert ensure_layout(manifest, "root", [], folders, []) == []
+    (tmp_path / "etc/s").chmod(0o755)
+    assert ensure_layout(manifest, "root", [], folders, []) == [f"folder {tmp_path}/etc/s 0755 -> 0700"]
+
+
+def test_number_of_somebody_else_is_a_clear_error(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    with pytest.raises(RoostError, match="belongs to 'root'"):
+        ensure_layout(manifest, "root", [SystemUser("roost-agent", 0, "x")], folders, [])
+
+
+def test_a_file_in_the_place_of_a_folder_is_a_clear_error(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    (tmp_path / "etc").write_text("")
+    with pytest.raises(RoostError, match="is not a folder"):
+        ensure_layout(manifest, "root", [], folders, [])
+
+
+def test_a_path_below_an_owned_folder_goes_and_one_elsewhere_stays(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    ensure_layout(manifest, "root", [], folders, [])
+    (tmp_path / "etc/s/key").write_text("k")
+    (tmp_path / "other").mkdir()
+    removed = remove_layout(manifest, [tmp_path / "etc/s/key", tmp_path / "other"])
+    assert removed == [f"path {tmp_path}/etc/s/key"]
+    assert (tmp_path / "other").is_dir()
