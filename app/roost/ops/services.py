@@ -1,0 +1,254 @@
+"""Services on this host: written, enabled, started, and restarted only when something of theirs changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from roost.ops.errors import RoostError
+from roost.ops.files import sha256_file, write_atomic
+from roost.ops.ownership import Manifest
+from roost.ops.run import run
+from roost.ops.units import SUPERVISOR, Places, Service, render_systemd, render_sysv
+
+SYSTEMD_RUNS = Path("/run/systemd/system")
+TIMEOUT_S = 180
+
+
+class Init(Protocol):
+    """An init system, as far as one service is concerned."""
+
+    unit: Path
+    text: str
+    mode: int
+
+    def install(self) -> None:
+        """Bring what the unit needs, and make the init system read it again."""
+
+    def enabled(self) -> bool:
+        """Say whether it starts at boot."""
+
+    def enable(self) -> None:
+        """Start it at boot from now on."""
+
+    def in_order(self) -> bool:
+        """Say whether it runs, or is in place."""
+
+    def start(self, *, again: bool) -> None:
+        """Start it; `again`: also if it runs."""
+
+    def remove(self) -> None:
+        """Stop it, never start it again, take the unit away."""
+
+
+def _succeeds(*words: str) -> bool:
+    try:
+        run(words, timeout_s=TIMEOUT_S)
+    except RoostError:
+        return False
+    return True
+
+
+class Systemd:
+    """systemd as PID 1."""
+
+    mode = 0o644
+
+    def __init__(self, service: Service, places: Places) -> None:
+        """Render the unit."""
+        self.service = service
+        self.unit = Path(places.systemd_dir) / f"{service.name}.service"
+        self.text = render_systemd(service)
+
+    def install(self) -> None:
+        """Make systemd read the unit."""
+        run(["systemctl", "daemon-reload"])
+
+    def enabled(self) -> bool:
+        """Ask systemd."""
+        return _succeeds("systemctl", "--quiet", "is-enabled", self.unit.name)
+
+    def enable(self) -> None:
+        """Enable the unit."""
+        run(["systemctl", "--quiet", "enable", self.unit.name])
+
+    def in_order(self) -> bool:
+        """Ask systemd, and the service's own check where a oneshot has one."""
+        if not _succeeds("systemctl", "--quiet", "is-active", self.unit.name):
+            return False
+        return self.service.type == "daemon" or not self.service.check_command or _succeeds(*self.service.check_command)
+
+    def start(self, *, again: bool) -> None:
+        """Start or restart the unit."""
+        # A oneshot whose effect was undone counts as active for systemd, so it is always restarted.
+        verb = "restart" if again or self.service.type == "oneshot" else "start"
+        run(
+            ["systemctl", verb, self.unit.name],
+            timeout_s=TIMEOUT_S,
+            fix=f"See `systemctl status {self.service.name}` and `journalctl -u {self.service.name}`.",
+        )
+
+    def remove(self) -> None:
+        """Stop, disable and remove the unit."""
+        if self.unit.exists():
+            run(["systemctl", "--quiet", "disable", "--now", self.unit.name], timeout_s=TIMEOUT_S)
+            self.unit.unlink()
+        run(["systemctl", "daemon-reload"])
+        _succeeds("systemctl", "--quiet", "reset-failed", self.unit.name)
+
+
+class SysV:
+    """SysV init, or no init system at all: then everything works but the start at boot."""
+
+    mode = 0o755
+
+    def __init__(self, service: Service, places: Places) -> None:
+        """Render the init script."""
+        self.service = service
+        self.places = places
+        self.unit = Path(places.init_dir) / service.name
+        self.text = render_sysv(service, places)
+        self.log = Path(places.log_dir) / f"{service.name}.log"
+
+    def install(self) -> None:
+        """Put the supervisor in its place."""
+        supervisor = Path(self.places.supervisor)
+        text = SUPERVISOR.read_text()
+        if not supervisor.exists() or supervisor.read_text() != text:
+            supervisor.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(supervisor, text, mode=0o755)
+
+    def enabled(self) -> bool:
+        """Look for the links of the runlevels; without update-rc.d there is nothing that could start it."""
+        links = Path(self.places.init_dir).parent.glob(f"rc[2-5].d/S[0-9][0-9]{self.service.name}")
+        return shutil.which("update-rc.d") is None or any(links)
+
+    def enable(self) -> None:
+        """Make the links of the runlevels."""
+        run(["update-rc.d", self.service.name, "defaults"])
+
+    def in_order(self) -> bool:
+        """Ask the script."""
+        return self.unit.exists() and _succeeds(str(self.unit), "status")
+
+    def start(self, *, again: bool) -> None:
+        """Start or restart it by its script."""
+        run([self.unit, "restart" if again else "start"], timeout_s=TIMEOUT_S, fix=f"See {self.log}.")
+
+    def remove(self) -> None:
+        """Stop it, remove its script and links, and its logs."""
+        if self.unit.exists():
+            run([self.unit, "stop"], timeout_s=TIMEOUT_S)
+            self.unit.unlink()
+        if shutil.which("update-rc.d"):
+            run(["update-rc.d", self.service.name, "remove"])
+
+
+def init_of(service: Service, places: Places) -> Init:
+    """Return the host's init system: systemd where it runs as PID 1, else SysV."""
+    return Systemd(service, places) if SYSTEMD_RUNS.is_dir() else SysV(service, places)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done, or would be: in words, with the unit's text before and after."""
+
+    done: list[str] = field(default_factory=list)
+    before: str = ""
+    after: str = ""
+
+
+def fingerprint(text: str, command: Sequence[str], files: Sequence[str]) -> str:
+    """Return a hash over all that a running service was started with: its unit, its program, its files.
+
+    A file that does not exist counts as such, so a check before the first run does not fail.
+    """
+    digest = hashlib.sha256(text.encode())
+    # A program found by name belongs to a package, whose own scripts restart what they must.
+    programs = [command[0]] if command and command[0].startswith("/") else []
+    for name in [*programs, *files]:
+        path = Path(name)
+        digest.update(f"\0{name}\0{sha256_file(path) if path.is_file() else '-'}".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What `ensure` and `remove` work with: the init system, the manifest, and a folder of stamps."""
+
+    init: Init
+    manifest: Manifest
+    stamps: Path
+
+    def stamp(self, service: Service) -> Path:
+        """Return the file that says what the service was started with."""
+        return self.stamps / f"{service.name}.sha256"
+
+
+def _content(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def ensure(host: Host, service: Service, restart_on: Sequence[str], *, dry_run: bool) -> Change:
+    """Bring a service to what its description says; nothing is touched that is so already.
+
+    Raises:
+        RoostError: somebody else's unit has that name, or the service cannot be started.
+    """
+    init, stamp = host.init, host.stamp(service)
+    before = _content(init.unit)
+    ours = service.name in host.manifest.owned("unit")
+    if before and not ours:
+        raise RoostError(
+            f"{init.unit} is there and not ours.", fix=f"Remove or rename it, then run it again: {init.unit}"
+        )
+    wanted = fingerprint(init.text, service.command, restart_on)
+    write, stale = before != init.text, _content(stamp).strip() != wanted
+    runs = not write and init.in_order()
+    enable = write or not init.enabled()
+    done = []
+    if write:
+        done.append("unit written")
+    if enable:
+        done.append("enabled at boot")
+    if stale or not runs:
+        done.append("restarted" if runs or (before and stale) else "started")
+    if done and not dry_run:
+        _apply(host, service, write=write, enable=enable, start=stale or not runs, again=bool(before) and stale)
+        # Hashed again: what is started now is what is there now.
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(stamp, fingerprint(init.text, service.command, restart_on) + "\n")
+    return Change(done, before, init.text)
+
+
+def _apply(host: Host, service: Service, *, write: bool, enable: bool, start: bool, again: bool) -> None:
+    init = host.init
+    if write:
+        host.manifest.own("unit", service.name)
+        init.unit.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(init.unit, init.text, mode=init.mode)
+    if write or start:
+        init.install()
+    if enable:
+        init.enable()
+    if start:
+        init.start(again=again)
+
+
+def remove(host: Host, service: Service, *, dry_run: bool) -> Change:
+    """Stop a service and take it away, if it is ours."""
+    if service.name not in host.manifest.owned("unit"):
+        return Change()
+    before = _content(host.init.unit)
+    if not dry_run:
+        host.init.remove()
+        host.stamp(service).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are left in it, or it never was
+            host.stamps.rmdir()
+        host.manifest.forget("unit", service.name)
+    return Change(["stopped and removed"], before, "")
