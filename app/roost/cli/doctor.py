@@ -82,18 +82,22 @@ def observe(site: Site, facts: HostFacts) -> Observation:
 
 
 def _services(site: Site, facts: HostFacts) -> list[Service]:
-    found = [Service(NOMAD_UNIT, _is_running(facts, NOMAD_UNIT), "roost logs nomad")]
+    systemd = facts.init == "systemd"
+    script = f"/etc/init.d/{NOMAD_UNIT}"
+    state = ["systemctl", "is-active", NOMAD_UNIT] if systemd else [script, "status"]
+    start = f"systemctl start {NOMAD_UNIT}" if systemd else f"{script} start"
+    found = [Service(NOMAD_UNIT, _succeeds(state), "roost logs nomad", start)]
     if site.runtime == "docker":
-        found.append(Service("docker", facts.docker.running if facts.is_root else None, "journalctl -u docker"))
+        log = "journalctl -u docker" if systemd else f"the files named docker in {site.log_dir} and /var/log"
+        found.append(Service("docker", facts.docker.running if facts.is_root else None, log, "./bootstrap.sh"))
     return found
 
 
-def _is_running(facts: HostFacts, name: str) -> bool | None:
-    command = ["systemctl", "is-active", name] if facts.init == "systemd" else ["service", name, "status"]
+def _succeeds(command: list[str]) -> bool:
     try:
         run(command, timeout_s=ASK_TIMEOUT_S)
-    except RoostError as error:
-        return None if "is not installed" in error.message else False
+    except RoostError:
+        return False
     return True
 
 
@@ -115,7 +119,9 @@ def _secret(path: Path) -> SecretFile:
 def _certificate(path: Path) -> Certificate:
     try:
         return Certificate(str(path), x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return Certificate(str(path), problem=error.strerror or str(error))
+    except ValueError as error:
         return Certificate(str(path), problem=str(error))
 
 
@@ -135,9 +141,8 @@ def _versions(site: Site, status: Status) -> list[Version]:
     with suppress(RoostError):
         variables = load_variables(release, site.api_key_file.parent.parent / "host.yaml")
         found.append(Version("Nomad", str(variables.get("nomad_version", "")), status.nomad_version))
-    with Api(Access(os.environ.get("ROOST_API") or site.api)) as api:
-        with suppress(RoostError):
-            found.append(Version("The agent", __version__, str(api.get("/healthz").get("version", ""))))
+    with Api(Access(os.environ.get("ROOST_API") or site.api)) as api, suppress(RoostError):
+        found.append(Version("The agent", __version__, str(api.get("/healthz").get("version", ""))))
     return found
 
 

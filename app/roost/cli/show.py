@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+WIDE = 1000  # a table takes what it needs; the terminal wraps, and a pipe gets whole lines
 GOOD, BAD = "green", "red"
 STATE_STYLES = {
     "running": GOOD, "ready": GOOD, "verified": GOOD, "healthy": GOOD,
@@ -28,7 +29,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, inden
     for row in rows:
         cells = ["" if cell is None else str(cell) for cell in row]
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in cells))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=WIDE)
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():

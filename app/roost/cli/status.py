@@ -103,7 +103,7 @@ def _ask_nomad(site: Site) -> tuple[NomadSeen, str]:
     except RoostError as error:
         if error.exit_code == 4:  # this user may not ask; that says nothing of Nomad
             return NomadSeen(), str(error)
-        return NomadSeen(problem=str(error)), ""
+        return NomadSeen(problem=error.message), ""
 
 
 def compose(
@@ -152,7 +152,7 @@ def _print(found: Status) -> None:
             ("api", found.api), *((("api (LAN)", found.api_listen),) if found.api_listen else ()),
             ("web", found.web), ("nomad", found.nomad), ("key file", found.api_key_file),
             ("release", f"{found.release} ({found.runtime})"), ("agent", found.agent),
-            *((("nomad", f"{found.nomad_version}, leader {found.nomad_leader or 'none'}"),)
+            *((("nomad version", f"{found.nomad_version}, leader {found.nomad_leader or 'none'}"),)
               if found.nomad_version else ()),
         ],
     )  # fmt: skip

@@ -18,11 +18,12 @@ AGAIN = "Run ./bootstrap.sh again."
 
 @dataclass(frozen=True)
 class Service:
-    """A service of the machine: whether it runs, None where that cannot be told; and its log, for the fix."""
+    """A service of the machine: whether it runs, None where that cannot be told; commands for its log and its start."""
 
     name: str
     running: bool | None
     log: str
+    start: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _services(seen: Observation) -> Iterator[Finding]:
             yield Finding(
                 f"service:{service.name}", "error", f"The service {service.name} does not run.",
                 "Nothing of Roost works without it.",
-                f"Look at its log ({service.log}), then start it: service {service.name} start; or run ./bootstrap.sh.",
+                f"Look at its log: {service.log}. Start it: {service.start}",
             )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def _nomad(seen: Observation) -> Iterator[Finding]:
         yield Finding(
             "nomad", "error", f"Nomad cannot be asked: {seen.nomad_problem}",
             "Nomad starts the model servers and the agent, and starts them again when they end.",
-            "Look at `roost logs nomad`; start it: service roost-nomad start.",
+            "Look at `roost logs nomad`, then run ./bootstrap.sh again.",
         )  # fmt: skip
     elif seen.nomad_leader == "":
         yield Finding(

@@ -34,7 +34,10 @@ def host() -> HostFacts:
 
 
 GOOD = Observation(
-    services=[Service("roost-nomad", running=True, log="roost logs nomad"), Service("docker", running=None, log="x")],
+    services=[
+        Service("roost-nomad", running=True, log="roost logs nomad", start="x"),
+        Service("docker", running=None, log="x", start="x"),
+    ],
     nomad_leader="192.0.2.2:4647",
     jobs=[Job("roost-agent", 1, 1, 0)],
     secrets=[SecretFile("/etc/roost/secrets/api-key", 0o600), SecretFile("/etc/roost/secrets/gossip-key", 0o400)],
@@ -52,7 +55,7 @@ def test_nothing_is_wrong() -> None:
     ("change", "found", "fix"),
     [
         (
-            {"services": [Service("docker", running=False, log="journalctl -u docker")]},
+            {"services": [Service("docker", running=False, log="journalctl -u docker", start="x")]},
             "error service:docker",
             "docker",
         ),

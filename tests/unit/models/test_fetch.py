@@ -26,6 +26,7 @@ from roost.models.store import State, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.net import wait_until
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 FILE = ModelFile(name="tiny.gguf", bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
@@ -97,10 +98,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if server.hold:
+            server.hold.wait(60)
         cut, server.break_after = server.break_after, None
         self.wfile.write(body[:cut])
-        if server.hold:
-            server.hold.wait(10)
 
 
 @contextmanager
@@ -386,22 +387,28 @@ def test_a_package_that_does_not_have_it(places: Places, index: Path, member: st
     assert left_over(places) == []
 
 
-def test_two_runs_download_once(places: Places, tmp_path: Path) -> None:
+def waiting_for_a_lock(pid: int) -> bool:
+    """Say whether the kernel lists the process as blocked by another's lock."""
+    return any(line.split()[1] == "->" and str(pid) in line.split() for line in Path("/proc/locks").open())
+
+
+def test_runs_at_the_same_time_download_once(places: Places, tmp_path: Path) -> None:
     catalogue = tmp_path / "models.yaml"
     code = (
         "import sys; from pathlib import Path; from roost.models.catalogue import load_catalogue;"
         "from roost.models.fetch import *; c = load_catalogue(Path(sys.argv[1]));"
         "print(ensure_model('tiny', c.get('tiny'), Places(Path(sys.argv[2]), Path(sys.argv[3]))).changed)"
     )
+    argv = [sys.executable, "-c", code, str(catalogue), str(places.models_dir), str(places.cache_dir)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with serving() as server:
+        server.hold = threading.Event()
         catalogue.write_text(f'{{"models": {{"tiny": {model(server.source).model_dump_json()}}}}}')
-        argv = [sys.executable, "-c", code, str(catalogue), str(places.models_dir), str(places.cache_dir)]
-        runs = [
-            subprocess.Popen(
-                argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-            )
-            for _ in range(3)
-        ]
-        said = sorted(run.communicate()[0].strip() for run in runs)
-    assert said == ["False", "False", "True"]
+        first = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
+        wait_until(lambda: bool(server.asked), 30, "the first download to begin")
+        second = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
+        wait_until(lambda: waiting_for_a_lock(second.pid) or len(server.asked) > 1, 30, "the second run to wait")
+        server.hold.set()
+        said = [run.communicate()[0].strip() for run in (first, second)]
+    assert said == ["True", "False"]
     assert server.asked == [""]
