@@ -33,6 +33,7 @@ class FakeEngine:
     mode: Mode = "ready"
     key: str = "engine-key"
     error: tuple[int, dict[str, object]] = (500, {"error": {"message": "out of memory", "type": "server_error"}})
+    message: dict[str, object] = field(default_factory=lambda: {"role": "assistant", "content": "".join(WORDS)})
     all_slots_busy: bool = False
     go: asyncio.Event = field(default_factory=asyncio.Event)
     chats: list[dict[str, object]] = field(default_factory=list)
@@ -115,8 +116,7 @@ class FakeEngine:
             return web.json_response(self.error[1], status=self.error[0])
         if chat.get("stream"):
             return await self._stream(request, include_usage="stream_options" in chat)
-        message = {"role": "assistant", "content": "".join(WORDS)}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        choice = {"index": 0, "finish_reason": "stop", "message": self.message}
         return web.json_response({**self._head("chat.completion"), "choices": [choice], "usage": USAGE})
 
     def _head(self, kind: str) -> dict[str, object]:

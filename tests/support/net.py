@@ -18,14 +18,14 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return as soon as `true()`; fail after `timeout_s` seconds."""
+def wait_until(true: Callable[[], bool], timeout_s: float, what: str, step_s: float = STEP_S) -> None:
+    """Return as soon as `true()`, asked every `step_s` seconds; fail after `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
     never = threading.Event()
     while not true():
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
-        never.wait(STEP_S)
+        never.wait(step_s)
 
 
 async def eventually(true: Callable[[], bool | Awaitable[bool]], timeout_s: float, what: str) -> None:

@@ -1,0 +1,195 @@
+"""The process: where it may listen, how it starts, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from roost.cli.healthcheck import healthy
+from roost.cli.serve import Listener, listeners
+from roost.gateway.settings import Settings, load_settings
+from roost.ops.errors import RoostError
+from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.fakes import FakeEngine, fake_engine
+from tests.support.gateway import API_KEY, REPOSITORY, Service, service, write_keys
+from tests.support.net import eventually, free_port, wait_until
+
+
+def settings(**values: object) -> Settings:
+    return Settings.model_validate(values)
+
+
+def test_by_default_only_loopback_is_listened_on() -> None:
+    assert listeners(settings()) == [Listener("127.0.0.1", 8360, tls=False)]
+
+
+def test_beyond_loopback_there_is_tls_beside_it(tmp_path: Path) -> None:
+    found = listeners(settings(listen="[2001:db8::7]:8443", tls_cert=tmp_path, tls_key=tmp_path))
+    assert found == [Listener("127.0.0.1", 8360, tls=False), Listener("2001:db8::7", 8443, tls=True)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bind": str(IPv4Address(0))}, "beyond loopback"),
+        ({"bind": "192.0.2.7"}, "beyond loopback"),
+        ({"bind": "::"}, "beyond loopback"),
+        ({"bind": "localhost"}, "no IP address"),
+        ({"listen": "192.0.2.7:8443"}, "without TLS"),
+        ({"listen": "192.0.2.7:8443", "tls_cert": "/c"}, "without TLS"),
+        ({"listen": "192.0.2.7"}, "not ADDR:PORT"),
+        ({"listen": "all:8443"}, "not ADDR:PORT"),
+    ],
+)
+def test_anything_else_is_refused_with_a_fix(values: dict[str, object], message: str) -> None:
+    with pytest.raises(RoostError, match=message) as caught:
+        listeners(settings(**values))
+    assert caught.value.fix
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_PORT", "http")
+    with pytest.raises(RoostError, match="ROOST_PORT"):
+        load_settings()
+
+
+def run_briefly(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Start the service where it must refuse."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "roost.cli.serve"],
+        env={"PYTHONPATH": str(REPOSITORY / "app"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_taken_port_ends_it_with_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_briefly({"ROOST_PORT": str(port)})
+    assert done.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_certificate_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    done = run_briefly(
+        {
+            "ROOST_PORT": "0",
+            "ROOST_LISTEN": f"127.0.0.1:{free_port()}",
+            "ROOST_TLS_CERT": str(bad),
+            "ROOST_TLS_KEY": str(bad),
+        }
+    )
+    assert done.returncode == 1
+    assert "The TLS certificate or its key cannot be used" in done.stderr
+
+
+def test_it_needs_nothing_beyond_the_agents_requirements() -> None:
+    code = (
+        "import sys; sys.modules |= dict.fromkeys("
+        "['typer', 'rich', 'httpx', 'jinja2', 'yaml', 'cryptography', 'ansible', 'orjson']); "
+        "import roost.cli.serve, roost.cli.healthcheck; roost.cli.serve.configure('info')"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY / "app")}, check=True, timeout=60)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    key = tmp_path / "engine-key"
+    key.write_text("engine-key")
+    return {"ROOST_API_KEYS_FILE": str(write_keys(tmp_path)), "ROOST_ENGINE_KEY_FILE": str(key)}
+
+
+def test_the_health_check_follows_the_service(tmp_path: Path, environment: dict[str, str]) -> None:
+    with service(tmp_path, environment) as running:
+        command = [sys.executable, "-S", "-m", "roost.cli.healthcheck"]
+        env = {"PYTHONPATH": str(REPOSITORY / "app"), "ROOST_PORT": str(running.port)}
+        assert subprocess.run(command, env=env, timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, env=env, timeout=60, check=False).returncode == 1
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Path:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    ensure_pki(folder, [LeafSpec("api", ("roost.test", "127.0.0.1"))])
+    return folder
+
+
+def test_the_second_listener_speaks_tls_only(tmp_path: Path, environment: dict[str, str], tls: Path) -> None:
+    port = free_port()
+    more = {
+        "ROOST_LISTEN": f"127.0.0.1:{port}",
+        "ROOST_TLS_CERT": str(tls / "api.pem"),
+        "ROOST_TLS_KEY": str(tls / "api-key.pem"),
+    }
+    with service(tmp_path, environment | more):
+        context = ssl.create_default_context(cafile=str(tls / "ca.pem"))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert not healthy("127.0.0.1", port)  # plain HTTP
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with fake_engine(mode="slow") as made:
+        made.mode = "ready"
+        yield made
+
+
+async def begin_stream(running: Service, engine: FakeEngine) -> http.client.HTTPResponse:
+    """Have a stream whose first event has arrived, and whose rest waits for `engine.go`."""
+    await eventually(lambda: '"state": "ready"' in running.log.read_text(), 10, "the endpoint")
+    engine.mode = "slow"
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True})
+    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {API_KEY}"})
+    await eventually(lambda: len(engine.chats) == 1, 10, "the request")
+    return await asyncio.to_thread(connection.getresponse)
+
+
+async def test_a_stop_lets_streams_end(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
+    with service(tmp_path, environment | {"ROOST_STATIC_ENDPOINTS": engine.url}) as running:
+        answer = await begin_stream(running, engine)
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: not healthy("127.0.0.1", running.port), 10, "it to take no more requests")
+        engine.go.set()
+        rest = await asyncio.to_thread(answer.read)
+        assert rest.endswith(b"data: [DONE]\n\n")
+        await eventually(lambda: running.process.poll() == 0, 10, "it to end")
+
+
+async def test_a_stop_does_not_wait_for_ever(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
+    more = {"ROOST_STATIC_ENDPOINTS": engine.url, "ROOST_DRAIN_S": "1"}
+    with service(tmp_path, environment | more) as running:
+        await begin_stream(running, engine)
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: running.process.poll() == 0, 10, "it to end")
+
+
+async def test_asked_twice_it_stops_at_once(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
+    more = {"ROOST_STATIC_ENDPOINTS": engine.url, "ROOST_DRAIN_S": "60"}
+    with service(tmp_path, environment | more) as running:
+        await begin_stream(running, engine)
+        running.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "Shutting down" in running.log.read_text(), 10, "it to begin to stop")
+        running.process.send_signal(signal.SIGINT)
+        await eventually(lambda: running.process.poll() == 0, 10, "it to end")
