@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict
 
 from roost.fleet.artifacts.store import require_space
+from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from roost.ops.run import run
@@ -160,8 +161,8 @@ class AptRoot:
             "Acquire::ForceHash": "SHA256",
         }
         if ca is not None:
-            shutil.copyfile(ca, folder / "ca.pem")  # readable for apt's unprivileged user wherever it came from
-            config["Acquire::https::CAInfo"] = folder / "ca.pem"
+            # In this folder it is readable for apt's unprivileged user.
+            config["Acquire::https::CAInfo"] = write_trust(ca, folder / "ca.pem")
         # The host's own apt settings (its proxy above all) hold, but not what it does after its updates.
         cleared = (
             "APT::Update::Pre-Invoke",

@@ -13,6 +13,7 @@ from roost.fleet.artifacts.apt import KEYRING, AptRoot, Source, explain
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.sources import Mirrors
 from roost.fleet.artifacts.store import tag_of
+from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.run import run
 
@@ -89,7 +90,7 @@ def _debootstrap(words: Sequence[str | Path], ca: Path | None) -> str:
     with tempfile.TemporaryDirectory(prefix="roost-wget-") as name:
         if ca is not None:
             settings = Path(name) / "wgetrc"
-            settings.write_text(f"ca_certificate = {ca}\n")
+            settings.write_text(f"ca_certificate = {write_trust(ca, Path(name) / 'ca.pem')}\n")
             environment["WGETRC"] = str(settings)
         try:
             return run(["debootstrap", *words], env=environment, fix="apt-get install debootstrap")

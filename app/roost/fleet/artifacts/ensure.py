@@ -21,6 +21,7 @@ from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.sources import Mirrors, mirrors
 from roost.fleet.artifacts.store import is_tree
 from roost.ops.errors import RoostError
+from roost.ops.files import write_atomic
 
 Notify = Callable[[str], None]
 
@@ -117,7 +118,7 @@ class Workshop:
         for name in bundle.names(f"{ENGINE_DEBS}/"):
             target = self.debs / Path(name).name
             if not target.is_file():
-                target.write_bytes(bundle.path(name).read_bytes())
+                write_atomic(target, bundle.path(name).read_bytes())
 
 
 def known_plan(workshop: Workshop) -> Plan:

@@ -7,7 +7,7 @@ machine's decision), and last apt, which needs the network.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -106,13 +106,3 @@ class ResolutionBook:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, json.dumps({**kept, resolution.wanted.key: entry}, indent=1, sort_keys=True) + "\n")
         return True
-
-
-def decide(
-    book: ResolutionBook, wanted: Wanted, resolve: Callable[[Wanted], Resolution], *, update: bool
-) -> Resolution:
-    """Return the resolution of a wish; `resolve` is asked only when none is known or an update is wanted."""
-    known, _ = book.find(wanted)
-    if known is not None and not update:
-        return known
-    return resolve(wanted)

@@ -14,6 +14,7 @@ from pathlib import Path
 from packaging.markers import Marker
 
 from roost.fleet.artifacts.store import locked
+from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from roost.ops.run import run
@@ -171,18 +172,25 @@ def download(
     """
     forget_damaged(requirements, wheels, notify)
     wheels.mkdir(parents=True, exist_ok=True)
-    notify(f"Fetching Python wheels of {requirements.name} for Python {target.python}")
     with tempfile.TemporaryDirectory(dir=wheels, prefix=".partial-") as name:
-        words: list[str | Path] = [*_pip(), "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
         locked_versions = Path(name) / "requirements.txt"
         locked_versions.write_text(for_python(requirements.read_text(), target.python))
+        words: list[str | Path] = [*_pip(), "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
         words += ["--no-deps", "--find-links", wheels, *target.flags(), "--dest", name]
         words += ["--requirement", locked_versions]
         try:
-            run(words, env=_environment(ca))
-        except RoostError as error:
-            raise explain(error) from error
+            run([*words, "--no-index"], env={**_environment(None), "PIP_FIND_LINKS": ""})
+        except RoostError:
+            notify(f"Fetching Python wheels of {requirements.name} for Python {target.python}")
+            _from_index(words, write_trust(ca, Path(name) / "ca.pem") if ca is not None else None)
         return sorted(path.replace(wheels / path.name) for path in Path(name).glob("*.whl"))
+
+
+def _from_index(words: list[str | Path], ca: Path | None) -> None:
+    try:
+        run(words, env=_environment(ca))
+    except RoostError as error:
+        raise explain(error) from error
 
 
 def install(
