@@ -71,8 +71,8 @@ def absent(kind: str, names: list[str]) -> list[str]:
     if kind == "package":
         missing = sorted(set(names) - installed(names))
         return plan_install(Apt(), missing, may_update=False).new if missing else []
-    is_there = PRESENT.get(kind, lambda _name: False)
-    return [name for name in names if not is_there(name)]
+    is_there = PRESENT.get(kind)
+    return [name for name in names if is_there is None or not is_there(name)]
 
 
 def main() -> None:
