@@ -175,3 +175,11 @@ def purge_leaves_no_trace(site: Site, *, ignore_sections: tuple[str, ...] = ()) 
     difference = compare(site.before, site.host.snapshot(), ignore_paths=AFTER_PURGE, ignore_sections=ignore_sections)
     assert not difference, str(difference)
     return difference
+
+
+def failed_clearly(done: Result, reason: str) -> None:
+    """It exited non-zero, says the reason and a fix, and shows no program's insides."""
+    assert done.code not in {0, 2}, done.text
+    assert re.search(reason, done.text, re.IGNORECASE), done.text
+    assert re.search(r"\bfix\b", done.text, re.IGNORECASE), done.text
+    assert "Traceback" not in done.text

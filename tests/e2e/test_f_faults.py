@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from tests.e2e import story
 from tests.e2e.story import Site
 from tests.hosts import host as hosts
-from tests.hosts.docker import Result
 from tests.hosts.host import CLONE, Host, lan, wait_until
 from tests.hosts.snapshot import compare
 
@@ -20,26 +18,11 @@ INTERRUPTED = 130
 OURS = "/etc/roost /opt/roost/current /var/lib/roost/nomad /var/lib/roost/models /usr/local/bin/roost /etc/init.d/nomad"
 
 
-def failed_clearly(done: Result, reason: str) -> None:
-    """It exited non-zero, says the reason and a fix, and shows no program's insides."""
-    assert done.code not in {0, 2}, done.text
-    assert re.search(reason, done.text, re.IGNORECASE), done.text
-    assert re.search(r"\bfix\b", done.text, re.IGNORECASE), done.text
-    assert "Traceback" not in done.text
-
-
 def nothing_half_done(host: Host) -> None:
     """No service, process, job, secret or user of ours is there."""
     assert host.pids() == {}
     assert host.exec(f"ls -d {OURS} 2>/dev/null", check=False).out == ""
     assert host.exec("getent passwd roost-agent roost-engine", check=False).out == ""
-
-
-def occupy(host: Host, port: int) -> None:
-    """Let a stranger listen on a port. Perl is in every Debian; Python is not."""
-    listen = f"IO::Socket::INET->new(LocalAddr => q(127.0.0.1), LocalPort => {port}, Listen => 5, ReuseAddr => 1)"
-    host.spawn(f"exec perl -MIO::Socket::INET -e 'my $s = {listen} or die; print $$; sleep 100000'")
-    wait_until("the stranger listens", lambda: f":{port} " in host.exec("ss -Hltn").out, 20)
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +46,17 @@ def test_help_changes_nothing(site: Site) -> None:
 
 
 def test_a_missing_offline_folder_is_said(site: Site) -> None:
-    failed_clearly(site.host.bootstrap("--yes", "--offline", "/nowhere", check=False), "/nowhere")
+    story.failed_clearly(site.host.bootstrap("--yes", "--offline", "/nowhere", check=False), "/nowhere")
     nothing_half_done(site.host)
 
 
 def test_both_taken_ports_are_said_at_once(site: Site) -> None:
-    occupy(site.host, 4646)
-    occupy(site.host, 8360)
+    site.host.occupy(4646)
+    site.host.occupy(8360)
     done = site.host.bootstrap("--yes", check=False)
     site.host.exec("pkill -x perl")
-    failed_clearly(done, "4646")
-    failed_clearly(done, "8360")
+    story.failed_clearly(done, "4646")
+    story.failed_clearly(done, "8360")
     nothing_half_done(site.host)
 
 
@@ -99,7 +82,7 @@ def test_a_second_bootstrap_at_the_same_time_is_refused(site: Site) -> None:
     done = host.bootstrap("--yes", check=False)
     wait_until("the first ends", lambda: host.exec("cat /root/code", check=False).code == 0, 120)
     assert host.exec("cat /root/code").out.strip() == "0"
-    failed_clearly(done, "running|already|lock")
+    story.failed_clearly(done, "running|already|lock")
     host.exec("rm -f /root/out /root/code")
 
 
@@ -111,11 +94,11 @@ def test_full_disk_is_found_before_anything_happens(cache: Path, repository: Pat
     small = {"/var/lib/roost": "size=64m"}
     with story.clean_site(hosts.SYSTEMD, "f-full", cache=cache, repository=repository, tmpfs=small) as full:
         done = full.host.bootstrap("--yes", check=False)
-        failed_clearly(done, "/var/lib/roost.*(free|space|MiB)|(free|space|MiB).*/var/lib/roost")
+        story.failed_clearly(done, "/var/lib/roost.*(free|space|MiB)|(free|space|MiB).*/var/lib/roost")
         nothing_half_done(full.host)
         # Whoever insists meets the next check: the model does not fit, and no part of it stays.
         done = full.host.bootstrap("--yes", "--set", "preflight_min_disk_mib=1", check=False)
-        failed_clearly(done, "space|disk|full")
+        story.failed_clearly(done, "space|disk|full")
         assert full.host.exec("find /var/lib/roost/models -type f 2>/dev/null", check=False).out == ""
         full.host.bootstrap("--purge", "--yes")
         assert full.host.pids() == {}
@@ -127,5 +110,5 @@ def test_no_registry_reachable(cache: Path, repository: Path, tmp_path: Path) ->
         story.site_on(cut, hosts.SYSTEMD, "f-cut", cache=cache, repository=repository, host_cache=tmp_path) as site,
     ):
         done = site.host.bootstrap("--yes", check=False)
-        failed_clearly(done, "reach|network|download|fetch|packages")
+        story.failed_clearly(done, "reach|network|download|fetch|packages")
         nothing_half_done(site.host)

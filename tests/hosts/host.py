@@ -188,6 +188,13 @@ class Host:
         """Start a shell command on the host and leave it running."""
         docker("exec", "--detach", self.name, "sh", "-c", command)
 
+    def occupy(self, port: int, address: str = "127.0.0.1") -> None:
+        """Let a stranger listen on a port until `pkill perl`. Perl is in every Debian; Python is not."""
+        options = f"LocalAddr => q({address}), LocalPort => {port}, Listen => 5, ReuseAddr => 1"
+        program = f"my $s = IO::Socket::INET->new({options}) or die; while (my $c = $s->accept) {{ close $c }}"
+        self.spawn(f"exec perl -MIO::Socket::INET -e '{program}'")
+        wait_until("the stranger listens", lambda: f":{port} " in self.exec("ss -Hltn").out, 20)
+
     def write(self, path: str, content: str) -> None:
         """Write a file on the host."""
         self.exec(f"cat > {shlex.quote(path)}", stdin=content.encode())
