@@ -1,0 +1,182 @@
+"""`roost status`, `jobs`, `logs`, `models`, `doctor`: what they show of an installation."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from roost.cli import doctor as doctor_verb
+from roost.cli.api import Readiness
+from roost.cli.jobs import job_row
+from roost.cli.status import NomadSeen, compose
+from roost.hosts.doctor import diagnose
+from roost.ops.errors import RoostError
+from roost.ops.site import load_site
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fakes import MODEL, Installation, nomad_job
+
+
+def test_status_when_all_is_well(site: Installation, roost: Run) -> None:
+    done = roost("status", "--json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found["healthy"] is True
+    assert found["api"].startswith("http://127.0.0.1:")
+    assert found["web"] == found["api"] + "/"
+    assert found["nomad"].startswith("https://127.0.0.1:")
+    assert found["api_key_file"] == str(site.folder / "secrets" / "api-key")
+    assert found["models"] == [
+        {"name": MODEL, "slot": "main", "state": "ready", "context": 8192, "reason": ""},
+    ]
+    assert (found["nomad_version"], found["nomad_leader"]) == ("1.11.3", "192.0.2.2:4647")
+    assert [job["id"] for job in found["jobs"]] == ["roost-agent", "roost-model-main"]
+    assert found["unread"] == []
+    shown = roost("status")
+    assert shown.exit_code == 0
+    assert "key file" in shown.stdout
+    assert max(len(line) for line in shown.stdout.splitlines()) < 120
+
+
+def test_status_when_the_model_loads(site: Installation, roost: Run) -> None:
+    site.api.not_ready = 100
+    site.api.models = [
+        {"id": MODEL, "roost": {"slot": "main", "state": "loading", "reason": "loading", "context": None}}
+    ]
+    done = roost("status")
+    assert done.exit_code == 1
+    assert "not healthy" in done.stdout
+    assert "! main: loading the model" in done.stdout
+    assert "roost doctor" in done.stdout
+
+
+def test_status_when_a_job_is_down(site: Installation, roost: Run) -> None:
+    site.nomad.answers["job/roost-agent/allocations"] = []
+    done = roost("status", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["healthy"] is False
+
+
+def test_status_when_nobody_answers(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_API", "http://127.0.0.1:9")
+    site.nomad.answers.clear()
+    done = roost("status", "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["agent"], found["models"][0]["state"]) == (1, "unreachable", "unreachable")
+    assert "Nomad refused" in found["nomad_problem"]
+
+
+def test_status_without_the_keys_says_what_it_could_not_read(site: Installation) -> None:
+    here = load_site(site.site_file)
+    seen = Readiness(reachable=True, ready=True, reasons=(), slots={"main": {"ready": 1, "loading": 0, "down": 0}})
+    unread = ("The key file can only be read by root. Fix: sudo",)
+    found = compose(here, seen, [], NomadSeen(), unread)
+    assert found.healthy
+    assert (found.models[0].state, found.models[0].context, found.unread) == ("ready", None, unread)
+
+
+def test_status_not_installed(site: Installation, roost: Run) -> None:
+    site.site_file.unlink()
+    error = roost("status").exception
+    assert isinstance(error, RoostError)
+    assert error.exit_code == 3
+
+
+def test_jobs(site: Installation, roost: Run) -> None:
+    rows = json.loads(roost("jobs", "--json").stdout)
+    assert rows[0] == {
+        "id": "roost-agent", "status": "running", "running": 1, "wanted": 1, "restarts": 2, "node": "box",
+        "since": "2026-01-02T03:04:05Z", "events": ["Task started", "Exit Code: 1"],
+    }  # fmt: skip
+    nomad_job(site.nomad.answers, "roost-model-coding", status="failed")
+    shown = roost("jobs").stdout
+    assert "0/1" in shown
+    assert "roost-model-coding: Exit Code: 1" in shown
+
+
+@pytest.mark.parametrize("allocations", [[], [{"ID": "x", "ClientStatus": "pending", "TaskStates": None}]])
+def test_a_job_that_never_started(allocations: list[dict[str, Any]]) -> None:
+    row = job_row({"ID": "j", "Status": "pending"}, {"TaskGroups": [{"Count": 2}]}, allocations)
+    assert (row.running, row.wanted, row.since, row.events, row.healthy) == (0, 2, "", (), False)
+
+
+def test_logs_of_jobs(site: Installation, roost: Run) -> None:
+    site.nomad.answers["client/fs/logs/alloc-roost-agent"] = b"one\ntwo\nthree\n"
+    assert roost("logs", "agent", "-n", "2").stdout.splitlines()[-2:] == ["two", "three"]
+    assert roost("logs", "main").stdout.splitlines()[-2:] == ["loading", "loaded"]
+    assert roost("logs", "main", "--follow").stdout.count("loaded") == 2  # of both streams, until they end
+    assert json.loads(roost("logs", "main", "--json").stdout.splitlines()[-1]) == {"line": "loaded"}
+
+
+def test_logs_of_files(site: Installation, roost: Run) -> None:
+    log = site.folder / "log"
+    (log / "roost-nomad.log").write_text("a\nb\nc\n")
+    assert roost("logs", "nomad", "-n", "2").stdout == "b\nc\n"
+    for number, name in enumerate(("bootstrap-1.log", "bootstrap-2.log")):
+        (log / name).write_text(f"{name}\n")
+        os.utime(log / name, (number, number))
+    assert roost("logs", "bootstrap").stdout == "bootstrap-2.log\n"
+
+
+def test_logs_that_do_not_exist(site: Installation, roost: Run) -> None:
+    error = roost("logs", "coding").exception
+    assert isinstance(error, RoostError)
+    assert (error.exit_code, error.fix) == (2, "Use one of: agent, main, nomad, bootstrap.")
+    site.nomad.answers["job/roost-agent/allocations"] = []
+    error = roost("logs").exception
+    assert isinstance(error, RoostError)
+    assert "has not started yet" in error.message
+    error = roost("logs", "bootstrap").exception
+    assert isinstance(error, RoostError)
+    assert "There is no log of bootstrap.sh" in error.message
+
+
+def test_models(site: Installation, roost: Run) -> None:
+    (row,) = json.loads(roost("models", "--json").stdout)
+    assert (row["name"], row["licence"], row["file"], row["slots"]) == (MODEL, "Apache-2.0", "missing", ["main"])
+    shown = roost("models").stdout
+    assert "94 MiB" in shown
+    assert MODEL in shown
+    assert not list((site.folder / "models").iterdir())
+
+
+def test_models_verify(site: Installation, roost: Run) -> None:
+    done = roost("models", "verify", "--json")
+    assert json.loads(done.stdout) == [{"name": MODEL, "state": "missing"}]
+    assert isinstance(done.exception, RoostError)
+    assert done.exception.exit_code == 1
+    assert "bootstrap.sh" in done.exception.fix
+    assert isinstance(roost("models", "verify", "gpt").exception, RoostError)
+    assert site.api.probes == 0
+
+
+def test_doctor_finds_what_is_wrong(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
+    (site.folder / "secrets" / "gossip-key").chmod(0o644)
+    (site.folder / "tls" / "cli.pem").write_text("rubbish")
+    site.api.version = "0.0.9"
+    done = roost("doctor", "--json")
+    assert done.exit_code == 2
+    found = {finding["id"]: finding["severity"] for finding in json.loads(done.stdout)["findings"]}
+    folder = site.folder
+    assert found[f"certificate:{folder / 'tls' / 'cli.pem'}"] == "error"
+    assert found[f"model:{MODEL}"] == "error"
+    assert found["version:The agent"] == "warning"
+    if os.geteuid() == 0:
+        assert found[f"secret:{folder / 'secrets' / 'gossip-key'}"] == "error"
+    assert "service:roost-nomad" not in found
+
+
+def test_doctor_when_all_is_well(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
+    monkeypatch.setattr(doctor_verb, "_models", lambda _site: [])
+    monkeypatch.setattr(doctor_verb, "diagnose", lambda facts, seen: [
+        f for f in diagnose(facts, seen) if not f.id.startswith(("disk:", "gpu:", "secret:"))
+    ])  # fmt: skip
+    done = roost("doctor")
+    assert done.exit_code == 0, done.stdout
+    assert "Nothing is wrong." in done.stdout
+    assert "The job roost-agent was restarted 2 times." in done.stdout
+    assert site.api.probes == 1
