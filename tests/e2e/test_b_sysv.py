@@ -16,7 +16,7 @@ Measure = Callable[[str, float], None]
 
 @pytest.fixture(scope="module")
 def clean(cache: Path, repository: Path) -> Iterator[Site]:
-    with story.clean_site(hosts.SYSV, "b", cache=cache, repository=repository) as site:
+    with story.clean_site(hosts.SYSV, "host-b", cache=cache, repository=repository) as site:
         yield site
 
 

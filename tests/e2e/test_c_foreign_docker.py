@@ -34,7 +34,7 @@ def theirs(host: Host) -> tuple[str, int, str]:
 
 @pytest.fixture(scope="module")
 def clean(cache: Path, repository: Path) -> Iterator[Site]:
-    with story.clean_site(hosts.SYSTEMD, "c", cache=cache, repository=repository) as site:
+    with story.clean_site(hosts.SYSTEMD, "host-c", cache=cache, repository=repository) as site:
         give_docker(site.host)
         yield Site(site.host, site.host.snapshot())
 

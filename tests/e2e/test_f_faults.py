@@ -27,7 +27,7 @@ def nothing_half_done(host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def site(cache: Path, repository: Path) -> Iterator[Site]:
-    with story.clean_site(hosts.SYSTEMD, "f", cache=cache, repository=repository) as made:
+    with story.clean_site(hosts.SYSTEMD, "host-f", cache=cache, repository=repository) as made:
         yield made
 
 

@@ -16,7 +16,7 @@ Measure = Callable[[str, float], None]
 
 @pytest.fixture(scope="module")
 def installed(cache: Path, repository: Path, measure: Measure) -> Iterator[Site]:
-    with story.clean_site(hosts.BARE, "n", cache=cache, repository=repository) as site:
+    with story.clean_site(hosts.BARE, "host-n", cache=cache, repository=repository) as site:
         measure("n: first run", story.first_run(site).seconds)
         yield site
 
