@@ -169,8 +169,20 @@ take_lock() {
     printf '%s\n' "$$" >"$lock"
 }
 
+# A folder of this run. Programs must be able to run from it: /tmp is mounted without that on careful machines.
+make_work() {
+    for parent in "${TMPDIR:-/tmp}" /var/tmp /root; do
+        work=$(mktemp -d "$parent/roost.XXXXXX" 2>/dev/null) || continue
+        printf '#!/bin/sh\n' >"$work/try" && chmod +x "$work/try"
+        if "$work/try" 2>/dev/null; then return 0; fi
+        rm -rf "$work"
+    done
+    work=''
+    die 1 "No folder for temporary files allows programs to run." "Set TMPDIR to one that does."
+}
+
 open_log() {
-    work=$(mktemp -d)
+    make_work
     log=$work/log
     : >"$log"
     if [ "$checking" = yes ]; then return 0; fi

@@ -30,6 +30,7 @@ FIXED = (
     "roost_run_dir",
     "roost_state_dir",
 )
+END = "...\n"  # what YAML puts after a bare scalar
 TOP_LEVEL = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*:")
 
 
@@ -92,7 +93,8 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _written(name: str, value: object) -> str:
-    return yaml.safe_dump({name: value}, default_flow_style=None, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    return f"{name}: {text.removesuffix(END)}"
 
 
 def merge(text: str, settings: Mapping[str, object], where: Path) -> str:
