@@ -1,616 +1,1087 @@
 #!/bin/sh
-# Turns this machine into a one-node Roost fleet, or takes it away again. See --help.
-# Everything is in functions, so that a script cut off on its way does nothing at all.
+# Turns this machine into a fleet of one that answers. `./bootstrap.sh --help` says how; README.md says more.
 set -eu
-
-# --- Words ---------------------------------------------------------------------------------------------------
 
 usage() {
     cat <<'TEXT'
-Usage: ./bootstrap.sh [OPTION...]
+Usage: ./bootstrap.sh [OPTIONS]
 
-Installs Roost on this machine and ends with an answer from a language model. Run it again at any time: what is
-there and good is left alone.
+Installs Roost on this machine, starts a model, and ends with an answer from it. Run it again at any time: it
+changes only what is not as it should be. Needs root; without it, it asks sudo or doas.
 
-  --check                  say what would change, and change nothing
-  --run-local              no containers: plain processes under Nomad
-  --listen ADDR[:PORT]     answer other hosts too, with TLS by the fleet's own authority
-  --listen-cert FILE       ... or with this certificate (PEM)
-  --listen-key FILE        ... and its key (PEM)
-  --offline DIR            take everything from a folder made by `roost bundle DIR`
-  --set NAME=VALUE         set a variable of group_vars/all.yaml (YAML value); may be given several times
-  --upgrade                fetch newer packages too; go back to the old version if the new one does not answer
-  --uninstall              remove Roost, keep models, data, configuration
-  --purge                  remove every trace; what was there before Roost stays
-  --yes                    do not ask
-  --verbose                show every task
-  --help                   this text
+  --check               say what a run would change, and change nothing
+  --run-local           no containers: plain processes under Nomad (back: --set roost_runtime=docker)
+  --listen ADDR[:PORT]  others on the network may use the API there, with TLS (back: --set api_listen_address=)
+  --listen-cert FILE    certificate for it, in place of one by the fleet's own authority; with --listen-key FILE
+  --offline DIR         fetch nothing; DIR was made by `roost bundle DIR` (back: --set roost_offline_dir=)
+  --set NAME=VALUE      change a variable of group_vars/all.yaml and keep it; NAME= goes back to the default
+  --upgrade             also renew packages and images; goes back by itself if the result does not answer
+  --uninstall           remove Roost, keep models, data and secrets (/var/lib/roost, /etc/roost)
+  --purge               remove Roost and all that came with it
+  --yes                 do not ask
+  --verbose             show every task, in a check with its differences
+  --help                this text
 
---set, --listen, --run-local and --offline are remembered for later runs in /etc/roost/host.yaml.
+Only what was absent before Roost came is ever removed: /var/lib/roost/manifest says what that is.
 
-Environment:
-  ROOST_EXTRA_CA_BUNDLE    PEM file to trust while fetching (a company's proxy); never copied into an image
-  ROOST_CACHE_DIR          folder of downloads and builds (default /var/cache/roost)
-  NO_COLOR                 no colours
-
-Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 this system is not supported yet, 130 interrupted.
+Environment: ROOST_CACHE_DIR (downloads and builds, default /var/cache/roost), ROOST_EXTRA_CA_BUNDLE (PEM file of a
+proxy's CA, trusted while fetching; else SSL_CERT_FILE), HTTPS_PROXY and its like, PIP_INDEX_URL, NO_COLOR.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this system is not supported, 130 interrupted.
 TEXT
 }
 
+settings() {
+    config_dir=/etc/roost
+    state_dir=/var/lib/roost
+    install_dir=/opt/roost
+    log_dir=/var/log/roost
+    link=/usr/local/bin/roost
+    lock=/run/roost-bootstrap.lock
+    manifest=$state_dir/manifest
+    products="ansible ansible.cfg app bootstrap.sh group_vars host_vars images nomad playbook.yaml requirements uninstall.yaml"
+    newest_python=14
+    action=run
+    chosen=
+    check=
+    upgrade=
+    assume_yes=
+    verbose=0
+    tmp=
+    locked=
+    child=
+    ticker=
+    log=
+    python=
+    tab=$(printf '\t')
+    if [ -t 1 ]; then tty=yes; else tty=; fi
+    good='✓'
+    bad='✗'
+    if [ -n "$tty" ] && [ -z "${NO_COLOR:-}" ]; then
+        good=$(printf '\033[32m✓\033[0m')
+        bad=$(printf '\033[31m✗\033[0m')
+    fi
+}
+
+# --- Words to the user -----------------------------------------------------------------------------------
+
 say() { printf '%s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
 
-# die CODE REASON FIX
+# refuse MESSAGE: wrong usage.
+refuse() {
+    printf 'bootstrap.sh: %s\nSee ./bootstrap.sh --help.\n' "$1" >&2
+    exit 2
+}
+
+# die MESSAGE FIX [EXIT CODE]
 die() {
-    printf '\n%serror:%s %s\n' "$red" "$plain" "$2" >&2
-    if [ -n "${3:-}" ]; then printf '  fix: %s\n' "$3" >&2; fi
-    if [ -n "${log:-}" ] && [ -s "$log" ] && [ "$checking" = no ]; then printf '  log: %s\n' "$log" >&2; fi
-    exit "$1"
+    printf '\n%s\nFix: %s\n' "$1" "$2" >&2
+    exit "${3:-1}"
 }
 
-wrong() { die 2 "$1" "See ./bootstrap.sh --help."; }
-
-step() {
-    step_name=$1
-    step_began=$(date +%s)
-    if [ "$tty" = yes ]; then printf '  %-10s          %s' "$1" "$2"; fi
-    printf '== %s: %s\n' "$1" "$2" >>"$log"
+# because REASON FIX: why the present step fails; shown once the step has ended.
+because() {
+    printf '%s\n' "$1" >"$tmp/reason"
+    printf '%s\n' "$2" >"$tmp/fix"
+    exit 1
 }
 
-# step_done [CHANGES]
-step_done() {
-    changes=
-    if [ "${1:-0}" -eq 1 ]; then changes='   1 change'; fi
-    if [ "${1:-0}" -gt 1 ]; then changes="   $1 changes"; fi
-    if [ "$tty" = yes ]; then printf '\r\033[K'; fi
-    printf '%s✓%s %-10s%5d s%s\n' "$green" "$plain" "$step_name" "$(($(date +%s) - step_began))" "$changes"
+# --- Arguments -------------------------------------------------------------------------------------------
+
+# want ACTION OPTION: one of run, uninstall, purge.
+want() {
+    [ "$action" = run ] || [ "$action" = "$1" ] || refuse "$2 and --$action contradict each other."
+    action=$1
 }
 
-# --- Arguments -----------------------------------------------------------------------------------------------
-
-need_value() { if [ "$2" -lt 2 ]; then wrong "$1 needs a value."; fi; }
-
-set_variable() {
-    settings="$settings$1=$2
+# choose NAME VALUE: a variable to keep. The value is YAML.
+choose() {
+    case $2 in *"
+"*) refuse "The value of $1 has more than one line. Write it into $config_dir/host.yaml." ;; esac
+    chosen="$chosen$1=$2
 "
 }
 
-set_listen() {
-    case $1 in
-        \[*\]:*) address=${1%]:*} port=${1##*]:} address=${address#[} ;;
-        \[*\]) address=${1#[} port='' address=${address%]} ;;
-        *:*:*) address=$1 port='' ;;
-        *:*) address=${1%:*} port=${1##*:} ;;
-        *) address=$1 port='' ;;
-    esac
-    case $address in '' | *[!0-9A-Za-z.:-]*) wrong "--listen takes an address, or ADDRESS:PORT, not '$1'." ;; esac
-    case $port in *[!0-9]*) wrong "--listen: '$port' is not a port." ;; esac
-    set_variable api_listen_address "$address"
-    if [ -n "$port" ]; then set_variable api_listen_port "$port"; fi
-}
+# quoted TEXT: as a YAML string.
+quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/''/g")"; }
 
 absolute() {
-    case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s/%s\n' "$PWD" "$1" ;; esac
+    case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac
+}
+
+listen_on() {
+    port=
+    case $1 in
+    \[*\]:*) port=${1##*:} address=${1%:*} ;;
+    *:*:* | \[*\]) address=$1 ;;
+    *:*) port=${1##*:} address=${1%:*} ;;
+    *) address=$1 ;;
+    esac
+    address=${address#\[}
+    address=${address%\]}
+    case $address in
+    *[!0-9a-fA-F.:]* | '') refuse "--listen needs an IP address of this machine, not '$1'." ;;
+    esac
+    choose api_listen_address "$(quoted "$address")"
+    case $1 in *:) refuse "--listen '$1' has no port after the colon." ;; esac
+    [ -n "$port" ] || return 0
+    case $port in *[!0-9]*) refuse "The port in --listen '$1' is not a number." ;; esac
+    if [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then refuse "The port in --listen '$1' is not within 1 to 65535."; fi
+    choose api_listen_port "$port"
 }
 
 parse() {
+    listen=
+    cert=
+    key=
+    offline=
+    runtime_set=
+    run_local=
     while [ $# -gt 0 ]; do
-        case $1 in
-            --*=*)
-                option=${1%%=*} value=${1#*=}
-                case $option in
-                    --listen | --listen-cert | --listen-key | --offline | --set) ;;
-                    *) wrong "$option takes no value." ;;
-                esac
-                shift
-                set -- "$option" "$value" "$@"
-                ;;
-        esac
-        case $1 in
-            --help | -h) usage && exit 0 ;;
-            --check) checking=yes ;;
-            --run-local) set_variable roost_runtime local ;;
-            --listen) need_value "$1" $# && set_listen "$2" && shift ;;
-            --listen-cert) need_value "$1" $# && set_variable api_listen_cert "$(absolute "$2")" && shift ;;
-            --listen-key) need_value "$1" $# && set_variable api_listen_key "$(absolute "$2")" && shift ;;
-            --offline) need_value "$1" $# && offline=$(absolute "$2") && shift ;;
-            --set)
-                need_value "$1" $#
-                case $2 in [a-z]*=*) ;; *) wrong "--set takes NAME=VALUE, not '$2'." ;; esac
-                grep -q "^${2%%=*}:" "$here/group_vars/all.yaml" ||
-                    wrong "--set: there is no variable '${2%%=*}' in group_vars/all.yaml."
-                set_variable "${2%%=*}" "${2#*=}"
-                shift
-                ;;
-            --upgrade) action=${action:+conflict}${action:-upgrade} ;;
-            --uninstall) action=${action:+conflict}${action:-uninstall} ;;
-            --purge) action=${action:+conflict}${action:-purge} ;;
-            --yes) yes=yes ;;
-            --verbose) verbose=1 ;;
-            *) wrong "Unknown argument '$1'." ;;
+        name=${1%%=*}
+        value=
+        given=
+        case $1 in --*=*)
+            value=${1#*=}
+            given=yes
+            ;;
         esac
         shift
-    done
-    case $action in conflict*) wrong "Choose one of --upgrade, --uninstall, --purge." ;; esac
-    if [ "$checking" = yes ] && [ -n "$action" ]; then wrong "--check goes with an installation, not with --$action."; fi
-    if [ -n "$offline" ]; then
-        if [ ! -f "$offline/bundle.json" ]; then
-            die 1 "$offline is not a folder made by \`roost bundle\` (bundle.json is missing)." \
-                "Make it on a machine with a network: \`roost bundle DIR\`, then copy it here."
-        fi
-        set_variable roost_offline_dir "$offline"
-    fi
-}
-
-# --- The machine ---------------------------------------------------------------------------------------------
-
-# Reads a plain value of group_vars/all.yaml: every default stands there, once.
-default() { sed -n "s/^$1: *//p" "$here/group_vars/all.yaml"; }
-
-become_root() {
-    if [ "$(id -u)" -eq 0 ]; then return 0; fi
-    for tool in sudo doas; do
-        if command -v "$tool" >/dev/null 2>&1; then
-            set -- env "ROOST_EXTRA_CA_BUNDLE=${ROOST_EXTRA_CA_BUNDLE:-}" "ROOST_CACHE_DIR=${ROOST_CACHE_DIR:-}" \
-                "http_proxy=${http_proxy:-}" "https_proxy=${https_proxy:-}" "no_proxy=${no_proxy:-}" \
-                "NO_COLOR=${NO_COLOR:-}" /bin/sh "$here/bootstrap.sh" "$@"
-            exec "$tool" "$@"
-        fi
-    done
-    die 1 "Roost installs packages, users and services, so it needs root." "Run it as root, or install sudo."
-}
-
-take_lock() {
-    lock=/run/lock/roost-bootstrap
-    mkdir -p /run/lock
-    exec 9>>"$lock"
-    if ! flock -n 9; then
-        die 1 "Another run of bootstrap.sh is already at work here (process $(cat "$lock"))." "Wait until it has ended."
-    fi
-    printf '%s\n' "$$" >"$lock"
-}
-
-# A folder of this run. Programs must be able to run from it: /tmp is mounted without that on careful machines.
-make_work() {
-    for parent in "${TMPDIR:-/tmp}" /var/tmp /root; do
-        work=$(mktemp -d "$parent/roost.XXXXXX" 2>/dev/null) || continue
-        printf '#!/bin/sh\n' >"$work/try" && chmod +x "$work/try"
-        if "$work/try" 2>/dev/null; then return 0; fi
-        rm -rf "$work"
-    done
-    work=''
-    die 1 "No folder for temporary files allows programs to run." "Set TMPDIR to one that does."
-}
-
-open_log() {
-    make_work
-    log=$work/log
-    : >"$log"
-    if [ "$checking" = yes ]; then return 0; fi
-    own_folder "$log_dir" 0750
-    log=$log_dir/bootstrap-$(date -u +%Y%m%dT%H%M%SZ).log
-    (umask 077 && : >"$log")
-    # The last ten are enough to compare with.
-    find "$log_dir" -name 'bootstrap-*.log' | sort -r | tail -n +11 | while read -r old; do rm -f "$old"; done
-}
-
-# own KIND NAME: notes a thing that is ours; the caller has seen that it is absent.
-own() {
-    if [ ! -d "$state_dir" ]; then
-        mkdir -p "$state_dir"
-        printf 'path\t%s\n' "$state_dir" >"$manifest"
-    fi
-    touch "$manifest"
-    if ! grep -qx "$1	$2" "$manifest"; then
-        { cat "$manifest" && printf '%s\t%s\n' "$1" "$2"; } >"$manifest.new"
-        mv "$manifest.new" "$manifest"
-    fi
-}
-
-own_folder() {
-    if [ -e "$1" ]; then return 0; fi
-    own path "$1"
-    mkdir -p "$1"
-    chmod "$2" "$1"
-}
-
-owned() { [ -f "$manifest" ] && grep -qx "$1	$2" "$manifest"; }
-
-good_python() {
-    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
-}
-
-find_python() {
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-        found=$(command -v "$candidate" 2>/dev/null) || continue
-        if good_python "$found"; then
-            python=$found
-            return 0
-        fi
-    done
-    return 1
-}
-
-package_manager() {
-    for manager in apt-get dnf apk pkg; do
-        if command -v "$manager" >/dev/null 2>&1; then
-            printf '%s\n' "$manager"
-            return 0
-        fi
-    done
-}
-
-install_python() {
-    case $(package_manager) in
-        apt-get) ;;
-        dnf | apk | pkg)
-            die 3 "Python 3.11 or newer with venv is missing, and installing it with $(package_manager) is not supported yet." \
-                "Install it by hand; but the roles know only Debian's packages so far, so the playbook would stop in preflight."
+        case $name in
+        --listen | --listen-cert | --listen-key | --offline | --set)
+            if [ -z "$given" ] && [ $# -gt 0 ]; then
+                value=$1
+                shift
+            fi
+            case $value in '' | -*) refuse "$name needs a value." ;; esac
             ;;
-        *) die 3 "Python 3.11 or newer with venv is missing, and no package manager that we know is here." \
-            "Install Python 3.11 or newer with its venv module." ;;
-    esac
-    step python "installing with apt"
-    apt_configuration >"$work/apt.conf"
-    if ! apt update >>"$log" 2>&1; then
-        die 1 "The package lists cannot be fetched: $(last_error)" \
-            "Check the network and the sources of apt; behind a proxy set ROOST_EXTRA_CA_BUNDLE."
-    fi
-    # Only what is absent now is ours to remove later.
-    new=$(apt -s install --no-install-recommends python3 python3-venv 2>>"$log" | sed -n 's/^Inst \([^ ]*\) (.*/\1/p') || new=
-    for package in $new; do own python-package "$package"; done
-    if ! apt install -y --no-install-recommends python3 python3-venv >>"$log" 2>&1 </dev/null; then
-        die 1 "Python cannot be installed: $(last_error)" \
-            "Repair apt (\`apt-get install python3-venv\`), then run this again."
-    fi
-    find_python || die 3 "This system's Python is older than 3.11." "Use Debian 12 or newer, or install Python 3.11."
-    step_done "$(printf '%s\n' "$new" | grep -c .)"
-}
-
-apt() { APT_CONFIG=$work/apt.conf DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@"; }
-
-apt_configuration() {
-    if [ -n "$ca" ]; then printf 'Acquire::https::CAInfo "%s";\n' "$ca"; fi
-    if [ -z "$offline" ]; then return 0; fi
-    # The offline folder's packages as apt's only source; bundle.json has their hashes.
-    mkdir -p "$work/debs" "$work/apt/lists/partial" "$work/apt/archives/partial"
-    for deb in "$offline"/debs/*.deb; do
-        name=${deb##*/}
-        ln -sf "$deb" "$work/debs/$name"
-        dpkg-deb --field "$deb"
-        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$name" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
-    done >"$work/debs/Packages"
-    printf 'deb [trusted=yes] copy:%s ./\n' "$work/debs" >"$work/apt/sources.list"
-    chmod -R a+rX "$work"
-    printf '%s\n' "Dir::Etc::SourceList \"$work/apt/sources.list\";" 'Dir::Etc::SourceParts "/dev/null";' \
-        "Dir::State::Lists \"$work/apt/lists\";" "Dir::Cache::archives \"$work/apt/archives\";" \
-        "Dir::Cache::pkgcache \"\";" "Dir::Cache::srcpkgcache \"\";" 'APT::Sandbox::User "root";'
-}
-
-last_error() { grep -E '^(E|W|ERROR|error)' "$log" | tail -n 1; }
-
-# --- The program ---------------------------------------------------------------------------------------------
-
-product='app ansible group_vars host_vars nomad images requirements playbook.yaml uninstall.yaml ansible.cfg bootstrap.sh LICENSE'
-
-hash_files() { find "$@" -type f ! -name '*.pyc' ! -path '*/__pycache__/*' -exec sha256sum {} + | LC_ALL=C sort -k 2 | sha256sum | cut -c 1-16; }
-
-# on_product COMMAND...: runs it in the repository with the product's files as further arguments.
-on_product() {
-    cd "$here"
-    for part in $product; do if [ -e "$part" ]; then set -- "$@" "$part"; fi; done
-    "$@"
-}
-
-name_release() {
-    cd "$here"
-    release_id=$(on_product hash_files)
-    lock_id=$({ cat requirements/roost.txt && "$python" -VV; } | sha256sum | cut -c 1-16)
-    release=$install_dir/releases/$release_id
-    venv=$install_dir/venvs/$lock_id
-}
-
-# make_venv FOLDER
-make_venv() {
-    if [ -f "$1/.complete" ]; then return 0; fi
-    rm -rf "$1"
-    "$python" -m venv "$1" >>"$log" 2>&1 || die 1 "A virtual environment cannot be made in $1: $(tail -n 1 "$log")" \
-        "Is the disk full (df -h)? Else repair Python: \`$python -m venv /tmp/x\` shows the error."
-    set -- "$1" --require-hashes --requirement "$here/requirements/roost.txt" --disable-pip-version-check --no-input
-    if [ -n "$offline" ]; then set -- "$@" --no-index --find-links "$offline/wheels"; fi
-    if [ -n "$ca" ]; then set -- "$@" --cert "$ca"; fi
-    if [ "$checking" = yes ]; then set -- "$@" --cache-dir "$work/pip"; else set -- "$@" --cache-dir "$cache_dir/pip"; fi
-    folder=$1
-    shift
-    "$folder/bin/python" -m pip install --quiet "$@" >>"$log" 2>&1 </dev/null ||
-        die 1 "The Python packages cannot be installed: $(last_error)" \
-            "Check the network and the disk (df -h); behind a proxy set ROOST_EXTRA_CA_BUNDLE. Then run this again."
-    : >"$folder/.complete"
-}
-
-copy_release() {
-    if [ -d "$release" ]; then return 0; fi
-    partial=$install_dir/releases/.partial
-    rm -rf "$partial"
-    mkdir -p "$partial/bin"
-    (on_product tar -c --exclude=__pycache__ -f -) | tar -x --no-same-owner -C "$partial" -f - ||
-        die 1 "Roost's files cannot be copied to $install_dir." "Is the disk full (df -h)?"
-    chmod -R u=rwX,go=rX "$partial"
-    cat >"$partial/bin/roost" <<TEXT
-#!/bin/sh
-PYTHONPATH=$release/app exec $venv/bin/python -P -m roost "\$@"
-TEXT
-    chmod 0755 "$partial/bin/roost"
-    mv "$partial" "$release"
-}
-
-prepare_program() {
-    if [ "$checking" = yes ] && [ ! -f "$venv/.complete" ]; then venv=$work/venv; fi
-    if [ "$checking" = yes ]; then
-        step program "in a temporary folder"
-        make_venv "$venv"
-        release=$here
-        step_done
-        return 0
-    fi
-    own_folder "$install_dir" 0755
-    own_folder "$cache_dir" 0755
-    mkdir -p "$install_dir/releases" "$install_dir/venvs"
-    step program "Python packages, Roost's files"
-    fresh=0
-    if [ ! -f "$venv/.complete" ] || [ ! -d "$release" ]; then fresh=1; fi
-    make_venv "$venv"
-    copy_release
-    step_done "$fresh"
-}
-
-# Works the settings of this run into a copy of those remembered.
-merge_settings() {
-    set -- -m roost.ops.host_file --defaults "$here/group_vars/all.yaml" --current "$config_dir/host.yaml" --out "$work/host.yaml"
-    while IFS= read -r setting; do
-        if [ -n "$setting" ]; then set -- "$@" "$setting"; fi
-    done <<TEXT
-$settings
-TEXT
-    code=0
-    said=$(PYTHONPATH=$here/app "$venv/bin/python" -P "$@" 2>&1) || code=$?
-    if [ "$code" -ne 0 ]; then die "$code" "${said%% Fix: *}" "${said##* Fix: }"; fi
-}
-
-keep_settings() {
-    if [ "$checking" = no ] && [ -d "$config_dir" ] && ! cmp -s "$work/host.yaml" "$config_dir/host.yaml"; then
-        cp -p "$work/host.yaml" "$config_dir/.host.yaml" && mv "$config_dir/.host.yaml" "$config_dir/host.yaml"
-    fi
-}
-
-# play RELEASE VENV PLAYBOOK [ARGUMENTS]: the lock stays with this shell (9>&-), or services would inherit it.
-play() {
-    play_release=$1 play_venv=$2 playbook=$3
-    shift 3
-    if [ "$checking" = yes ]; then set -- --check --diff "$@"; fi
-    code=0
-    (
-        cd "$play_release"
-        export ANSIBLE_CONFIG="$play_release/ansible.cfg" ANSIBLE_STDOUT_CALLBACK=roost_progress ANSIBLE_HOME="$work/ansible"
-        export ANSIBLE_LOCAL_TEMP="$work/ansible/tmp" ANSIBLE_REMOTE_TEMP="$work/ansible/tmp"
-        export ROOST_LOG="$log" ROOST_SUMMARY="$work/summary.json" ROOST_VERBOSE="$verbose"
-        export PYTHONPATH="$play_release/app" PYTHONDONTWRITEBYTECODE=1 PYTHONUTF8=1 LC_ALL=C.UTF-8
-        export PATH="$play_venv/bin:$PATH:/usr/sbin:/sbin"
-        exec "$play_venv/bin/ansible-playbook" "$playbook" -e "@$work/host.yaml" "$@" </dev/null 9>&-
-    ) || code=$?
-    return "$code"
-}
-
-# Says why the playbook failed.
-explain() {
-    IFS='	' read -r failed_step reason fix <<TEXT || :
-$(outcome failure "$work/summary.json" 2>/dev/null)
-TEXT
-    if [ "$code" -eq 99 ] || [ "$code" -ge 128 ]; then interrupted; fi
-    die 1 "${failed_step:-The playbook}: ${reason:-it failed without a word.}" "${fix:-Read the log; correct it and run this again.}"
-}
-
-outcome() { PYTHONPATH=$here/app "$venv/bin/python" -P -m roost.ops.outcome "$@"; }
-
-# --- What is asked for ---------------------------------------------------------------------------------------
-
-install() {
-    prepare_program
-    merge_settings
-    previous=
-    if [ -L "$install_dir/current" ]; then previous=$(readlink -f "$install_dir/current"); fi
-    set --
-    if [ "$action" = upgrade ]; then
-        cp "$state_dir/artifacts/resolved.json" "$work/resolved.json" 2>/dev/null || :
-        set -- -e '{"roost_images_update": true}'
-    fi
-    if ! play "$release" "$venv" playbook.yaml "$@"; then
-        keep_settings
-        if [ "$action" = upgrade ] && [ -n "$previous" ]; then go_back; fi
-        explain
-    fi
-    if [ "$checking" = yes ]; then
-        outcome check "$work/summary.json"
-        return 0
-    fi
-    keep_settings
-    ln -sfn "$release" "$install_dir/.current" && mv -T "$install_dir/.current" "$install_dir/current"
-    if [ ! -L "$bin_dir/roost" ]; then ln -s "$install_dir/current/bin/roost" "$bin_dir/roost"; fi
-    prune
-    outcome final "$state_dir/last-verify.json"
-}
-
-# The old version is there with its settings, images and packages: run it again.
-go_back() {
-    say
-    say "The new version does not work; going back to the one before."
-    if [ -s "$work/resolved.json" ]; then cp "$work/resolved.json" "$state_dir/artifacts/resolved.json"; fi
-    previous_venv=$(sed -n 's/.* exec \(.*\)\/bin\/python.*/\1/p' "$previous/bin/roost")
-    if play "$previous" "$previous_venv" playbook.yaml; then
-        die 1 "The upgrade failed and was undone; the version from before is running." \
-            "The log says what failed. Correct it and run ./bootstrap.sh --upgrade again."
-    fi
-    die 1 "The upgrade failed, and the version from before does not answer either." "Read the log, then \`roost doctor\`."
-}
-
-# Keeps the release that runs and the one before it, with their virtual environments.
-prune() {
-    for old in "$install_dir"/releases/*; do
-        if [ "$old" != "$release" ] && [ "$old" != "$previous" ]; then rm -rf "$old"; fi
+        *) [ -z "$given" ] || refuse "$name takes no value." ;;
+        esac
+        case $name in
+        -h | --help) action=help ;;
+        --check) check=yes ;;
+        --upgrade) upgrade=yes ;;
+        --yes) assume_yes=yes ;;
+        --verbose) verbose=1 ;;
+        --run-local) run_local=yes ;;
+        --listen) listen=$value ;;
+        --listen-cert) cert=$value ;;
+        --listen-key) key=$value ;;
+        --offline) offline=$value ;;
+        --uninstall) want uninstall --uninstall ;;
+        --purge) want purge --purge ;;
+        --set)
+            case $value in *=*) ;; *) refuse "--set needs NAME=VALUE, not '$value'." ;; esac
+            [ "${value%%=*}" != roost_runtime ] || runtime_set=yes
+            choose "${value%%=*}" "${value#*=}"
+            ;;
+        -*) refuse "There is no option $name." ;;
+        *) refuse "'$name' is not an option." ;;
+        esac
+        [ "$action" != help ] || return 0
     done
-    for old in "$install_dir"/venvs/*; do
-        if ! grep -qs "$old/bin/python" "$install_dir"/releases/*/bin/roost; then rm -rf "$old"; fi
+    combine
+}
+
+# combine: what contradicts, and what follows from the options together.
+combine() {
+    if [ "$action" != run ] && [ -n "$check$upgrade$run_local$listen$cert$key$offline$chosen" ]; then
+        refuse "--$action goes with --yes and --verbose only."
+    fi
+    [ -z "$run_local" ] || [ -z "$runtime_set" ] || refuse "--run-local and --set roost_runtime=... contradict each other."
+    if [ -n "$cert$key" ]; then
+        [ -n "$listen" ] || refuse "--listen-cert and --listen-key need --listen."
+        if [ -z "$cert" ] || [ -z "$key" ]; then refuse "--listen-cert and --listen-key belong together."; fi
+    fi
+    [ -z "$run_local" ] || choose roost_runtime local
+    if [ -n "$listen" ]; then
+        listen_on "$listen"
+        for file in "$cert" "$key"; do
+            [ -z "$file" ] || [ -r "$file" ] || [ "$(id -u)" -ne 0 ] || refuse "$file cannot be read."
+        done
+        [ -z "$cert" ] || choose api_listen_cert "$(quoted "$(absolute "$cert")")"
+        [ -z "$key" ] || choose api_listen_key "$(quoted "$(absolute "$key")")"
+    fi
+    [ -z "$offline" ] || choose roost_offline_dir "$(quoted "$(absolute "$offline")")"
+    if [ -n "${ROOST_CACHE_DIR:-}" ]; then choose roost_cache_dir "$(quoted "$(absolute "$ROOST_CACHE_DIR")")"; fi
+    if [ -n "${ROOST_EXTRA_CA_BUNDLE:-}" ]; then
+        [ -r "$ROOST_EXTRA_CA_BUNDLE" ] || refuse "ROOST_EXTRA_CA_BUNDLE: $ROOST_EXTRA_CA_BUNDLE cannot be read."
+        choose extra_ca_bundle "$(quoted "$(absolute "$ROOST_EXTRA_CA_BUNDLE")")"
+    fi
+}
+
+# --- Root, lock, end -------------------------------------------------------------------------------------
+
+# become_root ARGUMENT...: goes on as root, or ends.
+become_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    for tool in sudo doas none; do
+        if have "$tool"; then break; fi
     done
+    [ "$tool" != none ] || die "Roost is installed by root, and neither sudo nor doas is here." \
+        "Run it as root, e.g. su -c ./bootstrap.sh"
+    set -- sh "$source_dir/bootstrap.sh" "$@"
+    for name in ROOST_CACHE_DIR ROOST_EXTRA_CA_BUNDLE SSL_CERT_FILE NO_COLOR PIP_INDEX_URL PIP_CERT GOPROXY \
+        http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+        eval "value=\${$name:-}"
+        [ -z "$value" ] || set -- "$name=$value" "$@"
+    done
+    say "Roost needs root: asking $tool."
+    exec "$tool" env "$@"
 }
 
-confirm() {
-    if [ "$yes" = yes ]; then return 0; fi
-    if [ ! -t 0 ]; then die 2 "--$action asks before it removes, and there is no terminal." "Add --yes."; fi
-    printf '%s [y/N] ' "$1"
-    read -r answer
-    case $answer in y | Y | yes) ;; *) say "Nothing was changed." && exit 0 ;; esac
+# start_time PID: when the process began, in clock ticks since boot; fails if it has ended.
+start_time() {
+    { read -r stat; } 2>/dev/null <"/proc/$1/stat" || return 1
+    stat=${stat##*) }
+    case $stat in Z* | X*) return 1 ;; esac
+    printf '%s' "$stat" | cut -d ' ' -f 20
 }
 
-remove() {
-    if [ ! -f "$manifest" ] && [ ! -d "$install_dir" ]; then
-        say "Roost is not installed here; nothing to remove."
-        return 0
-    fi
-    if [ "$action" = purge ]; then
-        confirm "Remove Roost with its models, data, keys and configuration from this machine?"
-    else
-        confirm "Remove Roost from this machine, keeping models, data and configuration?"
-    fi
-    if [ -z "$python" ]; then
-        die 1 "Python is gone, so what Roost did to this machine cannot be undone." "Install python3 and python3-venv, run this again."
-    fi
-    if [ ! -f "$venv/.complete" ]; then venv=$work/venv && make_venv "$venv"; fi
-    release=$here
-    merge_settings
-    purging=false
-    if [ "$action" = purge ]; then purging=true; fi
-    play "$release" "$venv" uninstall.yaml -e "{\"roost_purge\": $purging}" || explain
-    remove_program
-    if [ "$action" = purge ]; then say "Roost is gone."; else say "Roost is gone; models, data and configuration are still there."; fi
-}
-
-remove_program() {
-    step program "removing"
-    if owned path "$bin_dir/roost"; then rm -f "$bin_dir/roost"; fi
-    remove_python
-    for folder in "$install_dir" "$run_dir"; do remove_owned "$folder"; done
-    if [ "$action" = purge ]; then
-        for folder in "$cache_dir" "$log_dir" "$config_dir"; do remove_owned "$folder"; done
-        log=$work/log
-        if owned path "$state_dir"; then rm -rf "$state_dir"; else rm -f "$manifest"; fi
-    fi
-    step_done
-}
-
-remove_owned() {
-    if owned path "$1"; then
-        rm -rf "$1"
-        forget path "$1"
-    fi
-}
-
-forget() {
-    grep -vx "$1	$2" "$manifest" >"$manifest.new" || :
-    mv "$manifest.new" "$manifest"
-}
-
-# Python goes if it was absent before, and if nobody else has come to need it.
-remove_python() {
-    packages=$(sed -n 's/^python-package	//p' "$manifest")
-    if [ -z "$packages" ]; then return 0; fi
-    : >"$work/apt.conf"
-    set --
-    for package in $packages; do set -- "$@" "$package"; done
-    going=$(apt -s purge "$@" 2>>"$log" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p')
-    for package in $going; do
-        if ! printf '%s\n' "$packages" | grep -qx "${package%%:*}"; then
-            say "  Python stays: $package, which is not ours, needs it by now."
-            return 0
+# take_lock: a link appears at once with its content, so nobody sees a lock without its owner.
+take_lock() {
+    printf '%s %s\n' "$$" "$(start_time $$)" >"$tmp/owner"
+    mkdir -p "$(dirname "$lock")"
+    cp "$tmp/owner" "$lock.$$"
+    for attempt in 1 2 3; do
+        if ln "$lock.$$" "$lock" 2>/dev/null; then
+            locked=yes
+            break
+        fi
+        holder=
+        began=
+        { read -r holder began; } 2>/dev/null <"$lock" || continue
+        if [ "$(start_time "$holder" || true)" = "$began" ]; then
+            rm -f "$lock.$$"
+            die "Another bootstrap.sh is running (process $holder)." "Wait until it has ended, or end it with: kill $holder"
+        fi
+        # Its owner is gone. Moving it is one step, so that of two who see it only one takes it away.
+        if mv "$lock" "$lock.stale.$$" 2>/dev/null; then
+            rm -f "$lock.stale.$$"
+            [ "$attempt" -gt 1 ] || say "An earlier run ended without tidying up; going on from there."
         fi
     done
-    if apt purge -y "$@" >>"$log" 2>&1 </dev/null; then
-        for package in $packages; do forget python-package "$package"; done
-    else
-        die 1 "Python's packages cannot be removed: $(last_error)" "Repair apt, then run this again."
-    fi
+    rm -f "$lock.$$"
+    [ -n "$locked" ] || die "The lock $lock cannot be taken." "Remove it if no other bootstrap.sh is running."
 }
 
-# Without Python the playbook cannot look: say what can be said.
-check_without_python() {
-    say "Python 3.11 is not here yet, so this is a first look only."
-    say "Would change:"
-    say "  install Python with $(package_manager):"
-    apt_configuration >"$work/apt.conf"
-    apt -s install --no-install-recommends python3 python3-venv 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/    \1/p'
-    say "  install Docker, nftables (apt), Nomad, a model server and a model, two users, and Nomad as a service"
-    say "  make $install_dir, $config_dir, $state_dir, $cache_dir, $log_dir, $bin_dir/roost"
-    say "Looked at:"
-    say "  memory     $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo) MiB (needs $(default preflight_min_memory_mib))"
-    say "  disk       $(df -Pm / | awk 'NR == 2 {print $4}') MiB free on / (needs $(default preflight_min_disk_mib))"
-    say "Not checked without Python: ports, cgroups, clock, registries, an existing Docker. The first step of a real run"
-    say "checks them before anything else is changed."
+# descendants PID: it and all that it started, oldest first.
+descendants() {
+    printf '%s\n' "$1"
+    for stat_file in /proc/[0-9]*/stat; do
+        { read -r stat; } 2>/dev/null <"$stat_file" || continue
+        parent=${stat##*) }
+        parent=${parent#* }
+        if [ "${parent%% *}" = "$1" ]; then (descendants "${stat%% *}"); fi
+    done
 }
 
-# --- From the top --------------------------------------------------------------------------------------------
+# stop_child: ends what runs in the background, with all its children.
+stop_child() {
+    [ -n "$child" ] || return 0
+    family=$(descendants "$child")
+    for signal in TERM KILL; do
+        for pid in $family; do kill -s "$signal" "$pid" 2>/dev/null || true; done
+        for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+            left=
+            for pid in $family; do start_time "$pid" >/dev/null && left=yes; done
+            [ -n "$left" ] || break
+            sleep 0.2
+        done
+        [ -n "$left" ] || break
+    done
+    child=
+}
 
 finish() {
     code=$?
     trap - EXIT
-    if [ -n "${work:-}" ]; then rm -rf "$work"; fi
-    if [ -n "${lock:-}" ]; then rm -f "$lock"; fi
+    trap '' INT TERM HUP
+    stop_ticker
+    stop_child
+    if [ -n "$tmp" ]; then
+        keep_choices
+        rm -rf "$tmp"
+    fi
+    [ -z "$locked" ] || rm -f "$lock"
     exit "$code"
 }
 
 interrupted() {
-    say
-    say "Interrupted. Nothing is lost: run ./bootstrap.sh again and it goes on."
-    exit 130
+    stop_ticker
+    say "" "Stopped. Run ./bootstrap.sh again: it goes on where it was."
+    exit "$1"
+}
+
+# --- Display ---------------------------------------------------------------------------------------------
+
+stop_ticker() {
+    [ -n "$ticker" ] || return 0
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    ticker=
+    printf '\r\033[K'
+}
+
+tick() {
+    while :; do
+        printf '\r\033[K  %-10s%5d s   %s' "$1" $(($(date +%s) - $2)) "$3"
+        sleep 1
+    done
+}
+
+# await: waits for the background child and sets $code.
+await() {
+    code=0
+    wait "$child" || code=$?
+    child=
+}
+
+# step NAME DETAIL FUNCTION...: one line for what a function does; silent if it says by `did` nothing.
+step() {
+    step_name=$1
+    began=$(date +%s)
+    if [ -n "$tty" ]; then
+        tick "$1" "$began" "$2" &
+        ticker=$!
+    fi
+    rm -f "$tmp/reason" "$tmp/fix" "$tmp/did"
+    printf '== %s: %s\n' "$1" "$2" >>"$log"
+    shift 2
+    ("$@") >>"$log" 2>&1 </dev/null &
+    child=$!
+    await
+    stop_ticker
+    seconds=$(($(date +%s) - began))
+    if [ "$code" -eq 0 ]; then
+        [ ! -e "$tmp/did" ] || printf '%s %-10s%5d s   %s\n' "$good" "$step_name" "$seconds" "$(cat "$tmp/did")"
+        return 0
+    fi
+    printf '%s %-10s%5d s\n' "$bad" "$step_name" "$seconds"
+    explain_step
+    exit 1
+}
+
+did() { printf '%s\n' "$1" >"$tmp/did"; }
+
+# explain_step: the reason a step gave, or the end of what its programs said.
+explain_step() {
+    if [ -e "$tmp/reason" ]; then
+        tell_failure "$(cat "$tmp/reason")" "$(cat "$tmp/fix")"
+    elif tail -n 40 "$log" | grep -q 'No space left on device'; then
+        tell_failure "The disk is full." "Free space (see df -h $install_dir ${TMPDIR:-/tmp}) and run it again."
+    else
+        tell_failure "$(tail -n 5 "$log")" "See the log, correct that, and run it again."
+    fi
+}
+
+# tell_failure REASON FIX
+tell_failure() {
+    keep_log
+    {
+        printf '\n%s\n' "$1"
+        printf 'Fix: %s\n' "${2:-See the log; then run ./bootstrap.sh again.}"
+        printf 'Log: %s\n' "$log"
+    } >&2
+}
+
+# keep_log: a log in the temporary folder outlives a failure only if it is moved.
+keep_log() {
+    case $log in "$tmp"/*) ;; *) return 0 ;; esac
+    [ -z "$check" ] || { tail -n 20 "$log" >&2; log="none (--check leaves no file); the end of it stands above"; return 0; }
+    kept=${TMPDIR:-/tmp}/roost-$action-$(date -u +%Y%m%dT%H%M%SZ).log
+    (umask 077 && cp "$log" "$kept") && log=$kept
+}
+
+# --- Ownership manifest (see app/roost/ops/ownership.py) -------------------------------------------------
+
+owned() {
+    [ -e "$manifest" ] || return 0
+    sed -n "s/^$1$tab//p" "$manifest"
+}
+
+# own KIND NAME...: records things that are absent now.
+own() {
+    kind=$1
+    shift
+    cp "$manifest" "$manifest.new" 2>/dev/null || : >"$manifest.new"
+    for thing in "$@"; do
+        grep -qxF "$kind$tab$thing" "$manifest.new" || printf '%s\t%s\n' "$kind" "$thing" >>"$manifest.new"
+    done
+    mv "$manifest.new" "$manifest"
+}
+
+present() { [ -e "$1" ] || [ -L "$1" ]; }
+
+# make_folders: ours, and recorded as ours where they were absent.
+make_folders() {
+    absent=
+    for folder in "$state_dir" "$install_dir" "$log_dir" "$cache_dir"; do
+        present "$folder" || absent="$absent$folder
+"
+    done
+    mkdir -p "$state_dir"
+    while read -r folder; do
+        [ -z "$folder" ] || own path "$folder"
+    done <<LIST
+$absent
+LIST
+    mkdir -p "$install_dir" "$log_dir" "$cache_dir"
+    chmod 750 "$log_dir"
+}
+
+open_log() {
+    log=$log_dir/bootstrap-$(date -u +%Y%m%dT%H%M%SZ).log
+    (umask 077 && : >"$log")
+    # The names sort by time.
+    surplus=$(($(find "$log_dir" -name 'bootstrap-*.log' | wc -l) - 10))
+    [ "$surplus" -le 0 ] || find "$log_dir" -name 'bootstrap-*.log' | sort | head -n "$surplus" | while read -r old; do
+        rm -f "$old"
+    done
+}
+
+# --- Choices that are kept -------------------------------------------------------------------------------
+
+# kept NAME: a simple value of host.yaml, before there is a Python to read it.
+kept() {
+    [ -r "$config_dir/host.yaml" ] || return 0
+    sed -n "s/^$1: *//p" "$config_dir/host.yaml" | sed "s/^'\(.*\)'\$/\1/; s/^\"\(.*\)\"\$/\1/; s/''/'/g" | head -n 1
+}
+
+# chosen_value NAME: from this run's options, else as kept.
+chosen_value() {
+    if printf '%s' "$chosen" | grep -q "^$1="; then
+        printf '%s' "$chosen" | sed -n "s/^$1=//p" | sed "s/^'\(.*\)'\$/\1/; s/''/'/g" | tail -n 1
+    else
+        kept "$1"
+    fi
+}
+
+read_choices() {
+    cache_dir=$(chosen_value roost_cache_dir)
+    cache_dir=${cache_dir:-/var/cache/roost}
+    offline=$(chosen_value roost_offline_dir)
+    ca=$(chosen_value extra_ca_bundle)
+    [ -n "$ca" ] || [ ! -r "${SSL_CERT_FILE:-}" ] || ca=$SSL_CERT_FILE
+    if [ -n "$offline" ] && [ ! -r "$offline/bundle.json" ]; then
+        die "The offline folder $offline is not there, or not one made by \`roost bundle\`." \
+            "Name the right folder with --offline DIR, or go back to the network with --set roost_offline_dir="
+    fi
+    [ -z "$ca" ] || [ -r "$ca" ] || die "The CA file $ca cannot be read." \
+        "Name another one with ROOST_EXTRA_CA_BUNDLE=FILE, or go without: --set extra_ca_bundle="
+}
+
+# merge_choices FOLDER PYTHON: works this run's choices into a copy of host.yaml.
+merge_choices() {
+    printf '%s' "$chosen" >"$tmp/settings"
+    code=0
+    PYTHONPATH=$1/app PYTHONDONTWRITEBYTECODE=1 "$2" -P -m roost.ops.host_file --defaults "$1/group_vars/all.yaml" \
+        --current "$config_dir/host.yaml" --settings "$tmp/settings" --out "$tmp/host.yaml" 2>"$tmp/said" || code=$?
+    if [ "$code" -ne 0 ]; then
+        rm -f "$tmp/host.yaml"
+        printf '\n' >&2
+        sed 's/ Fix: /\
+Fix: /' "$tmp/said" >&2
+        exit "$code"
+    fi
+    {
+        printf 'roost_cache_dir: %s\n' "$(quoted "$cache_dir")"
+        printf 'extra_ca_bundle: %s\n' "$(quoted "$ca")"
+    } >"$tmp/run.yaml"
+}
+
+# keep_choices: only once the playbook came as far as making the folder, that is after its first checks.
+keep_choices() {
+    if [ -n "$check" ] || [ "$action" != run ] || [ ! -d "$config_dir" ] || [ ! -s "$tmp/host.yaml" ]; then return 0; fi
+    if ! cmp -s "$tmp/host.yaml" "$config_dir/host.yaml"; then
+        cp "$tmp/host.yaml" "$config_dir/.host.yaml.new"
+        chmod 600 "$config_dir/.host.yaml.new"
+        mv "$config_dir/.host.yaml.new" "$config_dir/host.yaml"
+    fi
+}
+
+# --- Python ----------------------------------------------------------------------------------------------
+
+# usable PYTHON: 3.11 or newer with venv and ensurepip, and others may run it too: jobs without containers do.
+usable() {
+    "$1" -I -c "
+import os, sys, venv, ensurepip
+path = os.path.realpath(sys.executable)
+good = (3, 11) <= sys.version_info < (3, $newest_python + 1)
+while good and path != '/':
+    good = bool(os.stat(path).st_mode & 1)
+    path = os.path.dirname(path)
+sys.exit(not good)" >/dev/null 2>&1
+}
+
+# find_python: sets $python. The system's own comes first: it stays when users and their tools go.
+find_python() {
+    version=$newest_python
+    names=python3
+    while [ "$version" -ge 11 ]; do
+        names="$names python3.$version"
+        version=$((version - 1))
+    done
+    for folder in /usr/bin /usr/local/bin ''; do
+        for name in $names; do
+            python=$(PATH=${folder:-$PATH} command -v "$name") || continue
+            if usable "$python"; then return 0; fi
+        done
+    done
+    python=
+    return 1
+}
+
+need_debian() {
+    if have apt-get && have dpkg; then return 0; fi
+    for pair in dnf:Fedora apk:Alpine pkg:FreeBSD zypper:openSUSE pacman:Arch; do
+        have "${pair%%:*}" || continue
+        die "This machine installs packages with ${pair%%:*} (${pair##*:}). Roost sets up Debian 12 and newer for now; \
+nothing was changed." "Use a Debian 12 machine or virtual machine." 3
+    done
+    die "No package manager known to Roost is here; it sets up Debian 12 and newer for now. Nothing was changed." \
+        "Use a Debian 12 machine or virtual machine." 3
+}
+
+apt_get() {
+    if [ -n "$ca" ]; then set -- -o "Acquire::https::CAInfo=$ca" "$@"; fi
+    if [ -n "$offline" ]; then set -- -o "Dir::Etc::SourceList=$tmp/debs/sources.list" -o "Dir::Etc::SourceParts=$tmp/debs/none" \
+        -o "Dir::State::Lists=$tmp/debs/lists/" -o "Dir::Cache=$tmp/debs/cache" -o APT::Sandbox::User=root "$@"; fi
+    LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2 "$@"
+}
+
+# offline_packages: makes a package source of the offline folder's files.
+offline_packages() {
+    mkdir -p "$tmp/debs/files" "$tmp/debs/none" "$tmp/debs/lists/partial" "$tmp/debs/cache/archives/partial"
+    for deb in "$offline"/debs/host/*.deb; do
+        [ -e "$deb" ] || because "$offline holds no packages for this machine." "Make it again with \`roost bundle\`."
+        ln -s "$deb" "$tmp/debs/files/"
+        dpkg-deb --field "$deb"
+        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "${deb##*/}" "$(($(wc -c <"$deb")))" \
+            "$(sha256sum "$deb" | cut -d ' ' -f 1)"
+    done >"$tmp/debs/files/Packages"
+    printf 'deb [trusted=yes] copy:%s ./\n' "$tmp/debs/files" >"$tmp/debs/sources.list"
+    apt_get update
+}
+
+python_packages="python3 python3-venv"
+
+# new_packages: reads what apt simulates, prints what would be newly installed.
+new_packages() { sed -n 's/^Inst \([^ ]*\) (.*/\1/p'; }
+
+install_python() {
+    network="Check the network and its proxy settings, or use --offline DIR."
+    [ -z "$(dpkg --audit)" ] || DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold
+    if [ -n "$offline" ]; then offline_packages; fi
+    # shellcheck disable=SC2086
+    if ! apt_get -s install --no-install-recommends $python_packages >"$tmp/plan"; then
+        apt_get update || because "The package lists could not be fetched: $(tail -n 3 "$log")" "$network"
+        apt_get -s install --no-install-recommends $python_packages >"$tmp/plan" ||
+            because "apt cannot install $python_packages: $(tail -n 3 "$log")" "Check the sources in /etc/apt."
+    fi
+    ! grep -q '^Remv' "$tmp/plan" || because "Installing $python_packages would remove other packages." \
+        "Install them by hand, then run it again."
+    while read -r name; do own python-package "$name"; done <<LIST
+$(new_packages <"$tmp/plan")
+LIST
+    apt_get install --no-install-recommends $python_packages || {
+        apt_get update
+        apt_get install --no-install-recommends $python_packages
+    } || because "The packages $python_packages could not be fetched or installed: $(tail -n 3 "$log")" "$network"
+    did "installed with apt"
+}
+
+ensure_python() {
+    if find_python; then return 0; fi
+    step python "installing with apt" install_python
+    find_python || die "This system has no Python 3.11 to 3.$newest_python with venv, and its packages bring none." \
+        "Use Debian 12 or newer, or install Python 3.11."
+}
+
+# --- The program: a venv and a copy of this folder -------------------------------------------------------
+
+venv_key() {
+    { cat "$source_dir/requirements/roost.txt" && "$python" -VV && readlink -f "$python"; } | sha256sum | cut -c 1-16
+}
+
+# make_venv FOLDER CACHE: FOLDER gets the stamp .complete once everything is in it.
+make_venv() {
+    rm -rf "$1"
+    mkdir -p "$(dirname "$1")" "$2"
+    "$python" -m venv "$1" || because "$python could not make a venv: $(tail -n 3 "$log")" \
+        "Is the disk full (df -h $install_dir)? Is python3-venv whole? Then run it again."
+    if [ -n "$offline" ]; then
+        pip_install "$1" "$offline/wheels" || because "The offline folder $offline lacks Python packages for $("$python" -V)." \
+            "Make it again: roost bundle --python $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') DIR"
+    elif ! pip_install "$1" "$2"; then
+        # What is fetched appears in the cache whole: other runs may read it at the same time.
+        fetched=$(mktemp -d "$2/.partial-XXXXXX")
+        code=0
+        fetch_wheels "$1" "$fetched" && pip_install "$1" "$fetched" || code=$?
+        find "$fetched" -name '*.whl' -exec mv -f {} "$2/" ';'
+        rm -rf "$fetched"
+        [ "$code" -eq 0 ] || blame_pip
+    fi
+    : >"$1/.complete"
+}
+
+run_pip() {
+    where=$1
+    verb=$2
+    shift 2
+    env -u PYTHONPATH -u PYTHONHOME "$where/bin/python" -m pip --disable-pip-version-check --no-input "$verb" --quiet \
+        --require-hashes --only-binary :all: --requirement "$source_dir/requirements/roost.txt" "$@"
+}
+
+pip_install() {
+    PIP_FIND_LINKS='' run_pip "$1" install --no-index --find-links "$2" --no-deps
+}
+
+fetch_wheels() {
+    if [ -n "$ca" ]; then
+        cat "$1"/lib/python3.*/site-packages/pip/_vendor/certifi/cacert.pem "$ca" >"$tmp/pip-ca.pem"
+        PIP_CERT=$tmp/pip-ca.pem
+        export PIP_CERT
+    fi
+    run_pip "$1" download --no-cache-dir --no-deps --dest "$2"
+}
+
+blame_pip() {
+    said=$(tail -n 12 "$log" | grep -v '^$' | tail -n 3)
+    case $said in
+    *CERTIFICATE_VERIFY_FAILED* | *SSLError*) because "The Python package index's certificate is not trusted: $said" \
+        "Behind a proxy with a CA of its own: ROOST_EXTRA_CA_BUNDLE=FILE ./bootstrap.sh" ;;
+    *'DO NOT MATCH THE HASHES'*) because "A Python package is not the one that was locked: $said" \
+        "Check the package index or mirror pip uses." ;;
+    *'No space left'*) because "The disk is full." "Free space (df -h $install_dir $cache_dir) and run it again." ;;
+    *) because "Python packages could not be fetched: $said" \
+        "Check the network and pip's settings (PIP_INDEX_URL, proxy), or use --offline DIR." ;;
+    esac
+}
+
+# product_files: the files that make a release, relative to the source folder.
+product_files() {
+    for name in $products; do [ ! -e "$name" ] || printf '%s\n' "$name"; done | while read -r name; do
+        find "$name" -type f ! -path '*/__pycache__/*' ! -name '*.pyc' ! -path '*/.*'
+    done | LC_ALL=C sort
+}
+
+release_id() {
+    (
+        cd "$source_dir"
+        product_files | while read -r file; do
+            [ ! -x "$file" ] || printf 'x '
+            sha256sum "$file"
+        done | sha256sum | cut -c 1-16
+    )
+}
+
+# copy_release: a release appears whole or not at all.
+copy_release() {
+    mkdir -p "$install_dir/releases"
+    new=$install_dir/releases/.new-$$
+    rm -rf "$install_dir"/releases/.new-*
+    mkdir -p "$new/bin"
+    (cd "$source_dir" && product_files >"$tmp/files" && tar -cf - -T "$tmp/files") >"$tmp/release.tar"
+    tar -C "$new" --no-same-owner --no-same-permissions -xf "$tmp/release.tar"
+    rm -f "$tmp/release.tar"
+    cat >"$new/bin/roost" <<WRAPPER
+#!/bin/sh
+PYTHONPATH=$release/app exec $venv/bin/python -P -m roost "\$@"
+WRAPPER
+    chmod -R go-w,a+rX "$new"
+    chmod 755 "$new/bin/roost"
+    mv "$new" "$release"
+}
+
+install_program() {
+    if [ ! -e "$venv/.complete" ]; then
+        make_venv "$venv" "$cache_dir/wheels"
+        did "Python packages"
+    fi
+    if [ ! -d "$release" ]; then
+        copy_release
+        did "release $(basename "$release")"
+    fi
+}
+
+# switch_to RELEASE: what `roost` means from now on; the one before stays as `previous`.
+switch_to() {
+    before=$(readlink "$install_dir/current" || true)
+    if [ "$before" != "releases/$(basename "$1")" ]; then
+        [ -z "$before" ] || point "$install_dir/previous" "$before"
+        point "$install_dir/current" "releases/$(basename "$1")"
+    fi
+    if ! present "$link"; then
+        own path "$link"
+        mkdir -p "$(dirname "$link")"
+        point "$link" "$install_dir/current/bin/roost"
+    elif [ "$(readlink "$link" || true)" != "$install_dir/current/bin/roost" ]; then
+        say "Note: $link is not ours and stays; the command is $install_dir/current/bin/roost."
+    fi
+}
+
+# point LINK TARGET: in one step.
+point() {
+    ln -s "$2" "$1.new"
+    mv -T "$1.new" "$1"
+}
+
+# prune: keeps the current and the previous release, and the venvs they use.
+prune() {
+    for old in "$install_dir"/releases/*; do
+        [ "$(readlink -f "$install_dir/current")" != "$old" ] || continue
+        [ "$(readlink -f "$install_dir/previous" || true)" != "$old" ] || continue
+        rm -rf "$old"
+    done
+    for old in "$install_dir"/venvs/*; do
+        grep -qF "$old/bin/python" "$install_dir"/releases/*/bin/roost || rm -rf "$old"
+    done
+}
+
+# venv_of RELEASE
+venv_of() { sed -n 's/.* exec \(.*\)\/bin\/python .*/\1/p' "$1/bin/roost"; }
+
+# --- The playbook ----------------------------------------------------------------------------------------
+
+# play FOLDER VENV PLAYBOOK ARGUMENT...: sets $code; what happened is in $tmp/summary.json.
+play() {
+    folder=$1
+    from=$2
+    book=$3
+    shift 3
+    rm -f "$tmp/summary.json"
+    set -- -e "@$tmp/run.yaml" "$@"
+    [ ! -s "$tmp/host.yaml" ] || set -- -e "@$tmp/host.yaml" "$@"
+    (
+        cd "$folder"
+        for name in $(env | sed -n 's/^\(ANSIBLE_[A-Z_]*\)=.*/\1/p'); do unset "$name"; done
+        ANSIBLE_CONFIG=$folder/ansible.cfg
+        ANSIBLE_STDOUT_CALLBACK=roost_progress
+        ANSIBLE_HOME=$tmp/ansible
+        ANSIBLE_LOCAL_TEMP=$tmp/ansible/local
+        ANSIBLE_REMOTE_TEMP=$tmp/ansible/remote
+        ANSIBLE_LOCALHOST_WARNING=false
+        PYTHONPATH=$folder/app
+        PATH=$from/bin:$PATH
+        LC_ALL=C.UTF-8
+        ROOST_LOG=$log
+        ROOST_SUMMARY=$tmp/summary.json
+        ROOST_VERBOSE=$verbose
+        export ANSIBLE_CONFIG ANSIBLE_STDOUT_CALLBACK ANSIBLE_HOME ANSIBLE_LOCAL_TEMP ANSIBLE_REMOTE_TEMP \
+            ANSIBLE_LOCALHOST_WARNING PYTHONPATH PATH LC_ALL ROOST_LOG ROOST_SUMMARY ROOST_VERBOSE
+        if [ -n "$check" ] || [ "$folder" = "$source_dir" ]; then export PYTHONDONTWRITEBYTECODE=1; fi
+        exec "$from/bin/python" -P "$from/bin/ansible-playbook" "$@" "$book"
+    ) 2>>"$log" </dev/null &
+    child=$!
+    await
+}
+
+# report WHAT FILE [FILE]: the screen that roost.ops.outcome makes.
+report() {
+    PYTHONPATH=$shown_folder/app PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 "$shown_venv/bin/python" -P -m roost.ops.outcome "$@"
+}
+
+# explain_play: what the playbook's callback noted, or the end of the log if it did not come that far.
+explain_play() {
+    line=
+    [ ! -s "$tmp/summary.json" ] || line=$(report failure "$tmp/summary.json" 2>>"$log") || line=
+    if [ -n "$line" ]; then
+        rest=${line#*"$tab"}
+        tell_failure "${rest%%"$tab"*}" "${rest#*"$tab"}"
+    else
+        tell_failure "The playbook ended early: $(tail -n 5 "$log")" "See the log, correct that, and run it again."
+    fi
+}
+
+# --- What the options ask for ----------------------------------------------------------------------------
+
+run_playbook() {
+    make_folders
+    open_log
+    ensure_python
+    venv=$install_dir/venvs/$(venv_key)
+    release=$install_dir/releases/$(release_id)
+    step program "unpacking" install_program
+    shown_folder=$release
+    shown_venv=$venv
+    merge_choices "$release" "$venv/bin/python"
+    [ -z "$upgrade" ] || remember_present
+    [ -z "$upgrade" ] || printf 'roost_images_update: true\n' >>"$tmp/run.yaml"
+    play "$release" "$venv" playbook.yaml
+    if [ "$code" -ne 0 ]; then
+        explain_play
+        if [ -n "$upgrade" ]; then
+            go_back
+        elif [ -d "$config_dir" ] && ! present "$install_dir/current"; then
+            switch_to "$release" # so that `roost doctor` can look for the reason
+        fi
+        exit 1
+    fi
+    switch_to "$release"
+    prune
+    report final "$state_dir/last-verify.json"
+}
+
+# remember_present: what an upgrade goes back to.
+remember_present() {
+    old_release=$(readlink -f "$install_dir/current" || true)
+    for file in "$config_dir/host.yaml" "$state_dir/artifacts/resolved.json"; do
+        [ ! -e "$file" ] || cp -p "$file" "$tmp/old-$(basename "$file")"
+    done
+}
+
+# go_back: after a failed upgrade, runs the playbook of the release that was current.
+go_back() {
+    if [ -z "$old_release" ] || [ ! -e "$old_release/playbook.yaml" ]; then return 0; fi
+    say "" "The upgrade failed; going back to release $(basename "$old_release")."
+    rm -f "$tmp/host.yaml"
+    [ ! -e "$tmp/old-host.yaml" ] || cp "$tmp/old-host.yaml" "$tmp/host.yaml"
+    [ ! -e "$tmp/old-resolved.json" ] || cp -p "$tmp/old-resolved.json" "$state_dir/artifacts/resolved.json"
+    sed '/^roost_images_update:/d' "$tmp/run.yaml" >"$tmp/run.yaml.new"
+    mv "$tmp/run.yaml.new" "$tmp/run.yaml"
+    play "$old_release" "$(venv_of "$old_release")" playbook.yaml
+    if [ "$code" -eq 0 ]; then
+        say "" "Roost runs as before the upgrade. The reason for its failure stands above." >&2
+    else
+        explain_play
+    fi
+}
+
+run_check() {
+    log=$tmp/bootstrap.log
+    : >"$log"
+    : >"$tmp/also"
+    if ! find_python; then
+        check_without_python
+        return 0
+    fi
+    release=$install_dir/releases/$(release_id)
+    venv=$install_dir/venvs/$(venv_key)
+    if [ ! -e "$venv/.complete" ]; then
+        printf 'program: Install Python packages\n' >>"$tmp/also"
+        venv=$tmp/venv
+        [ ! -d "$cache_dir/wheels" ] || {
+            mkdir "$tmp/wheels"
+            find "$cache_dir/wheels" -name '*.whl' -exec ln -s {} "$tmp/wheels/" ';'
+        }
+        step program "making a temporary venv" make_venv "$tmp/venv" "$tmp/wheels"
+    fi
+    [ -d "$release" ] || printf 'program: Install release %s\n' "$(basename "$release")" >>"$tmp/also"
+    shown_folder=$source_dir
+    shown_venv=$venv
+    merge_choices "$source_dir" "$venv/bin/python"
+    [ ! -s "$tmp/host.yaml" ] || cmp -s "$tmp/host.yaml" "$config_dir/host.yaml" ||
+        printf 'choices: Write %s\n' "$config_dir/host.yaml" >>"$tmp/also"
+    [ -z "$upgrade" ] || printf 'roost_images_update: true\n' >>"$tmp/run.yaml"
+    play "$source_dir" "$venv" playbook.yaml --check --diff
+    if [ "$code" -ne 0 ]; then
+        explain_play
+        exit 1
+    fi
+    report check "$tmp/summary.json" "$tmp/also"
+}
+
+# check_without_python: what a shell can say before there is a Python, and what it cannot.
+check_without_python() {
+    say "This machine has no Python 3.11 to 3.$newest_python with venv, so this is only the first part of a check." ""
+    say "Would be installed first, with apt:"
+    # shellcheck disable=SC2086
+    if apt_get -s install --no-install-recommends $python_packages >"$tmp/plan" 2>>"$log"; then
+        new_packages <"$tmp/plan" | sed 's/^/  /'
+    else
+        say "  $python_packages, and what they need (apt's lists are missing or old; a run fetches them)"
+    fi
+    say "Then, from Python's package index or the offline folder:" "  $(grep -c '^[a-z]' "$source_dir/requirements/roost.txt") packages of requirements/roost.txt, into $install_dir"
+    say "" "This machine:"
+    say "  system      $(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release 2>/dev/null), $(uname -m)"
+    say "  memory      $(($(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo) / 1024)) MiB available"
+    say "  disk        $(($(df -Pk /var | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p') / 1024)) MiB free below /var"
+    say "" "Not checked without Python: ports, cgroups, registries, Docker, Nomad, images, models and jobs; what they"
+    say "would change is known once Python is there. Nothing was changed."
+}
+
+# --- Taking it away --------------------------------------------------------------------------------------
+
+confirm() {
+    [ -z "$assume_yes" ] || return 0
+    [ -t 0 ] || refuse "--$action asks before it removes anything; without a terminal it needs --yes."
+    case $action in
+    uninstall) say "This removes Roost. Models, data and secrets stay in $state_dir and $config_dir." ;;
+    purge) say "This removes Roost, its models, data and secrets, and every package and user it brought." ;;
+    esac
+    printf 'Go on? [y/N] '
+    read -r answer || answer=
+    case $answer in y | Y | yes) ;; *)
+        say "Nothing was changed."
+        exit 0
+        ;;
+    esac
+}
+
+remove_roost() {
+    if ! present "$manifest" && ! present "$install_dir" && ! present "$config_dir"; then
+        say "There is no Roost on this machine."
+        return 0
+    fi
+    confirm
+    log=$tmp/bootstrap.log
+    : >"$log"
+    undo_playbook
+    step cleanup "removing services, users, packages and files" sweep
+    say "" "Roost is removed."
+    [ "$action" = purge ] || say "Models and data: $state_dir. Secrets and choices: $config_dir. ./bootstrap.sh brings it back, --purge removes them."
+    if [ -s "$tmp/kept" ]; then
+        say "" "These stay, because something that is not ours needs them now:"
+        sed 's/^/  /' "$tmp/kept"
+    fi
+}
+
+# undo_playbook: with the installed release if it is whole, else with this folder and a venv made for it.
+undo_playbook() {
+    purge=false
+    [ "$action" != purge ] || purge=true
+    folder=$install_dir/current
+    [ -e "$folder/uninstall.yaml" ] || folder=$source_dir
+    venv=
+    [ ! -e "$folder/bin/roost" ] || venv=$(venv_of "$folder")
+    if [ ! -e "$venv/.complete" ] || ! "$venv/bin/python" -c 'import ansible, pydantic' 2>>"$log"; then
+        if ! find_python; then
+            say "There is no Python left to run the playbook with; going on without it."
+            return 0
+        fi
+        venv=$tmp/venv
+        if ! (make_venv "$venv" "$tmp/wheels") >>"$log" 2>&1; then
+            say "The playbook's Python packages cannot be had ($(cat "$tmp/reason" 2>/dev/null)); going on without it."
+            return 0
+        fi
+    fi
+    shown_folder=$folder
+    shown_venv=$venv
+    [ ! -e "$config_dir/host.yaml" ] || cp "$config_dir/host.yaml" "$tmp/host.yaml"
+    {
+        printf 'roost_cache_dir: %s\n' "$(quoted "$cache_dir")"
+        printf 'extra_ca_bundle: %s\n' "$(quoted "$ca")"
+        printf 'roost_purge: %s\n' "$purge"
+    } >"$tmp/run.yaml"
+    play "$folder" "$venv" uninstall.yaml
+    if [ "$code" -ne 0 ]; then
+        explain_play
+        say "" "Going on without the playbook."
+    fi
+}
+
+# sweep: all that is left, guided by the manifest alone. Works on a half-made machine, and again and again.
+sweep() {
+    : >"$tmp/kept"
+    sweep_units
+    if have nft; then nft delete table inet roost 2>/dev/null || true; fi
+    sweep_processes
+    sweep_containers
+    sed -n "s/^[^ ]* \($state_dir\/nomad\/[^ ]*\) .*/\1/p" /proc/mounts | sort -r | while read -r mount; do
+        umount "$mount" || umount -l "$mount" || true
+    done
+    sweep_packages package
+    owned user | while read -r user; do ! getent passwd "$user" >/dev/null || userdel "$user"; done
+    owned group | while read -r group; do ! getent group "$group" >/dev/null || groupdel "$group"; done
+    sweep_paths
+    sweep_packages python-package
+    if [ "$action" = purge ]; then
+        rm -f "$manifest"
+        [ ! -s "$tmp/own-state" ] || rm -rf "$state_dir"
+    else
+        forget_absent
+    fi
+    did "done"
+}
+
+sweep_units() {
+    owned unit | while read -r unit; do
+        if [ -d /run/systemd/system ]; then systemctl disable --now "$unit.service" || true; fi
+        if [ -x "/etc/init.d/$unit" ]; then "/etc/init.d/$unit" stop || true; fi
+        if [ -e "/etc/init.d/$unit" ]; then
+            rm -f "/etc/init.d/$unit"
+            ! have update-rc.d || update-rc.d "$unit" remove || true
+        fi
+        rm -f "/etc/systemd/system/$unit.service"
+    done
+    if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
+    rm -rf "$state_dir/services"
+}
+
+# sweep_processes: whatever runs from our folders or as our users.
+sweep_processes() {
+    users=" $(owned user | while read -r user; do id -u "$user" 2>/dev/null || true; done | tr '\n' ' ')"
+    for signal in TERM KILL; do
+        found=
+        for process in /proc/[0-9]*; do
+            program=$(readlink "$process/exe" 2>/dev/null) || continue
+            uid=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$process/status" 2>/dev/null)
+            case $program in
+            "$install_dir"/* | "$state_dir"/*) ;;
+            *) case $users in *" ${uid:-none} "*) ;; *) continue ;; esac ;;
+            esac
+            found=yes
+            echo "ending process ${process##*/} ($program)"
+            kill -s "$signal" "${process##*/}" 2>/dev/null || true
+        done
+        [ -n "$found" ] || return 0
+        sleep 2
+    done
+}
+
+sweep_containers() {
+    if ! have docker || ! docker version >/dev/null 2>&1; then return 0; fi
+    docker ps --all --quiet --filter label=org.roost.image | while read -r id; do docker rm --force "$id" || true; done
+    docker images --quiet --filter label=org.roost.image | sort -u | while read -r id; do docker rmi --force "$id" || true; done
+}
+
+# sweep_packages KIND: those of ours that nothing else needs.
+sweep_packages() {
+    set --
+    kind_of_package=${kind_of_package:-}
+    :
+}
+
+sweep_paths() {
+    : >"$tmp/own-state"
+    owned path | sort -r | while read -r path; do
+        case $path in
+        */../* | */.. | / | /*/ | [!/]*) continue ;;
+        "$state_dir") [ "$action" != purge ] || echo yes >"$tmp/own-state" ;;
+        "$state_dir"/* | "$config_dir" | "$config_dir"/*) [ "$action" != purge ] || rm -rf "$path" ;;
+        *) rm -rf "$path" || echo "$path" >>"$tmp/kept" ;;
+        esac
+    done
+}
+
+forget_absent() {
+    :
 }
 
 main() {
-    umask 022
-    here=$(cd -P "$(dirname "$0")" && pwd)
-    action='' checking=no yes=no verbose=0 offline='' settings='' log='' work='' lock='' python=''
-    red='' green='' plain='' tty=no
-    if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then red=$(printf '\033[31m') green=$(printf '\033[32m') plain=$(printf '\033[0m'); fi
-    if [ -t 1 ]; then tty=yes; fi
+    source_dir=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
+    settings
     parse "$@"
-    become_root "$@"
-    config_dir=$(default roost_config_dir) state_dir=$(default roost_state_dir) install_dir=$(default roost_install_dir)
-    log_dir=$(default roost_log_dir) bin_dir=$(default roost_bin_dir) run_dir=$(default roost_run_dir)
-    cache_dir=${ROOST_CACHE_DIR:-$(default roost_cache_dir)} ca=${ROOST_EXTRA_CA_BUNDLE:-}
-    manifest=$state_dir/manifest
-    if [ -n "${ROOST_CACHE_DIR:-}" ]; then set_variable roost_cache_dir "$cache_dir"; fi
-    if [ -n "$ca" ]; then
-        if [ ! -r "$ca" ]; then die 1 "ROOST_EXTRA_CA_BUNDLE names $ca, which cannot be read." "Give the path of a PEM file."; fi
-        set_variable extra_ca_bundle "$ca"
-        export SSL_CERT_FILE="$ca" REQUESTS_CA_BUNDLE="$ca" PIP_CERT="$ca"
+    if [ "$action" = help ]; then
+        usage
+        return 0
     fi
+    [ -e "$source_dir/playbook.yaml" ] || die "playbook.yaml is not beside bootstrap.sh." "Run it from the whole repository."
+    need_debian
+    become_root "$@"
+    umask 022
     trap finish EXIT
-    trap interrupted INT TERM HUP
-    if [ "$checking" = no ]; then take_lock; fi
-    open_log
-    case $action in
-        uninstall | purge)
-            find_python || :
-            if [ -n "$python" ]; then name_release; fi
-            remove
-            ;;
-        *)
-            if ! find_python; then
-                if [ "$checking" = yes ]; then
-                    check_without_python
-                    return 0
-                fi
-                install_python
-            fi
-            name_release
-            install
-            ;;
+    trap 'interrupted 130' INT
+    trap 'interrupted 143' TERM HUP
+    tmp=$(mktemp -d "${TMPDIR:-/tmp}/roost-bootstrap.XXXXXX")
+    take_lock
+    read_choices
+    case $action$check in
+    run) run_playbook ;;
+    runyes) run_check ;;
+    *) remove_roost ;;
     esac
 }
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from roost.fleet.artifacts import ensure
 from roost.fleet.artifacts.apt import architecture
 from roost.fleet.artifacts.docker import Docker
+from roost.fleet.artifacts.gc import remove_images
 from roost.fleet.artifacts.plan import Choices
 from roost.ops.errors import RoostError
 
@@ -23,6 +24,11 @@ description:
   - Each is named by a hash of its inputs, resolved package versions included, so what is there is never made again.
   - Package versions are resolved once and stay until I(update).
 options:
+  state:
+    description: C(present) makes them; C(absent) removes every image of ours (the trees are folders like others).
+    type: str
+    choices: [present, absent]
+    default: present
   runtime:
     description: Images for containers, or folders for plain processes.
     type: str
@@ -125,7 +131,7 @@ steps:
 
 def choices_of(params: dict[str, Any]) -> Choices:
     """Return the module's parameters as the choices artifacts are made by."""
-    values = {key: value for key, value in params.items() if key != "update"}
+    values = {key: value for key, value in params.items() if key not in {"update", "state"}}
     for name in ("offline_dir", "extra_ca_bundle"):
         values[name] = values[name] or None
     return Choices.model_validate({**values, "arch": architecture()})
@@ -136,10 +142,20 @@ def text(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def remove(module: AnsibleModule) -> None:
+    """Remove our images."""
+    try:
+        removed = remove_images(Docker(), dry_run=module.check_mode)
+    except RoostError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(removed), removed=removed, diff={"before": text(removed), "after": ""})
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "runtime": {"type": "str", "choices": ["docker", "local"], "required": True},
             "release_dir": {"type": "path", "required": True},
             "cache_dir": {"type": "path", "required": True},
@@ -166,6 +182,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     steps: list[str] = []
+    if module.params["state"] == "absent":
+        remove(module)
     try:
         workshop = ensure.Workshop(choices_of(module.params), Docker(), steps.append)
         act = ensure.check if module.check_mode else ensure.ensure

@@ -137,6 +137,12 @@ class Docker:
         if references:
             self.call("image", "rm", *references)
 
+    def remove_containers(self) -> None:
+        """Remove containers of our images, running or not; a container inherits its image's label."""
+        ids = self.call("container", "ls", "-aq", "--filter", f"label={LABEL}").split()
+        if ids:
+            self.call("container", "rm", "--force", "--volumes", *ids)
+
     def prune_untagged(self) -> None:
         """Remove what an interrupted build of ours left."""
         self.call("image", "prune", "--force", "--filter", f"label={LABEL}")

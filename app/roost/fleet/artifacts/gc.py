@@ -128,3 +128,16 @@ def collect_images(docker: Docker, artifacts_dir: Path, *, keep_previous: int) -
     docker.remove(references)
     docker.prune_untagged()
     return references
+
+
+def remove_images(docker: Docker, *, dry_run: bool = False) -> list[str]:
+    """Remove every image of ours and the containers made from them; return their references.
+
+    Nothing is done where no Docker answers: then there is nothing of ours in it.
+    """
+    references = [image.reference for image in docker.images_or_none()]
+    if references and not dry_run:
+        docker.remove_containers()
+        docker.remove(references)
+        docker.prune_untagged()
+    return references
