@@ -565,30 +565,29 @@ offline_packages() {
     apt_get update
 }
 
-python_packages="python3 python3-venv"
-
 # new_packages: reads what apt simulates, prints what would be newly installed.
 new_packages() { sed -n 's/^Inst \([^ ]*\) (.*/\1/p'; }
+
+# apt_python [OPTION]
+apt_python() { apt_get "$@" install --no-install-recommends python3 python3-venv; }
 
 install_python() {
     network="Check the network and its proxy settings, or use --offline DIR."
     [ -z "$(dpkg --audit)" ] || DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold
     if [ -n "$offline" ]; then offline_packages; fi
-    # shellcheck disable=SC2086
-    if ! apt_get -s install --no-install-recommends $python_packages >"$tmp/plan"; then
+    if ! apt_python -s >"$tmp/plan"; then
         apt_get update || because "The package lists could not be fetched: $(tail -n 3 "$log")" "$network"
-        apt_get -s install --no-install-recommends $python_packages >"$tmp/plan" ||
-            because "apt cannot install $python_packages: $(tail -n 3 "$log")" "Check the sources in /etc/apt."
+        apt_python -s >"$tmp/plan" || because "apt cannot install python3: $(tail -n 3 "$log")" \
+            "Check the sources in /etc/apt and the network, or use --offline DIR."
     fi
-    ! grep -q '^Remv' "$tmp/plan" || because "Installing $python_packages would remove other packages." \
-        "Install them by hand, then run it again."
+    ! grep -q '^Remv' "$tmp/plan" || because "Installing python3-venv would remove other packages." \
+        "Install python3 and python3-venv by hand, then run it again."
     while read -r name; do own python-package "$name"; done <<LIST
 $(new_packages <"$tmp/plan")
 LIST
-    apt_get install --no-install-recommends $python_packages || {
-        apt_get update
-        apt_get install --no-install-recommends $python_packages
-    } || because "The packages $python_packages could not be fetched or installed: $(tail -n 3 "$log")" "$network"
+    # The lists may be older than what the mirror still has.
+    apt_python || { apt_get update && apt_python; } ||
+        because "python3 and python3-venv could not be fetched or installed: $(tail -n 3 "$log")" "$network"
     did "installed with apt"
 }
 
@@ -887,11 +886,10 @@ run_check() {
 check_without_python() {
     say "This machine has no Python 3.11 to 3.$newest_python with venv, so this is only the first part of a check." ""
     say "Would be installed first, with apt:"
-    # shellcheck disable=SC2086
-    if apt_get -s install --no-install-recommends $python_packages >"$tmp/plan" 2>>"$log"; then
+    if apt_python -s >"$tmp/plan" 2>>"$log"; then
         new_packages <"$tmp/plan" | sed 's/^/  /'
     else
-        say "  $python_packages, and what they need (apt's lists are missing or old; a run fetches them)"
+        say "  python3, python3-venv, and what they need (apt's lists are missing or old; a run fetches them)"
     fi
     say "Then, from Python's package index or the offline folder:" "  $(grep -c '^[a-z]' "$source_dir/requirements/roost.txt") packages of requirements/roost.txt, into $install_dir"
     say "" "This machine:"
@@ -1037,11 +1035,26 @@ sweep_containers() {
     docker images --quiet --filter label=org.roost.image | sort -u | while read -r id; do docker rmi --force "$id" || true; done
 }
 
+# installed PACKAGE
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
 # sweep_packages KIND: those of ours that nothing else needs.
 sweep_packages() {
+    have dpkg-query || return 0
     set --
-    kind_of_package=${kind_of_package:-}
-    :
+    while read -r name; do
+        if [ -n "$name" ] && installed "$name"; then set -- "$@" "$name"; fi
+    done <<LIST
+$(owned "$1")
+LIST
+    [ $# -gt 0 ] || return 0
+    printf '%s\n' "$@" | sort >"$tmp/wanted"
+    apt_get -s purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort >"$tmp/going"
+    if [ -n "$(comm -13 "$tmp/wanted" "$tmp/going")" ]; then
+        cat "$tmp/wanted" >>"$tmp/kept"
+    else
+        apt_get purge "$@"
+    fi
 }
 
 sweep_paths() {
@@ -1056,8 +1069,18 @@ sweep_paths() {
     done
 }
 
+# forget_absent: what is gone is no longer ours; what stays can still be purged later.
 forget_absent() {
-    :
+    [ -e "$manifest" ] || return 0
+    while IFS=$tab read -r kind name; do
+        case $kind in
+        path) present "$name" ;;
+        user | group) getent "$([ "$kind" = user ] && echo passwd || echo group)" "$name" ;;
+        package | python-package) installed "$name" ;;
+        *) false ;;
+        esac >/dev/null && printf '%s\t%s\n' "$kind" "$name"
+    done <"$manifest" >"$manifest.new" || true
+    mv "$manifest.new" "$manifest"
 }
 
 main() {

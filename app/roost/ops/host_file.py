@@ -130,12 +130,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--defaults", type=Path, required=True)
     parser.add_argument("--current", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
+    parser.add_argument("--settings", type=Path, required=True, help="a file with one NAME=VALUE a line")
     args = parser.parse_args(argv)
     try:
         known = load(args.defaults.read_text(), args.defaults)
+        settings = parse_settings(args.settings.read_text().splitlines(), known)
         text = args.current.read_text() if args.current.exists() else ""
-        write_atomic(args.out, merge(text, parse_settings(args.settings, known), args.current), mode=0o600)
+        write_atomic(args.out, merge(text, settings, args.current), mode=0o600)
     except RoostError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -39,9 +39,12 @@ def final_screen(report: dict[str, Any], site: Site) -> str:
     return "\n".join(["", "Roost is running.", *lines, ""])
 
 
-def check_screen(summary: dict[str, Any]) -> str:
-    """Return the last words of a run with --check. `summary` is what the playbook's callback wrote."""
-    tasks = [str(name) for name in summary.get("changed_tasks", [])]
+def check_screen(summary: dict[str, Any], also: Sequence[str]) -> str:
+    """Return the last words of a run with --check.
+
+    `summary` is what the playbook's callback wrote, `also` what bootstrap.sh itself would do before it.
+    """
+    tasks = [*also, *(str(name) for name in summary.get("changed_tasks", []))]
     if not tasks:
         return "\nA run would change nothing.\n"
     lines = [f"  {name}" for name in tasks]
@@ -60,13 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roost.ops.outcome")
     parser.add_argument("what", choices=["final", "check", "failure"])
     parser.add_argument("file", type=Path)
+    parser.add_argument("also", type=Path, nargs="?", help="with check: a file with further changes, one a line")
     args = parser.parse_args(argv)
     try:
         content = json.loads(args.file.read_text())
         if args.what == "final":
             print(final_screen(content, load_site()))
+        elif args.what == "check":
+            print(check_screen(content, args.also.read_text().splitlines() if args.also else []))
         else:
-            print((check_screen if args.what == "check" else failure_text)(content))
+            print(failure_text(content))
     except (OSError, ValueError, RoostError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
