@@ -113,12 +113,15 @@ class Api:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        headers = {"Authorization": f"Bearer {access.key}"} if access.key else {}
-        self._client = httpx.Client(
-            base_url=access.base_url,
-            headers=headers,
+        self._client = self._new_client()
+
+    def _new_client(self) -> httpx.Client:
+        key = self._access.key
+        return httpx.Client(
+            base_url=self._access.base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=not _on_loopback(access.base_url),  # no proxy between this machine and itself
+            trust_env=not _on_loopback(self._access.base_url),  # no proxy between this machine and itself
         )
 
     def __enter__(self) -> Api:
@@ -176,7 +179,12 @@ class Api:
             body["max_tokens"] = options.max_tokens
         if options.temperature is not None:
             body["temperature"] = options.temperature
-        with self._explained(), self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        # A client of its own: closing it closes the connection wherever Ctrl-C hit, and so stops the model server.
+        with (
+            self._explained(),
+            self._new_client() as client,
+            client.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
             if answer.is_error:
                 answer.read()
                 self._refuse(answer)
