@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -12,9 +13,10 @@ import pytest
 
 from roost.fleet.artifacts.engine import engine_command
 from roost.fleet.artifacts.ensure import Outcome, check, ensure
+from roost.fleet.artifacts.resolution import Resolution
 from roost.ops.errors import RoostError
 from roost.ops.run import run
-from tests.support.artifacts import NO_OP_SECONDS, Bench, make_bench, without_programs
+from tests.support.artifacts import NO_OP_SECONDS, Bench, cache_folder, make_bench, without_programs
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,29 @@ def test_a_check_without_docker_tells_what_would_be_made(tmp_path: Path, monkeyp
     assert len(found.built) == 3
     with pytest.raises(RoostError, match="daemon does not answer"):
         ensure(bench.workshop())
+
+
+def test_versions_that_left_the_mirror_are_resolved_anew_if_another_machine_decided(
+    local: tuple[Bench, Outcome], tmp_path: Path
+) -> None:
+    bench, _ = local
+    wanted = bench.choices.engine
+    known, _ = bench.workshop().book.find(wanted)
+    assert known is not None
+    gone = known.packages[0].model_copy(update={"sha256": "0" * 64, "filename": "pool/main/gone_1_all.deb"})
+    outdated = Resolution(wanted=wanted, packages=(gone, *known.packages[1:]))
+    own = tmp_path / "cache"
+    (own / "artifacts").mkdir(parents=True)
+    for name in ("debs", "wheels"):
+        (own / name).symlink_to(cache_folder() / name)
+    (own / "artifacts" / f"resolved-{wanted.key}.json").write_text(outdated.model_dump_json())
+    changed = {"cache_dir": own, "artifacts_dir": tmp_path / "artifacts", "extra_ca_bundle": None}
+    made = ensure(bench.workshop(**changed))
+    assert (Path(made.engine_tree) / "roost.json").is_file()
+    # Once it is this machine's own decision, only an update changes it.
+    (tmp_path / "artifacts/resolved.json").write_text(
+        json.dumps({wanted.key: outdated.model_dump(mode="json")}),
+    )
+    with pytest.raises(RoostError, match="404") as caught:
+        ensure(bench.workshop(**changed))
+    assert "roost images update" in caught.value.fix

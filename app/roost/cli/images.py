@@ -29,7 +29,7 @@ def progress(*, quiet: bool) -> Callable[[str], None]:
 
     def tell(step: str) -> None:
         if not quiet:
-            console.print(f"{time.monotonic() - started:6.1f} s  {step}", markup=False)
+            console.print(f"{time.monotonic() - started:6.1f} s  {step}", markup=False, soft_wrap=True)
 
     return tell
 
@@ -38,15 +38,14 @@ def _report(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(outcome))
         return
-    console = Console(highlight=False)
     for name in outcome.built:
-        console.print(f"made     {name}", markup=False)
+        print(f"made     {name}")
     for name in outcome.removed:
-        console.print(f"removed  {name}", markup=False)
+        print(f"removed  {name}")
     if not outcome.changed:
-        console.print("Nothing to do: everything is there.")
+        print("Nothing to do: everything is there.")
     elif outcome.before and outcome.before != outcome.after:
-        console.print("The jobs still run from what they had. `./bootstrap.sh` moves them over, one by one.")
+        print("The jobs still run from what they had. `./bootstrap.sh` moves them over, one by one.")
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ import pytest
 
 from roost.fleet.artifacts import apt, docker, wheels
 from roost.fleet.artifacts.apt import Source, is_released, parse_uris
+from roost.fleet.artifacts.base import mounts_below
 from roost.fleet.artifacts.docker import parse_images
 from roost.fleet.artifacts.engine import engine_command, layout
 from roost.fleet.artifacts.trust import write_trust
@@ -96,6 +97,13 @@ def test_only_our_tagged_images_are_listed() -> None:
     ]
     lines = [json.dumps({"Repository": r, "Tag": t, "ID": "i", "CreatedAt": "2026", "Size": "1MB"}) for r, t in rows]
     assert [image.reference for image in parse_images("\n".join(lines))] == ["roost/agent:abc"]
+
+
+def test_mounts_below_a_folder_are_found_the_deepest_first() -> None:
+    table = (
+        "proc /proc proc rw 0 0\nproc /x/root/proc proc rw 0 0\nb /x/root/proc/b\\040c b rw 0 0\ns /x/rooted s rw 0 0\n"
+    )
+    assert mounts_below(Path("/x/root"), table) == [Path("/x/root/proc/b c"), Path("/x/root/proc")]
 
 
 def test_requirements_are_read_for_another_python() -> None:

@@ -34,6 +34,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, fail: type[BaseException
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".partial-tree-1-abc/usr").mkdir(parents=True)
+    (tmp_path / ".partial-tree-0-abc/usr").mkdir(parents=True)
     make(tmp_path / "tree-1")
     assert [path.name for path in tmp_path.iterdir()] == ["tree-1"]
 

@@ -36,6 +36,7 @@ NETWORK_SIGNS = (
     "Unable to connect",
     "timed out",
 )
+NOT_THERE = "404  Not Found"
 FETCH_BATCH = 40
 
 
@@ -120,6 +121,8 @@ def explain(error: RoostError, what: str) -> RoostError:
     fix = "See apt's words above."
     if "certificate verif" in text.lower() or "cannot verify" in text:
         fix = "Give the proxy's CA as extra_ca_bundle (a PEM file), or set debian_mirror to an http address."
+    elif NOT_THERE in text:
+        fix = "The mirror has newer versions now: run `roost images update`, or ./bootstrap.sh --upgrade."
     elif any(sign in text for sign in NETWORK_SIGNS):
         fix = "Check the network and its proxy settings, set debian_mirror to another one, or use --offline DIR."
     elif "Unable to locate package" in text or "no installation candidate" in text:

@@ -134,7 +134,10 @@ def build_root(
             _link(paths[package.name], debs / package.deb)
         words = [*_options(wanted), f"--cache-dir={debs}"]
         _write_dpkg_settings(root)
-        _debootstrap([*words, wanted.suite, root, mirrors.main], ca)
+        try:
+            _debootstrap([*words, wanted.suite, root, mirrors.main], ca)
+        finally:
+            release_mounts(root)
     installed = installed_versions(root)
     newer = [p for p in resolution.packages if installed.get(p.name) != p.version]
     if newer:
@@ -155,6 +158,21 @@ def build_root(
     clean(root)
     # No package compiles this part of the standard library, and a read-only root never could.
     _inside(root, "python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/usr/lib")
+
+
+def mounts_below(folder: Path, table: str) -> list[Path]:
+    """Return what is mounted below a folder, the deepest first; `table` is the text of /proc/self/mounts."""
+    points = (Path(line.split()[1].replace("\\040", " ")) for line in table.splitlines() if line.strip())
+    return sorted((p for p in points if p != folder and p.is_relative_to(folder)), key=lambda p: -len(p.parts))
+
+
+def release_mounts(folder: Path) -> None:
+    """Unmount what debootstrap mounted below a folder and could not unmount because it was killed.
+
+    Without this, removing the folder would reach into the running system's /proc and /sys.
+    """
+    for point in mounts_below(folder.resolve(), Path("/proc/self/mounts").read_text()):
+        run(["umount", "--lazy", point])
 
 
 def _inside(root: Path, *words: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from roost.fleet.artifacts import base as base_root
 from roost.fleet.artifacts import gc
 from roost.fleet.artifacts.agent import build_agent
-from roost.fleet.artifacts.apt import AptRoot, Source, apt_root, is_released
+from roost.fleet.artifacts.apt import NOT_THERE, AptRoot, Source, apt_root, is_released
 from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.engine import build_engine
 from roost.fleet.artifacts.images import ImageMaker
@@ -104,7 +104,12 @@ class Workshop:
     def decide(self, wanted: Wanted, *, update: bool) -> Resolution:
         """Return the known resolution of a wish, or ask apt."""
         known, _ = self.book.find(wanted)
-        return known if known is not None and not update else self.resolve(wanted)
+        if known is not None and not update:
+            return known
+        found = self.resolve(wanted)
+        if not update:
+            self.book.share(found)
+        return found
 
     def engine_tree(self, resolution: Resolution, folder: Path) -> Path:
         """Make the engine tree in a folder."""
@@ -170,7 +175,8 @@ def check(workshop: Workshop, *, update: bool = False) -> Outcome:
     if not update:
         plan = known_plan(workshop)
     else:
-        found = {wanted.kind: workshop.resolve(wanted) for wanted in choices.wanted}
+        with workshop.stack:
+            found = {wanted.kind: workshop.resolve(wanted) for wanted in choices.wanted}
         plan = make_plan(choices, found["engine"], found.get("base"))
     own = [workshop.book.find(wanted) for wanted in choices.wanted]
     return outcome_of(workshop, plan, _present(workshop), noted=not all(mine for _, mine in own))
@@ -179,17 +185,30 @@ def check(workshop: Workshop, *, update: bool = False) -> Outcome:
 def ensure(workshop: Workshop, *, update: bool = False) -> Outcome:
     """Make what is missing. With `update` the packages are resolved anew, so newer ones give new artifacts.
 
+    Versions that only another machine decided on, and that the mirror has no more, are resolved anew too.
+
     Raises:
         RoostError: Docker does not answer, a disk is full, or something cannot be fetched or is not what it should be.
     """
+    borrowed = not all(mine for _, mine in (workshop.book.find(wanted) for wanted in workshop.choices.wanted))
+    try:
+        return _ensure(workshop, update=update)
+    except RoostError as error:
+        if update or not borrowed or NOT_THERE not in error.message:
+            raise
+        workshop.notify("The mirror no longer has the versions that were decided on elsewhere")
+    return _ensure(workshop, update=True)
+
+
+def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
     choices = workshop.choices
+    if choices.runtime == "docker":
+        present = sorted(image.reference for image in workshop.docker.images())  # first: it fails at once or works
+    else:
+        present = _present(workshop)
     with workshop.stack:
         resolutions = {wanted.kind: workshop.decide(wanted, update=update) for wanted in choices.wanted}
         plan = make_plan(choices, resolutions["engine"], resolutions.get("base"))
-        if choices.runtime == "docker":
-            present = sorted(image.reference for image in workshop.docker.images())
-        else:
-            present = _present(workshop)
         outcome = outcome_of(workshop, plan, present, noted=False)
         if outcome.built:
             _make(workshop, plan)

@@ -16,7 +16,7 @@ from roost.fleet.artifacts.docker import LABEL, Docker, reference
 from roost.fleet.artifacts.offline import OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan
 from roost.fleet.artifacts.sources import Mirrors
-from roost.fleet.artifacts.store import PARTIAL, Checked, locked, require_space
+from roost.fleet.artifacts.store import PARTIAL, Checked, locked, remove_stale, require_space
 from roost.ops.errors import RoostError
 
 TITLES = {BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server"}
@@ -139,8 +139,10 @@ class ImageMaker:
     @contextmanager
     def _workshop(self, name: str, tag: str) -> Iterator[Path]:
         prefix = f"{PARTIAL}{name}-{tag}-"
-        for stale in self.store.glob(f"{prefix}*"):
-            shutil.rmtree(stale, ignore_errors=True)
+        for left in self.store.glob(f"{PARTIAL}{name}-*"):
+            base_root.release_mounts(left)
+        remove_stale(self.store, name)
+        remove_stale(self.store, f"image-{name}")
         with tempfile.TemporaryDirectory(dir=self.store, prefix=prefix) as folder:
             Path(folder).chmod(0o755)
             yield Path(folder)

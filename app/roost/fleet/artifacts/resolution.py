@@ -89,15 +89,20 @@ class ResolutionBook:
                 continue
         return None, False
 
+    def share(self, resolution: Resolution) -> None:
+        """Write a decision into the cache only: for other machines, and for this one's next try."""
+        if not self.shared:
+            return
+        text = json.dumps(resolution.model_dump(mode="json"), indent=1) + "\n"
+        cached = self.shared[-1] / f"resolved-{resolution.wanted.key}.json"
+        if not cached.is_file() or cached.read_text() != text:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(cached, text)
+
     def keep(self, resolution: Resolution) -> bool:
         """Write a decision down here and in the cache; return whether it is new here."""
+        self.share(resolution)
         entry = resolution.model_dump(mode="json")
-        text = json.dumps(entry, indent=1) + "\n"
-        if self.shared:
-            cached = self.shared[-1] / f"resolved-{resolution.wanted.key}.json"
-            if not cached.is_file() or cached.read_text() != text:
-                cached.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(cached, text)
         content = self._own()
         if content.get(resolution.wanted.key) == entry:
             return False

@@ -37,17 +37,25 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         yield
 
 
+def remove_stale(folder: Path, kind: str) -> None:
+    """Remove what killed processes left of a kind of artifact, whatever its tag. Callers hold the kind's lock."""
+    for stale in folder.glob(f"{PARTIAL}{kind}-*"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
+
+
 @contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
     """Yield an empty sibling of `folder` to fill; it takes the name `folder` when the context ends well.
 
     On an error, Ctrl-C included, the sibling is removed; what a killed process left is removed at the next start.
-    Callers hold the lock of this artifact.
+    Callers hold the lock of this kind of artifact: what stands before the tag in its name.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{PARTIAL}{folder.name}-"
-    for stale in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    remove_stale(folder.parent, folder.name.rpartition("-")[0])
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
     partial.chmod(0o755)
     try:
