@@ -64,7 +64,7 @@ settings() {
 
 # --- Words to the user -----------------------------------------------------------------------------------
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # refuse MESSAGE: wrong usage.
@@ -874,6 +874,7 @@ run_check() {
     [ ! -s "$tmp/host.yaml" ] || cmp -s "$tmp/host.yaml" "$config_dir/host.yaml" ||
         printf 'choices: Write %s\n' "$config_dir/host.yaml" >>"$tmp/also"
     [ -z "$upgrade" ] || printf 'roost_images_update: true\n' >>"$tmp/run.yaml"
+    printf 'roost_installed_dir: %s\n' "$release" >>"$tmp/run.yaml"
     play "$source_dir" "$venv" playbook.yaml --check --diff
     if [ "$code" -ne 0 ]; then
         explain_play
