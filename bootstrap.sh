@@ -308,6 +308,7 @@ finish() {
 }
 
 interrupted() {
+    trap '' INT TERM HUP
     stop_ticker
     say "" "Stopped. Run ./bootstrap.sh again: it goes on where it was."
     exit "$1"
@@ -1084,6 +1085,22 @@ forget_absent() {
     mv "$manifest.new" "$manifest"
 }
 
+# make_tmp: a folder for this run from which programs may run; /tmp is mounted without that on careful machines.
+make_tmp() {
+    for parent in "${TMPDIR:-/tmp}" /var/tmp "$HOME"; do
+        tmp=$(mktemp -d "$parent/roost-bootstrap.XXXXXX" 2>/dev/null) || continue
+        printf '#!/bin/sh\n' >"$tmp/try"
+        chmod +x "$tmp/try"
+        if "$tmp/try" 2>/dev/null; then
+            rm "$tmp/try"
+            return 0
+        fi
+        rm -rf "$tmp"
+    done
+    tmp=
+    die "No folder for temporary files lets programs run." "Set TMPDIR to one that does."
+}
+
 main() {
     source_dir=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
     settings
@@ -1099,7 +1116,7 @@ main() {
     trap finish EXIT
     trap 'interrupted 130' INT
     trap 'interrupted 143' TERM HUP
-    tmp=$(mktemp -d "${TMPDIR:-/tmp}/roost-bootstrap.XXXXXX")
+    make_tmp
     take_lock
     read_choices
     case $action$check in
