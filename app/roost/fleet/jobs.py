@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,19 +23,32 @@ MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
 AGENT_TEMPLATE = "agent.nomad.hcl.j2"
 ENGINE_KEY_FILE = "${NOMAD_SECRETS_DIR}/engine-key"
 PORT = "${NOMAD_PORT_http}"
+SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a task runs as. `name` is the user on the host, used by `raw_exec`; containers use the numbers."""
+    """Who a task runs as. `name` and `group` are those on the host, used by `raw_exec`; containers use the numbers."""
 
     name: str
+    group: str
     uid: int
     gid: int
 
-    def for_driver(self, driver: Driver) -> str:
-        """Return the value of a task's `user`."""
-        return f"{self.uid}:{self.gid}" if driver == "docker" else self.name
+    def user(self, driver: Driver) -> str:
+        """Return the value of a task's `user`; empty for `raw_exec`, where `command` changes the user."""
+        return f"{self.uid}:{self.gid}" if driver == "docker" else ""
+
+    def command(self, driver: Driver, program: str, args: Sequence[str]) -> tuple[str, list[str]]:
+        """Return the command and arguments that run `program` as this user.
+
+        With `user = ...`, raw_exec of Nomad 1.11 leaves root's group with the process (seen), so setpriv drops the
+        user, every group and every capability instead.
+        """
+        if driver == "docker":
+            return program, list(args)
+        drop = ["--reuid", self.name, "--regid", self.group, "--clear-groups", "--no-new-privs"]
+        return SETPRIV, [*drop, "--bounding-set=-all", "--inh-caps=-all", program, *args]
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,7 @@ def model_server_job(
             "ROOST_ENGINE_KEY_FILE": ENGINE_KEY_FILE,
         }
         health_path = "/health"
+    command, args = who.command(place.driver, place.command, args)
     return ModelServerJob(
         name=f"{MODEL_SERVICE_PREFIX}{choice.slot}",
         datacenter=datacenter,
@@ -166,11 +181,11 @@ def model_server_job(
         engine=place.engine,
         slot=choice.slot,
         model=choice.model,
-        user=who.for_driver(place.driver),
+        user=who.user(place.driver),
         uid=who.uid,
         gid=who.gid,
         image=place.image,
-        command=place.command,
+        command=command,
         work_dir=place.work_dir,
         args=args,
         env=env,
@@ -201,16 +216,17 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
             "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",
             "ROOST_TLS_KEY": "${NOMAD_SECRETS_DIR}/tls_key",
         }
+    command, args = who.command(choice.driver, choice.command, choice.args)
     return AgentJob(
         name=AGENT_JOB,
         datacenter=datacenter,
         driver=choice.driver,
-        user=who.for_driver(choice.driver),
+        user=who.user(choice.driver),
         uid=who.uid,
         gid=who.gid,
         image=choice.image,
-        command=choice.command,
-        args=list(choice.args),
+        command=command,
+        args=args,
         env=dict(sorted(env.items())),
         secret_files=secret_files,
         port=choice.port,

@@ -10,7 +10,7 @@ import pytest
 from roost.fleet import jobs
 
 TEMPLATES = Path(__file__).parents[3] / "nomad"
-WHO = jobs.Identity("roost-engine", 8362, 8362)
+WHO = jobs.Identity("roost-engine", "roost", 8362, 8362)
 CHOICE = jobs.SlotChoice("main", "tiny", "0123456789abcdef/tiny.gguf", 4096, 2, 128, 700)
 DOCKER = jobs.EnginePlace("docker", "llama.cpp", "/srv/models", image="roost/llama-server:1")
 LOCAL = jobs.EnginePlace(
@@ -61,7 +61,10 @@ def test_container_reads_models_from_the_volume_and_a_process_from_the_folder() 
 
 def test_user_is_numbers_in_a_container_and_a_name_outside() -> None:
     assert 'user   = "8362:8362"' in render_model(DOCKER)
-    assert 'user   = "roost-engine"' in render_model(LOCAL)
+    local = render_model(LOCAL)
+    assert "user   =" not in local
+    assert 'command  = "/usr/bin/setpriv"' in local
+    assert re.search(r'"--reuid",\s+"roost-engine",\s+"--regid",\s+"roost",\s+"--clear-groups"', local)
 
 
 def test_temperature_only_when_chosen() -> None:
