@@ -40,12 +40,14 @@ def test_version_and_help() -> None:
         assert f" {verb} " in shown.stdout
 
 
-@pytest.mark.parametrize("verb", ["status", "chat", "models", "jobs", "logs", "doctor", "verify", "images", "serve"])
+@pytest.mark.parametrize(
+    "verb", ["status", "chat", "models", "jobs", "logs", "doctor", "verify", "images", "bundle", "serve"]
+)
 def test_every_verb_has_help(verb: str) -> None:
     shown = roost(verb, "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"Usage: roost {verb}" in shown.stdout
-    if verb not in {"serve", "images"}:
+    if verb not in {"serve", "images", "bundle"}:
         assert "Example: " in shown.stdout
         assert "--json" in shown.stdout
 

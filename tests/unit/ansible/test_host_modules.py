@@ -1,0 +1,89 @@
+"""The modules that look at a machine and place models, run by Ansible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.ansible_module import run_module
+
+CONTENT = b"weights"
+
+
+def test_facts_change_nothing(tmp_path: Path) -> None:
+    found = run_module("roost_facts", {"paths": [str(tmp_path / "later")]})
+    assert (found["failed"], found["changed"]) == (False, False)
+    host = found["roost_host"]
+    assert host["disks"][0]["path"] == str(tmp_path / "later")
+    assert host["memory_total_mib"] > 0
+    assert "127.0.0.1/8" in host["addresses"]["lo"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_preflight_names_everything_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        failed = run_module(
+            "roost_preflight",
+            {
+                "min_memory_mib": 1 << 30,
+                "disks": {str(tmp_path): 1 << 40},
+                "ports": [{"variable": "api_port", "port": port, "address": "127.0.0.1"}],
+                "listen_address": "192.0.2.254",
+                "runtime": "local",
+            },
+            "--check",
+        )
+    found = {finding["id"] for finding in failed["findings"]}
+    assert failed["failed"]
+    assert {"memory", f"disk:{tmp_path}", f"port:{port}", "listen"} <= found
+    assert failed["msg"].count("    fix: ") == len(failed["findings"])
+    assert f"Port {port} on 127.0.0.1 is taken by " in failed["msg"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> dict[str, object]:
+    """Return the arguments of roost_model for a tiny model in a folder."""
+    (tmp_path / "origin").mkdir()
+    (tmp_path / "origin" / "tiny.gguf").write_bytes(CONTENT)
+    model = {
+        "title": "Tiny", "licence": "CC0-1.0", "parameters": 1, "context_length": 128, "roles": ["main"],
+        "tier": "test", "quantisation": "none", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "file": {"name": "tiny.gguf", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},
+        "sources": [{"kind": "path", "path": str(tmp_path / "origin")}],
+    }  # fmt: skip
+    catalogue = tmp_path / "models.yaml"
+    catalogue.write_text(json.dumps({"models": {"tiny": model}}))
+    return {
+        "names": ["tiny"],
+        "catalogue": str(catalogue),
+        "models_dir": str(tmp_path / "models"),
+        "cache_dir": str(tmp_path / "cache"),
+    }
+
+
+def test_check_mode_says_what_the_run_then_does(arguments: dict[str, object], tmp_path: Path) -> None:
+    would = run_module("roost_model", arguments, "--check")
+    assert would["changed"]
+    assert not (tmp_path / "models").exists()
+    done = run_module("roost_model", arguments)
+    assert done["changed"]
+    assert done["diff"] == would["diff"]
+    (model,) = done["models"]
+    assert (model["name"], model["source"]) == ("tiny", str(tmp_path / "origin"))
+    assert Path(model["path"]).read_bytes() == CONTENT
+    for options in ((), ("--check",)):
+        assert not run_module("roost_model", arguments, *options)["changed"]
+
+
+def test_an_unknown_model_is_a_sentence_with_a_fix(arguments: dict[str, object]) -> None:
+    failed = run_module("roost_model", {**arguments, "names": ["gpt"]})
+    assert failed["failed"]
+    assert failed["msg"].startswith("The catalogue has no model 'gpt'. Fix: Use one of: tiny")
