@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,12 @@ pytestmark = pytest.mark.usefixtures("commands")
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Keep the host's own users out of it: record what would be run."""
     seen: list[list[str]] = []
-    monkeypatch.setattr(layout, "run", lambda argv, **_kwargs: seen.append([str(a) for a in argv]) or "")
+
+    def record(argv: Sequence[str | Path], **_kwargs: object) -> str:
+        seen.append([str(word) for word in argv])
+        return ""
+
+    monkeypatch.setattr(layout, "run", record)
     monkeypatch.setattr(os, "chown", lambda *_args: None)
     return seen
 
