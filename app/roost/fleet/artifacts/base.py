@@ -13,9 +13,9 @@ from roost.fleet.artifacts.apt import KEYRING, AptRoot, Source, explain
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.sources import Mirrors
 from roost.fleet.artifacts.store import tag_of
-from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.run import run
+from roost.ops.trust import write_trust
 
 FORMAT = 2  # raise it when the way of making the root changes
 EPOCH = "2020-01-01 00:00:00Z"

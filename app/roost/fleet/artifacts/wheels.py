@@ -14,10 +14,10 @@ from pathlib import Path
 from packaging.markers import Marker
 
 from roost.fleet.artifacts.store import locked
-from roost.fleet.artifacts.trust import write_trust
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from roost.ops.run import run
+from roost.ops.trust import write_trust
 
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
