@@ -474,7 +474,7 @@ read_choices() {
 
 # merge_choices FOLDER PYTHON: works this run's choices into a copy of host.yaml.
 merge_choices() {
-    printf '%s' "$chosen" >"$tmp/settings"
+    (umask 077 && printf '%s' "$chosen" >"$tmp/settings")
     code=0
     PYTHONPATH=$1/app PYTHONDONTWRITEBYTECODE=1 "$2" -P -m roost.ops.host_file --defaults "$1/group_vars/all.yaml" \
         --current "$config_dir/host.yaml" --settings "$tmp/settings" --out "$tmp/host.yaml" 2>"$tmp/said" || code=$?
@@ -772,7 +772,8 @@ play() {
         export ANSIBLE_CONFIG ANSIBLE_STDOUT_CALLBACK ANSIBLE_HOME ANSIBLE_LOCAL_TEMP ANSIBLE_REMOTE_TEMP \
             ANSIBLE_LOCALHOST_WARNING PYTHONPATH PATH LC_ALL ROOST_LOG ROOST_SUMMARY ROOST_VERBOSE
         if [ -n "$check" ] || [ "$folder" = "$source_dir" ]; then export PYTHONDONTWRITEBYTECODE=1; fi
-        exec "$from/bin/python" -P "$from/bin/ansible-playbook" "$@" "$book"
+        # Whatever a module leaves when it is interrupted lies in a folder that goes with this run.
+        exec env TMPDIR="$tmp/work" "$from/bin/python" -P "$from/bin/ansible-playbook" "$@" "$book"
     ) 2>>"$log" </dev/null &
     child=$!
     await
@@ -851,7 +852,7 @@ go_back() {
 
 run_check() {
     log=$tmp/bootstrap.log
-    : >"$log"
+    (umask 077 && : >"$log")
     : >"$tmp/also"
     if ! find_python; then
         check_without_python
@@ -927,7 +928,7 @@ remove_roost() {
     fi
     confirm
     log=$tmp/bootstrap.log
-    : >"$log"
+    (umask 077 && : >"$log")
     undo_playbook
     step cleanup "removing services, users, packages and files" sweep
     say "" "Roost is removed."
@@ -1093,6 +1094,9 @@ make_tmp() {
         chmod +x "$tmp/try"
         if "$tmp/try" 2>/dev/null; then
             rm "$tmp/try"
+            mkdir "$tmp/work"
+            # Not for reading, but apt's own user must be able to pass through.
+            chmod 711 "$tmp" "$tmp/work"
             return 0
         fi
         rm -rf "$tmp"
