@@ -178,6 +178,7 @@ class FakeNomad:
     blocked: int = 0  # queries that are waiting now
     refused: int = 0
     failing: bool = False
+    _round: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
 
@@ -204,6 +205,14 @@ class FakeNomad:
         else:
             self.services.pop(name, None)
         self.index = index if index is not None else self.index + 1
+        self._wake()
+
+    def end_waiting(self) -> None:
+        """Answer the waiting queries as if their time were over."""
+        self._round += 1
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -213,13 +222,13 @@ class FakeNomad:
             return web.Response(status=403, text="Permission denied")
         if self.failing:
             return web.Response(status=500, text="No cluster leader")
-        seen = int(request.query.get("index", "0"))
-        if seen >= self.index > 0 and seen != 0:
-            self.blocked += 1
-            try:
+        seen, round_ = int(request.query.get("index", "0")), self._round
+        self.blocked += 1
+        try:
+            while seen and seen >= self.index and round_ == self._round:
                 await self._changed.wait()
-            finally:
-                self.blocked -= 1
+        finally:
+            self.blocked -= 1
         return None
 
     def _answer(self, document: object) -> web.Response:

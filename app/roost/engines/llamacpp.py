@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 
 from roost.engines.base import Report, State
 
@@ -110,7 +110,7 @@ class LlamaServer:
             report = await self._look(busy=busy)
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
             report = Report(State.DOWN, reason=f"nothing answers there ({type(error).__name__})")
-        except (TimeoutError, aiohttp.ClientError, OSError, ValidationError, _ProbeError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, _ProbeError) as error:
             self._failures += 1
             reason = str(error) or type(error).__name__
             if self._described is not None and self._failures < FAILURES_UNTIL_DOWN:

@@ -32,6 +32,7 @@ from roost.gateway.requests import ChatRequest
 from roost.gateway.routing import AUTO, MAIN_SLOT, View
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
+from roost.gateway.tasks import spawn
 
 log = structlog.get_logger(__name__)
 
@@ -229,7 +230,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             gateway.registry.sync,
             settings.nomad_namespace,
         )
-        watcher = asyncio.create_task(follow.run(), name="nomad discovery")
+        watcher = spawn(follow.run(), "nomad discovery")
     else:
         gateway.registry.sync(())
     try:

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 import aiohttp
 import structlog
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from roost.gateway.registry import Member
 from roost.gateway.routing import MAIN_SLOT
+from roost.gateway.tasks import spawn
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +113,7 @@ class NomadWatcher:
             self._tasks.pop(gone).cancel()
         for name in names - self._services.keys():
             self._services[name] = None
-            self._tasks[name] = asyncio.create_task(self._service(session, name), name=f"watch {name}")
+            self._tasks[name] = spawn(self._service(session, name), f"watch {name}")
         self._publish()
 
     async def _service(self, session: aiohttp.ClientSession, name: str) -> None:
@@ -141,7 +142,7 @@ class NomadWatcher:
         while True:
             try:
                 new_index, value = await self._ask(session, path, index, parser)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValidationError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 log.warning("nomad_unreachable", path=path, error=str(error) or type(error).__name__)
                 index = 0
                 await asyncio.sleep(pause)

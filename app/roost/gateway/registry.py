@@ -12,6 +12,7 @@ import structlog
 
 from roost.engines.base import Engine, Report, State
 from roost.gateway.routing import Route, View, resolve
+from roost.gateway.tasks import spawn
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +114,7 @@ class Registry:
             endpoint = Endpoint(wanted[name], self._connect(wanted[name]))
             self._endpoints[name] = endpoint
             self._remember(endpoint)
-            self._tasks[name] = asyncio.create_task(self._watch(endpoint), name=f"probe {name}")
+            self._tasks[name] = spawn(self._watch(endpoint), f"probe {name}")
         self._settled = True
         self._notify()
 

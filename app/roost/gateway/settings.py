@@ -14,7 +14,9 @@ from roost.ops.errors import RoostError
 class Settings(BaseSettings):
     """Environment variables `ROOST_<NAME>`; times end in `_s` and are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="ROOST_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ROOST_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
 
     bind: str = "127.0.0.1"
     port: int = Field(default=8360, ge=0, le=65535)

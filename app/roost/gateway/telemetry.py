@@ -14,7 +14,7 @@ REDACTED = "[redacted]"
 SECRET_NAME = re.compile(r"authorization|api[-_]?key|engine[-_]?key|token$|secret|password|cookie", re.IGNORECASE)
 SECRET_VALUE = re.compile(
     r"(?i:bearer)\s+[^\s\"']+|\broost-[A-Za-z0-9_-]{40,}"
-    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]+"  # a workload identity
 )
 
 

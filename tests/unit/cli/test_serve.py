@@ -180,16 +180,18 @@ async def test_a_stop_lets_streams_end(tmp_path: Path, environment: dict[str, st
 async def test_a_stop_does_not_wait_for_ever(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
     more = {"ROOST_STATIC_ENDPOINTS": engine.url, "ROOST_DRAIN_S": "1"}
     with service(tmp_path, environment | more) as running:
-        await begin_stream(running, engine)
+        answer = await begin_stream(running, engine)
         running.process.send_signal(signal.SIGTERM)
         await eventually(lambda: running.process.poll() == 0, 10, "it to end")
+        answer.close()
 
 
 async def test_asked_twice_it_stops_at_once(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
     more = {"ROOST_STATIC_ENDPOINTS": engine.url, "ROOST_DRAIN_S": "60"}
     with service(tmp_path, environment | more) as running:
-        await begin_stream(running, engine)
+        answer = await begin_stream(running, engine)
         running.process.send_signal(signal.SIGINT)
         wait_until(lambda: "Shutting down" in running.log.read_text(), 10, "it to begin to stop")
         running.process.send_signal(signal.SIGINT)
         await eventually(lambda: running.process.poll() == 0, 10, "it to end")
+        answer.close()

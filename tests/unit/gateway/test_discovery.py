@@ -103,8 +103,11 @@ async def test_an_index_that_goes_back_is_asked_for_anew(tmp_path: Path) -> None
         await is_last(seen, "main@127.0.0.1:20001")
         await eventually(lambda: nomad.blocked == 2, 5, "both queries to wait")
         nomad.set(MAIN, ("127.0.0.1", 20002), index=5)
+        nomad.end_waiting()
         await is_last(seen, "main@127.0.0.1:20002")
         await eventually(lambda: nomad.blocked == 2, 5, "both queries to wait again")
+        nomad.set(MAIN, ("127.0.0.1", 20003))
+        await is_last(seen, "main@127.0.0.1:20003")
     await nomad.stop()
 
 
