@@ -20,7 +20,7 @@ from roost.cli.status import Status, look
 from roost.hosts.collect import collect
 from roost.hosts.doctor import Certificate, Job, ModelFileSeen, Observation, SecretFile, Service, Version, diagnose
 from roost.hosts.facts import HostFacts
-from roost.hosts.findings import as_text, errors, warnings
+from roost.hosts.findings import Finding, as_text, errors, warnings
 from roost.models.catalogue import load_catalogue
 from roost.models.store import model_path, state_of
 from roost.ops.errors import RoostError
@@ -47,12 +47,13 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     else:
         if findings:
             print(as_text(findings))
-        print(
-            "Nothing is wrong."
-            if code == 0
-            else f"\n{len(errors(findings))} errors, {len(warnings(findings))} warnings."
-        )
+        summary = f"\n{_count(errors(findings), 'error')}, {_count(warnings(findings), 'warning')}."
+        print("Nothing is wrong." if code == 0 else summary)
     raise typer.Exit(code)
+
+
+def _count(findings: list[Finding], word: str) -> str:
+    return f"{len(findings)} {word}" if len(findings) == 1 else f"{len(findings)} {word}s"
 
 
 def observe(site: Site, facts: HostFacts) -> Observation:
