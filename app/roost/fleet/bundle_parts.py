@@ -22,7 +22,7 @@ from roost.ops.errors import RoostError
 from roost.ops.site import Site
 
 REQUIREMENTS = ("roost.txt", "agent.txt")
-HOST_TOOLS = ("python3", "python3-venv", "ca-certificates", "sudo", "iptables", "nftables", "gpgv")
+HOST_TOOLS = ("python3", "python3-venv", "ca-certificates", "sudo", "iproute2", "iptables", "nftables", "gpgv")
 
 
 @dataclass(frozen=True)
