@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from roost.ops.errors import RoostError
 from roost.ops.run import run
+from roost.ops.trust import write_trust
 
 TIMEOUT_S = 60.0
+COMPLAINTS = ("E:", "Err:", "ERROR:", "W: Failed")
 ONLY_RELEASE_FILES = [
     option
     for target in ("Packages", "Translations", "DEP-11", "Contents-deb")
@@ -28,29 +31,30 @@ def reach(clients: Sequence[str], *, extra_ca_bundle: Path | None = None) -> dic
     found: dict[str, str] = {}
     for client in clients:
         try:
-            asked[client](extra_ca_bundle)
+            with tempfile.TemporaryDirectory() as scratch:
+                ca = write_trust(extra_ca_bundle, Path(scratch, "ca.pem")) if extra_ca_bundle else None
+                asked[client](Path(scratch), ca)
             found[client] = ""
         except RoostError as error:
-            found[client] = _reason(error)
+            found[client] = reason(error.message)
     return found
 
 
-def _apt(extra_ca_bundle: Path | None) -> None:
+def _apt(scratch: Path, ca: Path | None) -> None:
     """Fetch the signed release files into a folder of ours."""
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch, "lists", "partial").mkdir(parents=True)
-        trust = ["-o", f"Acquire::https::CaInfo={extra_ca_bundle}"] if extra_ca_bundle else []
-        run(
-            ["apt-get", "update", "-q", "--error-on=any", "-o", f"Dir::State::lists={scratch}/lists",
-             "-o", f"Dir::Cache={scratch}", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1",
-             "-o", "Acquire::http::Timeout=15", "-o", "Acquire::https::Timeout=15", *ONLY_RELEASE_FILES, *trust],
-            timeout_s=TIMEOUT_S, env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
+    (scratch / "lists" / "partial").mkdir(parents=True)
+    trust = ["-o", f"Acquire::https::CAInfo={ca}"] if ca else []
+    run(
+        ["apt-get", "update", "-q", "--error-on=any", "-o", f"Dir::State::lists={scratch}/lists",
+         "-o", f"Dir::Cache={scratch}", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1",
+         "-o", "Acquire::http::Timeout=15", "-o", "Acquire::https::Timeout=15", *ONLY_RELEASE_FILES, *trust],
+        timeout_s=TIMEOUT_S, env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
 
 
-def _pip(extra_ca_bundle: Path | None) -> None:
+def _pip(_scratch: Path, ca: Path | None) -> None:
     """Ask for the versions of pip itself, which every index has."""
-    trust = ["--cert", str(extra_ca_bundle)] if extra_ca_bundle else []
+    trust = ["--cert", str(ca)] if ca else []
     run(
         [sys.executable, "-m", "pip", "index", "versions", "pip", "--no-cache-dir", "--retries", "1", "--timeout", "15",
          *trust],
@@ -58,8 +62,9 @@ def _pip(extra_ca_bundle: Path | None) -> None:
     )  # fmt: skip
 
 
-def _reason(error: RoostError) -> str:
-    """Return the one line of a client's output that says most."""
-    lines = [line.strip() for line in error.message.splitlines()]
-    marked = [line for line in lines if line.startswith(("E:", "Err:", "ERROR:", "W: Failed"))]
-    return (marked or lines)[0]
+def reason(output: str) -> str:
+    """Return the one line of a client's output that says most: the connection's error, else the first complaint."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    broken = [found.group(1) for line in lines if (found := re.search("after connection broken by '(.*)'", line))]
+    marked = [line for line in lines if line.startswith(COMPLAINTS)]
+    return (broken or marked or lines or ["no reason given"])[0]
