@@ -15,7 +15,7 @@ from typing import Literal
 
 from aiohttp import web
 
-Mode = Literal["ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow"]
+Mode = Literal["ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow", "linger"]
 WORDS = ("The", " capital", " of", " France", " is", " Paris", ".")
 USAGE = {"prompt_tokens": 27, "completion_tokens": len(WORDS), "total_tokens": 27 + len(WORDS)}
 
@@ -26,7 +26,7 @@ class FakeEngine:
 
     stuck: /health says ok, nothing else answers. drop: closes the connection on a chat. die-mid-event: breaks off
     inside the third event. truncate: ends a stream cleanly without its end. error: answers a chat with `error`.
-    slow: sends one event, then waits for `go`.
+    slow: sends one event, then waits for `go`. linger: sends all, but ends the connection only after `go`.
     """
 
     model: str = "tiny"
@@ -147,6 +147,8 @@ class FakeEngine:
                 last = json.dumps({**head, "choices": [], "usage": USAGE})
                 await answer.write(f"data: {last}\n\n".encode())
             await answer.write(b"data: [DONE]\n\n")
+            if self.mode == "linger":
+                await self.go.wait()
         except (asyncio.CancelledError, ConnectionError):
             self.left += 1
             raise

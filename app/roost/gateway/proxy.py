@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 CHAT_PATH = "/v1/chat/completions"
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
 DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third
+LAST_EVENT = b"data: [DONE]\n\n"
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
 
@@ -88,7 +89,9 @@ class ChatProxy:
             exchange.status = error.status
             await error.response(_headers(exchange))(scope, receive, send)
         except ClientDisconnect:
-            exchange.status = CLIENT_LEFT
+            # Clients hang up once they have read the last event; then nothing was cut.
+            if not exchange.tail.endswith(LAST_EVENT):
+                exchange.status = CLIENT_LEFT
         except asyncio.CancelledError:
             exchange.cut = "the service is stopping"
             raise

@@ -236,6 +236,15 @@ async def test_a_client_that_leaves_ends_the_work_upstream(tmp_path: Path, *, st
                 await eventually(lambda: engine.left == 1, 5, "the model server to notice")
 
 
+async def test_a_client_that_hangs_up_after_the_last_event_was_served(tmp_path: Path) -> None:
+    async with fake_engine(mode="linger") as engine, serving(tmp_path, engine) as gateway:
+        await gateway.ready()
+        async with gateway.client.post(gateway.url + CHAT, json={**QUESTION, "stream": True}) as answer:
+            await answer.content.readuntil(b"[DONE]\n\n")
+            answer.close()
+        await counted(gateway, 1, "roost_requests_total", status="200")
+
+
 async def test_a_wrong_engine_key_is_not_the_clients_fault(tmp_path: Path) -> None:
     async with fake_engine() as engine:
         settings = quick_settings(tmp_path, static_endpoints=engine.url, probe_every_s=60)
