@@ -248,7 +248,9 @@ def failure_message(result: dict[str, Any]) -> str:
     said = str(result.get("stderr") or "").strip()
     message = str(result.get("msg") or "").strip()
     if said and message in {"", "non-zero return code"}:
-        return said
+        # The roost command says `error: ...` and, on a line of its own, `fix: ...`.
+        reason, _, fix = said.removeprefix("error: ").partition("\nfix: ")
+        return f"{reason.strip()}{FIX}{fix.strip()}" if fix else reason
     errors = result.get("argument_errors")
     if errors:
         return "; ".join(str(error) for error in errors) + f"{FIX}Correct the variable with --set NAME=VALUE."

@@ -55,9 +55,18 @@ def parse(client: NomadClient, text: str) -> dict[str, Json]:
     return job
 
 
+def _never_healthy(client: NomadClient, job: dict[str, Json]) -> bool:
+    """Say whether the deployment of the registered version failed: Nomad then tries no other of the same text."""
+    deployments: list[dict[str, Json]] = client.get(f"job/{quote(job['ID'], safe='')}/deployments") or []
+    newest = max(deployments, key=lambda d: int(d["CreateIndex"]), default=None)
+    return newest is not None and newest["JobVersion"] == job["Version"] and newest["Status"] in FAILED_STATES
+
+
 def _alive(client: NomadClient, job_id: str) -> bool:
     registered = client.job(job_id)
-    return registered is not None and not registered.get("Stop") and registered.get("Status") != "dead"
+    if registered is None or registered.get("Stop") or registered.get("Status") == "dead":
+        return False
+    return not _never_healthy(client, registered)
 
 
 def plan(client: NomadClient, job: dict[str, Json]) -> JobChange:
@@ -137,6 +146,10 @@ def apply(client: NomadClient, text: str, *, dry_run: bool, timeout_s: float) ->
     job = parse(client, text)
     change = plan(client, job)
     if change.changed and not dry_run:
+        registered = client.job(job["ID"])
+        if registered is not None and _never_healthy(client, registered):
+            # A failed deployment is the last word on its version, so the job has to begin anew.
+            stop(client, job["ID"], purge=True, timeout_s=timeout_s)
         run_and_wait(client, job, timeout_s=timeout_s)
     return change
 

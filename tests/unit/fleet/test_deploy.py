@@ -68,6 +68,16 @@ def test_a_dead_job_is_started_again_although_its_text_is_the_same() -> None:
     assert deploy.apply(client, "job", dry_run=True, timeout_s=1).changed
 
 
+def test_a_job_that_was_never_healthy_begins_anew_although_its_text_is_the_same() -> None:
+    failed = {"JobVersion": 3, "JobModifyIndex": 30, "CreateIndex": 31, "Status": "failed", "StatusDescription": ""}
+    good = {**failed, "JobModifyIndex": 40, "CreateIndex": 41, "Status": "successful"}
+    client = nomad()
+    client.answers["GET", "job/j/deployments"] = [[failed], [failed], [good]]
+    assert deploy.apply(client, "job", dry_run=False, timeout_s=5).changed
+    written = [(method, path) for method, path, _ in client.written]
+    assert written.index(("DELETE", "job/j")) < written.index(("PUT", "jobs"))
+
+
 def test_check_mode_plans_and_does_not_run() -> None:
     diff = {"Type": "Edited", "Fields": [{"Type": "Edited", "Name": "Priority", "Old": "50", "New": "60"}]}
     client = nomad(more={"PUT job/j/plan": {"Diff": diff}})
