@@ -127,7 +127,7 @@ class LlamaServer:
         status, _ = await self._get("/health")
         if status == 503:
             return Report(State.LOADING, reason="it is loading its model")
-        if status not in (200, 404):  # 404: a server without this page, such as llama-cpp-python's
+        if status not in (200, 404):  # 404: a server without this page
             raise _ProbeError(f"its /health answered {status}")
         known = self._described
         described = known or await self._describe()
@@ -164,20 +164,22 @@ class LlamaServer:
             TimeoutError: it did not answer in time.
             _ProbeError: it answered with an error.
         """
-        timeout = self._pace.canary_timeout_s
-        status, body = await self._get("/slots", timeout)
+        status, body = await self._get("/slots", self._pace.canary_timeout_s)
         if status == 200:
             if _Slots.model_validate_json(b'{"slots":' + body + b"}").all_busy():
                 return
         elif busy:
             return  # without a list of slots our canary would only queue behind the request it works on
+        await self._ask_a_token(model)
+
+    async def _ask_a_token(self, model: str) -> None:
         canary = {
             "model": model,
             "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": 1,
             "temperature": 0,
         }
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(self._pace.canary_timeout_s):
             async with self._session.post(
                 f"{self._base_url}/v1/chat/completions", json=canary, headers=self.headers()
             ) as answer:
@@ -189,3 +191,19 @@ class LlamaServer:
         async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
             async with self._session.get(f"{self._base_url}{path}", headers=self.headers()) as answer:
                 return answer.status, await answer.read()
+
+
+class LlamaCppPythonServer(LlamaServer):
+    """One `roost.engines.llama_cpp_python_server`: it works on one request at a time and has no list of slots."""
+
+    async def _prove(self, model: str, *, busy: bool) -> None:
+        if not busy:  # a canary would only queue behind the request it works on
+            await self._ask_a_token(model)
+
+
+CLIENTS: dict[str, type[LlamaServer]] = {"llama.cpp": LlamaServer, "llama-cpp-python": LlamaCppPythonServer}
+
+
+def client_of(engine: str) -> type[LlamaServer]:
+    """Return the client for an engine's name; a name that is not known is taken for llama.cpp's own server."""
+    return CLIENTS.get(engine, LlamaServer)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
 from roost.engines.base import Engine, State
-from roost.engines.llamacpp import LlamaServer, Pace
+from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.auth import Keys, RequireKey
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
@@ -141,7 +141,7 @@ def build(
     pace = Pace(settings.canary_every_s, settings.canary_timeout_s)
 
     def connect(member: Member) -> Engine:
-        return LlamaServer(member.base_url, session, key_file.value if key_file else str, pace)
+        return client_of(member.engine)(member.base_url, session, key_file.value if key_file else str, pace)
 
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)

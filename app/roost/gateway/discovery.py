@@ -22,6 +22,7 @@ BLOCK_S = 60.0
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 2.0
 MODEL_TAG = "model="
+ENGINE_TAG = "engine="
 T = TypeVar("T")
 
 
@@ -63,10 +64,11 @@ def parse_static(text: str) -> tuple[Member, ...]:
 
 
 def member_of(slot: str, registration: _Registration) -> Member:
-    """Turn a registration into a member; tags `model=NAME` say beforehand what it serves."""
+    """Turn a registration into a member; tags `model=NAME` and `engine=NAME` say beforehand what it serves and how."""
     host = f"[{registration.address}]" if ":" in registration.address else registration.address
     models = tuple(t.removeprefix(MODEL_TAG) for t in registration.tags or () if t.startswith(MODEL_TAG))
-    return Member(slot, f"http://{host}:{registration.port}", models)
+    engines = [t.removeprefix(ENGINE_TAG) for t in registration.tags or () if t.startswith(ENGINE_TAG)]
+    return Member(slot, f"http://{host}:{registration.port}", models, next(iter(engines), ""))
 
 
 class NomadWatcher:

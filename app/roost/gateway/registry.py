@@ -19,11 +19,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Member:
-    """A model server that somebody says exists: its slot and base URL; `models` if told beforehand."""
+    """A model server that somebody says exists: its slot and base URL; `models` and `engine` if told beforehand."""
 
     slot: str
     base_url: str
     models: tuple[str, ...] = ()
+    engine: str = ""
 
     @property
     def id(self) -> str:
