@@ -25,6 +25,9 @@ class JobChange:
     warnings: str = ""
 
 
+REVIVED = "Status: 'dead' -> 'running'"
+
+
 def diff_lines(diff: dict[str, Json], prefix: str = "") -> list[str]:
     """Flatten Nomad's structured job difference into lines `path: old -> new`; unchanged parts give none."""
     lines = [
@@ -75,7 +78,7 @@ def plan(client: NomadClient, job: dict[str, Json]) -> JobChange:
     diff = answer["Diff"]
     lines = ["new job"] if diff["Type"] == "Added" else diff_lines(diff)
     if diff["Type"] == "None" and not _alive(client, job["ID"]):
-        lines = ["Status: 'dead' -> 'running'"]
+        lines = [REVIVED]
         return JobChange(job["ID"], True, lines, answer.get("Warnings") or "")
     return JobChange(job["ID"], diff["Type"] != "None", lines, answer.get("Warnings") or "")
 
@@ -147,7 +150,7 @@ def apply(client: NomadClient, text: str, *, dry_run: bool, timeout_s: float) ->
     change = plan(client, job)
     if change.changed and not dry_run:
         registered = client.job(job["ID"])
-        if registered is not None and _never_healthy(client, registered):
+        if change.lines == [REVIVED] and registered is not None and _never_healthy(client, registered):
             # A failed deployment is the last word on its version, so the job has to begin anew.
             stop(client, job["ID"], purge=True, timeout_s=timeout_s)
         run_and_wait(client, job, timeout_s=timeout_s)
