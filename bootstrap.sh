@@ -980,7 +980,7 @@ sweep() {
     if have nft; then nft delete table inet roost 2>/dev/null || true; fi
     sweep_processes
     sweep_containers
-    sed -n "s/^[^ ]* \($state_dir\/nomad\/[^ ]*\) .*/\1/p" /proc/mounts | sort -r | while read -r mount; do
+    sed -n "s|^[^ ]* \($state_dir/nomad/[^ ]*\) .*|\1|p" /proc/mounts | sort -r | while read -r mount; do
         umount "$mount" || umount -l "$mount" || true
     done
     sweep_packages package
@@ -1044,12 +1044,11 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = i
 # sweep_packages KIND: those of ours that nothing else needs.
 sweep_packages() {
     have dpkg-query || return 0
+    owned "$1" >"$tmp/ours"
     set --
     while read -r name; do
         if [ -n "$name" ] && installed "$name"; then set -- "$@" "$name"; fi
-    done <<LIST
-$(owned "$1")
-LIST
+    done <"$tmp/ours"
     [ $# -gt 0 ] || return 0
     printf '%s\n' "$@" | sort >"$tmp/wanted"
     apt_get -s purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort >"$tmp/going"
