@@ -157,8 +157,11 @@ def apply_one(
 
 
 def absent(module: AnsibleModule, client: NomadClient) -> None:
-    """Stop every job of ours."""
-    names = [str(j["ID"]) for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
+    """Stop every job of ours; where no Nomad answers, or no longer with our certificates, none runs."""
+    try:
+        names = [str(j["ID"]) for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
+    except (NomadUnreachableError, NomadRefusedError) as error:
+        module.exit_json(changed=False, applied=[], note=str(error))
     if not module.check_mode:
         for name in names:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)

@@ -109,15 +109,15 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
             one), or it was not healthy within `timeout_s` seconds.
     """
     job_id = job["ID"]
-    answer = client.put("jobs", {"Job": job})
+    client.put("jobs", {"Job": job})
     deadline = time.monotonic() + timeout_s
     version = _registered_version(client, job_id)
-    index = int(answer.get("JobModifyIndex") or 0)
     since = 0
     while time.monotonic() < deadline:
         left = max(1.0, min(BLOCK_S, deadline - time.monotonic()))
         deployments, since = client.wait_for(f"job/{quote(job_id, safe='')}/deployments", since, left)
-        mine = [d for d in deployments or [] if d.get("JobVersion") == version or int(d["JobModifyIndex"]) >= index]
+        # Going back is a deployment too, of a later version: only that of our own says whether ours is good.
+        mine = [d for d in deployments or [] if d["JobVersion"] == version]
         newest = max(mine, key=lambda d: int(d["CreateIndex"]), default=None)
         if newest is None:
             continue

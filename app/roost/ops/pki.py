@@ -38,6 +38,14 @@ class LeafSpec:
     name: str
     hosts: tuple[str, ...]
 
+    @property
+    def usages(self) -> list[x509.ObjectIdentifier]:
+        """What it may be used for: the API's only to serve, so that its key opens no door of Nomad; see `USAGES`."""
+        return USAGES.get(self.name, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+
+
+USAGES = {"api": [ExtendedKeyUsageOID.SERVER_AUTH], "cli": [ExtendedKeyUsageOID.CLIENT_AUTH]}
+
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
@@ -102,7 +110,6 @@ def _new_leaf(
     spec: LeafSpec, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
-    usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(_name(spec.hosts[0]))
@@ -113,7 +120,7 @@ def _new_leaf(
         .not_valid_after(_now() + dt.timedelta(days=LEAF_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(_alternative_names(spec.hosts)), critical=False)
-        .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(spec.usages), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )

@@ -113,6 +113,16 @@ def test_an_older_deployment_does_not_count() -> None:
     assert client.answers["GET", "job/j/deployments"] == [[old, new]]
 
 
+def test_going_back_successfully_is_still_a_failure() -> None:
+    ours = {"JobVersion": 3, "JobModifyIndex": 40, "CreateIndex": 41, "Status": "failed", "StatusDescription": "bad"}
+    back = {"JobVersion": 4, "JobModifyIndex": 50, "CreateIndex": 51, "Status": "successful", "StatusDescription": ""}
+    client = nomad(more={"PUT job/j/plan": {"Diff": {"Type": "Edited"}}})
+    client.answers["GET", "job/j/deployments"] = [[{**ours, "Status": "running"}], [ours, back]]
+    client.answers["GET", "job/j/allocations"] = [[]]
+    with pytest.raises(RoostError, match="did not become healthy"):
+        deploy.apply(client, "job", dry_run=False, timeout_s=5)
+
+
 def test_invalid_text_is_the_users_error() -> None:
     client = nomad(more={"PUT jobs/parse": NomadRefusedError(400, "line 3: bad", "PUT jobs/parse")})
     with pytest.raises(RoostError, match="line 3: bad"):

@@ -34,6 +34,16 @@ def test_keys_are_private_and_chain_is_good_for_openssl(tmp_path: Path) -> None:
     context.load_cert_chain(tmp_path / "node.pem", tmp_path / "node-key.pem")
 
 
+def test_the_apis_certificate_opens_no_door_of_nomad(tmp_path: Path) -> None:
+    pki.ensure_pki(tmp_path, [NODE, CLI, pki.LeafSpec("api", ("192.0.2.1",))])
+    purposes = {"node": ("sslserver", "sslclient"), "cli": ("sslclient",), "api": ("sslserver",)}
+    for name, good in purposes.items():
+        for purpose in ("sslserver", "sslclient"):
+            argv = ["openssl", "verify", "-purpose", purpose, "-CAfile", str(tmp_path / "ca.pem")]
+            done = subprocess.run([*argv, str(tmp_path / f"{name}.pem")], check=False, capture_output=True)
+            assert (done.returncode == 0) == (purpose in good), (name, purpose)
+
+
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert pki.ensure_pki(tmp_path, [NODE], dry_run=True) == ["ca", "node"]
     assert list(tmp_path.iterdir()) == []
