@@ -1,1 +1,5 @@
 """End to end: the real bootstrap in disposable hosts."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.e2e.story")

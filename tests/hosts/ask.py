@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 SITE = Path("/etc/roost/site.json")
+SYSTEM = "You are a helpful assistant."
 QUESTION = "What is the capital of France?"
 REQUEST_S = 20.0
 PAUSE_S = 0.2
@@ -27,7 +28,7 @@ def ask() -> str:
     key = Path(site["api_key_file"]).read_text().strip()
     body = {
         "model": site["slots"][0]["model"],
-        "messages": [{"role": "user", "content": QUESTION}],
+        "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}],
         "temperature": 0,
         "max_tokens": 40,
     }

@@ -274,13 +274,13 @@ def find_pids(listing: str) -> dict[str, int]:
         "nomad": lambda a: a.split()[0].endswith("nomad") and " agent" in a,
         "dockerd": lambda a: a.split()[0].endswith("dockerd"),
         "model-server": lambda a: "llama-server" in a or "llama_cpp.server" in a,
-        "agent": lambda a: "-m roost serve" in a or a.endswith("/roost serve"),
+        "agent": lambda a: "-m roost.cli.serve" in a or "-m roost serve" in a,
     }
     found: dict[str, int] = {}
     for line in listing.splitlines():
         number, _, args = line.strip().partition(" ")
-        # Nomad's executor and the shell that started a task carry the task's words in their own.
-        if not args or "executor" in args or args.startswith(("sh -c", "/bin/sh")):
+        # What starts a task (Nomad's executor, a shell, the container's init) carries its words in its own.
+        if not args or "executor" in args or args.startswith(("sh -c", "/bin/sh", "/sbin/docker-init")):
             continue
         for name, matches in marks.items():
             if matches(args):

@@ -74,7 +74,8 @@ LISTING = """\
     330 /usr/local/bin/nomad docker_logger
     400 /lib64/ld-linux-x86-64.so.2 --argv0 llama-server --library-path x /usr/bin/llama-server -m y
     401 /bin/sh -c exec llama-server
-    500 python3 -m roost serve
+    490 /sbin/docker-init -- python3 -m roost.cli.serve
+    500 python3 -m roost.cli.serve
     501 grep nomad
 """
 
