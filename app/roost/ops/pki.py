@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -117,7 +117,7 @@ def _new_leaf(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - BACKDATE)
-        .not_valid_after(_now() + dt.timedelta(days=LEAF_DAYS))
+        .not_valid_after(min(_now() + dt.timedelta(days=LEAF_DAYS), ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(_alternative_names(spec.hosts)), critical=False)
         .add_extension(x509.ExtendedKeyUsage(spec.usages), critical=False)
@@ -128,35 +128,52 @@ def _new_leaf(
 
 
 def leaf_is_good(path: Path, spec: LeafSpec, ca: x509.Certificate) -> bool:
-    """Say whether the certificate at `path` is signed by `ca`, names `spec`'s hosts, and will not expire soon."""
+    """Say whether the certificate at `path` is signed by `ca`, names `spec`'s hosts, and will not expire soon.
+
+    Its key beside it must be the certificate's own. One that ends with the authority cannot be made to last longer.
+    """
     try:
+        key = _load_key(path.with_name(f"{path.stem}-key.pem"))
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         certificate.verify_directly_issued_by(ca)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (FileNotFoundError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
         return False
-    fresh = certificate.not_valid_after_utc - _now() > dt.timedelta(days=RENEW_BEFORE_DAYS)
-    return fresh and list(names) == _alternative_names(spec.hosts)
+    end = certificate.not_valid_after_utc
+    fresh = end - _now() > dt.timedelta(days=RENEW_BEFORE_DAYS) or end >= ca.not_valid_after_utc
+    return fresh and key.public_key() == certificate.public_key() and list(names) == _alternative_names(spec.hosts)
+
+
+def _is_new(tls_dir: Path) -> bool:
+    """Say whether the CA is to be made: nothing is there of it, or a key that never signed anything.
+
+    The key is written before its certificate; a run that was ended in between leaves the key alone.
+    """
+    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
+    if ca_path.exists() == ca_key_path.exists():
+        return not ca_path.exists()
+    missing = ca_key_path if ca_path.exists() else ca_path
+    if missing == ca_path and not any(not p.stem.endswith("-key") for p in tls_dir.glob("*.pem")):
+        return True
+    raise RoostError(
+        f"The fleet's certificate authority is incomplete: {missing} is missing.",
+        fix=f"Restore {missing} from a backup; or remove the folder {tls_dir} to make a new authority.",
+    )
 
 
 def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = False) -> list[str]:
     """Make the CA and the named certificates where they are missing, wrong or near their end.
 
     Writes `ca.pem`, `ca-key.pem`, `<name>.pem`, `<name>-key.pem`, keys with mode 0600; and `<name>.p12` beside the
-    leaf called `cli`, for a browser. Returns the names of what was made, or would be with `dry_run`.
+    leaf called `cli`, for a browser. Returns the names of what was made, or would be with `dry_run`. A run that was
+    ended at any point is completed by the next. The authority itself is not renewed: no certificate outlives it.
 
     Raises:
-        RoostError: only one half of the CA is there.
+        RoostError: only one half of the CA is there, and something may depend on it.
     """
     ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
-    if ca_path.exists() != ca_key_path.exists():
-        missing = ca_key_path if ca_path.exists() else ca_path
-        raise RoostError(
-            f"The fleet's certificate authority is incomplete: {missing} is missing.",
-            fix=f"Restore {missing} from a backup; or remove the folder {tls_dir} to make a new authority.",
-        )
     made: list[str] = []
-    if ca_path.exists():
+    if not _is_new(tls_dir):
         ca, ca_key = x509.load_pem_x509_certificate(ca_path.read_bytes()), _load_key(ca_key_path)
     else:
         ca, ca_key = _new_ca()
@@ -166,19 +183,23 @@ def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = Fal
             write_atomic(ca_path, ca.public_bytes(serialization.Encoding.PEM))
     for spec in leaves:
         path, key_path = tls_dir / f"{spec.name}.pem", tls_dir / f"{spec.name}-key.pem"
-        if "ca" not in made and key_path.exists() and leaf_is_good(path, spec, ca):
+        bundle_path = tls_dir / "cli.p12"
+        complete = spec.name != "cli" or bundle_path.exists()
+        if "ca" not in made and complete and leaf_is_good(path, spec, ca):
             continue
         made.append(spec.name)
         if dry_run:
             continue
         certificate, key = _new_leaf(spec, ca, ca_key)
+        if spec.name == "cli":
+            bundle_path.unlink(missing_ok=True)  # it is written last: where it is missing all three are made again
         write_atomic(key_path, _key_pem(key), mode=0o600)
         write_atomic(path, certificate.public_bytes(serialization.Encoding.PEM))
         if spec.name == "cli":
             bundle = pkcs12.serialize_key_and_certificates(
                 b"roost", key, certificate, [ca], serialization.NoEncryption()
             )
-            write_atomic(tls_dir / "cli.p12", bundle, mode=0o600)
+            write_atomic(bundle_path, bundle, mode=0o600)
     return made
 
 

@@ -83,6 +83,42 @@ def test_half_an_authority_is_an_error_that_says_which_half(tmp_path: Path) -> N
         pki.ensure_pki(tmp_path, [NODE])
 
 
+def test_killed_between_key_and_certificate_is_completed(tmp_path: Path) -> None:
+    pki.ensure_pki(tmp_path, [NODE, CLI])
+    other = tmp_path / "other"
+    other.mkdir()
+    pki.ensure_pki(other, [NODE])
+    (tmp_path / "node-key.pem").write_bytes((other / "node-key.pem").read_bytes())
+    assert pki.ensure_pki(tmp_path, [NODE, CLI]) == ["node"]
+    assert pki.ensure_pki(tmp_path, [NODE, CLI]) == []
+
+
+def test_an_authoritys_key_that_signed_nothing_is_replaced(tmp_path: Path) -> None:
+    pki.ensure_pki(tmp_path, [])
+    (tmp_path / "ca.pem").unlink()
+    assert pki.ensure_pki(tmp_path, [NODE]) == ["ca", "node"]
+    (tmp_path / "ca.pem").unlink()
+    with pytest.raises(RoostError, match=r"ca\.pem is missing"):
+        pki.ensure_pki(tmp_path, [NODE])
+
+
+def test_the_browsers_bundle_is_made_again(tmp_path: Path) -> None:
+    pki.ensure_pki(tmp_path, [NODE, CLI])
+    (tmp_path / "cli.p12").unlink()
+    assert pki.ensure_pki(tmp_path, [NODE, CLI]) == ["cli"]
+    assert (tmp_path / "cli.p12").exists()
+
+
+def test_no_certificate_outlives_the_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pki.ensure_pki(tmp_path, [NODE])
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=pki.CA_DAYS - 30)
+    monkeypatch.setattr(pki, "_now", lambda: later)
+    assert pki.ensure_pki(tmp_path, [NODE]) == ["node"]
+    ca, node = (x509.load_pem_x509_certificate((tmp_path / f"{n}.pem").read_bytes()) for n in ("ca", "node"))
+    assert node.not_valid_after_utc == ca.not_valid_after_utc
+    assert pki.ensure_pki(tmp_path, [NODE]) == []
+
+
 def test_secrets_are_made_once_private_and_different(tmp_path: Path) -> None:
     made = pki.ensure_secrets(tmp_path)
     assert sorted(made) == ["api-key", "engine-key", "gossip-key", "nomad-operator-token"]
