@@ -152,6 +152,7 @@ def paced_server(per_second: float) -> Iterator[int]:
     here, there = context.Pipe()
     process = context.Process(target=_paced_process, args=(there, per_second), daemon=True)
     process.start()
+    there.close()  # so that its end there ends the waiting here
     try:
         yield here.recv()
     finally:
