@@ -19,8 +19,8 @@ DOCUMENTATION = r"""
 module: roost_artifacts
 short_description: Make what the jobs run from
 description:
-  - Makes the engine (llama.cpp from Debian packages) and the agent (its Python packages and Roost's own code), as
-    folders for C(runtime=local) or as images for C(runtime=docker).
+  - Makes the engine (llama.cpp from Debian packages, or llama-cpp-python, compiled here) and the agent (its Python
+    packages and Roost's own code), as folders for C(runtime=local) or as images for C(runtime=docker).
   - Each is named by a hash of its inputs, resolved package versions included, so what is there is never made again.
   - Package versions are resolved once and stay until I(update).
 options:
@@ -63,6 +63,11 @@ options:
     type: list
     elements: str
     default: [ca-certificates, python3-minimal, libpython3-stdlib]
+  engine:
+    description: C(llama.cpp) of Debian, or C(llama-cpp-python), which is compiled; only with C(runtime=local).
+    type: str
+    choices: [llama.cpp, llama-cpp-python]
+    default: llama.cpp
   engine_suite:
     description: Debian suite of the engine.
     type: str
@@ -131,7 +136,8 @@ steps:
 
 def choices_of(params: dict[str, Any]) -> Choices:
     """Return the module's parameters as the choices artifacts are made by."""
-    values = {key: value for key, value in params.items() if key not in {"update", "state"}}
+    values = {key: value for key, value in params.items() if key not in {"update", "state", "engine"}}
+    values["engine_name"] = params["engine"]
     for name in ("offline_dir", "extra_ca_bundle"):
         values[name] = values[name] or None
     return Choices.model_validate({**values, "arch": architecture()})
@@ -168,6 +174,7 @@ def main() -> None:
                 "elements": "str",
                 "default": ["ca-certificates", "python3-minimal", "libpython3-stdlib"],
             },
+            "engine": {"type": "str", "choices": ["llama.cpp", "llama-cpp-python"], "default": "llama.cpp"},
             "engine_suite": {"type": "str", "default": "forky"},
             "engine_packages": {
                 "type": "list",

@@ -111,7 +111,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     catalogue = load_catalogue(release / "group_vars" / "models.yaml")
     made = Made.model_validate(params["artifacts"])
     python = Path(params["python"] or f"{sys.base_prefix}/bin/python3")
-    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python))
+    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python, wish.engine))
     secrets_dir = Path(params["secrets_dir"])
     lines: list[str] = []
     applied: list[str] = []

@@ -26,6 +26,10 @@ options:
     type: str
     choices: [docker, local]
     default: docker
+  engine:
+    description: Which engine serves models; C(llama-cpp-python) needs C(runtime=local).
+    type: str
+    default: llama.cpp
   min_memory_mib:
     description: Memory needed, in MiB.
     type: int
@@ -115,6 +119,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "runtime": {"type": "str", "choices": ["docker", "local"], "default": "docker"},
+            "engine": {"type": "str", "default": "llama.cpp"},
             "min_memory_mib": {"type": "int", "default": 0},
             "disks": {"type": "dict", "default": {}},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port_spec},
@@ -133,6 +138,7 @@ def main() -> None:
     facts = collect(list(disks))
     wishes = Wishes(
         runtime=wanted["runtime"],
+        engine=wanted["engine"],
         offline=wanted["offline"],
         min_memory_mib=wanted["min_memory_mib"],
         disks=disks,

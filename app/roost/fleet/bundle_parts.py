@@ -8,8 +8,10 @@ from pathlib import Path
 
 from roost.fleet.artifacts import wheels
 from roost.fleet.artifacts.apt import Package, Source, apt_root, cached_deb
+from roost.fleet.artifacts.engine_python import other_requirements
 from roost.fleet.artifacts.ensure import Workshop, ensure, known_plan
 from roost.fleet.artifacts.images import archive_name
+from roost.fleet.artifacts.llama_wheel import BUILT, ensure_wheel, recipe_of
 from roost.fleet.artifacts.offline import ENGINE_DEBS, HOST_DEBS, IMAGES, WHEELS
 from roost.fleet.artifacts.plan import AGENT, BASE, Plan
 from roost.fleet.artifacts.sources import os_release
@@ -129,7 +131,21 @@ def wheel_items(workshop: Workshop, plan: Plan, wish: BundleWish, notify: Callab
         folder = workshop.choices.cache_dir / "wheels"
         ca = workshop.choices.extra_ca_bundle
         found |= {p.name: p for p in wheels.download(requirements, target, folder, ca=ca, notify=notify)}
-    return [copy_of(path, f"{WHEELS}/{name}") for name, path in sorted(found.items())]
+        if plan.level:
+            with other_requirements(workshop.choices.release_dir) as others:
+                found |= {p.name: p for p in wheels.download(others, target, folder, ca=ca, notify=notify)}
+    items = [copy_of(path, f"{WHEELS}/{name}") for name, path in sorted(found.items())]
+    return [*items, *compiled_items(workshop, plan, notify)]
+
+
+def compiled_items(workshop: Workshop, plan: Plan, notify: Callable[[str], None]) -> list[Item]:
+    """Return the wheel that was compiled, for machines whose processors can do as much as this one's."""
+    if plan.target is None or not plan.level:
+        return []
+    choices = workshop.choices
+    recipe = recipe_of(choices.release_dir, plan.target, plan.level)
+    wheel = ensure_wheel(recipe, choices.cache_dir / WHEELS, ca=choices.extra_ca_bundle, notify=notify)
+    return [copy_of(wheel, f"{WHEELS}/{BUILT}/{recipe.folder}/{wheel.name}")]
 
 
 def host_deb_items(workshop: Workshop, names: Sequence[str], notify: Callable[[str], None]) -> list[Item]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -76,6 +76,7 @@ class EnginePlace:
     command: str = ""
     leading_args: tuple[str, ...] = ()
     work_dir: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,13 @@ def model_server_job(
     in_container = place.driver == "docker"
     models = MODELS_MOUNT if in_container else place.models_dir
     path = f"{models}/{choice.file}"
-    env: dict[str, str] = {}
+    env = dict(place.env)
     if place.engine == "llama.cpp":
         args = [*place.leading_args, *_llama_server_args(choice, path, bind)]
         health_path = "/health"
     else:
         args = list(place.leading_args)
-        env = {
+        env |= {
             "ROOST_ENGINE_MODEL": path,
             "ROOST_ENGINE_ALIAS": choice.model,
             "ROOST_ENGINE_HOST": bind,
@@ -172,6 +173,8 @@ def model_server_job(
             "ROOST_ENGINE_CONTEXT": str(choice.context_size),
             "ROOST_ENGINE_KEY_FILE": ENGINE_KEY_FILE,
         }
+        if choice.temperature is not None:
+            env["ROOST_ENGINE_TEMPERATURE"] = str(choice.temperature)
         health_path = "/health"
     command, args = who.command(place.driver, place.command, args)
     return ModelServerJob(
@@ -188,7 +191,7 @@ def model_server_job(
         command=command,
         work_dir=place.work_dir,
         args=args,
-        env=env,
+        env=dict(sorted(env.items())),
         health_path=health_path,
         models_mount=MODELS_MOUNT,
         cpu_mhz=500,

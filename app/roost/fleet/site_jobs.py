@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import engine_command
+from roost.fleet.artifacts.engine_python import engine_python_command
 from roost.fleet.jobs import (
     AGENT_JOB,
     MODEL_SERVICE_PREFIX,
@@ -74,6 +75,7 @@ class Programs:
     agent_env: Mapping[str, str] = field(default_factory=dict)
     engine_command: tuple[str, ...] = ()
     engine_work_dir: str = ""
+    engine_env: Mapping[str, str] = field(default_factory=dict)
 
 
 class Made(BaseModel):
@@ -86,16 +88,23 @@ class Made(BaseModel):
     images: dict[str, str] = Field(default_factory=dict)
 
 
-def programs_of(runtime: Runtime, made: Made, python: Path) -> Programs:
-    """Return how the jobs' programs are started from the artifacts that exist; `python` runs the agent's tree."""
+def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "llama.cpp") -> Programs:
+    """Return how the jobs' programs are started from the artifacts that exist; `python` runs trees of Python code."""
     if runtime == "docker":
         return Programs(agent_image=made.images["agent"], engine_image=made.images["llama_server"])
-    engine, work_dir = engine_command(Path(made.engine_tree))
+    tree = Path(made.engine_tree)
+    if engine == "llama.cpp":
+        command, work_dir = engine_command(tree)
+        environment: dict[str, str] = {}
+    else:
+        work_dir = tree
+        command, environment = engine_python_command(python, tree)
     return Programs(
         agent_command=(str(python), "-m", "roost.cli.serve"),
         agent_env={"PYTHONPATH": agent_path(Path(made.agent_tree))},
-        engine_command=tuple(engine),
+        engine_command=tuple(command),
         engine_work_dir=str(work_dir),
+        engine_env=environment,
     )
 
 
@@ -120,6 +129,7 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
         command=command,
         leading_args=tuple(leading),
         work_dir=programs.engine_work_dir,
+        env=programs.engine_env,
     )
     jobs: list[ModelServerJob | AgentJob] = []
     for slot in wish.slots:

@@ -38,6 +38,7 @@ class Wishes:
     """What the installation needs of this machine. Sizes in MiB."""
 
     runtime: str = "docker"  # or local
+    engine: str = "llama.cpp"  # or llama-cpp-python
     offline: bool = False
     min_memory_mib: int = 0
     disks: Mapping[str, int] = field(default_factory=dict)  # path -> MiB wanted there
@@ -55,6 +56,7 @@ def check(facts: HostFacts, wishes: Wishes, registries: Mapping[str, str] | None
     """
     return [
         *_root(facts),
+        *_engine(wishes),
         *_system(facts),
         *_init(facts),
         *_memory(facts, wishes),
@@ -73,6 +75,15 @@ def _root(facts: HostFacts) -> Iterator[Finding]:
         yield Finding(
             "root", "error", "This user is not root.",
             "Roost installs packages, users and services.", "Run it with sudo, or as root.",
+        )  # fmt: skip
+
+
+def _engine(wishes: Wishes) -> Iterator[Finding]:
+    if wishes.runtime == "docker" and wishes.engine == "llama-cpp-python":
+        yield Finding(
+            "engine", "error", "The engine llama-cpp-python runs only without containers.",
+            "It is compiled on the machine itself, so there is no image of it.",
+            "Use --run-local, or set engine to llama.cpp.",
         )  # fmt: skip
 
 

@@ -14,12 +14,14 @@ from roost.fleet.artifacts.agent import build_agent
 from roost.fleet.artifacts.apt import NOT_THERE, AptRoot, Source, apt_root, is_released
 from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.engine import build_engine
+from roost.fleet.artifacts.engine_python import build_engine_python
 from roost.fleet.artifacts.images import ImageMaker
 from roost.fleet.artifacts.offline import ENGINE_DEBS, OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan, make_plan
 from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.sources import Mirrors, mirrors
 from roost.fleet.artifacts.store import is_tree
+from roost.fleet.artifacts.wheels import Target
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
@@ -177,7 +179,7 @@ def check(workshop: Workshop, *, update: bool = False) -> Outcome:
     else:
         with workshop.stack:
             found = {wanted.kind: workshop.resolve(wanted) for wanted in choices.wanted}
-        plan = make_plan(choices, found["engine"], found.get("base"))
+        plan = make_plan(choices, found.get("engine"), found.get("base"))
     own = [workshop.book.find(wanted) for wanted in choices.wanted]
     return outcome_of(workshop, plan, _present(workshop), noted=not all(mine for _, mine in own))
 
@@ -208,7 +210,7 @@ def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
         present = _present(workshop)
     with workshop.stack:
         resolutions = {wanted.kind: workshop.decide(wanted, update=update) for wanted in choices.wanted}
-        plan = make_plan(choices, resolutions["engine"], resolutions.get("base"))
+        plan = make_plan(choices, resolutions.get("engine"), resolutions.get("base"))
         outcome = outcome_of(workshop, plan, present, noted=False)
         if outcome.built:
             _make(workshop, plan)
@@ -231,12 +233,12 @@ def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
 
 
 def _make(workshop: Workshop, plan: Plan) -> None:
-    choices = workshop.choices
-    engine = plan.engine
-    if engine is None or plan.target is None:
+    if plan.target is None or (plan.engine is None and not plan.level):
         raise RoostError("The packages are not resolved.")
-    if plan.runtime == "docker":
-        base = choices.base
+    if plan.runtime == "local":
+        _make_trees(workshop, plan, plan.target)
+    elif plan.engine is not None:
+        choices, engine, base = workshop.choices, plan.engine, workshop.choices.base
         maker = ImageMaker(
             choices,
             plan,
@@ -248,15 +250,30 @@ def _make(workshop: Workshop, plan: Plan) -> None:
             workshop.bundle,
         )
         maker.ensure()
-        return
-    if not is_tree(choices.artifacts_dir / plan.reference(ENGINE)):
-        workshop.engine_tree(engine, choices.artifacts_dir)
+
+
+def _make_trees(workshop: Workshop, plan: Plan, target: Target) -> None:
+    choices = workshop.choices
+    wheels_dir = choices.cache_dir / "wheels"
+    if plan.engine is None:
+        build_engine_python(
+            choices.release_dir,
+            target,
+            plan.level,
+            choices.artifacts_dir,
+            wheels_dir,
+            ca=choices.extra_ca_bundle,
+            notify=workshop.notify,
+            bundle=workshop.bundle,
+        )
+    elif not is_tree(choices.artifacts_dir / plan.reference(ENGINE)):
+        workshop.engine_tree(plan.engine, choices.artifacts_dir)
     offline = workshop.bundle.directory("wheels") if workshop.bundle is not None else None
     build_agent(
         choices.release_dir,
-        plan.target,
+        target,
         choices.artifacts_dir,
-        choices.cache_dir / "wheels",
+        wheels_dir,
         ca=choices.extra_ca_bundle,
         notify=workshop.notify,
         offline=offline,

@@ -41,6 +41,7 @@ def site_choices(site: Site, variables: dict[str, object]) -> Choices:
             "mirror": variables["debian_mirror"],
             "base_suite": variables["images_base_suite"],
             "base_packages": variables["images_base_packages"],
+            "engine_name": variables["engine"],
             "engine_suite": variables["engine_suite"],
             "engine_packages": variables["engine_packages"],
             "keep_previous": variables["images_keep_previous"],

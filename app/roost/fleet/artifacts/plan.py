@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from roost.fleet.artifacts.agent import agent_tag, running_python
 from roost.fleet.artifacts.base import base_tag, glibc_of, python_of
 from roost.fleet.artifacts.docker import reference
 from roost.fleet.artifacts.engine import engine_tag
+from roost.fleet.artifacts.engine_python import FOLDER as PYTHON_FOLDER
+from roost.fleet.artifacts.engine_python import engine_python_tag
+from roost.fleet.artifacts.llama_wheel import PROJECT, host_level
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.store import tag_of
 from roost.fleet.artifacts.wheels import Target, host_glibc
+from roost.ops.errors import RoostError
 from roost.ops.files import sha256_tree
 
 UNRESOLVED = "unresolved"
@@ -42,6 +46,21 @@ class Choices(BaseModel):
     python_version: str = ""
     keep_previous: int = 1
     arch: str = "amd64"
+    engine_name: Literal["llama.cpp", "llama-cpp-python"] = "llama.cpp"
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Choices:
+        if self.compiled and self.runtime == "docker":
+            raise RoostError(
+                f"The engine {PROJECT} runs only without containers: it is compiled on the machine, no image holds it.",
+                fix="Use --run-local, or set engine to llama.cpp.",
+            )
+        return self
+
+    @property
+    def compiled(self) -> bool:
+        """Say whether the engine is the one that is compiled instead of taken from Debian."""
+        return self.engine_name == PROJECT
 
     @property
     def engine(self) -> Wanted:
@@ -60,6 +79,8 @@ class Choices(BaseModel):
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """All that has to be resolved for the runtime."""
+        if self.compiled:
+            return ()
         return (self.engine, self.base) if self.runtime == "docker" else (self.engine,)
 
 
@@ -72,6 +93,7 @@ class Plan:
     engine: Resolution | None
     base: Resolution | None
     target: Target | None
+    level: str = ""  # kind of processor the engine is compiled for; empty when it is not
 
     @property
     def resolved(self) -> bool:
@@ -84,10 +106,11 @@ class Plan:
             reference(name, self.tags[name]) if self.runtime == "docker" else f"{self.folder(name)}-{self.tags[name]}"
         )
 
-    @staticmethod
-    def folder(name: str) -> str:
+    def folder(self, name: str) -> str:
         """Return how the trees of an artifact are called."""
-        return "engine" if name == ENGINE else name
+        if name != ENGINE:
+            return name
+        return PYTHON_FOLDER if self.level else "engine"
 
 
 def make_plan(choices: Choices, engine: Resolution | None, base: Resolution | None) -> Plan:
@@ -99,6 +122,10 @@ def make_plan(choices: Choices, engine: Resolution | None, base: Resolution | No
     release = choices.release_dir
     if choices.runtime == "local":
         target = Target(choices.python_version or running_python(), choices.arch, host_glibc())
+        if choices.compiled:
+            level = host_level(choices.arch)
+            tags = {ENGINE: engine_python_tag(release, target, level), AGENT: agent_tag(release, target)}
+            return Plan("local", tags, None, None, target, level)
         tags = {ENGINE: engine_tag(engine) if engine else UNRESOLVED, AGENT: agent_tag(release, target)}
         return Plan("local", tags, engine, None, target)
     recipes = {name: sha256_tree(release / "images", [name]) for name in (ENGINE, AGENT)}

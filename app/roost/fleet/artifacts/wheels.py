@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,18 @@ def for_python(text: str, python: str) -> str:
     return "\n".join([*kept, ""])
 
 
+def divided(text: str, project: str) -> tuple[str, str]:
+    """Divide a locked requirements file: what it says of one project, and of all others."""
+    mine: list[str] = []
+    others: list[str] = []
+    chosen = others
+    for line in text.splitlines():
+        if match := PIN.match(line):
+            chosen = mine if normalised(match["name"]) == normalised(project) else others
+        chosen.append(line)
+    return "\n".join([*mine, ""]), "\n".join([*others, ""])
+
+
 def damaged(wheels: Path, allowed: dict[tuple[str, str], frozenset[str]]) -> list[Path]:
     """Return the wheels of locked projects whose content is none of the locked ones: cut short, or tampered with."""
     found = []
@@ -112,7 +124,12 @@ def damaged(wheels: Path, allowed: dict[tuple[str, str], frozenset[str]]) -> lis
     return found
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
+    """Return the words that start a pip.
+
+    Raises:
+        RoostError: this machine has none.
+    """
     for python in (sys.executable, shutil.which("python3") or ""):
         if python and Path(python).is_file():
             try:
@@ -142,17 +159,18 @@ def explain(error: RoostError) -> RoostError:
     return RoostError(text, fix=error.fix)
 
 
-def _environment(ca: Path | None) -> dict[str, str]:
+def pip_environment(ca: Path | None) -> dict[str, str]:
+    """Return the environment for pip; `ca` is a complete file of trusted certificates, or None for pip's own."""
     # PYTHONPATH holds our own package and would shadow pip's view; pip's own settings (index, proxy) stay.
     environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
     return environment if ca is None else {**environment, "PIP_CERT": str(ca)}
 
 
 def _install(requirements: Path, target: Target, wheels: Path, folder: Path) -> None:
-    words: list[str | Path] = [*_pip(), "install", "--quiet", "--no-index", "--find-links", wheels]
+    words: list[str | Path] = [*pip(), "install", "--quiet", "--no-index", "--find-links", wheels]
     words += ["--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-deps", *target.flags()]
     words += ["--target", folder, "--requirement", requirements]
-    run(words, env={**_environment(None), "PIP_FIND_LINKS": ""})
+    run(words, env={**pip_environment(None), "PIP_FIND_LINKS": ""})
 
 
 def forget_damaged(requirements: Path, wheels: Path, notify: Callable[[str], None]) -> None:
@@ -175,20 +193,25 @@ def download(
     with tempfile.TemporaryDirectory(dir=wheels, prefix=".partial-") as name:
         locked_versions = Path(name) / "requirements.txt"
         locked_versions.write_text(for_python(requirements.read_text(), target.python))
-        words: list[str | Path] = [*_pip(), "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
+        words: list[str | Path] = [*pip(), "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
         words += ["--no-deps", "--find-links", wheels, *target.flags(), "--dest", name]
         words += ["--requirement", locked_versions]
         try:
-            run([*words, "--no-index"], env={**_environment(None), "PIP_FIND_LINKS": ""})
+            run([*words, "--no-index"], env={**pip_environment(None), "PIP_FIND_LINKS": ""})
         except RoostError:
             notify(f"Fetching Python wheels of {requirements.name} for Python {target.python}")
-            _from_index(words, write_trust(ca, Path(name) / "ca.pem") if ca is not None else None)
+            from_index(words, write_trust(ca, Path(name) / "ca.pem") if ca is not None else None)
         return sorted(path.replace(wheels / path.name) for path in Path(name).glob("*.whl"))
 
 
-def _from_index(words: list[str | Path], ca: Path | None) -> None:
+def from_index(words: list[str | Path], ca: Path | None, more: Mapping[str, str] | None = None) -> None:
+    """Run pip where it needs an index; `more` is added to its environment.
+
+    Raises:
+        RoostError: what went wrong in words of ours, with a way out.
+    """
     try:
-        run(words, env=_environment(ca))
+        run(words, env={**pip_environment(ca), **(more or {})})
     except RoostError as error:
         raise explain(error) from error
 
