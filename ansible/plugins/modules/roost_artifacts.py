@@ -13,7 +13,7 @@ from roost.fleet.artifacts.apt import architecture
 from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.gc import remove_images
 from roost.fleet.artifacts.plan import Choices
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
 module: roost_artifacts
@@ -152,8 +152,8 @@ def remove(module: AnsibleModule) -> None:
     """Remove our images."""
     try:
         removed = remove_images(Docker(), dry_run=module.check_mode)
-    except RoostError as error:
-        module.fail_json(msg=str(error))
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(removed), removed=removed, diff={"before": text(removed), "after": ""})
 
 
@@ -195,8 +195,8 @@ def main() -> None:
         workshop = ensure.Workshop(choices_of(module.params), Docker(), steps.append)
         act = ensure.check if module.check_mode else ensure.ensure
         outcome = act(workshop, update=module.params["update"])
-    except (RoostError, ValidationError) as error:
-        module.fail_json(msg=str(error), steps=steps)
+    except (RoostError, ValidationError, OSError) as error:
+        module.fail_json(msg=user_message(error), steps=steps)
     module.exit_json(
         changed=outcome.changed,
         engine_tree=outcome.engine_tree,

@@ -16,7 +16,7 @@ from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, N
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.site_jobs import Made, SiteWish, job_secrets, programs_of, site_jobs, stale_jobs, templates_dir
 from roost.models.catalogue import load_catalogue
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
 module: roost_jobs
@@ -90,15 +90,21 @@ applied:
 """
 
 STOP_TIMEOUT_S = 60.0
+TO_BE_MADE = ("certificate to be made", "key to be made")
 
 
-def tls_pair(params: dict[str, Any], wish: SiteWish) -> tuple[str, str] | None:
-    """Return certificate and key of the address on the LAN as PEM text, or None when there is none."""
+def tls_pair(params: dict[str, Any], wish: SiteWish, *, dry_run: bool) -> tuple[str, str] | None:
+    """Return certificate and key of the address on the LAN as PEM text, or None when there is none.
+
+    With `dry_run` the fleet's own pair may be `TO_BE_MADE`: a check before the run that makes it.
+    """
     if not wish.listen:
         return None
     tls = Path(params["tls_dir"])
     cert = Path(params["listen_cert"] or tls / "api.pem")
     key = Path(params["listen_key"] or tls / "api-key.pem")
+    if dry_run and not params["listen_cert"] and not (cert.exists() and key.exists()):
+        return TO_BE_MADE
     return cert.read_text(), key.read_text()
 
 
@@ -122,14 +128,16 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
             names = [job.name for job in jobs]
             module.exit_json(changed=True, applied=names, diff={"before": "", "after": "\n".join(names) + "\n"})
         raise
+    tls = tls_pair(params, wish, dry_run=dry_run)
     secrets = job_secrets(
         jobs,
         engine_key=(secrets_dir / "engine-key").read_text().strip(),
         api_keys=[(secrets_dir / "api-key").read_text().strip()],
-        tls=tls_pair(params, wish),
+        tls=tls,
     )
     for path, items in secrets.items():
-        if ensure_variable(client, path, items, dry_run=dry_run):
+        to_be_made = tls == TO_BE_MADE and TO_BE_MADE[0] in items.values()
+        if to_be_made or ensure_variable(client, path, items, dry_run=dry_run):
             lines.append(f"{path}: new secrets")
     for job in jobs:
         change = apply_one(module, client, job, release, dry_run=dry_run)
@@ -161,7 +169,7 @@ def absent(module: AnsibleModule, client: NomadClient) -> None:
     try:
         names = [str(j["ID"]) for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
     except (NomadUnreachableError, NomadRefusedError) as error:
-        module.exit_json(changed=False, applied=[], note=str(error))
+        module.exit_json(changed=False, applied=[], reason=str(error))
     if not module.check_mode:
         for name in names:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
@@ -201,7 +209,7 @@ def main() -> None:
         where = ".".join(str(part) for part in first["loc"])
         module.fail_json(msg=f"The variables of the jobs are not valid: {where}: {first['msg']}.")
     except (RoostError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=user_message(error))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.layout import Folder, SystemUser, ensure_layout, remove_layout
 from roost.ops.ownership import Manifest
 
@@ -105,8 +105,8 @@ def main() -> None:
             groups=params["groups"],
             dry_run=module.check_mode,
         )
-    except RoostError as error:
-        module.fail_json(msg=str(error))
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(made), made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)})
 
 

@@ -9,7 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.models.catalogue import load_catalogue
 from roost.models.fetch import Places, ensure_model
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
 module: roost_model
@@ -96,8 +96,8 @@ def main() -> None:
             ensure_model(name, model, places, dry_run=module.check_mode, rehash=wanted["rehash"])
             for name, model in chosen
         ]
-    except RoostError as error:
-        module.fail_json(msg=str(error))
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=user_message(error))
     module.exit_json(
         changed=any(outcome.changed for outcome in done),
         models=[{"name": o.name, "path": str(o.path), "source": o.source} for o in done],

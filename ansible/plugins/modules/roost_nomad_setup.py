@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 from roost.fleet.jobs import AGENT_JOB
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_acl, ensure_job_policy, wait_for_leader, wait_for_node
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
 module: roost_nomad_setup
@@ -107,7 +107,7 @@ def main() -> None:
     try:
         set_up(module)
     except (RoostError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=user_message(error))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import PRESENT, Manifest
 from roost.ops.packages import Apt, installed, plan_install
 
@@ -105,7 +105,7 @@ def main() -> None:
         if concerned and not module.check_mode:
             act(kind, *concerned)
     except (RoostError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=user_message(error))
     text = "".join(f"{line}: {kind} {name}\n" for name in concerned)
     module.exit_json(changed=bool(concerned), names=concerned, diff={"before": "", "after": text})
 

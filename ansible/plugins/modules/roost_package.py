@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops import packages
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 
 DOCUMENTATION = r"""
@@ -158,7 +158,7 @@ def main() -> None:
     try:
         (present if module.params["state"] == "present" else absent)(module, manifest)
     except (RoostError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=user_message(error))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.pki import LeafSpec, ensure_pki, ensure_secrets
 
 DOCUMENTATION = r"""
@@ -63,8 +63,8 @@ def main() -> None:
     try:
         made = ensure_pki(Path(module.params["tls_dir"]), leaves, dry_run=module.check_mode)
         made += ensure_secrets(Path(module.params["secrets_dir"]), dry_run=module.check_mode)
-    except RoostError as error:
-        module.fail_json(msg=str(error))
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(made), made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)})
 
 

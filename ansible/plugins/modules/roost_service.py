@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.services import Host, ensure, init_of, remove
 from roost.ops.units import Places, Service
@@ -197,7 +197,7 @@ def main() -> None:
         else:
             change = remove(host, service, dry_run=module.check_mode)
     except (RoostError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(change.done), done=change.done, diff={"before": change.before, "after": change.after})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class RoostError(Exception):
     """Something went wrong that the user can act on.
@@ -17,3 +19,17 @@ class RoostError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} Fix: {self.fix}" if self.fix else self.message
+
+
+def user_message(error: Exception) -> str:
+    """Return what to tell the user: a RoostError's own words, and for the system's errors what to do about them."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return str(RoostError(f"The disk is full{where}.", fix="Free space (`df -h`) and run it again."))
+    if error.errno == errno.EROFS:
+        return str(RoostError(f"The file system is read-only{where}.", fix="Look at `dmesg`, mount it writable."))
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return str(RoostError(f"The system does not allow it{where}.", fix="Run it as root."))
+    return str(error)
