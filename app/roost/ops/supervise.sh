@@ -33,11 +33,12 @@ start_time() {
 }
 
 # alive PIDFILE: sets $pid if the process that wrote it lives; a PID given to another process since is not it.
+# Without a start time it had ended before it was written down.
 alive() {
     pid=
     began=
     { read -r pid && read -r began; } 2>/dev/null <"$1" || return 1
-    [ "$(start_time "$pid" || true)" = "$began" ]
+    [ -n "$began" ] && [ "$(start_time "$pid" || true)" = "$began" ]
 }
 
 # remember PIDFILE PID
@@ -196,7 +197,7 @@ gone() {
 
 stop_daemon() {
     if alive "$super_file"; then
-        kill -s TERM "$pid"
+        kill -s TERM "$pid" 2>/dev/null || true
         gone "$super_file" "$stop_timeout" || {
             signal_child KILL
             gone "$super_file" 5 || true
@@ -204,7 +205,7 @@ stop_daemon() {
     fi
     # Without a supervisor the daemon may still be there.
     if alive "$child_file"; then
-        kill -s TERM "$pid"
+        kill -s TERM "$pid" 2>/dev/null || true
         gone "$child_file" "$stop_timeout" || signal_child KILL
     fi
     rm -f "$super_file" "$child_file"
@@ -288,7 +289,7 @@ verb_reload() {
     if [ "$type" = oneshot ]; then
         verb_start "$@"
     elif alive "$super_file"; then
-        kill -s HUP "$pid"
+        kill -s HUP "$pid" 2>/dev/null || true
     else
         complain "is not running."
         return 1
