@@ -238,31 +238,17 @@ start_time() {
     printf '%s' "$stat" | cut -d ' ' -f 20
 }
 
-# take_lock: a link appears at once with its content, so nobody sees a lock without its owner.
+# take_lock: descriptor 9 holds it for as long as this script or the playbook lives, so it cannot go stale.
 take_lock() {
-    printf '%s %s\n' "$$" "$(start_time $$)" >"$tmp/owner"
     mkdir -p "$(dirname "$lock")"
-    cp "$tmp/owner" "$lock.$$"
-    for attempt in 1 2 3; do
-        if ln "$lock.$$" "$lock" 2>/dev/null; then
-            locked=yes
-            break
-        fi
-        holder=
-        began=
-        { read -r holder began; } 2>/dev/null <"$lock" || continue
-        if [ "$(start_time "$holder" || true)" = "$began" ]; then
-            rm -f "$lock.$$"
-            die "Another bootstrap.sh is running (process $holder)." "Wait until it has ended, or end it with: kill $holder"
-        fi
-        # Its owner is gone. Moving it is one step, so that of two who see it only one takes it away.
-        if mv "$lock" "$lock.stale.$$" 2>/dev/null; then
-            rm -f "$lock.stale.$$"
-            [ "$attempt" -gt 1 ] || say "An earlier run ended without tidying up; going on from there."
-        fi
+    while [ -z "$locked" ]; do
+        exec 9>>"$lock"
+        flock -n 9 || die "Another bootstrap.sh is running (process $(cat "$lock"))." \
+            "Wait until it has ended, or interrupt it with: kill $(cat "$lock")"
+        # Whoever ended in between has removed the file: then this would be a lock on nothing.
+        if [ "$(stat -L -c %i /proc/self/fd/9)" = "$(stat -c %i "$lock" 2>/dev/null)" ]; then locked=yes; fi
     done
-    rm -f "$lock.$$"
-    [ -n "$locked" ] || die "The lock $lock cannot be taken." "Remove it if no other bootstrap.sh is running."
+    printf '%s\n' "$$" >"$lock"
 }
 
 # descendants PID: it and all that it started, oldest first.
@@ -349,7 +335,7 @@ step() {
     rm -f "$tmp/reason" "$tmp/fix" "$tmp/did"
     printf '== %s: %s\n' "$1" "$2" >>"$log"
     shift 2
-    ("$@") >>"$log" 2>&1 </dev/null &
+    (exec 9>&- && "$@") >>"$log" 2>&1 </dev/null &
     child=$!
     await
     stop_ticker
@@ -390,8 +376,9 @@ tell_failure() {
 keep_log() {
     case $log in "$tmp"/*) ;; *) return 0 ;; esac
     [ -z "$check" ] || { tail -n 20 "$log" >&2; log="none (--check leaves no file); the end of it stands above"; return 0; }
-    kept=${TMPDIR:-/tmp}/roost-$action-$(date -u +%Y%m%dT%H%M%SZ).log
-    (umask 077 && cp "$log" "$kept") && log=$kept
+    # Others may write to that folder too, so the name must not be one that they know beforehand.
+    kept=$(mktemp "${TMPDIR:-/tmp}/roost-$action-$(date -u +%Y%m%dT%H%M%SZ)-XXXXXX.log") || return 0
+    if cp "$log" "$kept"; then log=$kept; fi
 }
 
 # --- Ownership manifest (see app/roost/ops/ownership.py) -------------------------------------------------
@@ -1034,8 +1021,14 @@ sweep_processes() {
 
 sweep_containers() {
     if ! have docker || ! docker version >/dev/null 2>&1; then return 0; fi
-    docker ps --all --quiet --filter label=org.roost.image | while read -r id; do docker rm --force "$id" || true; done
-    docker images --quiet --filter label=org.roost.image | sort -u | while read -r id; do docker rmi --force "$id" || true; done
+    # An image that somebody built from ours inherits the label: ours are those with our names too.
+    docker images --no-trunc --filter label=org.roost.image --filter 'reference=roost/*' \
+        --format '{{.Repository}}:{{.Tag}} {{.ID}}' >"$tmp/images" || return 0
+    docker ps --all --quiet --filter label=org.roost.image | while read -r id; do
+        image=$(docker inspect --format '{{.Image}}' "$id") || continue
+        ! grep -q " $image\$" "$tmp/images" || docker rm --force "$id" || true
+    done
+    while read -r name _; do docker rmi "$name" || true; done <"$tmp/images"
 }
 
 # installed PACKAGE
@@ -1050,13 +1043,27 @@ sweep_packages() {
         if [ -n "$name" ] && installed "$name"; then set -- "$@" "$name"; fi
     done <"$tmp/ours"
     [ $# -gt 0 ] || return 0
-    printf '%s\n' "$@" | sort >"$tmp/wanted"
-    apt_get -s purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort >"$tmp/going"
-    if [ -n "$(comm -13 "$tmp/wanted" "$tmp/going")" ]; then
-        cat "$tmp/wanted" >>"$tmp/kept"
-    else
-        apt_get purge "$@"
+    sort "$tmp/ours" >"$tmp/wanted"
+    if ! harmless "$@"; then
+        # Without those that somebody else's packages need.
+        all=$*
+        set --
+        for name in $all; do
+            if harmless "$name"; then set -- "$@" "$name"; else echo "$name" >>"$tmp/kept"; fi
+        done
+        [ $# -gt 0 ] || return 0
+        if ! harmless "$@"; then
+            printf '%s\n' "$@" >>"$tmp/kept"
+            return 0
+        fi
     fi
+    apt_get purge "$@"
+}
+
+# harmless PACKAGE...: removing them takes nothing along that is not ours ($tmp/wanted).
+harmless() {
+    apt_get -s purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort >"$tmp/going"
+    [ -z "$(comm -13 "$tmp/wanted" "$tmp/going")" ]
 }
 
 sweep_paths() {
