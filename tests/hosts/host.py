@@ -273,7 +273,7 @@ def find_pids(listing: str) -> dict[str, int]:
     marks: dict[str, Callable[[str], bool]] = {
         "nomad": lambda a: a.split()[0].endswith("nomad") and " agent" in a,
         "dockerd": lambda a: a.split()[0].endswith("dockerd"),
-        "model-server": lambda a: "llama-server" in a or "llama_cpp.server" in a,
+        "model-server": lambda a: "llama-server" in a or "llama_cpp_python_server" in a,
         "agent": lambda a: "-m roost.cli.serve" in a or "-m roost serve" in a,
     }
     found: dict[str, int] = {}

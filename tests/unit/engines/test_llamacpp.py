@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from roost.engines import llamacpp
 from roost.engines.base import Report, State
-from roost.engines.llamacpp import LlamaServer, Pace
+from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer, Pace
 from roost.gateway.app import client_session
 from tests.support.fakes import FakeEngine, fake_engine
 from tests.support.net import free_port
@@ -106,3 +107,18 @@ async def test_a_server_without_llama_cpps_pages_is_understood() -> None:
     async with client_of(engine.url) as client:
         assert await probe(client) == Report(State.READY, models=("other",))
     await runner.cleanup()
+
+
+async def test_the_other_engine_is_never_asked_for_its_slots() -> None:
+    async with fake_engine() as engine, client_session() as session:
+        client = LlamaCppPythonServer(engine.url, session, lambda: "engine-key", Pace(canary_every_s=0))
+        assert (await client.probe(busy=True)).state is State.READY
+        assert engine.canaries == 0
+        assert (await client.probe(busy=False)).state is State.READY
+        assert engine.canaries == 1
+
+
+def test_the_service_tag_chooses_the_client() -> None:
+    assert llamacpp.client_of("llama-cpp-python") is LlamaCppPythonServer
+    assert llamacpp.client_of("llama.cpp") is LlamaServer
+    assert llamacpp.client_of("") is LlamaServer

@@ -99,3 +99,29 @@ def test_every_job_reverts_a_bad_update_and_restarts_for_ever() -> None:
     for text in (render_model(DOCKER), render_model(LOCAL), render_agent()):
         assert re.search(r"auto_revert\s+= true", text)
         assert re.search(r'mode\s+= "delay"', text)
+
+
+def test_the_other_engine_gets_its_settings_as_environment() -> None:
+    place = jobs.EnginePlace(
+        "raw_exec",
+        "llama-cpp-python",
+        "/srv/models",
+        command="/usr/bin/python3",
+        leading_args=("-m", "server"),
+        env={"PYTHONPATH": "/tree/app"},
+    )
+    warm = jobs.SlotChoice("main", "tiny", "0/tiny.gguf", 4096, 2, 128, 700, temperature=0.3)
+    text = render_model(place, warm)
+    assert re.search(r'"/usr/bin/python3",\s+"-m",\s+"server",\s+\]', text)
+    for line in (
+        'PYTHONPATH = "/tree/app"',
+        'ROOST_ENGINE_CONTEXT = "4096"',
+        'ROOST_ENGINE_HOST = "127.0.0.1"',
+        'ROOST_ENGINE_KEY_FILE = "${NOMAD_SECRETS_DIR}/engine-key"',
+        'ROOST_ENGINE_MODEL = "/srv/models/0/tiny.gguf"',
+        'ROOST_ENGINE_PORT = "${NOMAD_PORT_http}"',
+        'ROOST_ENGINE_TEMPERATURE = "0.3"',
+    ):
+        assert line in text
+    assert '"engine=llama-cpp-python"' in text
+    assert "ROOST_ENGINE_TEMPERATURE" not in render_model(place)

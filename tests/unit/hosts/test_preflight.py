@@ -133,3 +133,8 @@ def test_everything_comes_at_once_and_reads_well() -> None:
     text = as_text(found)
     assert text.index("error: This machine has 256 MiB") < text.index("warning: ")
     assert text.count("    why: ") == text.count("    fix: ") == 4
+
+
+def test_the_compiled_engine_needs_no_containers() -> None:
+    assert ids(good(), Wishes(engine="llama-cpp-python")) == ["error engine"]
+    assert ids(good(), Wishes(runtime="local", engine="llama-cpp-python")) == []
