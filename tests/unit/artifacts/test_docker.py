@@ -18,12 +18,12 @@ def test_a_container_of_an_image_built_from_ours_stays(monkeypatch: pytest.Monke
     def call(_self: Docker, *words: str | Path, timeout_s: float | None = None) -> str:
         del timeout_s
         calls.append(tuple(map(str, words)))
-        answers = {
+        answers: dict[tuple[str | Path, ...], str] = {
             ("image", "ls"): f"{json.dumps(ours)}\n{json.dumps(theirs)}\n",
             ("container", "ls"): "one\ntwo\n",
             ("container", "inspect"): "one sha256:a\ntwo sha256:b\n",
         }
-        return answers.get(calls[-1][:2], "")
+        return answers.get((words[0], words[1]), "")
 
     monkeypatch.setattr(Docker, "call", call)
     Docker().remove_containers()

@@ -138,10 +138,18 @@ class Docker:
             self.call("image", "rm", *references)
 
     def remove_containers(self) -> None:
-        """Remove containers of our images, running or not; a container inherits its image's label."""
-        ids = self.call("container", "ls", "-aq", "--filter", f"label={LABEL}").split()
-        if ids:
-            self.call("container", "rm", "--force", "--volumes", *ids)
+        """Remove containers made from exactly our images, running or not.
+
+        The label alone does not tell: an image that somebody built from ours inherits it, and so do its containers.
+        """
+        ours = {image.id for image in self.images()}
+        ids = self.call("container", "ls", "-aq", "--no-trunc", "--filter", f"label={LABEL}").split()
+        if not ids:
+            return
+        pairs = self.call("container", "inspect", "--format", "{{.Id}} {{.Image}}", *ids).splitlines()
+        doomed = [container for container, _, image in (pair.partition(" ") for pair in pairs) if image in ours]
+        if doomed:
+            self.call("container", "rm", "--force", "--volumes", *doomed)
 
     def prune_untagged(self) -> None:
         """Remove what an interrupted build of ours left."""
