@@ -212,7 +212,8 @@ combine() {
 
 # --- Root, lock, end -------------------------------------------------------------------------------------
 
-# become_root ARGUMENT...: goes on as root, or ends.
+# become_root ARGUMENT...: goes on as root, or ends. A proxy's address may hold a password, so the environment goes
+# over in a file: arguments are seen by everybody and logged by sudo.
 become_root() {
     [ "$(id -u)" -ne 0 ] || return 0
     for tool in sudo doas none; do
@@ -220,14 +221,20 @@ become_root() {
     done
     [ "$tool" != none ] || die "Roost is installed by root, and neither sudo nor doas is here." \
         "Run it as root, e.g. su -c ./bootstrap.sh"
-    set -- sh "$source_dir/bootstrap.sh" "$@"
+    handed=$(mktemp "${TMPDIR:-/tmp}/roost-environment.XXXXXX") ||
+        die "No temporary file can be made." "Set TMPDIR to a folder that may be written to."
+    trap 'rm -f "$handed"' EXIT
+    # Root's process is not ours to end; it gets a terminal's signals by itself, so just wait for it.
+    trap : INT TERM HUP
     for name in ROOST_CACHE_DIR ROOST_EXTRA_CA_BUNDLE SSL_CERT_FILE NO_COLOR PIP_INDEX_URL PIP_CERT GOPROXY \
         http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         eval "value=\${$name:-}"
-        [ -z "$value" ] || set -- "$name=$value" "$@"
+        [ -z "$value" ] || printf "export %s='%s'\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")" >>"$handed"
     done
     say "Roost needs root: asking $tool."
-    exec "$tool" env "$@"
+    code=0
+    "$tool" sh -c ". \"\$1\" && rm -f \"\$1\" && shift && exec sh \"\$@\"" sh "$handed" "$source_dir/bootstrap.sh" "$@" || code=$?
+    exit "$code"
 }
 
 # start_time PID: when the process began, in clock ticks since boot; fails if it has ended.
@@ -262,19 +269,24 @@ descendants() {
     done
 }
 
+# await_end: whether all of $family have ended; asks for five seconds.
+await_end() {
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
+        left=
+        for pid in $family; do ! start_time "$pid" >/dev/null || left=yes; done
+        [ -n "$left" ] || return 0
+        sleep 0.2
+    done
+    return 1
+}
+
 # stop_child: ends what runs in the background, with all its children.
 stop_child() {
     [ -n "$child" ] || return 0
     family=$(descendants "$child")
     for signal in TERM KILL; do
         for pid in $family; do kill -s "$signal" "$pid" 2>/dev/null || true; done
-        for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-            left=
-            for pid in $family; do start_time "$pid" >/dev/null && left=yes; done
-            [ -n "$left" ] || break
-            sleep 0.2
-        done
-        [ -n "$left" ] || break
+        ! await_end || break
     done
     child=
 }
@@ -329,7 +341,7 @@ step() {
     step_name=$1
     began=$(date +%s)
     if [ -n "$tty" ]; then
-        tick "$1" "$began" "$2" &
+        (exec 9>&- && tick "$1" "$began" "$2") &
         ticker=$!
     fi
     rm -f "$tmp/reason" "$tmp/fix" "$tmp/did"
@@ -388,15 +400,30 @@ owned() {
     sed -n "s/^$1$tab//p" "$manifest"
 }
 
+# manifest_copy: a copy to change; a new one only where there is none at all.
+manifest_copy() {
+    if present "$manifest"; then
+        cp "$manifest" "$manifest.new" || manifest_stays
+    else
+        : >"$manifest.new" || manifest_stays
+    fi
+}
+
+manifest_stays() {
+    rm -f "$manifest.new"
+    die "$manifest, the record of what Roost brought, could not be written; it is as it was." \
+        "Is the disk full or read-only (df -h $state_dir)? Correct that and run it again."
+}
+
 # own KIND NAME...: records things that are absent now.
 own() {
     kind=$1
     shift
-    cp "$manifest" "$manifest.new" 2>/dev/null || : >"$manifest.new"
+    manifest_copy
     for thing in "$@"; do
-        grep -qxF "$kind$tab$thing" "$manifest.new" || printf '%s\t%s\n' "$kind" "$thing" >>"$manifest.new"
+        grep -qxF "$kind$tab$thing" "$manifest.new" || printf '%s\t%s\n' "$kind" "$thing" >>"$manifest.new" || manifest_stays
     done
-    mv "$manifest.new" "$manifest"
+    mv "$manifest.new" "$manifest" || manifest_stays
 }
 
 present() { [ -e "$1" ] || [ -L "$1" ]; }
@@ -998,11 +1025,11 @@ sweep_units() {
     rm -rf "$state_dir/services"
 }
 
-# sweep_processes: whatever runs from our folders or as our users.
+# sweep_processes: whatever runs from our folders or as our users; five seconds to end by themselves, then the hard way.
 sweep_processes() {
     users=" $(owned user | while read -r user; do id -u "$user" 2>/dev/null || true; done | tr '\n' ' ')"
     for signal in TERM KILL; do
-        found=
+        family=
         for process in /proc/[0-9]*; do
             program=$(readlink "$process/exe" 2>/dev/null) || continue
             uid=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$process/status" 2>/dev/null)
@@ -1010,12 +1037,12 @@ sweep_processes() {
             "$install_dir"/* | "$state_dir"/*) ;;
             *) case $users in *" ${uid:-none} "*) ;; *) continue ;; esac ;;
             esac
-            found=yes
+            family="$family ${process##*/}"
             echo "ending process ${process##*/} ($program)"
             kill -s "$signal" "${process##*/}" 2>/dev/null || true
         done
-        [ -n "$found" ] || return 0
-        sleep 2
+        [ -n "$family" ] || return 0
+        await_end || true
     done
 }
 
@@ -1062,7 +1089,8 @@ sweep_packages() {
 
 # harmless PACKAGE...: removing them takes nothing along that is not ours ($tmp/wanted).
 harmless() {
-    apt_get -s purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort >"$tmp/going"
+    apt_get -s purge "$@" >"$tmp/plan" || return 1
+    sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' "$tmp/plan" | sort >"$tmp/going"
     [ -z "$(comm -13 "$tmp/wanted" "$tmp/going")" ]
 }
 
@@ -1081,15 +1109,17 @@ sweep_paths() {
 # forget_absent: what is gone is no longer ours; what stays can still be purged later.
 forget_absent() {
     [ -e "$manifest" ] || return 0
+    : >"$manifest.new" || manifest_stays
     while IFS=$tab read -r kind name; do
         case $kind in
         path) present "$name" ;;
         user | group) getent "$([ "$kind" = user ] && echo passwd || echo group)" "$name" ;;
         package | python-package) installed "$name" ;;
         *) false ;;
-        esac >/dev/null && printf '%s\t%s\n' "$kind" "$name"
-    done <"$manifest" >"$manifest.new" || true
-    mv "$manifest.new" "$manifest"
+        esac >/dev/null || continue
+        printf '%s\t%s\n' "$kind" "$name" >>"$manifest.new" || manifest_stays
+    done <"$manifest"
+    mv "$manifest.new" "$manifest" || manifest_stays
 }
 
 # make_tmp: a folder for this run from which programs may run; /tmp is mounted without that on careful machines.
