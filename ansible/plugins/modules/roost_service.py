@@ -63,6 +63,12 @@ options:
     type: list
     elements: str
     default: []
+  changed_before:
+    description:
+      - Whether earlier tasks changed what it is started with. Counts in check mode only, where those files are not
+        written; else their content tells.
+    type: bool
+    default: false
   requires:
     description: Files without which it does not start; empty for those of I(restart_on).
     type: list
@@ -169,6 +175,7 @@ def main() -> None:
             "stop_command": words,
             "check_command": words,
             "restart_on": words,
+            "changed_before": {"type": "bool", "default": False},
             "requires": words,
             "after": words,
             "user": {"type": "str", "default": "root"},
@@ -193,7 +200,13 @@ def main() -> None:
     host = Host(init_of(service, places), Manifest(manifest), manifest.parent / "services")
     try:
         if params["state"] == "present":
-            change = ensure(host, service, params["restart_on"], dry_run=module.check_mode)
+            change = ensure(
+                host,
+                service,
+                params["restart_on"],
+                dry_run=module.check_mode,
+                changed_before=params["changed_before"],
+            )
         else:
             change = remove(host, service, dry_run=module.check_mode)
     except (RoostError, OSError) as error:

@@ -145,6 +145,8 @@ class SysV:
         if self.unit.exists():
             run([self.unit, "stop"], timeout_s=TIMEOUT_S)
             self.unit.unlink()
+        for log in (self.log, self.log.with_name(f"{self.log.name}.1")):
+            log.unlink(missing_ok=True)
         if shutil.which("update-rc.d"):
             run(["update-rc.d", self.service.name, "remove"])
 
@@ -194,8 +196,13 @@ def _content(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def ensure(host: Host, service: Service, restart_on: Sequence[str], *, dry_run: bool) -> Change:
+def ensure(
+    host: Host, service: Service, restart_on: Sequence[str], *, dry_run: bool, changed_before: bool = False
+) -> Change:
     """Bring a service to what its description says; nothing is touched that is so already.
+
+    `changed_before` counts in a dry run only: files that an earlier step would have written are then not what they
+    will be, so their content cannot tell.
 
     Raises:
         RoostError: somebody else's unit has that name, or the service cannot be started.
@@ -209,6 +216,7 @@ def ensure(host: Host, service: Service, restart_on: Sequence[str], *, dry_run: 
         )
     wanted = fingerprint(init.text, service.command, restart_on)
     write, stale = before != init.text, _content(stamp).strip() != wanted
+    stale = stale or (dry_run and changed_before)
     runs = not write and init.in_order()
     enable = write or not init.enabled()
     done = []
