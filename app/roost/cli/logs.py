@@ -154,9 +154,10 @@ def _merged(streams: list[Iterator[str]]) -> Iterator[str]:
         try:
             for line in stream:
                 lines.put(line)
-            lines.put(None)
         except RoostError as error:
             lines.put(error)
+        finally:  # always: who reads the queue waits for it
+            lines.put(None)
 
     for stream in streams:
         threading.Thread(target=read, args=(stream,), daemon=True).start()

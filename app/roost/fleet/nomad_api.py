@@ -177,10 +177,6 @@ class NomadClient:
             raise
         return dict(answer)
 
-    def job_summary(self, job_id: str) -> dict[str, Json]:
-        """Counts of running, starting, failed allocations per group."""
-        return dict(self.get(f"job/{quote(job_id, safe='')}/summary"))
-
     def allocations(self, job_id: str) -> list[dict[str, Json]]:
         """The allocations of a job, newest first."""
         found: list[dict[str, Json]] = self.get(f"job/{quote(job_id, safe='')}/allocations") or []
@@ -189,7 +185,11 @@ class NomadClient:
     def logs(
         self, alloc_id: str, task: str, kind: str = "stderr", *, follow: bool = False, last_bytes: int = 65536
     ) -> Iterator[bytes]:
-        """Yield a task's log in blocks, the last `last_bytes` bytes first; with `follow` until the caller stops."""
+        """Yield a task's log in blocks, the last `last_bytes` bytes first; with `follow` until the caller stops.
+
+        Raises:
+            NomadUnreachableError, NomadRefusedError
+        """
         connection, response = self._open(
             "GET",
             f"client/fs/logs/{quote(alloc_id, safe='')}",
@@ -201,5 +201,7 @@ class NomadClient:
         try:
             while block := response.read1(BLOCK_BYTES):
                 yield block
+        except (OSError, http.client.HTTPException) as error:
+            raise NomadUnreachableError(f"Nomad broke off the log of {task}: {error}.") from None
         finally:
             connection.close()

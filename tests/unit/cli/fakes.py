@@ -155,6 +155,13 @@ class FakeApi:
         self.left.set()
 
 
+@dataclass(frozen=True)
+class Broken:
+    """An answer that ends in the middle."""
+
+    begun: bytes
+
+
 @dataclass
 class FakeNomad:
     """Nomad with a fixed set of answers by path below /v1/; anything else is 404."""
@@ -168,6 +175,12 @@ class FakeNomad:
             request.answer(404, b"not found", "text/plain")
         elif isinstance(found, bytes):
             request.answer(200, found, "text/plain")
+        elif isinstance(found, Broken):
+            request.send_response(200)
+            request.send_header("Transfer-Encoding", "chunked")
+            request.send_header("Connection", "close")
+            request.end_headers()
+            request.wfile.write(b"%x\r\n%s\r\n5\r\nno" % (len(found.begun), found.begun))
         else:
             request.answer_json(200, found)
 

@@ -12,11 +12,12 @@ from roost.cli import doctor as doctor_verb
 from roost.cli.api import Readiness
 from roost.cli.jobs import job_row
 from roost.cli.status import NomadSeen, compose
+from roost.fleet.nomad_api import NomadUnreachableError
 from roost.hosts.doctor import diagnose
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fakes import MODEL, Installation, nomad_job
+from tests.unit.cli.fakes import MODEL, Broken, Installation, nomad_job
 
 
 def test_status_when_all_is_well(site: Installation, roost: Run) -> None:
@@ -180,3 +181,9 @@ def test_doctor_when_all_is_well(site: Installation, roost: Run, monkeypatch: py
     assert "Nothing is wrong." in done.stdout
     assert "The job roost-agent was restarted 2 times." in done.stdout
     assert site.api.probes == 1
+
+
+def test_following_a_log_ends_when_nomad_goes_away(site: Installation, roost: Run) -> None:
+    site.nomad.answers["client/fs/logs/alloc-roost-agent"] = Broken(b"one\n")
+    broken = roost("logs", "agent", "--follow")
+    assert isinstance(broken.exception, NomadUnreachableError)
