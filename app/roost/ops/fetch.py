@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import ssl
 import time
@@ -73,6 +74,11 @@ def _explain(url: str, error: Exception) -> RoostError:
     if isinstance(reason, TimeoutError):
         return RoostError(f"{host} did not answer in time.", fix=CHECK_NETWORK)
     return RoostError(f"{host} could not be reached: {reason}.", fix=CHECK_NETWORK)
+
+
+def _unwritable(path: Path, error: OSError) -> RoostError:
+    fix = "Free disk space" if error.errno in {errno.ENOSPC, errno.EDQUOT} else f"See to it that {path} can be written"
+    return RoostError(f"{path} cannot be written: {error.strerror}.", fix=f"{fix}, then run it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,11 @@ class Fetcher:
         notify: Callable[[str], None],
     ) -> None:
         reported = time.monotonic()
-        with path.open("ab" if have else "wb") as stream:
+        try:
+            opened = path.open("ab" if have else "wb")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        with opened as stream:
             while block := response.read(BLOCK_BYTES):
                 have += len(block)
                 if have > limit:
@@ -181,9 +191,7 @@ class Fetcher:
                     stream.write(block)
                     stream.flush()
                 except OSError as error:
-                    raise RoostError(
-                        f"{path} cannot be written: {error.strerror}.", fix="Free disk space, then run it again."
-                    ) from error
+                    raise _unwritable(path, error) from error
                 if time.monotonic() - reported >= REPORT_EVERY_S:
                     reported = time.monotonic()
                     of = f" of {total / MEBIBYTE:.0f}" if total else ""

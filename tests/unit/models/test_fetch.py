@@ -24,6 +24,7 @@ from roost.models.catalogue import Model, ModelFile, PathSource, PypiSource, Sou
 from roost.models.fetch import Places, ensure_model
 from roost.models.store import State, model_path, state_of
 from roost.ops.errors import RoostError
+from roost.ops.fetch import Fetcher
 from roost.ops.files import sha256_file
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.net import wait_until
@@ -170,6 +171,14 @@ def test_an_offline_folder_shuts_out_the_network(places: Places, tmp_path: Path,
         with pytest.raises(RoostError, match="does not hold the file"):
             ensure_model("tiny", model(server.source), there)
         assert server.asked == []
+
+
+def test_a_folder_that_cannot_be_written_is_no_network_failure(tmp_path: Path) -> None:
+    target = tmp_path / "taken"
+    target.mkdir()
+    with serving() as server, pytest.raises(RoostError, match="cannot be written") as raised:
+        Fetcher().file(server.source.url, target / "missing" / "x", limit=1 << 30, notify=print)
+    assert "Check the network" not in str(raised.value)
 
 
 def test_sources_are_tried_in_order(places: Places, folder: Path, tmp_path: Path) -> None:
