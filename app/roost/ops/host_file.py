@@ -34,8 +34,18 @@ END = "...\n"  # what YAML puts after a bare scalar
 TOP_LEVEL = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*:")
 
 
-def parse_settings(words: Iterable[str], known: Iterable[str]) -> dict[str, object]:
+def _value(text: str, default: object) -> object:
+    """Read a value as YAML, but as it stands where a text is wanted and YAML would make 20.1 of 20.10, say."""
+    value = yaml.safe_load(text)
+    if isinstance(default, str) and value is not None and not isinstance(value, (str, list, dict)):
+        return text.strip()
+    return value
+
+
+def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[str, object]:
     """Read `NAME=VALUE` words; the value is YAML, and None (nothing after the =) means back to the default.
+
+    `known` are the variables with their defaults: where the default is a text, the value is taken as a text.
 
     Raises:
         RoostError: a name is unknown or fixed, or a value is not YAML.
@@ -57,7 +67,7 @@ def parse_settings(words: Iterable[str], known: Iterable[str]) -> dict[str, obje
                 exit_code=2,
             )
         try:
-            settings[name] = yaml.safe_load(text)
+            settings[name] = _value(text, known[name])
         except yaml.YAMLError as error:
             raise RoostError(f"The value of {name} is not YAML: {text!r}.", fix="Quote it.", exit_code=2) from error
     return settings
