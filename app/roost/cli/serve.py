@@ -146,12 +146,16 @@ async def _run(settings: Settings) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        # Whoever runs this starts it anew: better than answers from what was true once.
+        gateway.registry.when_failed(stop)
         for listener, sock in zip(wanted, sockets, strict=True):
             host, port = sock.getsockname()[:2]
             log.info("listening", host=host, port=port, tls=listener.tls)
         async with running(gateway, settings), asyncio.TaskGroup() as group:
             for server, sock in zip(servers, sockets, strict=True):
                 group.create_task(server.serve(sockets=[sock]))
+    if gateway.registry.fault:
+        raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
     log.info("stopped")
 
 
@@ -159,7 +163,7 @@ def serve() -> None:
     """Run the agent service in the foreground; all settings come from ROOST_... environment variables.
 
     Raises:
-        RoostError: a setting is wrong, or an address cannot be listened on.
+        RoostError: a setting is wrong, an address cannot be listened on, or a background task died.
     """
     settings = load_settings()
     configure(settings.log_level)

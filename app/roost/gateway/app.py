@@ -190,7 +190,9 @@ def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatP
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        """Say that the process is alive."""
+        """Say that the process is alive and does all it should; 503 once a background task has died."""
+        if registry.fault:
+            return JSONResponse({"status": f"died: {registry.fault}", "version": __version__}, 503)
         return JSONResponse({"status": "ok", "version": __version__})
 
     @app.get("/readyz")
@@ -229,8 +231,9 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             settings.model_service_prefix,
             gateway.registry.sync,
             settings.nomad_namespace,
+            gateway.registry.fail,
         )
-        watcher = spawn(follow.run(), "nomad discovery")
+        watcher = spawn(follow.run(), "nomad discovery", gateway.registry.fail)
     else:
         gateway.registry.sync(())
     try:

@@ -61,7 +61,9 @@ class RequireKey:
         self._is_public = is_public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
+        """Pass the request on, or answer 401; anything but HTTP is not served."""
+        if scope["type"] not in {"http", "lifespan"}:
+            return
         if scope["type"] == "http" and not self._is_public(scope["path"]):
             key = bearer(Headers(scope=scope).get("authorization", ""))
             if not key or not self._keys.accepts(key):

@@ -74,7 +74,8 @@ def member_of(slot: str, registration: _Registration) -> Member:
 class NomadWatcher:
     """Follows the services whose name starts with `prefix` through the Task API's Unix socket.
 
-    While Nomad does not answer, what was known stays. `on_members` gets the complete list after each change.
+    While Nomad does not answer, what was known stays. `on_members` gets the complete list after each change,
+    `on_death` the name of a background task that died.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class NomadWatcher:
         prefix: str,
         on_members: Callable[[Collection[Member]], None],
         namespace: str = "default",
+        on_death: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._socket = socket
         self._headers = {"X-Nomad-Token": token} if token else {}
         self._prefix = prefix
         self._namespace = namespace
         self._on_members = on_members
+        self._on_death = on_death
         self._services: dict[str, tuple[Member, ...] | None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -115,7 +118,7 @@ class NomadWatcher:
             self._tasks.pop(gone).cancel()
         for name in names - self._services.keys():
             self._services[name] = None
-            self._tasks[name] = spawn(self._service(session, name), f"watch {name}")
+            self._tasks[name] = spawn(self._service(session, name), f"watch {name}", self._on_death)
         self._publish()
 
     async def _service(self, session: aiohttp.ClientSession, name: str) -> None:

@@ -99,6 +99,8 @@ class Registry:
         self._seen: dict[str, tuple[str, float]] = {}  # model -> slot and when it was last offered
         self._settled = False
         self._change = asyncio.Event()
+        self._fault = ""
+        self._on_fault: Callable[[], None] | None = None
 
     def sync(self, members: Collection[Member]) -> None:
         """Take over a complete list of members: begin to probe the new ones, forget those gone.
@@ -115,7 +117,7 @@ class Registry:
             endpoint = Endpoint(wanted[name], self._connect(wanted[name]))
             self._endpoints[name] = endpoint
             self._remember(endpoint)
-            self._tasks[name] = spawn(self._watch(endpoint), f"probe {name}")
+            self._tasks[name] = spawn(self._watch(endpoint), f"probe {name}", self.fail)
         self._settled = True
         self._notify()
 
@@ -126,6 +128,21 @@ class Registry:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def fault(self) -> str:
+        """Name the background task that died, if one did: then what is said here may be out of date for ever."""
+        return self._fault
+
+    def fail(self, task: str) -> None:
+        """Take note that a background task died."""
+        self._fault = task
+        if self._on_fault:
+            self._on_fault()
+
+    def when_failed(self, call: Callable[[], None]) -> None:
+        """Have `call` called when a background task dies."""
+        self._on_fault = call
 
     def views(self) -> tuple[View, ...]:
         """Return every endpoint as routing sees it, in a stable order."""

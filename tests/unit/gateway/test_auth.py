@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from roost.gateway.auth import Keys, bearer, parse_digests
+from roost.gateway.auth import Keys, RequireKey, bearer, parse_digests
 from tests.support.gateway import quick_settings, served, write_keys
 
 
@@ -66,3 +67,24 @@ async def test_everything_needs_a_key_but_what_is_open(tmp_path: Path) -> None:
         async with gateway.client.get(gateway.url + "/readyz", headers={"Authorization": ""}) as answer:
             assert answer.status == 503
             assert (await answer.json())["reasons"] == ["no model server is registered"]
+
+
+async def test_only_http_with_a_key_and_the_servers_own_start_pass() -> None:
+    passed: list[str] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        passed.append(scope["type"])
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    sent: list[str] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    guard = RequireKey(app, keys=Keys(None), is_public=lambda _path: False)
+    for kind in ("lifespan", "websocket", "http"):
+        await guard({"type": kind, "path": "/v1/models", "headers": []}, receive, send)
+    assert passed == ["lifespan"]
+    assert sent == ["http.response.start", "http.response.body"]

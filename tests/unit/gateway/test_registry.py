@@ -116,3 +116,17 @@ async def test_requests_on_a_stuck_endpoint_are_let_go() -> None:
         except TimeoutError:
             released = scope.expired()
         assert released
+
+
+async def test_a_probe_that_dies_is_told() -> None:
+    class Faulty(Scripted):
+        async def probe(self, *, busy: bool) -> Report:
+            raise RuntimeError(f"a mistake of ours, busy: {busy}")
+
+    async with registry_of({A.base_url: Faulty(A.base_url)}, Timing()) as registry:
+        told = asyncio.Event()
+        registry.when_failed(told.set)
+        assert registry.fault == ""
+        registry.sync([A])
+        await asyncio.wait_for(told.wait(), 5)
+        assert registry.fault == "probe main@a:1"
