@@ -58,6 +58,7 @@ class Step:
     seconds: float = 0.0
     ok: int = 0
     changed: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -146,6 +147,8 @@ class CallbackModule(CallbackBase):
         note = f"{would}{what}" if step.changed else ""
         mark = FAILED if failed else OK
         self.screen.line(step_line(mark, step.name, step.seconds, note, colour=self.screen.colour))
+        for text in step.notes:
+            self.screen.line(f"    {text}")
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Note whether this is a check."""
@@ -177,6 +180,8 @@ class CallbackModule(CallbackBase):
         if self.step is None:
             return
         self.step.ok += 1
+        if note := result.result.get("note"):
+            self.step.notes.append(str(note))
         if changed:
             self.step.changed += 1
             self.summary.changed += 1

@@ -19,6 +19,7 @@ from roost.hosts import parse
 from roost.hosts.facts import PACKAGE_MANAGERS, Disk, HostFacts, RawFacts, facts_from
 from roost.hosts.gpus import PciDevice
 from roost.ops.errors import RoostError
+from roost.ops.packages import on_disk
 from roost.ops.run import run
 
 ASK_TIMEOUT_S = 10.0
@@ -33,6 +34,7 @@ FILES = (
     "/proc/version", "/run/systemd/container",
 )  # fmt: skip
 MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv")
+DOCKER_PACKAGES = ("docker.io", "docker-ce", "moby-engine")
 PROGRAMS = (*PACKAGE_MANAGERS, "docker", "dockerd", "nvidia-smi", "lspci")
 QUESTIONS = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
@@ -172,8 +174,12 @@ def _disk(path: str) -> Disk:
 
 
 def _owned_packages_include_docker(manifest: Path | None) -> bool:
-    """Say whether the ownership manifest (`kind<TAB>name` a line) names a package of Docker's daemon."""
+    """Say whether the ownership manifest (`kind<TAB>name` a line) names a package of Docker's daemon that is there.
+
+    A package is recorded before it comes: if that failed, a Docker installed by hand is not ours.
+    """
     if manifest is None:
         return False
     rows = [line.split("\t") for line in _read(manifest).splitlines()]
-    return any(len(r) == 2 and r[0] == "package" and r[1] in ("docker.io", "docker-ce", "moby-engine") for r in rows)
+    named = [row[1] for row in rows if len(row) == 2 and row[0] == "package" and row[1] in DOCKER_PACKAGES]
+    return bool(on_disk(named))

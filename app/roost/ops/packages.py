@@ -43,19 +43,29 @@ def parse_simulation(output: str) -> Plan:
 
 def installed(names: Sequence[str]) -> set[str]:
     """Return those of `names` that are installed completely."""
+    return {name for name, state in _states(names).items() if state == "installed"}
+
+
+def on_disk(names: Sequence[str]) -> set[str]:
+    """Return those of `names` that are installed, completely or interrupted halfway."""
+    return {name for name, state in _states(names).items() if state not in {"not-installed", "config-files"}}
+
+
+def _states(names: Sequence[str]) -> dict[str, str]:
     if not names:
-        return set()
+        return {}
     # dpkg-query fails when it knows nothing about one of the names; what it says about the others still counts.
     try:
         listing = Path("/var/lib/dpkg/status").read_text(errors="replace")
     except FileNotFoundError:
         raise RoostError("This is not a Debian system: dpkg's status is missing.", fix="Use Debian 12.") from None
     wanted = set(names)
-    found = set()
+    found = {}
     for block in listing.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line[:1].strip() and ": " in line)
-        if fields.get("Package") in wanted and fields.get("Status", "").endswith(" ok installed"):
-            found.add(fields["Package"])
+        name = fields.get("Package", "")
+        if name in wanted and found.get(name) != "installed":  # another architecture's may come after it
+            found[name] = fields.get("Status", "").rpartition(" ")[2]
     return found
 
 
