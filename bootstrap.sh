@@ -229,7 +229,7 @@ become_root() {
     for name in ROOST_CACHE_DIR ROOST_EXTRA_CA_BUNDLE SSL_CERT_FILE NO_COLOR PIP_INDEX_URL PIP_CERT GOPROXY \
         http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         eval "value=\${$name:-}"
-        [ -z "$value" ] || printf "export %s='%s'\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")" >>"$handed"
+        [ -z "$value" ] || printf "%s='%s'; export %s\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")" "$name" >>"$handed"
     done
     say "Roost needs root: asking $tool."
     code=0
@@ -566,15 +566,27 @@ apt_get() {
         apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2 "$@"
 }
 
-# offline_packages: makes a package source of the offline folder's files.
+# listed_sha256 NAME: of a bundle's file, as `roost bundle` writes it down, a line each for name and hash.
+listed_sha256() {
+    grep -A 2 -F "\"$1\": {" "$offline/bundle.json" | sed -n 's/^ *"sha256": "\([0-9a-f]\{64\}\)".*/\1/p' | head -n 1
+}
+
+# offline_packages: makes a package source of the offline folder's files, once each is as bundle.json says.
 offline_packages() {
+    damaged="Copy the offline folder again; it was damaged or changed on its way. Or make it again with \`roost bundle\`."
     mkdir -p "$tmp/debs/files" "$tmp/debs/none" "$tmp/debs/lists/partial" "$tmp/debs/cache/archives/partial"
+    sed -n 's|^ *"\(debs/host/[^"]*\.deb\)": {$|\1|p' "$offline/bundle.json" >"$tmp/debs/listed"
+    while read -r name; do
+        [ -f "$offline/$name" ] || because "$offline/$name is listed in bundle.json but missing." "$damaged"
+    done <"$tmp/debs/listed"
     for deb in "$offline"/debs/host/*.deb; do
         [ -e "$deb" ] || because "$offline holds no packages for this machine." "Make it again with \`roost bundle\`."
+        sha256=$(listed_sha256 "debs/host/${deb##*/}")
+        [ -n "$sha256" ] || because "$deb is not listed in bundle.json." "$damaged"
+        [ "$(sha256sum <"$deb" | cut -d ' ' -f 1)" = "$sha256" ] || because "$deb has the wrong checksum." "$damaged"
         ln -s "$deb" "$tmp/debs/files/"
         dpkg-deb --field "$deb"
-        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "${deb##*/}" "$(($(wc -c <"$deb")))" \
-            "$(sha256sum "$deb" | cut -d ' ' -f 1)"
+        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "${deb##*/}" "$(($(wc -c <"$deb")))" "$sha256"
     done >"$tmp/debs/files/Packages"
     printf 'deb [trusted=yes] copy:%s ./\n' "$tmp/debs/files" >"$tmp/debs/sources.list"
     apt_get update

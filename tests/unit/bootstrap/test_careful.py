@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from roost.fleet.bundle import fill, text_of
 from tests.unit.bootstrap.shell import call, stub
 
 PROXY = "http://user:it's $HOME `secret`@proxy:3128"
@@ -85,3 +87,55 @@ def test_what_a_step_starts_does_not_hold_the_lock(tmp_path: Path) -> None:
     said = (tmp_path / "work/log").read_text()
     assert " 0 -> " in said
     assert "roost-bootstrap.lock" not in said
+
+
+NAMES = ["libstdc++6_12.2.0-14+deb12u1_amd64.deb", "python3_1%3a3.11.2-1~x_amd64.deb"]
+
+
+def spare(_: Path) -> None:
+    """Change nothing."""
+
+
+def change(debs: Path) -> None:
+    """Change a package."""
+    (debs / NAMES[0]).write_text("another")
+
+
+def lose(debs: Path) -> None:
+    """Remove a package."""
+    (debs / NAMES[1]).unlink()
+
+
+def smuggle(debs: Path) -> None:
+    """Add a package nobody wrote down."""
+    (debs / "libstdcXX6_12.2.0-14+deb12u1_amd64.deb").write_text("a package")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (spare, ""),
+        (change, f"{NAMES[0]} has the wrong checksum."),
+        (lose, f"{NAMES[1]} is listed in bundle.json but missing."),
+        (smuggle, "libstdcXX6_12.2.0-14+deb12u1_amd64.deb is not listed in bundle.json."),
+    ],
+)
+def test_apt_gets_packages_of_a_bundle_only_as_they_were_written_down(
+    tmp_path: Path, harm: Callable[[Path], None], reason: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    items = [text_of(f"content of {name}", f"debs/host/{name}") for name in NAMES]
+    items.append(text_of("wheel", "wheels/x.whl"))
+    fill(bundle, items, arch="x86_64", runtime="docker", python=["3.11"], notify=lambda _: None)
+    harm(bundle / "debs/host")
+    stub(tmp_path / "bin", "dpkg-deb", "echo Package: x")
+    stub(tmp_path / "bin", "apt-get", f"echo asked >>{tmp_path}/apt")
+    env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = call(tmp_path, f"log=$tmp/log; : >$log; ca=; offline={bundle}; step python apt offline_packages", env=env)
+    assert (done.code == 0) == (not reason), done
+    assert (tmp_path / "apt").exists() == (not reason)
+    assert reason in done.err
+    if reason:
+        assert "Fix: Copy the offline folder again" in done.err
+    else:
+        assert (tmp_path / "work/debs/files/Packages").read_text().count("SHA256: ") == len(NAMES)
