@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops import packages
 from roost.ops.errors import RoostError, user_message
+from roost.ops.offline import OfflineBundle
 from roost.ops.ownership import Manifest
 
 DOCUMENTATION = r"""
@@ -73,11 +74,6 @@ kept:
 """
 
 
-def offline_debs(offline: Path) -> Path:
-    """Return the folder of a bundle with packages for the host itself."""
-    return offline / "debs" / "host"
-
-
 @contextlib.contextmanager
 def sources(params: dict[str, Any]) -> Iterator[packages.Apt]:
     """Yield apt, looking where the parameters say."""
@@ -85,7 +81,7 @@ def sources(params: dict[str, Any]) -> Iterator[packages.Apt]:
     with contextlib.ExitStack() as stack:
         options: list[str] = []
         if params["offline_dir"]:
-            options = stack.enter_context(packages.offline_source(offline_debs(Path(params["offline_dir"]))))
+            options = stack.enter_context(packages.offline_source(OfflineBundle(Path(params["offline_dir"]))))
         elif params["cache_dir"]:
             options = stack.enter_context(packages.kept_archives(Path(params["cache_dir"])))
         apt = packages.Apt(extra_ca=extra_ca, options=options)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost import __version__
-from roost.fleet.artifacts.offline import CONTENTS, BundleFile, Contents
 from roost.fleet.artifacts.store import PARTIAL, require_space
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
+from roost.ops.offline import CONTENTS, BundleFile, Contents
 
 PROGRESS = ".bundle-progress.json"
 FOLDERS = ("wheels", "nomad", "artifacts", "models", "debs")

@@ -12,7 +12,6 @@ from roost.fleet.artifacts.engine_python import other_requirements
 from roost.fleet.artifacts.ensure import Workshop, ensure, known_plan
 from roost.fleet.artifacts.images import archive_name
 from roost.fleet.artifacts.llama_wheel import BUILT, ensure_wheel, recipe_of
-from roost.fleet.artifacts.offline import ENGINE_DEBS, HOST_DEBS, IMAGES, WHEELS
 from roost.fleet.artifacts.plan import AGENT, BASE, Plan
 from roost.fleet.artifacts.sources import os_release
 from roost.fleet.artifacts.store import Checked
@@ -21,6 +20,7 @@ from roost.fleet.bundle import Item, copy_of, text_of
 from roost.models.catalogue import load_catalogue
 from roost.models.store import model_path
 from roost.ops.errors import RoostError
+from roost.ops.offline import ENGINE_DEBS, HOST_DEBS, IMAGES, WHEELS
 from roost.ops.site import Site
 
 REQUIREMENTS = ("roost.txt", "agent.txt")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
+from roost.ops.offline import HOST_DEBS, OfflineBundle
 from roost.ops.ownership import Manifest
 from roost.ops.run import run
 
@@ -60,7 +61,7 @@ def _states(names: Sequence[str]) -> dict[str, str]:
     except FileNotFoundError:
         raise RoostError("This is not a Debian system: dpkg's status is missing.", fix="Use Debian 12.") from None
     wanted = set(names)
-    found = {}
+    found: dict[str, str] = {}
     for block in listing.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line[:1].strip() and ": " in line)
         name = fields.get("Package", "")
@@ -260,17 +261,20 @@ def _link(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def offline_source(debs: Path) -> Iterator[list[str]]:
-    """Give apt a folder of .deb files as its only source; yields apt options.
+def offline_source(bundle: OfflineBundle) -> Iterator[list[str]]:
+    """Give apt the host's packages of an offline folder as its only source; yields apt options.
 
-    The files' hashes are those of `bundle.json`, checked by whoever copied them; apt gets them as trusted.
+    Only files that `bundle.json` lists, each found right, are shown to apt, which then gets them as trusted.
 
     Raises:
-        RoostError: the folder holds no package.
+        RoostError: it holds no package, or one is missing or wrong.
     """
-    files = sorted(debs.glob("*.deb"))
-    if not files:
-        raise RoostError(f"{debs} holds no package.", fix="Make the folder again with `roost bundle DIR`.")
+    names = [name for name in bundle.names(f"{HOST_DEBS}/") if name.endswith(".deb")]
+    if not names:
+        raise RoostError(
+            f"{bundle.folder / HOST_DEBS} holds no package.", fix="Make the folder again with `roost bundle DIR`."
+        )
+    files = [bundle.path(name) for name in names]
     with tempfile.TemporaryDirectory(prefix="roost-debs-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from roost.fleet.artifacts.offline import OfflineBundle
 from roost.fleet.bundle import Filled, Item, copy_of, fill, text_of
 from roost.fleet.bundle_parts import host_packages
 from roost.ops.errors import RoostError
+from roost.ops.offline import OfflineBundle
 
 
 def run(folder: Path, items: list[Item], said: list[str] | None = None) -> Filled:

@@ -10,11 +10,11 @@ import pytest
 from roost.fleet import site_jobs
 from roost.fleet.artifacts import engine_python, gc, llama_wheel, wheels
 from roost.fleet.artifacts.llama_wheel import build_environment, cmake_flags, cpu_level, ensure_wheel, recipe_of
-from roost.fleet.artifacts.offline import OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, ENGINE, make_plan
 from roost.fleet.artifacts.wheels import Target
 from roost.fleet.bundle import copy_of, fill
 from roost.ops.errors import RoostError
+from roost.ops.offline import OfflineBundle
 from tests.unit.artifacts.making import choices, wheel
 
 V3 = "x86-64-v3"

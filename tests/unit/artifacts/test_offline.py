@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from roost.fleet.artifacts.offline import OfflineBundle
 from roost.ops.errors import RoostError
+from roost.ops.offline import OfflineBundle
 
 
 def bundle(folder: Path, **files: str) -> OfflineBundle:

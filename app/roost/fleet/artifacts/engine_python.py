@@ -12,11 +12,11 @@ from pathlib import Path
 from roost.fleet.artifacts import wheels
 from roost.fleet.artifacts.agent import APP, SITE, compile_tree
 from roost.fleet.artifacts.llama_wheel import PROJECT, REQUIREMENTS, ensure_wheel, recipe_of
-from roost.fleet.artifacts.offline import WHEELS, OfflineBundle
 from roost.fleet.artifacts.store import describe, is_tree, locked, publishing, require_space, tag_of
 from roost.fleet.artifacts.wheels import Target
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
+from roost.ops.offline import WHEELS, OfflineBundle
 from roost.ops.run import run
 
 FORMAT = 1  # raise it when the way of making the tree changes

@@ -16,7 +16,6 @@ from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.engine import build_engine
 from roost.fleet.artifacts.engine_python import build_engine_python
 from roost.fleet.artifacts.images import ImageMaker
-from roost.fleet.artifacts.offline import ENGINE_DEBS, OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan, make_plan
 from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.sources import Mirrors, mirrors
@@ -24,6 +23,7 @@ from roost.fleet.artifacts.store import is_tree
 from roost.fleet.artifacts.wheels import Target
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
+from roost.ops.offline import ENGINE_DEBS, OfflineBundle
 
 Notify = Callable[[str], None]
 
@@ -218,7 +218,12 @@ def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
     noted.append(
         gc.remember(choices.artifacts_dir, {_history_name(plan, name): tag for name, tag in plan.tags.items()})
     )
-    removed = collect(workshop) if outcome.built else []
+    removed: list[str] = []
+    if outcome.built:
+        try:
+            removed = collect(workshop)
+        except (RoostError, OSError) as error:  # what was made is good
+            workshop.notify(f"Warning: what is no longer needed could not be removed: {error}")
     return Outcome(
         outcome.changed or any(noted),
         outcome.runtime,

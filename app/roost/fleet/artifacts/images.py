@@ -13,11 +13,11 @@ from roost.fleet.artifacts import base as base_root
 from roost.fleet.artifacts.agent import fill_agent
 from roost.fleet.artifacts.apt import AptRoot
 from roost.fleet.artifacts.docker import LABEL, Docker, reference
-from roost.fleet.artifacts.offline import OfflineBundle
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan
 from roost.fleet.artifacts.sources import Mirrors
 from roost.fleet.artifacts.store import PARTIAL, Checked, locked, remove_stale, require_space
 from roost.ops.errors import RoostError
+from roost.ops.offline import OfflineBundle
 
 TITLES = {BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server"}
 IMAGE_SPACE = {BASE: 300 << 20, AGENT: 400 << 20, ENGINE: 300 << 20}

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from roost.fleet.artifacts import wheels
 from roost.fleet.artifacts.agent import running_python
-from roost.fleet.artifacts.offline import WHEELS, OfflineBundle
 from roost.fleet.artifacts.store import Checked, locked, publishing, require_space, tag_of
 from roost.fleet.artifacts.wheels import Target
 from roost.hosts.parse import cpu_info, memory_mib
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
+from roost.ops.offline import WHEELS, OfflineBundle
 from roost.ops.trust import write_trust
 
 PROJECT = "llama-cpp-python"
