@@ -9,7 +9,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops.docker_traces import docker_traces, remove_docker_traces
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.run import run
 
@@ -65,8 +65,8 @@ def main() -> None:
         traces = docker_traces()
         if traces and not module.check_mode:
             remove_docker_traces()
-    except RoostError as error:
-        module.fail_json(msg=str(error))
+    except (RoostError, OSError) as error:
+        module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(traces), traces=traces)
 
 
