@@ -101,7 +101,7 @@ def present(module: AnsibleModule, manifest: Manifest) -> None:
     with contextlib.ExitStack() as stack:
         apt = stack.enter_context(sources(module.params))
         if not module.params["start_services"]:
-            stack.enter_context(packages.services_kept_from_starting())
+            stack.enter_context(packages.services_kept_from_starting(manifest))
         new = packages.install(apt, missing, manifest)
     report(module, new, "installed")
 

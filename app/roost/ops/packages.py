@@ -6,11 +6,13 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
@@ -23,6 +25,7 @@ NEW = re.compile(r"^Inst (?P<name>[^ ]+) \(")
 REMOVED = re.compile(r"^(?:Remv|Purg) (?P<name>[^ ]+) ")
 LOCK_WAIT_S = 300
 POLICY = Path("/usr/sbin/policy-rc.d")
+POLICY_TEXT = "#!/bin/sh\n# Roost installs packages; their services are started afterwards.\nexit 101\n"
 STALE_LISTS = ("Unable to locate package", "no installation candidate", "404  Not Found", "Failed to fetch")
 NOTHING_FETCHED = ("Could not resolve", "Could not connect", "Temporary failure", "Connection failed", "timed out")
 
@@ -209,20 +212,41 @@ def removable(apt: Apt, owned: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def services_kept_from_starting(policy: Path = POLICY) -> Iterator[None]:
-    """Let packages install without starting their services; a policy that was there is put back."""
-    saved = policy.read_bytes() if policy.exists() else None
-    mode = stat.S_IMODE(policy.stat().st_mode) if saved is not None else 0
-    write_atomic(
-        policy, "#!/bin/sh\n# Roost installs packages; their services are started afterwards.\nexit 101\n", mode=0o755
-    )
+def _termination_raised() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that what is undone at the end is undone; in the main thread only."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        if saved is None:
-            policy.unlink(missing_ok=True)
-        else:
-            write_atomic(policy, saved, mode=mode)
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def services_kept_from_starting(manifest: Manifest, policy: Path = POLICY) -> Iterator[None]:
+    """Let packages install without starting their services; a policy that was there is put back.
+
+    One of ours, left by a run that was killed, counts as none. While ours is there the manifest says so.
+    """
+    saved = policy.read_bytes() if policy.exists() else None
+    mode = stat.S_IMODE(policy.stat().st_mode) if saved is not None else 0
+    if saved == POLICY_TEXT.encode():
+        saved = None
+    with _termination_raised():
+        try:
+            if saved is None:
+                manifest.own("path", str(policy))
+            write_atomic(policy, POLICY_TEXT, mode=0o755)
+            yield
+        finally:
+            if saved is None:
+                policy.unlink(missing_ok=True)
+                manifest.forget("path", str(policy))
+            else:
+                write_atomic(policy, saved, mode=mode)
 
 
 @contextlib.contextmanager
