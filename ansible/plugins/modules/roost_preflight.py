@@ -53,9 +53,14 @@ options:
         type: int
         required: true
       address:
-        description: The address it is bound to; empty for the address of the default route.
+        description:
+          - The address it is bound to; empty for the address of the default route, or I(loopback_address) without one.
         type: str
         default: ""
+  loopback_address:
+    description: What stands for the address of the default route where there is none.
+    type: str
+    default: ""
   listen_address:
     description: Address on the LAN where the API shall answer; empty for none.
     type: str
@@ -123,6 +128,7 @@ def main() -> None:
             "min_memory_mib": {"type": "int", "default": 0},
             "disks": {"type": "dict", "default": {}},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port_spec},
+            "loopback_address": {"type": "str", "default": ""},
             "listen_address": {"type": "str", "default": ""},
             "docker_min_version": {"type": "str", "default": ""},
             "our_paths": {"type": "list", "elements": "str", "default": []},
@@ -136,13 +142,14 @@ def main() -> None:
     wanted = module.params
     disks = {path: int(mib) for path, mib in wanted["disks"].items()}
     facts = collect(list(disks))
+    here = facts.default_address or wanted["loopback_address"]
     wishes = Wishes(
         runtime=wanted["runtime"],
         engine=wanted["engine"],
         offline=wanted["offline"],
         min_memory_mib=wanted["min_memory_mib"],
         disks=disks,
-        ports=[PortWish(p["variable"], p["port"], p["address"] or facts.default_address) for p in wanted["ports"]],
+        ports=[PortWish(p["variable"], p["port"], p["address"] or here) for p in wanted["ports"]],
         listen_address=wanted["listen_address"],
         our_paths=wanted["our_paths"],
         our_uids=wanted["our_uids"],

@@ -199,8 +199,15 @@ def _ports(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
 
 
 def _same_place(one: str, other: str) -> bool:
-    """Say whether sockets bound to these addresses are in each other's way."""
-    return one == other or ip_address(one).is_unspecified or ip_address(other).is_unspecified
+    """Say whether sockets bound to these addresses are in each other's way; what is no address is somewhere else."""
+    return one == other or _is_unspecified(one) or _is_unspecified(other)
+
+
+def _is_unspecified(address: str) -> bool:
+    try:
+        return ip_address(address).is_unspecified
+    except ValueError:
+        return False
 
 
 def _cgroups(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
