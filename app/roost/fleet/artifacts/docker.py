@@ -102,10 +102,16 @@ class Docker:
         except RoostError:
             return []
 
-    def used_images(self) -> set[str]:
+    def used_images(self, *, attempts: int = 3) -> set[str]:
         """Return the ids of images that a container, running or stopped, was made from."""
         ids = self.call("container", "ls", "-aq", "--no-trunc").split()
-        return set(self.call("container", "inspect", "--format", "{{.Image}}", *ids).split()) if ids else set()
+        try:
+            return set(self.call("container", "inspect", "--format", "{{.Image}}", *ids).split()) if ids else set()
+        except RoostError as error:
+            # One of them may have been removed meanwhile: ask again.
+            if attempts == 1 or "no such container" not in error.message.lower():
+                raise
+        return self.used_images(attempts=attempts - 1)
 
     def root_dir(self) -> Path | None:
         """Return the daemon's data folder if it is on this machine's disks."""

@@ -106,7 +106,7 @@ def used_paths(folder: Path, proc: Path = Path("/proc")) -> set[str]:
 
 
 def collect_trees(artifacts_dir: Path, *, keep_previous: int) -> list[str]:
-    """Remove unneeded trees and what interrupted builds left; return the paths removed."""
+    """Remove unneeded trees; return the paths removed."""
     chosen = unneeded(
         trees(artifacts_dir), read_history(artifacts_dir), used_paths(artifacts_dir), keep_previous=keep_previous
     )
