@@ -109,7 +109,7 @@ def _remove_tree(path: Path) -> None:
 
 
 def _mounts_below(path: Path) -> list[Path]:
-    """Return the mount points at or below a path; the kernel writes blanks in them as octal escapes."""
+    """Return the mount points below a path; the kernel writes blanks in them as octal escapes."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     found = [Path(point.replace("\\040", " ")) for point in points]
     return [point for point in found if path in point.parents]
