@@ -48,13 +48,15 @@ VOLATILE = (
     r"/etc/(passwd|group|shadow|gshadow)$",  # compared as users and groups
     r"/etc/(mtab|ld\.so\.cache|machine-id|\.pwd\.lock|\.updated|adjtime|motd)$",
     r"/var/\.updated$",
+    r"/var/lib/containerd/.*\.db$",
 )
-# How the snapshot itself shows up, and what a kernel or an init system does by itself.
-VOLATILE_PROCESSES = (
-    r"^(ps|sh|sed|awk|cut|find|xargs|bash|sleep|/bin/sh|sh -c)\b",
-    r"^\[.*\]$",
-    r"systemd",
-    r"\bgetty\b",
+# How the snapshot itself shows up, and what a kernel, an init system or a dockerd does by itself.
+NOISE = (
+    r"processes: (ps|sh|sed|awk|cut|find|xargs|bash|sleep|/bin/sh|sh -c)\b",
+    r"processes: \[.*\]$",
+    r"processes: .*systemd",
+    r"processes: .*\bgetty\b",
+    r"mounts: /run/docker/netns/",
 )
 
 
@@ -107,15 +109,15 @@ def compare(
 ) -> Difference:
     """Say what differs, leaving out what a system does by itself; `ignore_paths` are further regular expressions."""
     volatile = re.compile("|".join((*VOLATILE, *ignore_paths)))
-    noise = re.compile("|".join(VOLATILE_PROCESSES))
+    noise = re.compile("|".join(NOISE))
     added: list[str] = []
     removed: list[str] = []
     for name in sorted({*before.sections, *after.sections} - set(ignore_sections)):
         old = before.sections.get(name, frozenset())
         new = after.sections.get(name, frozenset())
         for item, into in [(i, added) for i in new - old] + [(i, removed) for i in old - new]:
-            if name != "processes" or not noise.search(item):
-                into.append(f"{name}: {item}")
+            if not noise.match(line := f"{name}: {item}"):
+                into.append(line)
     paths = [p for p in {*before.files, *after.files} if not volatile.search(p)]
     added += [f"file: {p}" for p in paths if p not in before.files]
     removed += [f"file: {p}" for p in paths if p not in after.files]
