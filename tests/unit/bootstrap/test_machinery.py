@@ -1,0 +1,238 @@
+"""What bootstrap.sh stands on: lock, steps, interruption, manifest, releases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from roost.ops.ownership import Manifest
+from tests.unit.bootstrap.shell import ROOT, call, functions, stub
+
+INTERRUPTED = 130
+LOGGED = 'log=$tmp/log; : >"$log"; '
+
+
+def holding_lock(folder: Path, number: int) -> subprocess.Popen[str]:
+    """Start a script that takes the lock, says so, and holds it until its standard input ends."""
+    body = f"settings\ntmp={folder}/$1\nmkdir $tmp\ntrap finish EXIT\ntake_lock\necho got\nread -r _\n"
+    text = f"{functions(folder)}\n{body}"
+    (folder / f"script-{number}").write_text(text)
+    return subprocess.Popen(
+        ["dash", str(folder / f"script-{number}"), str(number)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_a_second_run_is_told_who_holds_the_lock_and_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
+    with holding_lock(tmp_path, 1) as holder:
+        assert first_line(holder) == "got\n"
+        done = call(tmp_path, "take_lock")
+        assert done.code == 1
+        assert f"process {holder.pid}" in done.err
+        assert "Fix: " in done.err
+        holder.communicate(timeout=20)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_lock_whose_owner_was_killed_is_taken_over(tmp_path: Path) -> None:
+    with holding_lock(tmp_path, 1) as holder:
+        assert first_line(holder) == "got\n"
+        holder.kill()
+    assert (tmp_path / "run/roost-bootstrap.lock").exists()
+    assert call(tmp_path, 'take_lock; echo "$locked"').out == "yes\n"
+
+
+@pytest.mark.parametrize("round_number", range(5))
+def test_of_many_at_once_one_gets_the_lock(tmp_path: Path, round_number: int) -> None:
+    tries = [holding_lock(tmp_path, number) for number in range(round_number, round_number + 8)]
+    results = [first_line(one) for one in tries]
+    for one in tries:
+        one.communicate(timeout=20)
+    assert results.count("got\n") == 1, results
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_step_that_did_something_is_one_line(tmp_path: Path) -> None:
+    done = call(tmp_path, LOGGED + "work() { echo inside; did 'a note'; }; step python installing work")
+    assert done.out.split() == ["✓", "python", "0", "s", "a", "note"]
+    assert "inside" in (tmp_path / "work/log").read_text()
+
+
+def test_a_step_with_nothing_to_do_is_silent(tmp_path: Path) -> None:
+    assert call(tmp_path, LOGGED + "step python installing true").out == ""
+
+
+@pytest.mark.parametrize(
+    ("work", "reason", "fix"),
+    [
+        ("because 'No network.' 'Plug it in.'", "No network.", "Fix: Plug it in."),
+        ("echo 'tar: x: No space left on device'; false", "The disk is full.", "Fix: Free space"),
+        ("echo strange words; false", "strange words", "Fix: See the log"),
+    ],
+)
+def test_a_failed_step_says_reason_fix_and_log(tmp_path: Path, work: str, reason: str, fix: str) -> None:
+    body = f"work() {{ {work}; }}; log={tmp_path}/kept.log; : >$log; step program unpacking work; echo not reached"
+    done = call(tmp_path, body)
+    assert done.code == 1
+    assert done.out.split() == ["✗", "program", "0", "s"]
+    assert reason in done.err
+    assert fix in done.err
+    assert f"Log: {tmp_path}/kept.log" in done.err
+
+
+def test_an_interrupt_ends_the_children_and_leaves_nothing(tmp_path: Path) -> None:
+    body = f"""{functions(tmp_path)}
+        source_dir={ROOT}
+        settings
+        trap finish EXIT
+        trap 'interrupted 130' INT
+        tmp={tmp_path}/work
+        mkdir $tmp
+        take_lock
+        log={tmp_path}/log
+        : >$log
+        cd {tmp_path}
+        work() {{ sh -c 'trap "" TERM; echo $$ >stubborn; echo ready >ready; sleep 600' & sleep 600; }}
+        step docker installing work"""
+    (tmp_path / "script").write_text(body)
+    os.mkfifo(tmp_path / "ready")
+    with subprocess.Popen(["dash", str(tmp_path / "script")], stdout=subprocess.PIPE, text=True) as running:
+        assert (tmp_path / "ready").read_text() == "ready\n"
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == INTERRUPTED
+    assert "Run ./bootstrap.sh again" in said
+    stubborn = (tmp_path / "stubborn").read_text().strip()
+    assert not Path(f"/proc/{stubborn}").exists() or "Z" in Path(f"/proc/{stubborn}/stat").read_text().split()[2]
+    assert not (tmp_path / "work").exists()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_shell_writes_the_manifest_that_python_reads(tmp_path: Path) -> None:
+    manifest = tmp_path / "var/lib/roost/manifest"
+    done = call(tmp_path, f"cache_dir={tmp_path}/cache; make_folders; own path {tmp_path}/cache; own unit a b")
+    assert done.code == 0, done.err
+    folders = [tmp_path / name for name in ("var/lib/roost", "opt/roost", "var/log/roost", "cache")]
+    assert Manifest(manifest).owned("path") == [str(folder) for folder in folders]
+    assert Manifest(manifest).owned("unit") == ["a", "b"]
+    Manifest(manifest).forget("unit", "a")
+    assert call(tmp_path, "owned unit").out == "b\n"
+
+
+def test_a_folder_that_was_there_is_not_recorded(tmp_path: Path) -> None:
+    (tmp_path / "opt/roost").mkdir(parents=True)
+    call(tmp_path, f"cache_dir={tmp_path}; make_folders")
+    owned = Manifest(tmp_path / "var/lib/roost/manifest").owned("path")
+    assert str(tmp_path / "opt/roost") not in owned
+    assert str(tmp_path) not in owned
+
+
+def test_ten_logs_are_kept(tmp_path: Path) -> None:
+    logs = tmp_path / "var/log/roost"
+    logs.mkdir(parents=True)
+    for number in range(10, 25):
+        (logs / f"bootstrap-202001{number}T000000Z.log").touch()
+    done = call(tmp_path, 'open_log; ls -l "$log"')
+    assert done.out.startswith("-rw-------")
+    names = sorted(path.name for path in logs.iterdir())
+    assert len(names) == 10
+    assert names[0] == "bootstrap-20200116T000000Z.log"
+
+
+def test_a_release_is_named_by_its_content_and_appears_whole(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("app/roost/__pycache__", "requirements", ".git"):
+        (source / name).mkdir(parents=True)
+    for name in ("playbook.yaml", "app/roost/x.py", "requirements/roost.txt", "app/roost/__pycache__/x.pyc", ".git/y"):
+        (source / name).write_text(name)
+    put = f"source_dir={source}; venv=/v; release=$install_dir/releases/$(release_id); "
+    done = call(
+        tmp_path, put + 'copy_release; find "$release" -type f | sort; cat "$release/bin/roost"; venv_of "$release"'
+    )
+    assert done.code == 0, done.err
+    release = next((tmp_path / "opt/roost/releases").iterdir())
+    files = [line.removeprefix(f"{release}/") for line in done.out.splitlines() if line.startswith(str(release))]
+    assert files == ["app/roost/x.py", "bin/roost", "playbook.yaml", "requirements/roost.txt"]
+    assert f"PYTHONPATH={release}/app exec /v/bin/python -P -m roost" in done.out
+    assert done.out.endswith("/v\n")
+    before = call(tmp_path, put + "release_id").out
+    (source / "app/roost/__pycache__/z.pyc").touch()
+    assert call(tmp_path, put + "release_id").out == before
+    (source / "playbook.yaml").chmod(0o755)
+    assert call(tmp_path, put + "release_id").out != before
+
+
+def test_the_previous_release_stays_and_older_ones_go(tmp_path: Path) -> None:
+    install = tmp_path / "opt/roost"
+    for number in "123":
+        (install / f"releases/{number}/bin").mkdir(parents=True)
+        (install / f"venvs/v{number}").mkdir(parents=True)
+        (install / f"releases/{number}/bin/roost").write_text(
+            f"PYTHONPATH=x exec {install}/venvs/v{number}/bin/python -P\n"
+        )
+    body = "mkdir -p $state_dir; for n in 1 2 3 3; do switch_to $install_dir/releases/$n; done; prune"
+    done = call(tmp_path, body)
+    assert (done.code, done.err) == (0, "")
+    assert sorted(p.name for p in (install / "releases").iterdir()) == ["2", "3"]
+    assert sorted(p.name for p in (install / "venvs").iterdir()) == ["v2", "v3"]
+    assert (install / "previous").readlink() == Path("releases/2")
+    assert (tmp_path / "usr/local/bin/roost").resolve() == install / "releases/3/bin/roost"
+
+
+def test_a_foreign_command_of_that_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "opt/roost/releases/1").mkdir(parents=True)
+    stub(tmp_path / "usr/local/bin", "roost", "echo theirs")
+    done = call(tmp_path, "mkdir -p $state_dir; switch_to $install_dir/releases/1")
+    assert "stays" in done.out
+    assert "theirs" in (tmp_path / "usr/local/bin/roost").read_text()
+
+
+def test_paths_are_removed_as_the_action_says_and_only_ours(tmp_path: Path) -> None:
+    places = ["opt/roost", "var/cache/roost", "var/lib/roost/models", "etc/roost", "theirs"]
+    made = "for p in " + " ".join(places) + f"; do mkdir -p {tmp_path}/$p; done; mkdir -p $state_dir; "
+    made += (
+        "".join(f"own path {tmp_path}/{p}; " for p in places[:-1])
+        + "own path /; own path ../x; own path $state_dir/../../x; "
+    )
+    call(tmp_path, made + "action=uninstall; sweep_paths")
+    assert [p for p in places if (tmp_path / p).exists()] == ["var/lib/roost/models", "etc/roost", "theirs"]
+    call(tmp_path, "action=purge; sweep_paths")
+    assert [p for p in places if (tmp_path / p).exists()] == ["theirs"]
+
+
+def test_packages_of_ours_that_others_need_now_stay(tmp_path: Path) -> None:
+    bin_dir = tmp_path / "bin"
+    stub(bin_dir, "dpkg-query", "printf installed")
+    stub(bin_dir, "apt-get", f'case "$*" in *-s*) cat {tmp_path}/plan ;; *) echo "$*" >>{tmp_path}/done ;; esac')
+    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    body = "ca=; offline=; mkdir -p $state_dir; own package a b; sweep_packages package"
+    (tmp_path / "plan").write_text("Purg a [1]\nRemv b [1]\nRemv theirs [1]\n")
+    assert call(tmp_path, body, env=env).code == 0
+    assert not (tmp_path / "done").exists()
+    assert (tmp_path / "work/kept").read_text() == "a\nb\n"
+    (tmp_path / "plan").write_text("Purg a [1]\nPurg b [1]\n")
+    assert call(tmp_path, body, env=env).code == 0
+    assert "purge a b" in (tmp_path / "done").read_text()
+
+
+def test_a_purge_ends_what_still_runs_from_our_folders(tmp_path: Path) -> None:
+    program = tmp_path / "opt/roost/bin/sleep"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    with subprocess.Popen([str(program), "600"]) as ours, subprocess.Popen(["sleep", "600"]) as theirs:
+        try:
+            done = call(tmp_path, "sweep_processes")
+            assert ours.wait(timeout=10) == -signal.SIGTERM, done
+            assert theirs.poll() is None
+        finally:
+            theirs.kill()
