@@ -74,8 +74,8 @@ def _check(kind: str, *names: str) -> None:
     if kind not in KINDS:
         raise RoostError(f"{kind!r} is not a kind of thing that can be owned.", fix=f"Use one of {', '.join(KINDS)}.")
     for name in names:
-        if not name or "\n" in name or "\t" in name:
-            raise RoostError(f"{name!r} cannot be recorded.", fix="Use a name without line breaks and tabs.")
+        if not name or not name.isprintable():
+            raise RoostError(f"{name!r} cannot be recorded.", fix="Use a name without line breaks and the like.")
 
 
 def path_present(name: str) -> bool:

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.ops.errors import RoostError
@@ -16,6 +16,7 @@ NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 ENTRIES = st.lists(st.tuples(st.sampled_from(KINDS), NAMES), max_size=12)
 
 
+@settings(deadline=None)  # every change waits for the disk
 @given(entries=ENTRIES, gone=ENTRIES)
 def test_what_was_recorded_and_not_forgotten_is_owned_in_order(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str]], gone: list[tuple[str, str]]
@@ -50,7 +51,8 @@ def test_a_damaged_manifest_is_not_guessed_at(tmp_path: Path, line: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("nonsense", "/a"), ("path", ""), ("path", "a\nuser\troot"), ("path", "a\tb")]
+    ("kind", "name"),
+    [("nonsense", "/a"), ("path", ""), ("path", "a\nuser\troot"), ("path", "a\tb"), ("path", "a\x0bb")],
 )
 def test_what_could_not_be_read_back_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(RoostError):
