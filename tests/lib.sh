@@ -2,7 +2,9 @@
 # shellcheck shell=sh
 
 ROOST_TEST_CACHE=${ROOST_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/roost}
-export ROOST_TEST_CACHE
+# What pip, uv and the linters keep stays there too.
+PIP_CACHE_DIR=$ROOST_TEST_CACHE/pip UV_CACHE_DIR=$ROOST_TEST_CACHE/uv
+export ROOST_TEST_CACHE PIP_CACHE_DIR UV_CACHE_DIR
 ROOST_TEST_RUN=
 venv=
 daemon_pid=
@@ -23,6 +25,8 @@ need_tools() {
     for pair in "$@"; do
         have "${pair%%=*}" || missing="$missing ${pair#*=}"
     done
+    set --
+    for package in $missing; do set -- "$@" "$package"; done
     [ -n "$missing" ] || return 0
     have apt-get || die "These packages are missing:$missing." "Install them with your package manager and run again."
     as_root=
@@ -32,13 +36,11 @@ need_tools() {
         as_root=sudo
     fi
     # RUNLEVEL=1 keeps invoke-rc.d from starting the services that come along.
-    # shellcheck disable=SC2086
     $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y -o DPkg::Lock::Timeout=120 \
-        install --no-install-recommends $missing </dev/null >"$ROOST_TEST_CACHE/apt.log" 2>&1 || {
+        install --no-install-recommends "$@" </dev/null >"$ROOST_TEST_CACHE/apt.log" 2>&1 || {
         $as_root apt-get -q update </dev/null >"$ROOST_TEST_CACHE/apt.log" 2>&1 || true
-        # shellcheck disable=SC2086
         $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y -o DPkg::Lock::Timeout=120 \
-            install --no-install-recommends $missing </dev/null >>"$ROOST_TEST_CACHE/apt.log" 2>&1 ||
+            install --no-install-recommends "$@" </dev/null >>"$ROOST_TEST_CACHE/apt.log" 2>&1 ||
             die "apt could not install$missing." "See $ROOST_TEST_CACHE/apt.log."
     }
 }

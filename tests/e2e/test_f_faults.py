@@ -66,7 +66,7 @@ def test_ctrl_c_in_the_middle_and_run_again(site: Site, measure: Measure) -> Non
     run = f"cd {CLONE}; echo $$ > /root/group; trap : INT; ./bootstrap.sh --yes > /root/out 2>&1; echo $? > /root/code"
     host.spawn(f"exec setsid sh -c '{run}'")
     wait_until("the playbook begins", lambda: "docker" in host.exec("cat /root/out", check=False).out, 300)
-    host.exec("kill -INT -- -$(cat /root/group)")
+    host.exec("/bin/kill -INT -- -$(cat /root/group)")
     wait_until("it ends", lambda: host.exec("cat /root/code", check=False).code == 0, 60)
     assert host.exec("cat /root/code").out.strip() == str(INTERRUPTED)
     assert "Traceback" not in host.exec("cat /root/out").out
@@ -99,7 +99,7 @@ def test_full_disk_is_found_before_anything_happens(cache: Path, repository: Pat
         # Whoever insists meets the next check: the model does not fit, and no part of it stays.
         done = full.host.bootstrap("--yes", "--set", "preflight_min_disk_mib=1", check=False)
         story.failed_clearly(done, "space|disk|full")
-        assert full.host.exec("find /var/lib/roost/models -type f 2>/dev/null", check=False).out == ""
+        assert full.host.exec("find /var/lib/roost/models -type f ! -name .lock 2>/dev/null", check=False).out == ""
         full.host.bootstrap("--purge", "--yes")
         assert full.host.pids() == {}
 

@@ -15,6 +15,7 @@ from roost.cli.api import Api, Ended, Options, find_access
 from roost.cli.conversation import Conversation, Shelf
 from roost.ops.errors import RoostError
 
+MAX_TOKENS = 1024  # a small model may repeat itself for ever
 SYSTEM = "You are a helpful assistant."
 HELP = "/new starts a new conversation, /quit ends (so does Ctrl-D), Ctrl-C stops an answer."
 
@@ -34,7 +35,7 @@ def chat(
     *,
     model: Annotated[str, typer.Option(help="A model or slot; see `roost models`.")] = "auto",
     system: Annotated[str, typer.Option(help="The system message.")] = SYSTEM,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = MAX_TOKENS,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 always gives the same answer.")] = None,
     go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and tokens a second.")] = False,
