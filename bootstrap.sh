@@ -803,6 +803,8 @@ play() {
     ) 2>>"$log" </dev/null &
     child=$!
     await
+    # Ansible's own word for an interrupt, where this shell was started deaf to it.
+    [ "$code" -ne 99 ] || interrupted 130
 }
 
 # report WHAT FILE [FILE]: the screen that roost.ops.outcome makes.
