@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops import packages
+from roost.ops.dpkg import installed
 from roost.ops.errors import RoostError, user_message
 from roost.ops.offline import OfflineBundle
 from roost.ops.ownership import Manifest
@@ -93,7 +94,7 @@ def sources(params: dict[str, Any]) -> Iterator[packages.Apt]:
 def present(module: AnsibleModule, manifest: Manifest) -> None:
     """Install what is missing."""
     names = module.params["names"]
-    missing = sorted(set(names) - packages.installed(names))
+    missing = sorted(set(names) - installed(names))
     if not missing:
         module.exit_json(changed=False, names=[])
     if module.check_mode:
@@ -118,7 +119,7 @@ def absent(module: AnsibleModule, manifest: Manifest) -> None:
     """Remove what is ours and needed by nobody else."""
     owned = manifest.owned("package")
     names = [name for name in owned if name in module.params["names"] or not module.params["names"]]
-    there = packages.installed(names)
+    there = installed(names)
     apt = packages.Apt()
     if not module.check_mode and there:
         packages.finish_interrupted()

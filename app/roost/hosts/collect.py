@@ -18,8 +18,8 @@ from pathlib import Path
 from roost.hosts import parse
 from roost.hosts.facts import PACKAGE_MANAGERS, Disk, HostFacts, RawFacts, facts_from
 from roost.hosts.gpus import PciDevice
+from roost.ops.dpkg import on_disk
 from roost.ops.errors import RoostError
-from roost.ops.packages import on_disk
 from roost.ops.run import run
 
 ASK_TIMEOUT_S = 10.0

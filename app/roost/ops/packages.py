@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from roost.ops.dpkg import installed
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
 from roost.ops.offline import HOST_DEBS, OfflineBundle
@@ -43,34 +44,6 @@ def parse_simulation(output: str) -> Plan:
     new = {m["name"] for line in output.splitlines() if (m := NEW.match(line))}
     removed = {m["name"] for line in output.splitlines() if (m := REMOVED.match(line))}
     return Plan(sorted(new), sorted(removed))
-
-
-def installed(names: Sequence[str]) -> set[str]:
-    """Return those of `names` that are installed completely."""
-    return {name for name, state in _states(names).items() if state == "installed"}
-
-
-def on_disk(names: Sequence[str]) -> set[str]:
-    """Return those of `names` that are installed, completely or interrupted halfway."""
-    return {name for name, state in _states(names).items() if state not in {"not-installed", "config-files"}}
-
-
-def _states(names: Sequence[str]) -> dict[str, str]:
-    if not names:
-        return {}
-    # dpkg-query fails when it knows nothing about one of the names; what it says about the others still counts.
-    try:
-        listing = Path("/var/lib/dpkg/status").read_text(errors="replace")
-    except FileNotFoundError:
-        raise RoostError("This is not a Debian system: dpkg's status is missing.", fix="Use Debian 12.") from None
-    wanted = set(names)
-    found: dict[str, str] = {}
-    for block in listing.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if line[:1].strip() and ": " in line)
-        name = fields.get("Package", "")
-        if name in wanted and found.get(name) != "installed":  # another architecture's may come after it
-            found[name] = fields.get("Status", "").rpartition(" ")[2]
-    return found
 
 
 def explain(error: RoostError, what: str) -> RoostError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from roost.cli.chat import MAX_TOKENS
 from roost.cli.conversation import Conversation, Shelf
 from roost.ops.errors import RoostError
 from tests.unit.cli.conftest import Run
@@ -34,7 +35,8 @@ def test_one_answer(site: Installation, roost: Run) -> None:
         {"role": "user", "content": QUESTION},
     ]
     assert (chat["model"], chat["stream"]) == ("auto", True)
-    assert not {"temperature", "max_tokens"} & set(chat)
+    assert "temperature" not in chat
+    assert chat["max_tokens"] == MAX_TOKENS
 
 
 def test_options_reach_the_api(site: Installation, roost: Run) -> None:

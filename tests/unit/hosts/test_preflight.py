@@ -145,6 +145,6 @@ def test_the_compiled_engine_needs_no_containers() -> None:
     [(EVERYWHERE, "192.0.2.1", True), ("127.0.0.1", "", False), ("127.0.0.1", "nonsense", False), ("::", "", True)],
 )
 def test_what_is_no_address_is_in_nobodys_way(one: str, other: str, same: bool) -> None:
-    facts = dataclasses.replace(facts_from(machine("bare-vm")), listeners=[Listener(one, 4647, 1, "x", "x")])
+    facts = dataclasses.replace(facts_from(machine("bare-vm")), listeners=(Listener(one, 4647, 1, "x", "x"),))
     found = check(facts, Wishes(ports=[PortWish("nomad_rpc_port", 4647, other)]))
     assert bool([f for f in found if f.id == "port:4647"]) is same
