@@ -812,13 +812,16 @@ report() {
     PYTHONPATH=$shown_folder/app PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 "$shown_venv/bin/python" -P -m roost.ops.outcome "$@"
 }
 
+# lines TEXT: roost.ops.outcome separates the lines of a reason by 0x1F.
+lines() { printf '%s' "$1" | tr '\037' '\n'; }
+
 # explain_play: what the playbook's callback noted, or the end of the log if it did not come that far.
 explain_play() {
     line=
     [ ! -s "$tmp/summary.json" ] || line=$(report failure "$tmp/summary.json" 2>>"$log") || line=
     if [ -n "$line" ]; then
         rest=${line#*"$tab"}
-        tell_failure "${rest%%"$tab"*}" "${rest#*"$tab"}"
+        tell_failure "$(lines "${rest%%"$tab"*}")" "$(lines "${rest#*"$tab"}")"
     else
         tell_failure "The playbook ended early: $(tail -n 5 "$log")" "See the log, correct that, and run it again."
     fi

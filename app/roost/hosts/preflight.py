@@ -179,7 +179,8 @@ def owner(listener: Listener) -> str:
     """Name the process that holds a port, as far as it is known."""
     if not listener.pid:
         return "a process that cannot be seen from here"
-    return f"{listener.process} (process {listener.pid}: {listener.command[:120]})"
+    command = " ".join(listener.command.split())
+    return f"{listener.process} (process {listener.pid}: {command[:120]})"
 
 
 def _ports(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
@@ -287,9 +288,11 @@ def _registries(registries: Mapping[str, str], wishes: Wishes) -> Iterator[Findi
         return
     for client, said in registries.items():
         if said:
-            yield Finding(
-                f"registry:{client}", "error", f"{client} cannot reach its registry: {said}",
-                "Packages are fetched from there.",
+            fix = (
                 "Connect this machine to the network, set its proxy or mirror, or bring a folder made by "
-                "`roost bundle DIR` and use --offline DIR.",
-            )  # fmt: skip
+                "`roost bundle DIR` and use --offline DIR."
+            )
+            if "certificate" in said.lower():
+                fix = "Give the proxy's CA: ROOST_EXTRA_CA_BUNDLE=/path/ca.pem ./bootstrap.sh"
+            what = f"{client} cannot reach its registry: {said}"
+            yield Finding(f"registry:{client}", "error", what, "Packages are fetched from there.", fix)

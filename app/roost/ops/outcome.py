@@ -16,6 +16,8 @@ from roost.ops.errors import RoostError
 from roost.ops.progress import count
 from roost.ops.site import Site, load_site
 
+LINE_END = "\x1f"
+
 
 def final_screen(report: dict[str, Any], site: Site) -> str:
     """Return the last words of a good run. `report` is what `roost verify` wrote."""
@@ -52,10 +54,17 @@ def check_screen(summary: dict[str, Any], also: Sequence[str]) -> str:
 
 
 def failure_text(summary: dict[str, Any]) -> str:
-    """Return why a playbook failed, as `STEP<TAB>REASON<TAB>FIX`; empty if the playbook did not say."""
+    """Return why a playbook failed, as `STEP<TAB>REASON<TAB>FIX`; empty if the playbook did not say.
+
+    It is one line for the shell: the lines of a reason are separated by the character 0x1F.
+    """
     failure = summary.get("failure") or {}
-    fields = [" ".join(str(failure.get(key, "")).split()) for key in ("step", "reason", "fix")]
+    fields = [_one_line(str(failure.get(key, ""))) for key in ("step", "reason", "fix")]
     return "\t".join(fields) if fields[1] else ""
+
+
+def _one_line(text: str) -> str:
+    return LINE_END.join(line.rstrip().replace("\t", " ") for line in text.strip().splitlines())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

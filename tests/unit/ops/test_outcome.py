@@ -54,7 +54,7 @@ def test_a_check_lists_and_counts_what_would_change(tmp_path: Path, capsys: pyte
 
 def test_a_failure_is_one_line_of_three_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failure = {"step": "jobs", "reason": "It\nis\tbroken.", "fix": "Mend it."}
-    assert said(tmp_path, capsys, "failure", {"failure": failure}) == "jobs\tIt is broken.\tMend it.\n"
+    assert said(tmp_path, capsys, "failure", {"failure": failure}) == "jobs\tIt\x1fis broken.\tMend it.\n"
     assert said(tmp_path, capsys, "failure", {"failed": True}) == "\n"
 
 
