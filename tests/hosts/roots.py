@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.hosts.docker import IMAGE_LABEL, DockerError, call, docker
 
-MIRROR = os.environ.get("ROOST_TEST_MIRROR", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("ROOST_TEST_MIRROR", "")  # empty: debootstrap's default
 COMMON = ("ca-certificates", "iproute2", "procps", "sudo")
 # Timers that take apt's lock at a random minute, and what debootstrap leaves that a real installation has not.
 FINISH = """
@@ -61,7 +61,7 @@ def debootstrap_argv(root: Root, folder: Path, debs: Path) -> list[str]:
     argv.append(f"--include={','.join(root.include)}")
     if root.exclude:
         argv.append(f"--exclude={','.join(root.exclude)}")
-    return [*argv, root.suite, str(folder), root.mirror]
+    return [*argv, root.suite, str(folder), *([root.mirror] if root.mirror else [])]
 
 
 def ensure_image(root: Root, cache: Path) -> str:

@@ -269,7 +269,7 @@ def test_too_little_memory_is_said_before_the_build(
     [
         ("verifying module: checksum mismatch", "check GOPROXY"),
         ("x509: certificate signed by unknown authority", "extra_ca_bundle"),
-        ("dial tcp: lookup proxy.golang.org: no such host", "HTTPS_PROXY"),
+        ("dial tcp: lookup proxy.example: no such host", "HTTPS_PROXY"),
         ("write /x: no space left on device", "Free disk space"),
         ("compile: signal: killed", "lack of memory"),
         ("undefined: foo", "Read the lines above"),

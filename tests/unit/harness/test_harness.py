@@ -98,9 +98,12 @@ def test_a_root_is_known_by_all_that_makes_it() -> None:
 
 
 def test_debootstrap_gets_what_the_root_says() -> None:
-    argv = roots.debootstrap_argv(roots.SYSV, Path("/x/root"), Path("/x/debs"))
+    plain = dataclasses.replace(roots.SYSV, mirror="")
+    argv = roots.debootstrap_argv(plain, Path("/x/root"), Path("/x/debs"))
     assert "--exclude=systemd,systemd-sysv" in argv
-    assert argv[-3:] == ["bookworm", "/x/root", roots.MIRROR]
+    assert argv[-2:] == ["bookworm", "/x/root"]
+    chosen = dataclasses.replace(plain, mirror="http://mirror.example/debian")
+    assert roots.debootstrap_argv(chosen, Path("/x/root"), Path("/x/debs"))[-1] == "http://mirror.example/debian"
 
 
 def test_a_proxy_ca_is_handed_on_only_where_there_is_one(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_an_installation_that_removes_something_is_refused(manifest: Manifest) -
 @pytest.mark.parametrize(
     ("said", "fix"),
     [
-        ("Could not resolve 'deb.debian.org'", "--offline"),
+        ("Could not resolve 'mirror.example'", "--offline"),
         ("Certificate verification failed: The certificate is NOT trusted", "ROOST_EXTRA_CA_BUNDLE"),
         ("E: You don't have enough free space in /var", "disk space"),
         ("E: Could not get lock /var/lib/dpkg/lock", "package manager"),
