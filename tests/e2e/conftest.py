@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -48,14 +49,38 @@ def repository(pytestconfig: pytest.Config) -> Path:
     return pytestconfig.rootpath
 
 
-@pytest.fixture(scope="session", autouse=True)
-def clean_daemon() -> Iterator[None]:
-    """Nothing of ours before, nothing of ours after. tests/run gives the dockerd."""
+class Node(Protocol):
+    """What pytest-xdist says of a worker."""
+
+    config: pytest.Config
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs suites for another one (pytest-xdist) that begins and ends the whole."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Nothing of ours before. tests/run gives the dockerd."""
     if "ROOST_TEST_RUN" not in os.environ:
         pytest.exit("End-to-end tests need the dockerd of tests/run: run `tests/run e2e`.", returncode=2)
-    sweep()
-    yield
-    sweep()
+    if not is_worker(session.config):
+        sweep()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing of ours after; a worker hands over what it measured."""
+    if is_worker(session.config):
+        output: dict[str, Any] = vars(session.config)["workeroutput"]
+        output["measured"] = session.config.stash[MEASURED]
+    else:
+        sweep()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Node) -> None:
+    """Take what a worker measured; one that crashed has nothing."""
+    node.config.stash[MEASURED].update(getattr(node, "workeroutput", {}).get("measured", {}))
 
 
 @pytest.fixture(scope="session")

