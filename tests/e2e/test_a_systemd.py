@@ -13,6 +13,7 @@ from tests.e2e.story import Site
 from tests.hosts import host as hosts
 from tests.hosts.docker import docker
 from tests.hosts.host import CLONE, Host, Lan, lan
+from tests.hosts.snapshot import compare
 
 Measure = Callable[[str, float], None]
 LISTEN_PORT = 8443
@@ -66,6 +67,17 @@ def test_nothing_answers_on_the_network(installed: Site, neighbour: Host) -> Non
     assert open_ports(neighbour, installed.host.address) == []
 
 
+def test_check_of_an_installed_host_is_truthful(installed: Site) -> None:
+    host = installed.host
+    before, pids = host.snapshot(), host.pids()
+    assert "A run would change nothing." in host.bootstrap("--check").text
+    other = host.bootstrap("--check", "--set", "agent_log_level=debug").text
+    assert "roost-agent" in other
+    assert "roost-model-main" not in other
+    assert not (difference := compare(before, host.snapshot())), str(difference)
+    assert host.pids() == pids
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)
@@ -95,6 +107,31 @@ def test_agent_image_moves_only_the_agent(installed: Site) -> None:
         host.exec(edit)
         host.bootstrap("--yes")
         story.only_agent_moves(host, before)
+
+
+def test_an_upgrade_that_does_not_answer_goes_back(installed: Site, measure: Measure) -> None:
+    host = installed.host
+    before, current = host.pids(), host.exec("readlink /opt/roost/current").out
+    routes = f"{CLONE}/app/roost/gateway/proxy.py"
+    host.exec(f"cp {routes} /root/was && sed -i 's|^CHAT_PATH = .*|CHAT_PATH = \"/v1/elsewhere\"|' {routes}")
+    done = host.bootstrap("--yes", "--upgrade", check=False)
+    host.exec(f"mv /root/was {routes}")
+    measure("a: upgrade that goes back", done.seconds)
+    story.failed_clearly(done, "404")
+    assert "going back" in done.text
+    assert "runs as before" in done.text
+    assert host.exec("readlink /opt/roost/current").out == current
+    story.only_agent_moves(host, before)
+
+
+def test_an_upgrade_brings_what_is_new(installed: Site, measure: Measure) -> None:
+    host = installed.host
+    before, current = host.pids(), host.exec("readlink /opt/roost/current").out
+    host.exec(f"echo '# a newer one' >> {CLONE}/app/roost/web/__init__.py")
+    measure("a: upgrade", host.bootstrap("--yes", "--upgrade").seconds)
+    assert host.exec("readlink /opt/roost/current").out != current
+    assert host.exec("readlink /opt/roost/previous").out == current
+    story.only_agent_moves(host, before)
 
 
 def test_wrong_checksum_leaves_what_runs(installed: Site) -> None:

@@ -29,6 +29,7 @@ from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
 
 ASK_TIMEOUT_S = 10.0
+FIREWALL_ASK = ["nft", "list", "table", "inet", "roost"]
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -48,8 +49,14 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
         if findings:
             print(as_text(findings))
         summary = f"\n{_count(errors(findings), 'error')}, {_count(warnings(findings), 'warning')}."
-        print("Nothing is wrong." if code == 0 else summary)
+        print(_well(findings) if code == 0 else summary)
     raise typer.Exit(code)
+
+
+def _well(findings: list[Finding]) -> str:
+    if any(finding.id == "unseen" for finding in findings):
+        return "Nothing wrong was found in what this user may look at."
+    return "Nothing is wrong."
 
 
 def _count(findings: list[Finding], word: str) -> str:
@@ -78,6 +85,7 @@ def observe(site: Site, facts: HostFacts) -> Observation:
         ],
         models=_models(site),
         versions=_versions(site, status),
+        firewall=_succeeds(FIREWALL_ASK) if facts.is_root else None,
         unseen=status.unread,
     )
 

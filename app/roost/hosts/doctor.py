@@ -89,6 +89,7 @@ class Observation:
     certificates: Sequence[Certificate] = ()
     models: Sequence[ModelFileSeen] = ()
     versions: Sequence[Version] = ()
+    firewall: bool | None = None  # whether our rules are loaded; None: could not be asked
     unseen: Sequence[str] = ()
 
 
@@ -96,6 +97,8 @@ def diagnose(facts: HostFacts, seen: Observation) -> list[Finding]:
     """Return everything that is wrong or worth knowing."""
     return [
         *_services(seen),
+        *_firewall(seen),
+        *_boot(facts),
         *_nomad(seen),
         *_jobs(seen),
         *_api(seen),
@@ -120,6 +123,24 @@ def _services(seen: Observation) -> Iterator[Finding]:
                 "Nothing of Roost works without it.",
                 f"Look at its log: {service.log}. Start it: {service.start}",
             )  # fmt: skip
+
+
+def _firewall(seen: Observation) -> Iterator[Finding]:
+    if seen.firewall is False:
+        yield Finding(
+            "firewall", "error", "The firewall rules of Roost are not loaded.",
+            "Other hosts can reach Nomad's ports for servers and gossip.",
+            f"{AGAIN} If it comes back, look for what flushes nftables (`systemctl status nftables`).",
+        )  # fmt: skip
+
+
+def _boot(facts: HostFacts) -> Iterator[Finding]:
+    if facts.init == "none":
+        yield Finding(
+            "boot", "info", "Nothing starts Roost when this machine starts.",
+            "Process 1 is neither systemd nor init.",
+            "Let whatever starts the machine run ./bootstrap.sh or the scripts /etc/init.d/roost-*.",
+        )  # fmt: skip
 
 
 def _nomad(seen: Observation) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from roost.cli.jobs import job_row
 from roost.cli.status import NomadSeen, compose
 from roost.fleet.nomad_api import NomadUnreachableError
 from roost.hosts.doctor import diagnose
+from roost.hosts.findings import Finding
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 from tests.unit.cli.conftest import Run
@@ -181,6 +182,16 @@ def test_doctor_when_all_is_well(site: Installation, roost: Run, monkeypatch: py
     assert "Nothing is wrong." in done.stdout
     assert "The job roost-agent was restarted 2 times." in done.stdout
     assert site.api.probes == 1
+
+
+@pytest.mark.usefixtures("site")
+def test_doctor_does_not_vouch_for_what_it_could_not_see(roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen = Finding("unseen", "info", "The operator's token cannot be read.", "why", "Run sudo roost doctor.")
+    monkeypatch.setattr(doctor_verb, "diagnose", lambda _facts, _seen: [unseen])
+    done = roost("doctor")
+    assert done.exit_code == 0
+    assert "Nothing is wrong." not in done.stdout
+    assert "in what this user may look at" in done.stdout
 
 
 def test_following_a_log_ends_when_nomad_goes_away(site: Installation, roost: Run) -> None:

@@ -75,6 +75,8 @@ def test_nothing_is_wrong() -> None:
         ({"certificates": [Certificate("/c", problem="no PEM")]}, "error certificate:/c", "bootstrap.sh"),
         ({"models": [ModelFileSeen("smol", "/m", "wrong size")]}, "error model:smol", "roost models verify"),
         ({"versions": [Version("Nomad", "1.11.3", "1.11.2")]}, "warning version:Nomad", "bootstrap.sh"),
+        ({"firewall": False}, "error firewall", "bootstrap.sh"),
+        ({"firewall": True}, "", ""),
         ({"unseen": ["the key"]}, "info unseen", "sudo"),
     ],
 )
@@ -97,3 +99,9 @@ def test_a_gpu_that_is_not_used_is_named() -> None:
     (finding,) = diagnose(facts, GOOD)
     assert finding.severity == "info"
     assert "NVIDIA RTX 4090, 24564 MiB" in finding.what
+
+
+def test_a_machine_that_starts_nothing_is_named() -> None:
+    (finding,) = diagnose(dataclasses.replace(host(), init="none"), GOOD)
+    assert (finding.severity, finding.id) == ("info", "boot")
+    assert "/etc/init.d/roost-*" in finding.fix
