@@ -30,6 +30,8 @@ FIXED = (
     "roost_run_dir",
     "roost_state_dir",
 )
+# A bool is an int to Python, so it comes first.
+KINDS: tuple[tuple[type, str], ...] = ((bool, "true or false"), (int, "a whole number"), (list, "a list"))
 END = "...\n"  # what YAML puts after a bare scalar
 TOP_LEVEL = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*:")
 
@@ -40,6 +42,20 @@ def _value(text: str, default: object) -> object:
     if isinstance(default, str) and value is not None and not isinstance(value, (str, list, dict)):
         return text.strip()
     return value
+
+
+def _misfit(value: object, default: object) -> str:
+    """Return what kind of value is wanted where this one is of another kind, or an empty string."""
+    if value is None or _is_template(value) or _is_template(default):
+        return ""
+    for kind, wanted in KINDS:
+        if isinstance(default, kind):
+            return "" if isinstance(value, kind) and isinstance(value, bool) == isinstance(default, bool) else wanted
+    return ""
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and "{{" in value
 
 
 def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[str, object]:
@@ -70,6 +86,10 @@ def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[st
             settings[name] = _value(text, known[name])
         except yaml.YAMLError as error:
             raise RoostError(f"The value of {name} is not YAML: {text!r}.", fix="Quote it.", exit_code=2) from error
+        if wanted := _misfit(settings[name], known[name]):
+            raise RoostError(
+                f"{name} is {wanted}, not {text.strip()!r}.", fix=f"Its default is {known[name]}.", exit_code=2
+            )
     return settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from roost.ops.errors import RoostError
 from roost.ops.host_file import parse_settings
 
 DEFAULTS: dict[str, object] = {"text": "20.10", "number": 1, "switch": False, "made": "{{ ['a'] }}"}
@@ -24,3 +25,23 @@ DEFAULTS: dict[str, object] = {"text": "20.10", "number": 1, "switch": False, "m
 )
 def test_a_text_stays_what_was_written(word: str, name: str, value: object) -> None:
     assert parse_settings([word], DEFAULTS) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("number=abc", "a whole number"),
+        ("number=1.5", "a whole number"),
+        ("number=true", "a whole number"),
+        ("switch=1", "true or false"),
+        ("list=x", "a list"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(word: str, wanted: str) -> None:
+    with pytest.raises(RoostError, match=f"{word.partition('=')[0]} is {wanted}") as caught:
+        parse_settings([word], {**DEFAULTS, "list": ["a"]})
+    assert caught.value.exit_code == 2
+
+
+def test_a_value_that_refers_to_another_is_left_to_ansible() -> None:
+    assert parse_settings(["number='{{ other }}'"], DEFAULTS) == {"number": "{{ other }}"}
