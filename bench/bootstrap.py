@@ -22,7 +22,7 @@ NOOP_RUNS = 3
 
 def tasks_in(log: str) -> int:
     """Number of tasks that a playbook's log shows."""
-    return len(re.findall(r"^TASK \[", log, re.MULTILINE))
+    return len(re.findall(r"^\S+ task: ", log, re.MULTILINE))
 
 
 def steps_in(output: str) -> dict[str, float]:

@@ -77,6 +77,7 @@ class EnginePlace:
     leading_args: tuple[str, ...] = ()
     work_dir: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 0  # that compute; 0 leaves it to the engine
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class AgentChoice:
     listen: str = ""
 
 
-def _llama_server_args(choice: SlotChoice, path: str, bind: str) -> list[str]:
+def _llama_server_args(choice: SlotChoice, path: str, bind: str, threads: int) -> list[str]:
     """Return the arguments of llama.cpp's server; flags as in its `--help` of version 0.7.0."""
     args = [
         "--model", path, "--alias", choice.model, "--host", bind, "--port", PORT,
@@ -147,6 +148,8 @@ def _llama_server_args(choice: SlotChoice, path: str, bind: str) -> list[str]:
         "--cache-ram", str(choice.cache_ram_mib), "--api-key-file", ENGINE_KEY_FILE,
         "--metrics", "--no-ui", "--offline",
     ]  # fmt: skip
+    if threads:
+        args += ["--threads", str(threads)]
     if choice.temperature is not None:
         args += ["--temp", str(choice.temperature)]
     return args
@@ -161,7 +164,7 @@ def model_server_job(
     path = f"{models}/{choice.file}"
     env = dict(place.env)
     if place.engine == "llama.cpp":
-        args = [*place.leading_args, *_llama_server_args(choice, path, bind)]
+        args = [*place.leading_args, *_llama_server_args(choice, path, bind, place.threads)]
         health_path = "/health"
     else:
         args = list(place.leading_args)

@@ -61,6 +61,7 @@ class SiteWish(BaseModel):
     agent_log_level: str
     models_dir: str
     slots: list[SlotWish] = Field(min_length=1)
+    engine_threads: int = Field(default=0, ge=0)
     agent_identity: Identity
     engine_identity: Identity
 
@@ -130,6 +131,7 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
         leading_args=tuple(leading),
         work_dir=programs.engine_work_dir,
         env=programs.engine_env,
+        threads=wish.engine_threads,
     )
     jobs: list[ModelServerJob | AgentJob] = []
     for slot in wish.slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def test_user_is_numbers_in_a_container_and_a_name_outside() -> None:
     assert "user   =" not in local
     assert 'command  = "/usr/bin/setpriv"' in local
     assert re.search(r'"--reuid",\s+"roost-engine",\s+"--regid",\s+"roost",\s+"--clear-groups"', local)
+
+
+def test_threads_only_when_chosen() -> None:
+    assert '"--threads"' not in render_model(DOCKER)
+    assert re.search(r'"--threads",\s+"3"', render_model(dataclasses.replace(DOCKER, threads=3)))
 
 
 def test_temperature_only_when_chosen() -> None:
