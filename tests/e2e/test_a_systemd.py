@@ -71,7 +71,7 @@ def test_check_of_an_installed_host_is_truthful(installed: Site) -> None:
     host = installed.host
     before, pids = host.snapshot(), host.pids()
     assert "A run would change nothing." in host.bootstrap("--check").text
-    other = host.bootstrap("--check", "--set", "agent_log_level=debug").text
+    other = host.bootstrap("--check", "--verbose", "--set", "agent_log_level=debug").text
     assert "roost-agent" in other
     assert "roost-model-main" not in other
     assert not (difference := compare(before, host.snapshot())), str(difference)
@@ -117,7 +117,7 @@ def test_an_upgrade_that_does_not_answer_goes_back(installed: Site, measure: Mea
     done = host.bootstrap("--yes", "--upgrade", check=False)
     host.exec(f"mv /root/was {routes}")
     measure("a: upgrade that goes back", done.seconds)
-    story.failed_clearly(done, "404")
+    story.failed_clearly(done, "API refused: Not Found")
     assert "going back" in done.text
     assert "runs as before" in done.text
     assert host.exec("readlink /opt/roost/current").out == current

@@ -146,7 +146,8 @@ class Host:
             TimeoutError: it did not boot within a minute.
         """
         image = roots.ensure_image(kind.root, cache)
-        archives = cache / "archives"
+        # apt locks its archives: suites that run side by side each have their own.
+        archives = cache / "archives" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
         shared = host_cache or cache / "host"
         mounts = {archives: "/var/cache/apt/archives", shared: HOST_CACHE, **(volumes or {})}
         for folder in mounts:
