@@ -124,13 +124,21 @@ def test_an_upgrade_that_does_not_answer_goes_back(installed: Site, measure: Mea
     story.only_agent_moves(host, before)
 
 
-def test_an_upgrade_brings_what_is_new(installed: Site, measure: Measure) -> None:
+def test_an_upgrade_brings_what_is_new_and_the_previous_release_comes_back_by_hand(
+    installed: Site, measure: Measure
+) -> None:
     host = installed.host
     before, current = host.pids(), host.exec("readlink /opt/roost/current").out
-    host.exec(f"echo '# a newer one' >> {CLONE}/app/roost/web/__init__.py")
+    source = f"{CLONE}/app/roost/web/__init__.py"
+    host.exec(f"cp {source} /root/was && echo '# a newer one' >> {source}")
     measure("a: upgrade", host.bootstrap("--yes", "--upgrade").seconds)
+    host.exec(f"mv /root/was {source}")
     assert host.exec("readlink /opt/roost/current").out != current
     assert host.exec("readlink /opt/roost/previous").out == current
+    story.only_agent_moves(host, before)
+    before = host.pids()
+    host.exec("/opt/roost/previous/bootstrap.sh --yes")
+    assert host.exec("readlink /opt/roost/current").out == current
     story.only_agent_moves(host, before)
 
 
