@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import host as hosts
-from tests.hosts.docker import sweep
+from tests.hosts.docker import LABEL, sweep
 from tests.hosts.host import Host, Kind, lan, running
 from tests.hosts.snapshot import compare
 
@@ -55,5 +55,5 @@ def test_docker_works_inside(cache: Path) -> None:
         assert shown.strip() == "65534"
 
 
-def test_sweep_leaves_nothing_of_ours() -> None:
-    assert sweep() == []
+def test_a_closed_host_leaves_nothing_for_the_sweep() -> None:
+    assert sweep(LABEL) == []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LABEL = "org.roost.test=1"
+LABEL_KEY = "org.roost.test"
+# Suites that run side by side (pytest-xdist) each know their own.
+LABEL = f"{LABEL_KEY}={os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 IMAGE_LABEL = "org.roost.test.root"
 
 
@@ -58,9 +61,9 @@ def docker(*args: str, stdin: bytes | None = None, timeout_s: float = 600) -> st
     return done.out.strip()
 
 
-def sweep() -> list[str]:
-    """Remove every container, volume and network with our label; return the names of the containers."""
-    label = f"label={LABEL}"
+def sweep(label: str = LABEL_KEY) -> list[str]:
+    """Remove every container, volume and network with the label; return the names of the containers."""
+    label = f"label={label}"
     containers = docker("ps", "--all", "--filter", label, "--format", "{{.Names}}").split()
     if containers:
         docker("rm", "--force", "--volumes", *containers)
