@@ -126,7 +126,7 @@ def addresses(text: str) -> list[tuple[str, str]]:
         if head:
             interface = head.group(1)
         elif v4:
-            found.append((interface, str(ip_interface((v4.group(1), str(IPv4Address(int(v4.group(2), 16))))))))
+            found.append((interface, str(ip_interface(f"{v4.group(1)}/{IPv4Address(int(v4.group(2), 16))}"))))
         elif v6:
             found.append((interface, f"{v6.group(1)}/{v6.group(2)}"))
     return found

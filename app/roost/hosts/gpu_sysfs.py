@@ -22,7 +22,10 @@ APU_DEVICES = {
 }  # fmt: skip
 APU_LARGEST_CARVE_OUT_MIB = 1024
 INTEL_INTEGRATED_SLOT = "0000:00:02.0"  # of Intel's graphics in the processor, on every board
-RESIZABLE_BAR_MIB = 1024  # a smaller window is a mere view of the memory
+# GiB, least and most that a card of this number comes with: mainline i915 publishes no total. The window on the memory
+# (BAR 2) tells the two A770 apart when it is wide; it may be narrower than the memory, and is a power of two.
+ARC_GIB = {"56a0": (8, 16), "56a1": (8, 8), "56a2": (8, 8), "56a5": (6, 6), "56a6": (4, 4)}
+MIB_PER_GIB = 1024
 IORESOURCE_MEM = 0x200
 ASAHI = "asahi"
 
@@ -49,25 +52,28 @@ def amd(files: Mapping[str, str], slot: str, device: str) -> Memory:
     return Memory(own, gtt if integrated else 0, integrated)
 
 
-def intel(files: Mapping[str, str], slot: str, total_mib: int) -> Memory:
-    """Read what Intel's drivers publish; of mainline i915's cards only a resizable BAR tells the size."""
+def intel(files: Mapping[str, str], slot: str, device: str, total_mib: int) -> Memory:
+    """Read what Intel's drivers publish, else what is known of the card."""
     below = f"{PCI}/{slot}/"
     if slot == INTEL_INTEGRATED_SLOT:
         return Memory(0, total_mib // 2, integrated=True)
     tiles = [p for p in files if p.startswith(below) and p.endswith("/physical_vram_size_bytes")]
     local = [p for p in files if p.startswith(below) and p.endswith("/lmem_total_bytes")]
     own = sum(_mib(files, p) for p in tiles) or sum(_mib(files, p) for p in local)
-    return Memory(own or bar_mib(files.get(f"{below}resource", "")), 0, integrated=False)
+    if not own and device in ARC_GIB:
+        least, most = (gib * MIB_PER_GIB for gib in ARC_GIB[device])
+        own = max(least, min(most, window_mib(files.get(f"{below}resource", ""))))
+    return Memory(own, 0, integrated=False)
 
 
-def bar_mib(resource: str) -> int:
-    """Return the largest memory window in MiB if it is wide enough to be all of a card's memory, else 0."""
+def window_mib(resource: str) -> int:
+    """Return the widest memory window in MiB: a line of `resource` is first address, last address and flags."""
     largest = 0
     for line in resource.splitlines():
         row = line.split()
         if len(row) == 3 and int(row[2], 16) & IORESOURCE_MEM:
             largest = max(largest, (int(row[1], 16) - int(row[0], 16) + 1) // MIB)
-    return largest if largest >= RESIZABLE_BAR_MIB else 0
+    return largest
 
 
 def platform_gpus(files: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -108,7 +108,7 @@ def measure(
             read = (
                 gpu_sysfs.amd(files, gpu.slot, gpu.device)
                 if gpu.vendor == "AMD"
-                else (gpu_sysfs.intel(files, gpu.slot, total_mib))
+                else (gpu_sysfs.intel(files, gpu.slot, gpu.device, total_mib))
             )
             measured.append(replace(gpu, memory_mib=read.own, shared_mib=read.shared, integrated=read.integrated))
     model, compatible = gpu_sysfs.machine_model(files)

@@ -7,7 +7,7 @@ that is always there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
@@ -69,9 +69,22 @@ def border_of(usable_mib: int) -> Border:
 
 
 def tier_of(facts: HostFacts, measured_gbs: float | None = None) -> Tier:
-    """Return the best tier of the machine; `measured_gbs` is its memory's bandwidth if it was probed, in GB/s."""
-    found = [*_cards(facts), *_integrated(facts, measured_gbs), _processor(facts, measured_gbs)]
-    return max(found, key=lambda tier: (RANKS[tier.name], -KINDS.index(tier.kind)))
+    """Return the tier of the machine; `measured_gbs` is its memory's bandwidth if it was probed, in GB/s.
+
+    A card that holds a potato model decides, since it is many times faster; else the better of what shares the memory.
+    """
+    cards = [tier for tier in _cards(facts) if tier.name != "embedded"]
+    shared = _best([*_integrated(facts, measured_gbs), _processor(facts, measured_gbs)])
+    if not cards:
+        return shared
+    best = _best(cards)
+    if RANKS[shared.name] <= RANKS[best.name]:
+        return best
+    return replace(best, reason=f"{best.reason}; the machine's memory would hold {shared.name} models, but slower")
+
+
+def _best(found: list[Tier]) -> Tier:
+    return max(found, key=lambda tier: (RANKS[tier.name], -KINDS.index(tier.kind), tier.usable_bytes))
 
 
 def _gib(mib: float) -> str:
@@ -107,9 +120,10 @@ def _cards(facts: HostFacts) -> list[Tier]:
 
 
 def _integrated(facts: HostFacts, measured_gbs: float | None) -> list[Tier]:
+    """Graphics that share the processor's memory; Intel's may take half of it and is no faster than the processor."""
     found: list[Tier] = []
     for gpu in facts.gpus:
-        if not gpu.integrated or gpu.driver in NOT_FOR_COMPUTING:
+        if not gpu.integrated or gpu.driver in NOT_FOR_COMPUTING or gpu.vendor == "Intel":
             continue
         mib = shared_memory_mib(gpu, facts.memory_total_mib)
         where = f"{_gib(mib)} that {gpu.name} shares with the processor"
