@@ -16,7 +16,7 @@ MIB, MIB_PER_GIB = 1 << 20, 1024
 # Firmware and ECC keep up to 8 % of what a card is named after: a Tesla T4 of 16 GB reports 15109 MiB, an A40 of 48 GB
 # 45634 MiB.
 NAMED_SHARE = 0.92
-PER_CARD_MIB = 512  # driver context and compute buffers that each further card of a split model needs
+PER_CARD_MIB = 1024  # driver context and compute buffers that each further card of a split model needs
 SYSTEM_MIB = 2048  # for the system, Nomad and the agent, where the model lives in the machine's memory
 SHARED_SHARE = 0.75  # of one memory for all, what a graphics driver lets itself be given
 LEAST_TOKENS_PER_S = 5.0  # slower than this nobody waits for
