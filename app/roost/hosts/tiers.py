@@ -127,7 +127,8 @@ def _integrated(facts: HostFacts, measured_gbs: float | None) -> list[Tier]:
             continue
         mib = shared_memory_mib(gpu, facts.memory_total_mib)
         where = f"{_gib(mib)} that {gpu.name} shares with the processor"
-        found.append(_paced(mib, "igpu", where, measured_gbs, published_gbs(facts)))
+        published = published_gbs(facts)  # the probe sees what the processor draws, graphics may draw more
+        found.append(_paced(mib, "igpu", where, None if published else measured_gbs, published))
     return found
 
 

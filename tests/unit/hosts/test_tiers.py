@@ -87,6 +87,17 @@ def test_measured_bandwidth_decides_for_memory_in_plenty(gbs: float, name: str) 
     assert (f"{gbs:.0f} GB/s (measured)" in tier.reason) == (name != "beast")
 
 
+@pytest.mark.parametrize("driver", ["", "vfio-pci", "nouveau"])
+def test_a_card_without_a_driver_to_compute_with_does_not_count(driver: str) -> None:
+    facts = with_cards(24576)
+    assert tier_of(replace(facts, gpus=(replace(facts.gpus[0], driver=driver),))).kind == "cpu"
+
+
+def test_the_processors_share_of_bandwidth_does_not_lower_fast_graphics() -> None:
+    facts = facts_from(record("apple-m1-max"))
+    assert (tier_of(facts, 60).name, tier_of(facts, 60).kind) == ("beast", "igpu")
+
+
 def test_cards_of_two_vendors_are_not_one() -> None:
     facts = with_cards(8192)
     other = Gpu("0000:0f:00.0", "AMD", "other", "amdgpu", 8192)
