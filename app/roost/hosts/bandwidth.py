@@ -6,11 +6,13 @@ Standard library only. Copies between two buffers are counted as read plus writt
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from roost.ops.errors import RoostError
 
@@ -21,6 +23,7 @@ START_TIMEOUT_S = 20.0
 LEAST_BUFFER_MIB = 64
 CACHES = 4  # a buffer is so many times the last cache, lest the copy stays inside
 MEMORY_SHARE = 0.25  # of what is available, all buffers together take no more
+IMPORTS = Path(__file__).parents[2]  # where the package lies
 READY, GO = "ready", "go"
 
 
@@ -54,12 +57,16 @@ def probe(cores: int, cache_mib: int, available_mib: int, seconds: float = SECON
             f"{available_mib} MiB of memory are free, too little to measure its speed.", fix="End what is not needed."
         )
     command = [sys.executable, "-P", "-m", "roost.hosts.bandwidth", str(buffer), str(seconds)]
+    environment = {**os.environ, "PYTHONPATH": str(IMPORTS)}
+    pipe = subprocess.PIPE
     workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         for _ in range(processes)
     ]
     try:
         return combine(_together(workers), buffer)
+    except (OSError, subprocess.TimeoutExpired):
+        raise RoostError("The memory probe did not end.", fix="Try again when the machine is less busy.") from None
     finally:
         for worker in workers:
             worker.kill()

@@ -28,7 +28,7 @@ RTM_GETADDR, NLM_F_REQUEST_DUMP = 22, 0x301
 NETLINK_ROUTE = 0
 NETLINK_TIMEOUT_S = 2.0
 MIB = 1 << 20
-PCI_ROOT = "/sys/bus/pci/devices"
+SYS = Path("/sys")
 FILES = (
     "/etc/os-release", "/etc/debian_version", "/proc/cpuinfo", "/proc/meminfo", "/proc/self/cgroup", "/proc/cgroups",
     "/proc/mounts", "/proc/1/comm", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/tcp", "/proc/net/tcp6",
@@ -84,7 +84,7 @@ def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = Non
     asked = {name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found}
     cgroup = _cgroup_folder(_read("/proc/self/cgroup"), _read("/sys/fs/cgroup/cgroup.controllers") != "")
     return RawFacts(
-        files={path: _read(path) for path in FILES} | _sysfs_texts(),
+        files={path: _read(path) for path in FILES} | sysfs_texts(topology="core id" not in _read("/proc/cpuinfo")),
         asked=asked | (_ask_nvidia(asked["nvidia-smi"]) if "nvidia-smi" in found else {}),
         uname=(system.node, system.release, system.machine),
         present=(*found, *(m for m in MARKS if Path(m).exists())),
@@ -93,11 +93,11 @@ def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = Non
         cgroup_limit=_tightest_limit(cgroup),
         cgroup_usage=_read(cgroup / "memory.current") or _read(cgroup / "memory.usage_in_bytes"),
         cgroup_writable=any(os.access(p, os.W_OK) for p in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")),
-        cpu_limits=tuple(_cpu_limits()),
+        cpu_limits=tuple(cpu_limits(_read("/proc/self/cgroup"))),
         netlink=_address_dump() if hasattr(socket, "AF_NETLINK") else b"",
         interfaces=dict(socket.if_nameindex()),
         pci=tuple(_pci_devices()),
-        block=tuple(_block_devices()),
+        block=tuple(block_devices()),
         socket_owners=_socket_owners(),
         disks=tuple(_disk(str(p)) for p in dict.fromkeys(map(str, paths))),
         docker_ours=_owned_packages_include_docker(manifest),
@@ -131,19 +131,19 @@ def _ask_nvidia(cards: str) -> dict[str, str]:
     return {}
 
 
-def _sysfs_texts() -> dict[str, str]:
-    """Read what graphics drivers say of memory, and which processors belong together where cpuinfo does not tell."""
-    root = Path("/sys")
-    folders = sorted(p for p in Path(PCI_ROOT).glob("*") if _read(p / "class").startswith(("0x03", "0x12")))
-    texts = {str(found): _read(found) for folder in folders for name in GPU_FILES for found in folder.glob(name)}
-    texts |= {str(p): _read(p) for p in root.glob(PLATFORM_GPUS)}
-    if "core id" not in _read("/proc/cpuinfo"):
-        texts |= {str(p): _read(p) for kind in ("thread", "core") for p in root.glob(TOPOLOGY.format(kind))}
-    return texts
+def sysfs_texts(sys: Path = SYS, *, topology: bool) -> dict[str, str]:
+    """Read what graphics drivers say of memory, and with `topology` which processors belong together."""
+    folders = [p for p in sys.glob("bus/pci/devices/*") if _read(p / "class").startswith(("0x03", "0x12"))]
+    paths = [found for folder in folders for name in GPU_FILES for found in folder.glob(name)]
+    paths += sys.glob(PLATFORM_GPUS)
+    if topology:
+        paths += [p for kind in ("thread", "core") for p in sys.glob(TOPOLOGY.format(kind))]
+    return {str(SYS / p.relative_to(sys)): _read(p) for p in sorted(paths)}
 
 
-def _block_devices() -> Iterator[BlockDevice]:
-    for entry in sorted(Path("/sys/class/block").glob("*")):
+def block_devices(sys: Path = SYS) -> Iterator[BlockDevice]:
+    """Yield all block devices; a partition lies in its disk's folder."""
+    for entry in sorted(sys.glob("class/block/*")):
         folder = entry.resolve()
         partition = (folder / "partition").exists()
         below = [folder.parent.name] if partition else [p.name for p in (folder / "slaves").glob("*")]
@@ -153,13 +153,13 @@ def _block_devices() -> Iterator[BlockDevice]:
         )
 
 
-def _cpu_limits() -> Iterator[str]:
+def cpu_limits(memberships: str, sys: Path = SYS) -> Iterator[str]:
     """Yield `QUOTA PERIOD` of our cgroup and those above it; inside a container only some are visible."""
-    paths = parse.cgroup_paths(_read("/proc/self/cgroup"))
-    for root, path in (("/sys/fs/cgroup", paths.get("", "/")), ("/sys/fs/cgroup/cpu", paths.get("cpu", "/"))):
-        folder = Path(root, path.lstrip("/"))
+    paths = parse.cgroup_paths(memberships)
+    for root, path in ((sys / "fs/cgroup", paths.get("", "/")), (sys / "fs/cgroup/cpu", paths.get("cpu", "/"))):
+        folder = root / path.lstrip("/")
         for level in (folder, *folder.parents):
-            if level == Path(root).parent:
+            if level == root.parent:
                 break
             old = f"{_read(level / 'cpu.cfs_quota_us').strip()} {_read(level / 'cpu.cfs_period_us').strip()}"
             limit = _read(level / "cpu.max").strip() or old.strip()
@@ -213,7 +213,7 @@ def _ends(block: bytes) -> bool:
 
 
 def _pci_devices() -> Iterator[PciDevice]:
-    root = Path(PCI_ROOT)
+    root = SYS / "bus/pci/devices"
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         kind, vendor, device = (_read(folder / n).strip().removeprefix("0x") for n in ("class", "vendor", "device"))
         driver = folder / "driver"

@@ -12,6 +12,7 @@ from roost.hosts.slots import SLOT, normal_slot
 MIB_PER_GB = 1024  # profiles name gigabytes, and mean about that many GiB
 # Oldest driver of each major version of CUDA: CUDA Toolkit Release Notes, "CUDA Minor Version Compatibility".
 OLDEST_DRIVER = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580, 65, 6)}
+NO_MEMORY = ("[N/A]", "[Not Supported]")
 MISMATCH = "Driver/library version mismatch"
 
 
@@ -21,6 +22,7 @@ class Nvidia:
 
     driver: str
     cuda: str
+    cuda_majors: tuple[int, ...]  # whose programs the driver runs
     problem: str
 
 
@@ -37,7 +39,9 @@ def software(asked: Mapping[str, str], kernel_module: str) -> Nvidia:
         problem = "The driver's library is of another version than its kernel module; restart the machine."
     elif complaint:
         problem = complaint.strip().splitlines()[-1]
-    return Nvidia(driver.group(1) if driver else "", cuda.group(1) if cuda else "", problem)
+    version = driver.group(1) if driver else ""
+    majors = tuple(major for major in OLDEST_DRIVER if serves_cuda(version, major))
+    return Nvidia(version, cuda.group(1) if cuda else "", majors, problem)
 
 
 def serves_cuda(driver: str, major: int) -> bool | None:
@@ -46,6 +50,15 @@ def serves_cuda(driver: str, major: int) -> bool | None:
     if not numbers or major not in OLDEST_DRIVER:
         return None
     return numbers >= OLDEST_DRIVER[major]
+
+
+def sharing_memory(text: str) -> set[str]:
+    """Return the slots of cards that have no memory of their own, as a GB10: their `memory.total` is not there at all.
+
+    Other texts there are no such sign: `[Insufficient Permissions]` beside MIG, `[GPU is lost]`.
+    """
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 3]
+    return {normal_slot(row[0]) for row in rows if row[2] in NO_MEMORY and SLOT.search(row[0])}
 
 
 def details(text: str) -> dict[str, tuple[str, bool]]:

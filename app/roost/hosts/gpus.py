@@ -87,21 +87,22 @@ def measure(
     """Complete what was found with its memory and abilities; `total_mib` is the machine's memory."""
     details = gpu_nvidia.details(asked.get("nvidia-smi details", ""))
     slices = gpu_nvidia.slices(asked.get("nvidia-smi list", ""))
+    shares = gpu_nvidia.sharing_memory(asked.get("nvidia-smi", ""))
     # nvidia-smi numbers its cards in the order of their PCI addresses
     numbers = {slot: i for i, slot in enumerate(sorted(nvidia_rows(asked.get("nvidia-smi", ""))))}
     measured: list[Gpu] = []
     for gpu in found:
         if gpu.vendor == "NVIDIA":
             capability, mig = details.get(gpu.slot, ("", False))
-            known = gpu.slot in numbers
+            unified = gpu.slot in shares and not mig  # a divided card may hide its memory from a container
             measured.append(
                 replace(
                     gpu,
                     compute_capability=capability,
                     mig=mig,
-                    slices_mib=slices.get(numbers[gpu.slot], ()) if mig and known else (),
-                    integrated=known and not gpu.memory_mib,  # one memory with the processor: it reports none
-                    shared_mib=total_mib if known and not gpu.memory_mib else 0,
+                    slices_mib=slices.get(numbers.get(gpu.slot, -1), ()) if mig else (),
+                    integrated=unified,
+                    shared_mib=total_mib if unified else 0,
                 )
             )
         else:
