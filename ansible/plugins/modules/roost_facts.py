@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.hosts.collect import collect
+from roost.hosts.tiers import tier_of
 
 DOCUMENTATION = r"""
 module: roost_facts
@@ -39,6 +41,10 @@ roost_host:
   description: The facts, as in roost.hosts.facts.HostFacts.
   type: dict
   returned: always
+roost_tier:
+  description: Which class of models the machine can serve, as in roost.hosts.tiers.Tier.
+  type: dict
+  returned: always
 """
 
 
@@ -53,7 +59,7 @@ def main() -> None:
     )
     manifest = module.params["manifest"]
     facts = collect(module.params["paths"], manifest=Path(manifest) if manifest else None)
-    module.exit_json(changed=False, roost_host=facts.as_dict())
+    module.exit_json(changed=False, roost_host=facts.as_dict(), roost_tier=asdict(tier_of(facts)))
 
 
 if __name__ == "__main__":

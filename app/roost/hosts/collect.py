@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from roost.hosts import parse
+from roost.hosts import freebsd, parse
+from roost.hosts.disks import BlockDevice
 from roost.hosts.facts import PACKAGE_MANAGERS, Disk, HostFacts, RawFacts, facts_from
 from roost.hosts.gpus import PciDevice
 from roost.ops.dpkg import on_disk
@@ -27,20 +28,44 @@ RTM_GETADDR, NLM_F_REQUEST_DUMP = 22, 0x301
 NETLINK_ROUTE = 0
 NETLINK_TIMEOUT_S = 2.0
 MIB = 1 << 20
+SYS = Path("/sys")
 FILES = (
     "/etc/os-release", "/etc/debian_version", "/proc/cpuinfo", "/proc/meminfo", "/proc/self/cgroup", "/proc/cgroups",
     "/proc/mounts", "/proc/1/comm", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/tcp", "/proc/net/tcp6",
     "/sys/fs/cgroup/cgroup.controllers", "/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name",
-    "/proc/version", "/run/systemd/container",
+    "/proc/version", "/run/systemd/container", "/proc/driver/nvidia/version", "/proc/device-tree/model",
+    "/proc/device-tree/compatible", "/sys/devices/system/node/online", "/var/run/dmesg.boot",
+    "/sys/devices/system/cpu/cpu0/cache/index2/size", "/sys/devices/system/cpu/cpu0/cache/index3/size",
 )  # fmt: skip
-MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv")
+# Below a graphics processor's folder in sysfs, and of those that are on no bus.
+GPU_FILES = (
+    "resource", "mem_info_vram_total", "mem_info_gtt_total", "tile*/physical_vram_size_bytes",
+    "tile*/memory/physical_vram_size_bytes", "drm/card*/lmem_total_bytes",
+)  # fmt: skip
+PLATFORM_GPUS = "class/drm/card*/device/uevent"
+TOPOLOGY = "devices/system/cpu/cpu[0-9]*/topology/{}_siblings_list"
+MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv", "/dev/kfd")
 DOCKER_PACKAGES = ("docker.io", "docker-ce", "moby-engine")
 PROGRAMS = (*PACKAGE_MANAGERS, "docker", "dockerd", "nvidia-smi", "lspci")
+BSD_PROGRAMS = ("sysctl", "pciconf", "ifconfig", "mount")
 QUESTIONS = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
     "dockerd": ["dockerd", "--version"],
     "lspci": ["lspci", "-mm"],
     "nvidia-smi": ["nvidia-smi", "--query-gpu=pci.bus_id,name,memory.total", "--format=csv,noheader,nounits"],
+    "sysctl": ["sysctl", "-i", *freebsd.SYSCTLS],
+    "pciconf": ["pciconf", "-lv"],
+    "ifconfig": ["ifconfig", "-a"],
+    "mount": ["mount", "-p"],
+}
+NVIDIA_QUESTIONS = {
+    "nvidia-smi head": ["nvidia-smi"],
+    "nvidia-smi details": [
+        "nvidia-smi",
+        "--query-gpu=pci.bus_id,compute_cap,mig.mode.current",
+        "--format=csv,noheader",
+    ],
+    "nvidia-smi list": ["nvidia-smi", "-L"],
 }
 # Written whenever software is installed: the clock cannot honestly be before it.
 CLOCK_WITNESSES = ("/var/lib/dpkg/status", "/etc/os-release", "/etc/machine-id")
@@ -54,21 +79,25 @@ def collect(paths: Sequence[str | Path] = (), *, manifest: Path | None = None) -
 def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = None) -> RawFacts:
     """Collect the texts that `facts_from` reads."""
     system = platform.uname()
-    found = [p for p in PROGRAMS if shutil.which(p)]
+    programs = PROGRAMS + BSD_PROGRAMS if system.system == "FreeBSD" else PROGRAMS
+    found = [p for p in programs if shutil.which(p)]
+    asked = {name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found}
     cgroup = _cgroup_folder(_read("/proc/self/cgroup"), _read("/sys/fs/cgroup/cgroup.controllers") != "")
     return RawFacts(
-        files={path: _read(path) for path in FILES},
-        asked={name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found},
+        files={path: _read(path) for path in FILES} | sysfs_texts(topology="core id" not in _read("/proc/cpuinfo")),
+        asked=asked | (_ask_nvidia(asked["nvidia-smi"]) if "nvidia-smi" in found else {}),
         uname=(system.node, system.release, system.machine),
         present=(*found, *(m for m in MARKS if Path(m).exists())),
         uid=os.geteuid(),
-        cores_allowed=len(os.sched_getaffinity(0)),
+        cores_allowed=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         cgroup_limit=_tightest_limit(cgroup),
         cgroup_usage=_read(cgroup / "memory.current") or _read(cgroup / "memory.usage_in_bytes"),
         cgroup_writable=any(os.access(p, os.W_OK) for p in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")),
-        netlink=_address_dump(),
+        cpu_limits=tuple(cpu_limits(_read("/proc/self/cgroup"))),
+        netlink=_address_dump() if hasattr(socket, "AF_NETLINK") else b"",
         interfaces=dict(socket.if_nameindex()),
         pci=tuple(_pci_devices()),
+        block=tuple(block_devices()),
         socket_owners=_socket_owners(),
         disks=tuple(_disk(str(p)) for p in dict.fromkeys(map(str, paths))),
         docker_ours=_owned_packages_include_docker(manifest),
@@ -89,6 +118,53 @@ def _ask(argv: list[str]) -> str:
         return run(argv, timeout_s=ASK_TIMEOUT_S, env={**os.environ, "LC_ALL": "C"})
     except RoostError:
         return ""
+
+
+def _ask_nvidia(cards: str) -> dict[str, str]:
+    """Ask the rest of nvidia-smi; where it told no cards, its complaint."""
+    if cards.strip():
+        return {name: _ask(argv) for name, argv in NVIDIA_QUESTIONS.items()}
+    try:
+        run(["nvidia-smi"], timeout_s=ASK_TIMEOUT_S)
+    except RoostError as error:
+        return {"nvidia-smi problem": error.message}
+    return {}
+
+
+def sysfs_texts(sys: Path = SYS, *, topology: bool) -> dict[str, str]:
+    """Read what graphics drivers say of memory, and with `topology` which processors belong together."""
+    folders = [p for p in sys.glob("bus/pci/devices/*") if _read(p / "class").startswith(("0x03", "0x12"))]
+    paths = [found for folder in folders for name in GPU_FILES for found in folder.glob(name)]
+    paths += sys.glob(PLATFORM_GPUS)
+    if topology:
+        paths += [p for kind in ("thread", "core") for p in sys.glob(TOPOLOGY.format(kind))]
+    return {str(SYS / p.relative_to(sys)): _read(p) for p in sorted(paths)}
+
+
+def block_devices(sys: Path = SYS) -> Iterator[BlockDevice]:
+    """Yield all block devices; a partition lies in its disk's folder."""
+    for entry in sorted(sys.glob("class/block/*")):
+        folder = entry.resolve()
+        partition = (folder / "partition").exists()
+        below = [folder.parent.name] if partition else [p.name for p in (folder / "slaves").glob("*")]
+        rotational = _read(folder / "queue/rotational").strip()
+        yield BlockDevice(
+            entry.name, _read(folder / "dev").strip(), rotational == "1" if rotational else None, tuple(sorted(below))
+        )
+
+
+def cpu_limits(memberships: str, sys: Path = SYS) -> Iterator[str]:
+    """Yield `QUOTA PERIOD` of our cgroup and those above it; inside a container only some are visible."""
+    paths = parse.cgroup_paths(memberships)
+    for root, path in ((sys / "fs/cgroup", paths.get("", "/")), (sys / "fs/cgroup/cpu", paths.get("cpu", "/"))):
+        folder = root / path.lstrip("/")
+        for level in (folder, *folder.parents):
+            if level == root.parent:
+                break
+            old = f"{_read(level / 'cpu.cfs_quota_us').strip()} {_read(level / 'cpu.cfs_period_us').strip()}"
+            limit = _read(level / "cpu.max").strip() or old.strip()
+            if limit:
+                yield limit
 
 
 def _cgroup_folder(memberships: str, unified: bool) -> Path:
@@ -137,7 +213,7 @@ def _ends(block: bytes) -> bool:
 
 
 def _pci_devices() -> Iterator[PciDevice]:
-    root = Path("/sys/bus/pci/devices")
+    root = SYS / "bus/pci/devices"
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         kind, vendor, device = (_read(folder / n).strip().removeprefix("0x") for n in ("class", "vendor", "device"))
         driver = folder / "driver"
@@ -170,6 +246,7 @@ def _disk(path: str) -> Disk:
         total_mib=info.f_blocks * info.f_frsize // MIB,
         free_mib=info.f_bavail * info.f_frsize // MIB,
         writable=not info.f_flag & os.ST_RDONLY,
+        number=f"{os.major(there.stat().st_dev)}:{os.minor(there.stat().st_dev)}",
     )
 
 

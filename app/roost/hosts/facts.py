@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_interface
 from typing import Any
 
-from roost.hosts import gpus, parse
+from roost.hosts import cpu, disks, freebsd, gpu_nvidia, gpus, parse
 
 PACKAGE_MANAGERS = ("apt-get", "dnf", "apk", "pacman", "zypper", "pkg")
 ARCH_NAMES = {"arm64": "aarch64", "amd64": "x86_64"}
@@ -16,13 +17,16 @@ LINK_LOCAL_V6 = "fe80:"
 
 @dataclass(frozen=True)
 class Disk:
-    """Free space for one path. `device` is the same number for paths on one file system."""
+    """Free space for one path. `device` is the same number for paths on one file system; `kind` as in `disks`."""
 
     path: str
     device: int
     total_mib: int
     free_mib: int
     writable: bool
+    kind: str = "unknown"
+    filesystem: str = ""
+    number: str = ""  # of the block device, `259:1`
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,14 @@ class HostFacts:
     cpu_model: str
     cpu_cores: int
     cpu_flags: tuple[str, ...]
+    cpu: cpu.Cpu
     memory_total_mib: int  # of the machine, or of our cgroup's limit if that is less
     memory_available_mib: int
     memory_limit_mib: int | None
     disks: tuple[Disk, ...]
     gpus: tuple[gpus.Gpu, ...]
+    nvidia: gpu_nvidia.Nvidia
+    rocm: bool  # the kernel's compute interface of AMD cards is there
     addresses: dict[str, tuple[str, ...]]  # by interface, with prefix
     default_address: str  # of the default route's interface, without prefix; empty if there is none
     listeners: tuple[Listener, ...]
@@ -104,9 +111,11 @@ class RawFacts:
     cgroup_limit: str = ""
     cgroup_usage: str = ""
     cgroup_writable: bool = False
+    cpu_limits: tuple[str, ...] = ()  # `QUOTA PERIOD` of our cgroup and those above it
     netlink: bytes = b""
     interfaces: Mapping[int, str] = field(default_factory=dict)
     pci: tuple[gpus.PciDevice, ...] = ()
+    block: tuple[disks.BlockDevice, ...] = ()
     socket_owners: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)  # inode -> pid, name, command
     disks: tuple[Disk, ...] = ()
     docker_ours: bool = False
@@ -121,10 +130,10 @@ def facts_from(raw: RawFacts) -> HostFacts:
         return raw.files.get(path, "")
 
     release = parse.os_release(text("/etc/os-release"))
-    model, cores, flags = parse.cpu_info(text("/proc/cpuinfo"))
-    total, available, limit = _memory(raw)
+    machine = _machine(raw)
+    total, available, limit = _memory(raw, machine)
     version, controllers = _cgroups(text)
-    found = parse.addresses(raw.netlink, raw.interfaces)
+    found = parse.addresses(raw.netlink, raw.interfaces) or freebsd.addresses(raw.asked.get("ifconfig", ""))
     by_interface = {name: tuple(a for n, a in found if n == name) for name, _ in found}
     return HostFacts(
         hostname=raw.uname[0],
@@ -151,14 +160,17 @@ def facts_from(raw: RawFacts) -> HostFacts:
         cgroup_version=version,
         cgroup_controllers=controllers,
         cgroup_writable=raw.cgroup_writable,
-        cpu_model=model,
-        cpu_cores=min(cores or raw.cores_allowed, raw.cores_allowed or cores),
-        cpu_flags=flags,
+        cpu_model=machine.model,
+        cpu_cores=cpu.usable_cores(machine.cores, raw.cores_allowed, machine.cpu.quota),
+        cpu_flags=machine.flags,
+        cpu=machine.cpu,
         memory_total_mib=total,
         memory_available_mib=available,
         memory_limit_mib=limit,
-        disks=raw.disks,
-        gpus=gpus.find(raw.pci, raw.asked.get("lspci", ""), raw.asked.get("nvidia-smi", "")),
+        disks=_disks(raw),
+        gpus=_gpus(raw, total),
+        nvidia=gpu_nvidia.software(raw.asked, text("/proc/driver/nvidia/version")),
+        rocm="/dev/kfd" in raw.present,
         addresses=by_interface,
         default_address=_default_address(text, by_interface),
         listeners=_listeners(text, raw.socket_owners),
@@ -169,9 +181,44 @@ def facts_from(raw: RawFacts) -> HostFacts:
     )
 
 
-def _memory(raw: RawFacts) -> tuple[int, int, int | None]:
-    """Return total, available and our cgroup's limit in MiB; the limit counts where it is the smaller one."""
+def _machine(raw: RawFacts) -> freebsd.Machine:
+    """Return processor and memory, from FreeBSD's sysctl if it was asked, else from Linux's files."""
+    values = freebsd.sysctl(raw.asked.get("sysctl", ""))
+    if values:
+        return freebsd.describe(values, raw.files.get("/var/run/dmesg.boot", ""))
+    cpuinfo = raw.files.get("/proc/cpuinfo", "")
+    model, cores, flags = parse.cpu_info(cpuinfo)
+    if not re.search(r"^(model name|Model)\s*:", cpuinfo, re.MULTILINE):
+        board = raw.files.get("/proc/device-tree/model", "").strip("\0\n ")
+        model = cpu.arm_model(cpuinfo) or board or model
     total, available = parse.memory_mib(raw.files.get("/proc/meminfo", ""))
+    return freebsd.Machine(model, cores, flags, cpu.describe(raw.files, raw.cpu_limits), total, available)
+
+
+def _gpus(raw: RawFacts, total_mib: int) -> tuple[gpus.Gpu, ...]:
+    seen = freebsd.pci_devices(raw.asked.get("pciconf", ""))
+    pci = raw.pci or tuple(gpus.PciDevice(d.slot, d.kind, d.vendor, d.device, d.driver) for d in seen)
+    found = gpus.find(pci, raw.asked.get("lspci", ""), raw.asked.get("nvidia-smi", ""))
+    names = {d.slot: d.name for d in seen if d.name}
+    unnamed = {d.slot: f"device {d.device}" for d in pci}
+    named = [replace(g, name=names.get(g.slot, g.name)) if g.name == unnamed.get(g.slot) else g for g in found]
+    return gpus.measure(named, raw.files, raw.asked, total_mib)
+
+
+def _disks(raw: RawFacts) -> tuple[Disk, ...]:
+    table = disks.mounts(raw.files.get("/proc/mounts", "") or raw.asked.get("mount", ""))
+    devices = {device.name: device for device in raw.block}
+    found: list[Disk] = []
+    for disk in raw.disks:
+        mount = disks.mount_of(disk.path, table)
+        kind = disks.kind_of(mount, disk.number, devices)
+        found.append(replace(disk, kind=kind, filesystem=mount.filesystem if mount else ""))
+    return tuple(found)
+
+
+def _memory(raw: RawFacts, machine: freebsd.Machine) -> tuple[int, int, int | None]:
+    """Return total, available and our cgroup's limit in MiB; the limit counts where it is the smaller one."""
+    total, available = machine.total_mib, machine.available_mib
     limit = parse.byte_limit(raw.cgroup_limit)
     if limit is None or limit // parse.MIB >= total:
         return total, available, None

@@ -1,16 +1,17 @@
-"""Which graphics processors are here: pure readers of sysfs, lspci and nvidia-smi. Standard library only."""
+"""Which graphics processors are here, from what sysfs, lspci and nvidia-smi say. Pure. Standard library only."""
 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from roost.hosts import gpu_nvidia, gpu_sysfs
+from roost.hosts.slots import SLOT, normal_slot
 
 VENDORS = {"10de": "NVIDIA", "1002": "AMD", "8086": "Intel"}
 DISPLAY_CLASS = "03"  # PCI base class of display controllers
 ACCELERATOR_CLASS = "12"  # processing accelerators
-SLOT = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,23 @@ class PciDevice:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor that could compute; `memory_mib` is 0 where only its driver would know."""
+    """A graphics processor that could compute; `memory_mib` is 0 where only its driver would know.
+
+    `shared_mib` of the machine's memory may be used by an integrated one. With `mig` on, programs see only
+    `slices_mib`.
+    """
 
     slot: str
     vendor: str
     name: str
     driver: str
     memory_mib: int = 0
-
-
-def normal_slot(text: str) -> str:
-    """Write a PCI address the way sysfs does: `0000:01:00.0`; unknown forms stay as they are."""
-    found = SLOT.search(text)
-    if not found:
-        return text
-    domain, bus, device, function = found.groups()
-    return f"{int(domain or '0', 16):04x}:{bus}:{device}.{function}".lower()
+    device: str = ""  # PCI device number in hex digits, or a device tree's compatible name
+    integrated: bool = False
+    shared_mib: int = 0
+    compute_capability: str = ""
+    mig: bool = False
+    slices_mib: tuple[int, ...] = ()
 
 
 def lspci_names(text: str) -> dict[str, str]:
@@ -73,7 +75,47 @@ def find(devices: Sequence[PciDevice], lspci: str, nvidia_smi: str) -> tuple[Gpu
         if device.kind[:2] not in (DISPLAY_CLASS, ACCELERATOR_CLASS) or device.vendor not in VENDORS:
             continue
         name, memory = nvidia.pop(device.slot, (names.get(device.slot, f"device {device.device}"), 0))
-        found.append(Gpu(device.slot, VENDORS[device.vendor], name, device.driver, memory))
+        found.append(Gpu(device.slot, VENDORS[device.vendor], name, device.driver, memory, device.device))
     # in a container the driver's tool may know cards that sysfs does not show
     found += [Gpu(slot, "NVIDIA", name, "nvidia", memory) for slot, (name, memory) in sorted(nvidia.items())]
     return tuple(found)
+
+
+def measure(
+    found: Sequence[Gpu], files: Mapping[str, str], asked: Mapping[str, str], total_mib: int
+) -> tuple[Gpu, ...]:
+    """Complete what was found with its memory and abilities; `total_mib` is the machine's memory."""
+    details = gpu_nvidia.details(asked.get("nvidia-smi details", ""))
+    slices = gpu_nvidia.slices(asked.get("nvidia-smi list", ""))
+    shares = gpu_nvidia.sharing_memory(asked.get("nvidia-smi", ""))
+    # nvidia-smi numbers its cards in the order of their PCI addresses
+    numbers = {slot: i for i, slot in enumerate(sorted(nvidia_rows(asked.get("nvidia-smi", ""))))}
+    measured: list[Gpu] = []
+    for gpu in found:
+        if gpu.vendor == "NVIDIA":
+            capability, mig = details.get(gpu.slot, ("", False))
+            unified = gpu.slot in shares and not mig  # a divided card may hide its memory from a container
+            measured.append(
+                replace(
+                    gpu,
+                    compute_capability=capability,
+                    mig=mig,
+                    slices_mib=slices.get(numbers.get(gpu.slot, -1), ()) if mig else (),
+                    integrated=unified,
+                    shared_mib=total_mib if unified else 0,
+                )
+            )
+        else:
+            read = (
+                gpu_sysfs.amd(files, gpu.slot, gpu.device)
+                if gpu.vendor == "AMD"
+                else (gpu_sysfs.intel(files, gpu.slot, gpu.device, total_mib))
+            )
+            measured.append(replace(gpu, memory_mib=read.own, shared_mib=read.shared, integrated=read.integrated))
+    model, compatible = gpu_sysfs.machine_model(files)
+    measured += [
+        Gpu(card, "Apple", model or kind, driver, 0, gpu_sysfs.apple_chip(compatible) or kind,
+            integrated=True, shared_mib=total_mib)
+        for card, driver, kind in gpu_sysfs.platform_gpus(files)
+    ]  # fmt: skip
+    return tuple(measured)

@@ -21,6 +21,8 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
     assert host["disks"][0]["path"] == str(tmp_path / "later")
     assert host["memory_total_mib"] > 0
     assert "127.0.0.1/8" in host["addresses"]["lo"]
+    assert found["roost_tier"]["name"] in {"embedded", "potato", "sweet", "power", "beast"}
+    assert found["roost_tier"]["reason"]
     assert not list(tmp_path.iterdir())
 
 

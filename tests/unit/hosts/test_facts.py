@@ -82,6 +82,11 @@ def test_this_machine(tmp_path: Path) -> None:
     assert "127.0.0.1" in facts.own_addresses()
     assert facts.memory_total_mib > facts.memory_available_mib > 0
     assert len({disk.device for disk in facts.disks}) == 1
+    assert {disk.filesystem for disk in facts.disks} != {""}
+    assert facts.cpu.isa.startswith(("x86-64-v", "armv8", "armv9"))
+    assert 1 <= facts.cpu.physical_cores <= (os.cpu_count() or 1)
+    assert facts.cpu.sockets >= 1
+    assert facts.cpu_cores <= len(os.sched_getaffinity(0))
     assert not (tmp_path / "not").exists()
     json.dumps(facts.as_dict())
 

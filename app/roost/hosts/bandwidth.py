@@ -1,0 +1,120 @@
+"""Measure memory bandwidth: about half a second, one process a core, buffers larger than the caches.
+
+Standard library only. Copies between two buffers are counted as read plus written, as STREAM's Copy does
+(McCalpin, https://www.cs.virginia.edu/stream/). Processes, since a copy in Python holds the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost.ops.errors import RoostError
+
+MIB = 1 << 20
+GB = 10**9
+SECONDS = 0.5
+START_TIMEOUT_S = 20.0
+LEAST_BUFFER_MIB = 64
+CACHES = 4  # a buffer is so many times the last cache, lest the copy stays inside
+MEMORY_SHARE = 0.25  # of what is available, all buffers together take no more
+IMPORTS = Path(__file__).parents[2]  # where the package lies
+READY, GO = "ready", "go"
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """GB/s (10^9 bytes) read plus written, and what was measured in words."""
+
+    gbs: float
+    processes: int
+    buffer_mib: int
+    seconds: float
+    measured: str
+
+
+def plan(cores: int, cache_mib: int, available_mib: int) -> tuple[int, int]:
+    """Return processes and the size of each one's two buffers in MiB that fit the memory; 0 processes if none does."""
+    buffer = max(LEAST_BUFFER_MIB, CACHES * cache_mib // max(1, cores))
+    room = int(available_mib * MEMORY_SHARE) // (2 * buffer)
+    return min(max(1, cores), room), buffer
+
+
+def probe(cores: int, cache_mib: int, available_mib: int, seconds: float = SECONDS) -> Bandwidth:
+    """Measure this machine.
+
+    Raises:
+        RoostError: memory is too short for the buffers, or a process of the probe failed.
+    """
+    processes, buffer = plan(cores, cache_mib, available_mib)
+    if not processes:
+        raise RoostError(
+            f"{available_mib} MiB of memory are free, too little to measure its speed.", fix="End what is not needed."
+        )
+    command = [sys.executable, "-P", "-m", "roost.hosts.bandwidth", str(buffer), str(seconds)]
+    environment = {**os.environ, "PYTHONPATH": str(IMPORTS)}
+    pipe = subprocess.PIPE
+    workers = [
+        subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(processes)
+    ]
+    try:
+        return combine(_together(workers), buffer)
+    except (OSError, subprocess.TimeoutExpired):
+        raise RoostError("The memory probe did not end.", fix="Try again when the machine is less busy.") from None
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def _together(workers: Sequence[subprocess.Popen[str]]) -> list[tuple[int, float]]:
+    """Start all at once when the last one is ready; return bytes moved and seconds of each."""
+    for worker in workers:
+        if worker.stdout is None or worker.stdout.readline().strip() != READY:
+            raise RoostError("A process of the memory probe did not start.", fix="Try again with more memory free.")
+    for worker in workers:
+        if worker.stdin is not None:
+            worker.stdin.write(f"{GO}\n")
+            worker.stdin.flush()
+    found: list[tuple[int, float]] = []
+    for worker in workers:
+        words = worker.communicate(timeout=START_TIMEOUT_S)[0].split()
+        if len(words) != 2:
+            raise RoostError("A process of the memory probe failed.", fix="Try again with more memory free.")
+        found.append((int(words[0]), float(words[1])))
+    return found
+
+
+def combine(moved: Sequence[tuple[int, float]], buffer_mib: int) -> Bandwidth:
+    """Add up what the processes moved at the same time."""
+    gbs = sum(count / seconds for count, seconds in moved) / GB
+    seconds = max(seconds for _, seconds in moved)
+    text = (
+        f"{len(moved)} process{'' if len(moved) == 1 else 'es'} copying {buffer_mib} MiB buffers for {seconds:.1f} s, "
+        "read plus written"
+    )
+    return Bandwidth(round(gbs, 1), len(moved), buffer_mib, round(seconds, 2), text)
+
+
+def copy_for(buffer_mib: int, seconds: float) -> tuple[int, float]:
+    """Copy between two buffers, whose pages are there, for so long; return bytes read plus written and the seconds."""
+    source, target = memoryview(bytearray(buffer_mib * MIB)), memoryview(bytearray(buffer_mib * MIB))
+    target[:] = source  # the first write maps the pages
+    sys.stdout.write(f"{READY}\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    moved, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        target[:] = source
+        moved += 2 * len(source)
+    return moved, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    print(*copy_for(int(sys.argv[1]), float(sys.argv[2])))
