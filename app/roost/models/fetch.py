@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 
-from roost.models.catalogue import HubSource, Model, ModelFile, PathSource, Source, UrlSource
-from roost.models.sources import Workplace, needed_bytes, obtain, share
+from roost.models.catalogue import Model, ModelFile, PathSource, Source, UrlSource
+from roost.models.room import SPARE_BYTES, left_bytes, need_room, room_for
+from roost.models.sources import Workplace, obtain, share
 from roost.models.store import (
     FILE_MODE,
     State,
@@ -28,9 +28,8 @@ from roost.models.store import (
 )
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, sync_folder
+from roost.ops.parallel import run_all
 
-MIB = 1 << 20
-SPARE_BYTES = 64 * MIB  # left free on a disk that a model is written to
 SCRATCH_PREFIX = ".fetch-"
 PARALLEL_FILES = 2  # of one node, all processes together: one run at a time holds its lock
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -92,9 +91,11 @@ def ensure_models(
     with node_lock(places, wanted=not dry_run):
         states = {name: state_of(places.models_dir, m.file, rehash=rehash) for name, m in models.items()}
         wanted = {name: m for name, m in models.items() if states[name] is not State.VERIFIED}
-        left = sum(_left_bytes(file, places) for file in {m.file for m in wanted.values()})
+        left = sum(
+            left_bytes(file, places.partial(file), places.models_dir) for file in {m.file for m in wanted.values()}
+        )
         if wanted:
-            _need_room(places.models_dir, left, " ".join(wanted))
+            need_room(places.models_dir, left, ", ".join(wanted))
         sources = {} if dry_run else _fetch_all(wanted, places)
         return [
             _fetched(name, models[name], places, states[name], sources.get(name, ""))
@@ -118,36 +119,17 @@ def _fetched(name: str, model: Model, places: Places, before: State, source: str
 
 def _fetch_all(models: Mapping[str, Model], places: Places) -> dict[str, str]:
     """Fetch models, a few at the same time; return where each came from. All are tried; the first failure is raised."""
-    by_file: dict[ModelFile, str] = {model.file: name for name, model in models.items()}  # two may share a file
-    todo: SimpleQueue[str] = SimpleQueue()
-    for name in by_file.values():
-        todo.put(name)
+    by_content: dict[str, list[str]] = {}  # several names of one content lie in one folder: one after the other
+    for name, model in models.items():
+        by_content.setdefault(model.file.sha256, []).append(name)
     sources: dict[str, str] = {}
-    failures: list[BaseException] = []
 
-    def work() -> None:
-        try:
-            while True:
-                name = todo.get_nowait()
-                try:
-                    sources[name] = _fetch(name, models[name], model_path(places.models_dir, models[name].file), places)
-                except (RoostError, OSError) as error:
-                    failures.append(error)
-        except Empty:
-            return
+    def fetch_in_turn(names: list[str]) -> None:
+        for name in names:
+            sources[name] = _fetch(name, models[name], model_path(places.models_dir, models[name].file), places)
 
-    if len(by_file) == 1:
-        work()
-    else:
-        # daemons: an interrupted run ends at once, as a killed one does, and the next goes on from there
-        crew = [Thread(target=work, daemon=True) for _ in range(min(PARALLEL_FILES, len(by_file)))]
-        for one in crew:
-            one.start()
-        for one in crew:
-            one.join()
-    if failures:
-        raise failures[0]
-    return {name: sources[by_file[model.file]] for name, model in models.items()}
+    run_all([partial(fetch_in_turn, names) for names in by_content.values()], PARALLEL_FILES)
+    return sources
 
 
 def _settle(name: str, path: Path, file: ModelFile, *, dry_run: bool) -> Outcome:
@@ -200,7 +182,7 @@ def _first_good(name: str, model: Model, scratch: Path, places: Places) -> tuple
     failures: list[str] = []
     for source in _sources(model, places):
         try:
-            _room_for(source, file, scratch, places, name)
+            room_for(source, file, scratch, work.partial, name)
             problem, got = _obtain_right(source, file, work)
         except RoostError as error:
             failures.append(f"  {source}: {error}")
@@ -269,51 +251,6 @@ def _share_with_cache(got: Path, target: Path, cached: Path) -> Path:
     except OSError:
         cached.with_name(f".{cached.name}.new").unlink(missing_ok=True)  # the cache is a convenience
     return target
-
-
-def _need_room(folder: Path, size: int, name: str) -> None:
-    free = free_bytes(folder)
-    if free < size + SPARE_BYTES:
-        need, have = (size + SPARE_BYTES + MIB - 1) // MIB, free // MIB
-        raise RoostError(
-            f"The model {name} needs {need} MiB in {folder}, {have} MiB are free.",
-            fix=f"Free {need - have} MiB on that disk.",
-        )
-
-
-def _left_bytes(file: ModelFile, places: Places) -> int:
-    """Return the bytes still to be written where the models lie; a download begun on the same disk counts."""
-    partial = places.partial(file)
-    if not partial.exists() or not _same_disk(partial.parent, places.models_dir):
-        return file.bytes
-    return max(file.bytes - partial.stat().st_size, 0)
-
-
-def _room_for(source: Source, file: ModelFile, scratch: Path, places: Places, name: str) -> None:
-    """See that the disk has room for what a source writes.
-
-    Raises:
-        RoostError: it has not.
-    """
-    if not isinstance(source, UrlSource | HubSource):
-        _need_room(scratch, needed_bytes(source, file), name)
-        return
-    partial = places.partial(file)
-    there = partial.stat().st_size if partial.exists() else 0
-    _need_room(partial.parent, max(file.bytes - there, 0), name)
-    if not _same_disk(partial.parent, scratch):
-        _need_room(scratch, file.bytes, name)
-
-
-def _same_disk(one: Path, other: Path) -> bool:
-    """Say whether two folders, or their nearest parents, lie on one file system."""
-    numbers = set()
-    for folder in (one, other):
-        there = folder
-        while not there.exists():
-            there = there.parent
-        numbers.add(there.stat().st_dev)
-    return len(numbers) == 1
 
 
 def _to_disk(path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.models import fetch, store
+from roost.models import fetch, room, store
 from roost.models.catalogue import Model, ModelFile, PathSource, PypiSource, Source, UrlSource
 from roost.models.fetch import Places, ensure_model
 from roost.models.store import State, model_path, state_of
@@ -270,7 +270,7 @@ def test_a_file_without_a_stamp_is_hashed_once(places: Places, folder: Path) -> 
 def test_a_full_disk_is_seen_before_anything_is_written(
     places: Places, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "free_bytes", lambda _folder: 1 << 20)
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: 1 << 20)
     for dry_run in (True, False):
         with pytest.raises(RoostError, match=r"needs 65 MiB in .*, 1 MiB are free") as caught:
             ensure_model("tiny", from_folder(folder), places, dry_run=dry_run)
