@@ -39,8 +39,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 class Places:
     """Folders of one node: where models lie, where downloads are kept, and an offline folder if there is one.
 
-    `peers` are addresses of other nodes that serve their models folder as `models/`; they are asked first. `notify`
-    gets lines for the user.
+    `peers` are addresses of other nodes that serve their models folder as `models/`; they are asked first; `peer_ca` is
+    trusted for them. `notify` gets lines for the user.
     """
 
     models_dir: Path
@@ -48,6 +48,7 @@ class Places:
     offline_dir: Path | None = None
     extra_ca_bundle: Path | None = None
     peers: tuple[str, ...] = ()
+    peer_ca: Path | None = None
     notify: Callable[[str], None] = lambda _line: None
 
     def cached(self, file: ModelFile) -> Path:
@@ -176,11 +177,9 @@ def _first_good(name: str, model: Model, scratch: Path, places: Places) -> tuple
             return copy, f"the cache {cached}"
         copy.unlink()
         cached.unlink()
-    work = Workplace(
-        scratch, places.partial(file), places.extra_ca_bundle, lambda line: places.notify(f"{name}: {line}")
-    )
     failures: list[str] = []
-    for source in _sources(model, places):
+    for source, ca in _sources(model, places):
+        work = Workplace(scratch, places.partial(file), ca, lambda line: places.notify(f"{name}: {line}"))
         try:
             room_for(source, file, scratch, work.partial, name)
             problem, got = _obtain_right(source, file, work)
@@ -216,15 +215,14 @@ def _obtain_right(source: Source, file: ModelFile, work: Workplace) -> tuple[str
     return problem, got
 
 
-def _sources(model: Model, places: Places) -> list[Source]:
-    """Return the sources in the order to try them; an offline folder shuts out the network."""
+def _sources(model: Model, places: Places) -> list[tuple[Source, Path | None]]:
+    """Return the sources in the order to try them, each with the CA to trust; an offline folder shuts out the net."""
     if places.offline_dir is None:
-        peers = [
-            UrlSource(kind="url", url=f"{peer.rstrip('/')}/models/{model.file.relative_path}") for peer in places.peers
-        ]
-        return [*peers, *model.sources]
+        path = f"models/{model.file.relative_path}"
+        peers: list[Source] = [UrlSource(kind="url", url=f"{peer.rstrip('/')}/{path}") for peer in places.peers]
+        return [(s, places.peer_ca) for s in peers] + [(s, places.extra_ca_bundle) for s in model.sources]
     local = [s for s in model.sources if isinstance(s, PathSource)]
-    return [PathSource(kind="path", path=places.offline_dir), *local]
+    return [(s, None) for s in (PathSource(kind="path", path=places.offline_dir), *local)]
 
 
 def _what_is_wrong(got: Path, file: ModelFile) -> str:
