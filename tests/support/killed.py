@@ -1,4 +1,4 @@
-"""Downloads that are killed again and again: `python -m tests.support.killed 500` (PYTHONPATH=app:.)."""
+"""Downloads that are killed again and again: `PYTHONPATH=app:. python tests/support/killed.py 500`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Kills:
     corrupt: int  # visible files with wrong bytes
     whole: bool  # whether the last download, left alone, is right
     twice: list[int]
+    received: int  # bytes sent to all lives before the last one
 
 
 def write_catalogue(folder: Path, file: dict[str, object]) -> Path:
@@ -89,10 +90,11 @@ def kill_downloads(wanted: int, folder: Path) -> Kills:
                 shutil.rmtree(places.models_dir)
                 shutil.rmtree(places.cache_dir)
                 server.sent.clear()
+        received = sum(sent.count for sent in server.sent)
         server.seconds_per_piece = 0.0
         pull(catalogue, places.models_dir, places.cache_dir)
         whole = [path.read_bytes() == content for path in visible(places)] == [True]
-        return Kills(kills, finished, corrupt, whole, _twice(server))
+        return Kills(kills, finished, corrupt, whole, _twice(server), received)
 
 
 def _killed(child: ForkServerProcess, server: HubState, number: int) -> bool:

@@ -16,6 +16,7 @@ from roost.models.catalogue import Catalogue, Model, load_catalogue
 from roost.models.fetch import Places, ensure_models, node_lock
 from roost.models.gc import Unused, find_unused, remove
 from roost.models.lock_file import default_path, read_locks
+from roost.models.pull import known_models
 from roost.models.store import model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
@@ -80,14 +81,10 @@ def pull_models(
     """
     site = load_site()
     catalogue = load_catalogue(site.catalogue)
-    listed = {name: catalogue.listed(name) for name in names}
     tell = progress(quiet=as_json)
     places = site_places(site, tell, tuple(peers or ()))
     with _root_only("fetch models"):
-        models = {
-            name: model if isinstance(model, Model) else _locked(catalogue, name, places)
-            for name, model in listed.items()
-        }
+        models = known_models(names, catalogue, places, default_path())
         done = ensure_models(models, places)
     if as_json:
         print_json([{"name": o.name, "path": str(o.path), "changed": o.changed, "source": o.source} for o in done])
@@ -95,13 +92,6 @@ def pull_models(
     for outcome in done:
         how = f"fetched from {outcome.source}" if outcome.source else "was here already"
         print(f"{outcome.name}: {outcome.path}, {how}.")
-
-
-def _locked(catalogue: Catalogue, name: str, places: Places) -> Model:
-    from roost.models.hub import default_hub, lock_model  # takes a second; only models of a hub need it
-
-    hub = default_hub(places.extra_ca_bundle, places.notify)
-    return lock_model(name, catalogue.listed(name), default_path(), hub)
 
 
 def collect_garbage(

@@ -355,6 +355,41 @@ def test_the_extra_ca_is_honoured(places: Places, tmp_path: Path) -> None:
         assert ensure_model("tiny", model(source), trusting).changed
 
 
+def test_another_node_is_asked_first(places: Places, folder: Path, tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    ensure_pki(tls, [LeafSpec("node", ("127.0.0.1",))])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls / "node.pem", tls / "node-key.pem")
+    with serving(context) as server:
+        base = f"https://127.0.0.1:{server.server_port}"
+        peered = Places(places.models_dir, places.cache_dir, peers=(f"{base}/",), peer_ca=tls / "ca.pem")
+        done = ensure_model("tiny", from_folder(folder), peered)
+        assert done.source == f"{base}/models/{FILE.relative_path}"
+        shutil.rmtree(places.models_dir)
+        shutil.rmtree(places.cache_dir)
+        server.content = CONTENT[:-1] + b"x"
+        assert ensure_model("tiny", from_folder(folder), peered).source == str(folder)
+
+
+def test_room_is_needed_for_all_before_the_first(places: Places, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = FILE.model_copy(update={"sha256": "0" * 64})
+    both = {"tiny": from_folder(folder), "other": from_folder(folder).model_copy(update={"file": other})}
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: room.SPARE_BYTES + FILE.bytes)
+    with pytest.raises(RoostError, match=r"model tiny, other needs 66 MiB"):
+        fetch.ensure_models(both, places)
+    assert left_over(places) == []
+    assert ensure_model("tiny", both["tiny"], places).changed
+
+
+def test_a_begun_download_needs_room_for_its_rest_only(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.partial(FILE).parent.mkdir(parents=True)
+    places.partial(FILE).write_bytes(CONTENT[:-1000])
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: room.SPARE_BYTES + 1000)
+    with serving() as server:
+        assert ensure_model("tiny", model(server.source), places).changed
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder of wheels the only place where pip looks."""
