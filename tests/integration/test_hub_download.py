@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from roost.models.hub import Hub, lock_model
 from roost.models.lock_file import read_locks
 from roost.ops import fetch, retry
 from roost.ops.errors import RoostError
-from roost.ops.fetch import BLOCK_BYTES, Fetcher
+from roost.ops.fetch import BLOCK_BYTES, FRUITLESS_ATTEMPTS, Fetcher
 from tests.support.hub_server import COMMIT, FILE, REPOSITORY, TOKEN, HubState, hub
 from tests.support.killed import kill_downloads, visible, write_catalogue
 
@@ -190,7 +192,7 @@ def test_refusals_without_a_reason(server: HubState, status: str) -> None:
     assert "HF_TOKEN" in caught.value.fix
 
 
-@pytest.mark.parametrize("faults", [["429"], ["500", "503"], ["502", "504", "429"]])
+@pytest.mark.parametrize("faults", [["429"], ["500", "503"], ["502", "504", "429"], ["drop", "drop"]])
 def test_the_hub_is_asked_again(server: HubState, waits: list[float], faults: list[str]) -> None:
     server.hub_faults = list(faults)
     assert hubs.ask(SOURCE, hubs.default_hub(None, print)).sha256 == SHA256
@@ -206,6 +208,30 @@ def test_the_hub_is_not_asked_for_ever(server: HubState, waits: list[float]) -> 
     assert caught.value.fix == "Try again later."
 
 
+def test_a_hub_that_drops_every_connection(server: HubState, waits: list[float]) -> None:
+    server.hub_faults = ["drop"] * 50
+    with pytest.raises(RoostError, match="could not be reached"):
+        hubs.ask(SOURCE, hubs.default_hub(None, print))
+    assert len(waits) == FRUITLESS_ATTEMPTS - 1
+
+
+def test_storage_that_stays_dead(server: HubState, places: Places, waits: list[float], tmp_path: Path) -> None:
+    server.storage_faults = ["drop"] * 50
+    with pytest.raises(RoostError, match="could not be reached"):
+        ensure_model("tiny", known(tmp_path), places)
+    assert len(waits) == FRUITLESS_ATTEMPTS - 1
+
+
+def test_progress_says_rate_and_time_left(
+    server: HubState, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "REPORT_EVERY_S", 0.02)
+    server.seconds_per_piece = 0.001
+    lines: list[str] = []
+    ensure_model("tiny", known(tmp_path), replace(places, notify=lines.append))
+    assert re.fullmatch(r"tiny: Downloaded 0 of 0 MiB, \d+\.\d MiB/s, \d+ s left", lines[0])
+
+
 def test_something_else_than_a_hub(server: HubState) -> None:
     server.commit = ""
     with pytest.raises(RoostError, match="does not answer as a model hub does") as caught:
@@ -219,7 +245,17 @@ def test_nobody_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "faults", [["cut"], ["cut", "cut", "cut"], ["429"], ["503", "cut", "500"], ["stall"], ["stall", "429", "cut"]]
+    "faults",
+    [
+        ["cut"],
+        ["cut", "cut", "cut"],
+        ["429"],
+        ["503", "cut", "500"],
+        ["stall"],
+        ["stall", "429", "cut"],
+        ["dead"],
+        ["drop", "cut", "dead"],
+    ],
 )
 def test_storage_that_fails_and_recovers(
     server: HubState,
@@ -232,7 +268,7 @@ def test_storage_that_fails_and_recovers(
     monkeypatch.setattr(fetch, "READ_TIMEOUT_S", 0.2)
     server.storage_faults = list(faults)
     assert ensure_model("tiny", known(tmp_path), places).path.read_bytes() == CONTENT
-    assert len(waits) == sum(fault.isdigit() for fault in faults)
+    assert len(waits) == sum(fault not in {"stall", "cut"} for fault in faults)  # it goes on at once after progress
     server.release.set()
     ends = {0} | {sent.start + sent.count for sent in server.sent}
     assert set(server.ranges()) <= ends  # no byte was asked for again

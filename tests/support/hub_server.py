@@ -34,9 +34,9 @@ class Sent:
 class HubState:
     """What the hub holds, how it misbehaves, and what it saw.
 
-    Each of `hub_faults` and `storage_faults` spoils one answer, in order: `stall` and `cut` after half a piece or more,
-    `wrong` sends other bytes, `none` nothing at all; a number is a status (429 with Retry-After), and `gated` the
-    hub's refusal.
+    Each of `hub_faults` and `storage_faults` spoils one answer, in order. A number is a status (429 comes with
+    Retry-After), `drop` no answer at all. Of the storage, `cut` ends and `stall` stands still half way, `dead` stands
+    still before the first byte, and `wrong` sends other bytes.
     """
 
     content: bytes
@@ -108,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
         state = self.state
         if state.hub_faults:
             fault = state.hub_faults.pop(0)
+            if fault == "drop":
+                return
             self._answer(int(fault), **({"Retry_After": "7"} if fault == "429" else {}))
             return
         repository, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
@@ -140,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault.isdigit():
             self._answer(int(fault), **({"Retry_After": "7"} if fault == "429" else {}))
             return
+        if fault == "drop":
+            return
         wanted = self.headers.get("Range", "")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if start >= len(content):
@@ -153,8 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self._send(start, body[: len(body) // 2] if fault in {"stall", "cut"} else body)
-        if fault == "stall":
+        share = {"dead": 0, "stall": len(body) // 2, "cut": len(body) // 2}.get(fault, len(body))
+        self._send(start, body[:share])
+        if fault in {"dead", "stall"}:
             state.release.wait(60)
 
     def _send(self, start: int, body: bytes) -> None:

@@ -36,8 +36,8 @@ def show_model(
     """
     site = load_site()
     model = load_catalogue(site.catalogue).listed(name)
-    known = isinstance(model, Model)
     entry = read_locks(default_path()).get(name)
+    pinned = {source.revision for source in model.hub_sources}
     facts: dict[str, object] = {
         "name": name,
         **model.model_dump(mode="json", exclude={"file", "sources"}),
@@ -48,7 +48,7 @@ def show_model(
         "path": str(model_path(site.models_dir, model.file)) if isinstance(model, Model) else None,
         "slots": [slot.slot for slot in site.slots if slot.model == name],
         "sources": [str(source) for source in model.sources],
-        "locked_commit": entry.commit if entry is not None and known else None,
+        "locked_commit": entry.commit if entry is not None and entry.commit in pinned else None,
     }
     if as_json:
         print_json(facts)

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url, set_client_factory
+from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, get_token, hf_hub_url, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -32,7 +33,7 @@ from huggingface_hub.errors import (
 from roost.models.catalogue import HubSource, ListedModel, Model, fits
 from roost.models.lock_file import SHA256_HEX, Locked, add_lock, read_locks
 from roost.ops.errors import RoostError
-from roost.ops.fetch import CHECK_NETWORK
+from roost.ops.fetch import CHECK_NETWORK, FRUITLESS_ATTEMPTS
 from roost.ops.retry import RETRY_STATUSES, asked_wait_s, wait_s
 
 ASK_TIMEOUT_S = 20.0
@@ -76,24 +77,7 @@ def ask(source: HubSource, hub: Hub) -> HubFile:
     if hub.extra_ca is not None:
         set_client_factory(partial(httpx2.Client, verify=_trust(hub.extra_ca), timeout=None))
     url = hf_hub_url(source.repository, source.file, revision=source.revision, endpoint=hub.endpoint)
-    refusals = 0
-    while True:
-        try:
-            found = get_hf_file_metadata(url, token=hub.token or False, timeout=ASK_TIMEOUT_S, endpoint=hub.endpoint)
-            break
-        except HfHubHTTPError as error:
-            refusals += 1
-            status = error.response.status_code
-            asked = asked_wait_s(_titled(error.response.headers), datetime.now(UTC))
-            delay = wait_s(refusals, asked, hub.chance()) if status in RETRY_STATUSES else None
-            if delay is None:
-                raise explain(source, hub, status, error) from error
-            hub.notify(f"The hub answered {status}; asking again in {delay:.0f} s")
-            hub.sleep(delay)
-        except OfflineModeIsEnabled as error:
-            raise RoostError("HF_HUB_OFFLINE forbids to ask the model hub.", fix="Unset it.") from error
-        except httpx2.HTTPError as error:
-            raise RoostError(f"{hub.endpoint} could not be reached: {error}.", fix=CHECK_NETWORK) from error
+    found = _answer(url, source, hub)
     if not found.commit_hash or not found.size:
         raise RoostError(
             f"{hub.endpoint} does not answer as a model hub does.", fix="Correct HF_ENDPOINT, or unset it."
@@ -101,6 +85,30 @@ def ask(source: HubSource, hub: Hub) -> HubFile:
     at_commit = hf_hub_url(source.repository, source.file, revision=found.commit_hash, endpoint=hub.endpoint)
     sha256 = found.etag if found.etag and re.match(SHA256_HEX, found.etag) else ""
     return HubFile(at_commit, found.commit_hash, found.size, sha256)
+
+
+def _answer(url: str, source: HubSource, hub: Hub) -> HfFileMetadata:
+    """Ask until there is an answer, or a refusal that will stay."""
+    for attempt in count(1):
+        try:
+            return get_hf_file_metadata(url, token=hub.token or False, timeout=ASK_TIMEOUT_S, endpoint=hub.endpoint)
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            asked = asked_wait_s(_titled(error.response.headers), datetime.now(UTC))
+            delay = wait_s(attempt, asked, hub.chance()) if status in RETRY_STATUSES else None
+            if delay is None:
+                raise explain(source, hub, status, error) from error
+            said = f"answered {status}"
+        except OfflineModeIsEnabled as error:
+            raise RoostError("HF_HUB_OFFLINE forbids to ask the model hub.", fix="Unset it.") from error
+        except httpx2.HTTPError as error:
+            delay = None if isinstance(error, httpx2.ConnectError) else wait_s(attempt, 0.0, hub.chance())
+            if delay is None or attempt >= FRUITLESS_ATTEMPTS:
+                raise RoostError(f"{hub.endpoint} could not be reached: {error}.", fix=CHECK_NETWORK) from error
+            said = f"did not answer: {error}"
+        hub.notify(f"The hub {said}; asking again in {delay:.0f} s")
+        hub.sleep(delay)
+    raise AssertionError(url)  # count does not end
 
 
 def _titled(headers: httpx2.Headers) -> dict[str, str]:

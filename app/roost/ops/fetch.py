@@ -180,10 +180,13 @@ class Fetcher:
                     fruitless = refusals = 0
                 else:
                     fruitless += 1
-                if fruitless >= (FRUITLESS_ATTEMPTS if now else 1):
+                unreachable = isinstance(error, urllib.error.URLError) and not now
+                if fruitless >= (1 if unreachable else FRUITLESS_ATTEMPTS):
                     raise _explain(url, error) from error
                 stalled = "stood still" if isinstance(error, TimeoutError) else "broke"
                 notify(f"The connection {stalled} after {now / MEBIBYTE:.1f} MiB; going on from there")
+                if fruitless:
+                    self.sleep(wait_s(fruitless, 0.0, self.chance()) or 0.0)
 
     def _wait(self, url: str, error: urllib.error.HTTPError, refusals: int, notify: Callable[[str], None]) -> None:
         """Wait before the server is asked again, or give up."""
