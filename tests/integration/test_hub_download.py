@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from roost.models.lock_file import read_locks
 from roost.ops import fetch, retry
 from roost.ops.errors import RoostError
 from roost.ops.fetch import BLOCK_BYTES, FRUITLESS_ATTEMPTS, Fetcher
+from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.hub_server import COMMIT, FILE, REPOSITORY, TOKEN, HubState, hub
 from tests.support.killed import kill_downloads, visible, write_catalogue
 
@@ -230,6 +232,21 @@ def test_progress_says_rate_and_time_left(
     lines: list[str] = []
     ensure_model("tiny", known(tmp_path), replace(places, notify=lines.append))
     assert re.fullmatch(r"tiny: Downloaded 0 of 0 MiB, \d+\.\d MiB/s, \d+ s left", lines[0])
+
+
+def test_a_hub_behind_a_ca_of_its_own(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    ensure_pki(tls, [LeafSpec("node", ("127.0.0.1", "localhost"))])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls / "node.pem", tls / "node-key.pem")
+    monkeypatch.setattr(hubs, "get_token", lambda: None)
+    with hub(CONTENT, context) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.hub_url)
+        with pytest.raises(RoostError, match="certificate verify failed"):
+            ensure_model("tiny", known(tmp_path), places)
+        trusting = replace(places, extra_ca_bundle=tls / "ca.pem")
+        assert ensure_model("tiny", known(tmp_path), trusting).changed
 
 
 def test_something_else_than_a_hub(server: HubState) -> None:

@@ -8,6 +8,8 @@ The protocol is that of huggingface_hub 2.4 (`get_hf_file_metadata`, `hf_raise_f
 from __future__ import annotations
 
 import hashlib
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +74,11 @@ class HubState:
 
 class Handler(BaseHTTPRequestHandler):
     """Both the hub and its storage; the Host header says which."""
+
+    def setup(self) -> None:
+        """Keep the kernel from taking in far more than what went out: `sent` counts what was handed to it."""
+        super().setup()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE_BYTES)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
@@ -184,21 +191,24 @@ class HubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, state: HubState) -> None:
+    def __init__(self, state: HubState, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.state = state
-        state.hub_url = f"http://127.0.0.1:{self.server_port}"
-        state.storage_url = f"http://localhost:{self.server_port}"
+        scheme = "https" if tls else "http"
+        state.hub_url = f"{scheme}://127.0.0.1:{self.server_port}"
+        state.storage_url = f"{scheme}://localhost:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves is part of the tests."""
 
 
 @contextmanager
-def hub(content: bytes) -> Iterator[HubState]:
+def hub(content: bytes, tls: ssl.SSLContext | None = None) -> Iterator[HubState]:
     """Serve a hub with one file until the context ends."""
     state = HubState(content)
-    with HubServer(state) as server:
+    with HubServer(state, tls) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -431,6 +431,17 @@ def test_a_package_that_does_not_have_it(places: Places, index: Path, member: st
     assert left_over(places) == []
 
 
+def test_only_who_asks_a_hub_needs_its_library() -> None:
+    """The agent's image does not carry it."""
+    code = (
+        "import sys; sys.modules['huggingface_hub'] = None; "
+        "import roost.models.catalogue, roost.models.fetch, roost.models.gc, roost.models.pull, roost.models.sources"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+
+
 def waiting_for_a_lock(pid: int) -> bool:
     """Say whether the kernel lists the process as blocked by another's lock."""
     return any(line.split()[1] == "->" and str(pid) in line.split() for line in Path("/proc/locks").open())
