@@ -8,7 +8,9 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.models.catalogue import load_catalogue
-from roost.models.fetch import Places, ensure_model
+from roost.models.fetch import Places, ensure_models
+from roost.models.lock_file import default_path
+from roost.models.pull import known_models
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -91,11 +93,8 @@ def main() -> None:
     )
     try:
         catalogue = load_catalogue(Path(wanted["catalogue"]))
-        chosen = [(name, catalogue.get(name)) for name in wanted["names"]]
-        done = [
-            ensure_model(name, model, places, dry_run=module.check_mode, rehash=wanted["rehash"])
-            for name, model in chosen
-        ]
+        chosen = known_models(wanted["names"], catalogue, places, default_path(), dry_run=module.check_mode)
+        done = ensure_models(chosen, places, dry_run=module.check_mode, rehash=wanted["rehash"])
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(

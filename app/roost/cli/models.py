@@ -7,29 +7,34 @@ from typing import Annotated
 
 import typer
 
+from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model
 from roost.cli.show import print_json, print_table, size
-from roost.models.catalogue import Catalogue, Model, load_catalogue
+from roost.models.catalogue import Catalogue, ListedModel, Model, load_catalogue
 from roost.models.store import State, forget_stamp, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
 app = typer.Typer(invoke_without_command=True)
+app.command("show")(show_model)
+app.command("pull")(pull_models)
+app.command("gc")(collect_garbage)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model of the catalogue. `file` says what lies at its place, `slots` who serves it; size in bytes."""
+    """One model of the catalogue. `file` says what lies at its place, `slots` who serves it; size in bytes,
+    None while nobody knows which file is meant."""
 
     name: str
     title: str
     licence: str
     quantisation: str
-    size: int
+    size: int | None
     context_length: int
     file: str
     slots: tuple[str, ...]
-    path: str
+    path: str | None
 
 
 @app.callback()
@@ -47,7 +52,18 @@ def models(context: typer.Context, *, as_json: JsonOption = False) -> None:
         return
     print_table(
         ["model", "file", "served as", "size", "quantisation", "context", "licence"],
-        [(r.name, r.file, ", ".join(r.slots), size(r.size), r.quantisation, r.context_length, r.licence) for r in rows],
+        [
+            (
+                r.name,
+                r.file,
+                ", ".join(r.slots),
+                "" if r.size is None else size(r.size),
+                r.quantisation,
+                r.context_length,
+                r.licence,
+            )
+            for r in rows
+        ],
     )
 
 
@@ -81,8 +97,10 @@ def verify_models(
 def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
     """Return a row for each model of the catalogue, those that are served first."""
     rows = []
-    for name, model in catalogue.models.items():
+    listed: dict[str, ListedModel] = {**catalogue.models, **catalogue.unlocked}
+    for name, model in listed.items():
         slots = tuple(slot.slot for slot in site.slots if slot.model == name)
+        known = model.file if isinstance(model, Model) else None
         rows.append(
             ModelRow(
                 name=name,
@@ -91,9 +109,9 @@ def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
                 quantisation=model.quantisation,
                 size=model.file.bytes,
                 context_length=model.context_length,
-                file=state_of(site.models_dir, model.file).value,
+                file=state_of(site.models_dir, known).value if known else NOT_LOCKED,
                 slots=slots,
-                path=str(model_path(site.models_dir, model.file)),
+                path=str(model_path(site.models_dir, known)) if known else None,
             )
         )
     return sorted(rows, key=lambda row: (not row.slots, row.name))

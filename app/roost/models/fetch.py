@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from roost.models.catalogue import Model, ModelFile, PathSource, Source
-from roost.models.sources import Workplace, needed_bytes, obtain, share
+from roost.models.catalogue import Model, ModelFile, PathSource, Source, UrlSource
+from roost.models.room import SPARE_BYTES, left_bytes, need_room, room_for
+from roost.models.sources import Workplace, obtain, share
 from roost.models.store import (
     FILE_MODE,
     State,
@@ -24,22 +27,29 @@ from roost.models.store import (
     write_stamp,
 )
 from roost.ops.errors import RoostError
-from roost.ops.files import sha256_file
+from roost.ops.files import sha256_file, sync_folder
+from roost.ops.parallel import run_all
 
-MIB = 1 << 20
-SPARE_BYTES = 64 * MIB  # left free on a disk that a model is written to
 SCRATCH_PREFIX = ".fetch-"
+PARALLEL_FILES = 2  # of one node, all processes together: one run at a time holds its lock
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of one node: where models lie, where downloads are kept, and an offline folder if there is one."""
+    """Folders of one node: where models lie, where downloads are kept, and an offline folder if there is one.
+
+    `peers` are addresses of other nodes that serve their models folder as `models/`; they are asked first; `peer_ca` is
+    trusted for them. `notify` gets lines for the user.
+    """
 
     models_dir: Path
     cache_dir: Path
     offline_dir: Path | None = None
     extra_ca_bundle: Path | None = None
+    peers: tuple[str, ...] = ()
+    peer_ca: Path | None = None
+    notify: Callable[[str], None] = lambda _line: None
 
     def cached(self, file: ModelFile) -> Path:
         """Return where the cache keeps a file."""
@@ -63,29 +73,64 @@ class Outcome:
 
 
 def ensure_model(name: str, model: Model, places: Places, *, dry_run: bool = False, rehash: bool = False) -> Outcome:
-    """Have the model's file at its place, verified and read-only; with `dry_run` only say what would be done.
+    """Have one model's file at its place; see `ensure_models`."""
+    return ensure_models({name: model}, places, dry_run=dry_run, rehash=rehash)[0]
 
-    Looks into the cache, then the offline folder, then the catalogue's sources in order; with an offline folder the
-    network is not used. With `rehash` a file that is there is hashed even where its stamp fits.
+
+def ensure_models(
+    models: Mapping[str, Model], places: Places, *, dry_run: bool = False, rehash: bool = False
+) -> list[Outcome]:
+    """Have the models' files at their places, verified and read-only; with `dry_run` only say what would be done.
+
+    Looks into the cache, then the offline folder, then peers and the catalogue's sources in order; with an offline
+    folder the network is not used. With `rehash` a file that is there is hashed even where its stamp fits. At most
+    PARALLEL_FILES are fetched side by side; the disk must have room for all of them before the first begins.
 
     Raises:
         RoostError: no source gave the right file, or the disk has no room; what was there before is untouched.
     """
-    path = model_path(places.models_dir, model.file)
-    with _one_at_a_time(places.models_dir, wanted=not dry_run):
-        state = state_of(places.models_dir, model.file, rehash=rehash)
-        if state is State.VERIFIED:
-            return _settle(name, path, model.file, dry_run=dry_run)
-        _need_room(places.models_dir, model.file.bytes, name)
-        source = "" if dry_run else _fetch(name, model, path, places)
-        return Outcome(
-            name,
-            path,
-            changed=True,
-            source=source,
-            before="" if state is State.MISSING else f"{path}: {state.value}\n",
-            after=f"{path}: sha256 {model.file.sha256}\n",
+    with node_lock(places, wanted=not dry_run):
+        states = {name: state_of(places.models_dir, m.file, rehash=rehash) for name, m in models.items()}
+        wanted = {name: m for name, m in models.items() if states[name] is not State.VERIFIED}
+        left = sum(
+            left_bytes(file, places.partial(file), places.models_dir) for file in {m.file for m in wanted.values()}
         )
+        if wanted:
+            need_room(places.models_dir, left, ", ".join(wanted))
+        sources = {} if dry_run else _fetch_all(wanted, places)
+        return [
+            _fetched(name, models[name], places, states[name], sources.get(name, ""))
+            if name in wanted
+            else _settle(name, model_path(places.models_dir, m.file), m.file, dry_run=dry_run)
+            for name, m in models.items()
+        ]
+
+
+def _fetched(name: str, model: Model, places: Places, before: State, source: str) -> Outcome:
+    path = model_path(places.models_dir, model.file)
+    return Outcome(
+        name,
+        path,
+        changed=True,
+        source=source,
+        before="" if before is State.MISSING else f"{path}: {before.value}\n",
+        after=f"{path}: sha256 {model.file.sha256}\n",
+    )
+
+
+def _fetch_all(models: Mapping[str, Model], places: Places) -> dict[str, str]:
+    """Fetch models, a few at the same time; return where each came from. All are tried; the first failure is raised."""
+    by_content: dict[str, list[str]] = {}  # several names of one content lie in one folder: one after the other
+    for name, model in models.items():
+        by_content.setdefault(model.file.sha256, []).append(name)
+    sources: dict[str, str] = {}
+
+    def fetch_in_turn(names: list[str]) -> None:
+        for name in names:
+            sources[name] = _fetch(name, models[name], model_path(places.models_dir, models[name].file), places)
+
+    run_all([partial(fetch_in_turn, names) for names in by_content.values()], PARALLEL_FILES)
+    return sources
 
 
 def _settle(name: str, path: Path, file: ModelFile, *, dry_run: bool) -> Outcome:
@@ -112,7 +157,9 @@ def _fetch(name: str, model: Model, path: Path, places: Places) -> str:
             with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
                 got, source = _first_good(name, model, Path(scratch), places)
                 got.chmod(FILE_MODE)
+                _to_disk(got)
                 got.replace(path)
+                sync_folder(folder)
                 write_stamp(path, model.file.sha256)
                 return source
     except BaseException:
@@ -130,17 +177,16 @@ def _first_good(name: str, model: Model, scratch: Path, places: Places) -> tuple
             return copy, f"the cache {cached}"
         copy.unlink()
         cached.unlink()
-    work = Workplace(scratch, places.partial(file), places.extra_ca_bundle)
     failures: list[str] = []
-    for source in _sources(model, places):
+    for source, ca in _sources(model, places):
+        work = Workplace(scratch, places.partial(file), ca, lambda line: places.notify(f"{name}: {line}"))
         try:
-            _need_room(scratch, needed_bytes(source, file), name)
-            got = obtain(source, file, work)
+            room_for(source, file, scratch, work.partial, name)
+            problem, got = _obtain_right(source, file, work)
         except RoostError as error:
-            failures.append(f"  {source}: {error.message}")
+            failures.append(f"  {source}: {error}")
             continue
-        if problem := _what_is_wrong(got, file):
-            got.unlink()
+        if problem:
             failures.append(f"  {source}: {problem}")
             continue
         return _share_with_cache(got, scratch / file.name, cached), str(source)
@@ -151,12 +197,32 @@ def _first_good(name: str, model: Model, scratch: Path, places: Places) -> tuple
     )
 
 
-def _sources(model: Model, places: Places) -> list[Source]:
-    """Return the sources in the order to try them; an offline folder shuts out the network."""
+def _obtain_right(source: Source, file: ModelFile, work: Workplace) -> tuple[str, Path]:
+    """Get a file; return what is wrong with it (it is gone then) or an empty string, and where it lies.
+
+    What an earlier run left of a download may be spoilt, by a crash of the machine say: then once again from the start.
+    """
+    went_on = work.partial.exists()
+    got = obtain(source, file, work)
+    problem = _what_is_wrong(got, file)
+    if problem and went_on and got == work.partial:
+        got.unlink()
+        work.notify("What an earlier download left does not fit; downloading again from the start")
+        got = obtain(source, file, work)
+        problem = _what_is_wrong(got, file)
+    if problem:
+        got.unlink()
+    return problem, got
+
+
+def _sources(model: Model, places: Places) -> list[tuple[Source, Path | None]]:
+    """Return the sources in the order to try them, each with the CA to trust; an offline folder shuts out the net."""
     if places.offline_dir is None:
-        return list(model.sources)
+        path = f"models/{model.file.relative_path}"
+        peers: list[Source] = [UrlSource(kind="url", url=f"{peer.rstrip('/')}/{path}") for peer in places.peers]
+        return [(s, places.peer_ca) for s in peers] + [(s, places.extra_ca_bundle) for s in model.sources]
     local = [s for s in model.sources if isinstance(s, PathSource)]
-    return [PathSource(kind="path", path=places.offline_dir), *local]
+    return [(s, None) for s in (PathSource(kind="path", path=places.offline_dir), *local)]
 
 
 def _what_is_wrong(got: Path, file: ModelFile) -> str:
@@ -185,14 +251,13 @@ def _share_with_cache(got: Path, target: Path, cached: Path) -> Path:
     return target
 
 
-def _need_room(folder: Path, size: int, name: str) -> None:
-    free = free_bytes(folder)
-    if free < size + SPARE_BYTES:
-        need, have = (size + SPARE_BYTES + MIB - 1) // MIB, free // MIB
-        raise RoostError(
-            f"The model {name} needs {need} MiB in {folder}, {have} MiB are free.",
-            fix=f"Free {need - have} MiB on that disk.",
-        )
+def _to_disk(path: Path) -> None:
+    """Bring a file's content to the disk before its name: else a power failure could leave the name alone."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _make_folder(folder: Path) -> None:
@@ -203,14 +268,18 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time(models_dir: Path, *, wanted: bool) -> Iterator[None]:
-    """Hold the node's lock for fetching models: a second run waits and then finds the file there."""
+def node_lock(places: Places, *, wanted: bool = True) -> Iterator[None]:
+    """Hold the node's lock for changing models: a second run waits and then finds the files there."""
     if not wanted:
         yield
         return
-    _make_folder(models_dir)
-    with (models_dir / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    _make_folder(places.models_dir)
+    with (places.models_dir / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            places.notify("Another process is fetching models; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

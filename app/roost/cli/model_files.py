@@ -1,0 +1,149 @@
+"""`roost models show`, `pull` and `gc`: one model in full, its file fetched, and files that nobody needs removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from roost.cli.images import progress
+from roost.cli.show import print_json, print_table, size
+from roost.fleet.artifacts.from_site import site_choices, site_variables
+from roost.models.catalogue import Catalogue, Model, load_catalogue
+from roost.models.fetch import Places, ensure_models, node_lock
+from roost.models.gc import Unused, find_unused, remove
+from roost.models.lock_file import default_path, read_locks
+from roost.models.pull import known_models
+from roost.models.store import model_path, state_of
+from roost.ops.errors import RoostError
+from roost.ops.site import Site, load_site
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NOT_LOCKED = "not locked"  # the state of a file of which nobody knows yet which one is meant
+
+
+def show_model(
+    name: Annotated[str, typer.Argument(help="A model of the catalogue.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all that is known of a model: its file, where it comes from, who serves it.
+
+    Example: roost models show smollm2-135m-instruct
+    """
+    site = load_site()
+    model = load_catalogue(site.catalogue).listed(name)
+    entry = read_locks(default_path()).get(name)
+    pinned = {source.revision for source in model.hub_sources}
+    facts: dict[str, object] = {
+        "name": name,
+        **model.model_dump(mode="json", exclude={"file", "sources"}),
+        "file": model.file.name,
+        "bytes": model.file.bytes,
+        "sha256": model.file.sha256,
+        "state": state_of(site.models_dir, model.file).value if isinstance(model, Model) else NOT_LOCKED,
+        "path": str(model_path(site.models_dir, model.file)) if isinstance(model, Model) else None,
+        "slots": [slot.slot for slot in site.slots if slot.model == name],
+        "sources": [str(source) for source in model.sources],
+        "locked_commit": entry.commit if entry is not None and entry.commit in pinned else None,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(key.replace("_", " "), _text(key, value)) for key, value in facts.items() if value not in (None, [])]
+    print_table(["", ""], rows)
+
+
+def _text(key: str, value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return size(value) if key == "bytes" and isinstance(value, int) else str(value)
+
+
+def pull_models(
+    names: Annotated[list[str], typer.Argument(help="Models of the catalogue.")],
+    *,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="URL", help="Ask this node first, e.g. https://node2:8443; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch model files that are not here: whole and verified, going on where an earlier run stopped.
+
+    A model of a hub without size and hash in the catalogue is locked with what the hub says now. HF_ENDPOINT names
+    another hub, HF_TOKEN opens gated models. Ends with 0 when all are here, 4 when only root may do it.
+
+    Example: sudo roost models pull smollm2-135m-instruct
+    """
+    site = load_site()
+    catalogue = load_catalogue(site.catalogue)
+    tell = progress(quiet=as_json)
+    places = site_places(site, tell, tuple(peers or ()))
+    with _root_only("fetch models"):
+        models = known_models(names, catalogue, places, default_path())
+        done = ensure_models(models, places)
+    if as_json:
+        print_json([{"name": o.name, "path": str(o.path), "changed": o.changed, "source": o.source} for o in done])
+        return
+    for outcome in done:
+        how = f"fetched from {outcome.source}" if outcome.source else "was here already"
+        print(f"{outcome.name}: {outcome.path}, {how}.")
+
+
+def collect_garbage(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List, or with --yes remove, model files that no slot serves, with their cached copies.
+
+    Example: sudo roost models gc --yes
+    """
+    site = load_site()
+    catalogue = load_catalogue(site.catalogue)
+    places = Places(site.models_dir, site.cache_dir)
+    with _root_only("remove models"), node_lock(places, wanted=yes):
+        unused = _unused(site, catalogue, places)
+        freed = remove(unused) if yes else sum(item.frees for item in unused)
+    if as_json:
+        rows = [{**asdict(item), "path": str(item.path)} for item in unused]
+        print_json({"removed": yes, "bytes": freed, "files": rows})
+        return
+    if not unused:
+        print("Nothing to remove.")
+        return
+    print_table(["file", "frees", "why"], [(item.path, size(item.frees), item.why) for item in unused])
+    print(f"{size(freed)} freed." if yes else f"{size(freed)} can be freed: sudo roost models gc --yes")
+
+
+def _unused(site: Site, catalogue: Catalogue, places: Places) -> list[Unused]:
+    needed = [catalogue.get(slot.model).file for slot in site.slots]  # fails where it is not known what is needed
+    return find_unused(places, needed, {name: model.file for name, model in catalogue.models.items()})
+
+
+def site_places(site: Site, tell: Callable[[str], None], peers: tuple[str, ...] = ()) -> Places:
+    """Return where the installation's models lie and come from."""
+    choices = site_choices(site, site_variables(site))
+    return Places(
+        site.models_dir,
+        site.cache_dir,
+        offline_dir=choices.offline_dir,
+        extra_ca_bundle=choices.extra_ca_bundle,
+        peers=peers,
+        peer_ca=site.nomad_ca,
+        notify=tell,
+    )
+
+
+@contextmanager
+def _root_only(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise RoostError(
+            f"Only root may {what}: {error.filename} cannot be written.", fix="Run it with sudo.", exit_code=4
+        ) from None
