@@ -30,7 +30,7 @@ class Verb:
 VERBS = {
     "status": Verb("roost.cli.status", "status", "Show what runs here and whether it is healthy."),
     "chat": Verb("roost.cli.chat", "chat", "Talk to a model."),
-    "models": Verb("roost.cli.models", "app", "Show the models of the catalogue; verify their files."),
+    "models": Verb("roost.cli.models", "app", "Show, fetch, verify and remove models."),
     "jobs": Verb("roost.cli.jobs", "jobs", "Show the jobs that Nomad runs."),
     "logs": Verb("roost.cli.logs", "logs", "Show what the agent, a model server, Nomad or the set-up logged."),
     "doctor": Verb("roost.cli.doctor", "doctor", "Find out what is wrong here, and how to put it right."),
