@@ -17,6 +17,8 @@ from tests.hosts.snapshot import compare
 
 Measure = Callable[[str, float], None]
 LISTEN_PORT = 8443
+# Raft's log, the client's state and the tasks' logs change while Nomad runs.
+NOMAD_AT_WORK = (r"^/var/lib/roost/nomad/",)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,8 @@ def test_check_of_an_installed_host_is_truthful(installed: Site) -> None:
     other = host.bootstrap("--check", "--verbose", "--set", "agent_log_level=debug").text
     assert "roost-agent" in other
     assert "roost-model-main" not in other
-    assert not (difference := compare(before, host.snapshot())), str(difference)
+    difference = compare(before, host.snapshot(), ignore_paths=NOMAD_AT_WORK)
+    assert not difference, str(difference)
     assert host.pids() == pids
 
 
@@ -147,10 +150,10 @@ def test_wrong_checksum_leaves_what_runs(installed: Site) -> None:
     before = host.pids()
     catalogue = f"{CLONE}/group_vars/models.yaml"
     files = host.exec("find /var/lib/roost/models | sort").out
-    host.exec(f"cp {catalogue} /root/models.yaml && sed -i 's/sha256: .*/sha256: {'0' * 64}/' {catalogue}")
+    host.exec(f"cp {catalogue} /root/models.yaml && sed -i 's/sha256: .*/sha256: {'f' * 64}/' {catalogue}")
     done = host.bootstrap("--yes", check=False)
     host.exec(f"mv /root/models.yaml {catalogue}")
-    story.failed_clearly(done, "checksum|sha-?256")
+    story.failed_clearly(done, "wrong checksum")
     assert host.exec("find /var/lib/roost/models | sort").out == files
     assert host.pids() == before
     story.ask(host)
