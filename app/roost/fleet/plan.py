@@ -1,0 +1,70 @@
+"""What runs where: the words that placement, the playbook and the command line share. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from roost.models.footprint import Estimate, LayerSplit, ServerSettings
+
+
+@dataclass(frozen=True)
+class GpuCapacity:
+    """One graphics processor of a host; `index` as its vendor's tools number it, `free_bytes` may be planned with."""
+
+    index: int
+    vendor: str
+    name: str
+    free_bytes: int
+    bandwidth_gbs: float = 0.0
+    integrated: bool = False  # its memory is the machine's
+
+
+@dataclass(frozen=True)
+class HostCapacity:
+    """One machine as placement sees it; `free_bytes` of its own memory may be planned with."""
+
+    name: str
+    tier: str
+    free_bytes: int
+    cores: int
+    bandwidth_gbs: float
+    gpus: tuple[GpuCapacity, ...] = ()
+    domain: str = ""  # failure domain: machines that fail together
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One model server and its place. `spares` are hosts with room kept for it, best first.
+
+    With `rpc`, layers lie on other hosts too: (host, layers there), and `host` runs the server.
+    """
+
+    slot: str
+    model: str
+    quantisation: str
+    host: str
+    settings: ServerSettings
+    split: LayerSplit
+    estimate: Estimate
+    reason: str
+    spares: tuple[str, ...] = ()
+    rpc: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What could not be placed, why, and what would have to change."""
+
+    slot: str
+    model: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole plan; `explanation` has a line a decision, in the order in which they were taken."""
+
+    placed: tuple[Placed, ...]
+    refused: tuple[Refused, ...] = ()
+    explanation: tuple[str, ...] = field(default=())
