@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from roost.fleet.artifacts.store import locked
 from tests.hosts.docker import IMAGE_LABEL, DockerError, call, docker
 
 MIRROR = os.environ.get("ROOST_TEST_MIRROR", "")  # empty: debootstrap's default
@@ -67,20 +68,25 @@ def debootstrap_argv(root: Root, folder: Path, debs: Path) -> list[str]:
 def ensure_image(root: Root, cache: Path) -> str:
     """Return the image of `root` in the dockerd of $DOCKER_HOST, making what is missing: root, tar, image.
 
+    Suites run side by side: one makes it, the others wait and find it.
+
     Raises:
         DockerError: a step failed; the message has the end of what it printed.
     """
-    if docker("images", "--quiet", root.image):
-        return root.image
+    with locked(cache / "roots", "make"):
+        if not docker("images", "--quiet", root.image):
+            _make_image(root, cache)
+    return root.image
+
+
+def _make_image(root: Root, cache: Path) -> None:
     tar = cache / "roots" / f"{root.name}-{root.key}.tar"
-    tar.parent.mkdir(parents=True, exist_ok=True)
     if not tar.exists():
         _make_tar(root, cache, tar)
     for stale in tar.parent.glob(f"{root.name}-*.tar"):
         if stale != tar:
             stale.unlink()
     docker("import", "--change", f"LABEL {IMAGE_LABEL}={root.name}", str(tar), root.image)
-    return root.image
 
 
 def _make_tar(root: Root, cache: Path, tar: Path) -> None:

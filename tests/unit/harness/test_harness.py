@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,26 @@ def test_waiting_ends_with_an_error_when_nothing_comes() -> None:
     assert wait_until("at once", lambda: True, 1) < 1
     with pytest.raises(TimeoutError, match="never: not within 0 s"):
         wait_until("never", lambda: False, 0, pause_s=0)
+
+
+def test_suites_side_by_side_make_a_root_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    together = threading.Barrier(2, timeout=0.2)
+
+    def docker(*args: str) -> str:
+        if args[0] == "import":
+            made.append(args[-1])
+        return "".join(made)
+
+    def step(argv: list[str]) -> None:
+        if argv[0] == "tar":
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait()  # only breaks where nobody else is making it
+            Path(argv[argv.index("-cf") + 1]).touch()
+
+    monkeypatch.setattr(roots, "docker", docker)
+    monkeypatch.setattr(roots, "_step", step)
+    with ThreadPoolExecutor(2) as both:
+        images = list(both.map(lambda _: roots.ensure_image(roots.SYSTEMD, tmp_path), range(2)))
+    assert images == [roots.SYSTEMD.image] * 2
+    assert made == [roots.SYSTEMD.image]
