@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from roost.models import hub as hubs
-from roost.models.catalogue import Catalogue, HubSource, Model, load_catalogue
+from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.fetch import PARALLEL_FILES, Places, ensure_model, ensure_models
-from roost.models.hub import Hub, lock_model
+from roost.models.hub import Hub, lock_download
 from roost.models.lock_file import read_locks
+from roost.models.schema import Download, Model
+from roost.models.source_types import HubSource
 from roost.ops import fetch, retry
 from roost.ops.errors import RoostError
 from roost.ops.fetch import BLOCK_BYTES, FRUITLESS_ATTEMPTS, Fetcher
@@ -71,9 +73,11 @@ def catalogue(folder: Path) -> Catalogue:
     return load_catalogue(written(folder), folder / "models.lock.yaml")
 
 
-def locked(folder: Path) -> Model:
+def locked(folder: Path) -> Download:
     """Return the model, locked with what the hub has now."""
-    return lock_model("tiny", catalogue(folder).listed("tiny"), folder / "models.lock.yaml", hubs.default_hub())
+    return lock_download(
+        "tiny:Q4_K_M", catalogue(folder).listed("tiny"), folder / "models.lock.yaml", hubs.default_hub()
+    )
 
 
 def known(folder: Path) -> Model:
@@ -93,7 +97,7 @@ def test_the_first_fetch_locks_what_the_hub_says(server: HubState, places: Place
     done = ensure_model("tiny", locked(tmp_path), places)
     assert done.path.read_bytes() == CONTENT
     assert stat.S_IMODE(done.path.stat().st_mode) == 0o444
-    entry = read_locks(tmp_path / "models.lock.yaml")["tiny"]
+    entry = read_locks(tmp_path / "models.lock.yaml")["tiny:Q4_K_M"]
     assert (entry.commit, entry.bytes, entry.sha256) == (COMMIT, len(CONTENT), SHA256)
     model = catalogue(tmp_path).get("tiny")
     assert model.file.sha256 == SHA256
@@ -139,7 +143,7 @@ def test_an_entry_for_another_file_of_the_hub_does_not_count(server: HubState, t
     locked(tmp_path)
     lock = tmp_path / "models.lock.yaml"
     lock.write_text(lock.read_text().replace("revision: main", "revision: v1"))
-    assert list(catalogue(tmp_path).unlocked) == ["tiny"]
+    assert catalogue(tmp_path).known_files() == {}
     assert server.asked == [f"HEAD /{REPOSITORY}/resolve/main/{FILE}"]
 
 

@@ -42,10 +42,14 @@ class Kills:
 def write_catalogue(folder: Path, file: dict[str, object]) -> Path:
     """Write a catalogue with the model `tiny` of the hub; return its path."""
     content = {
-        "title": "Tiny", "licence": "CC0-1.0", "parameters": 1, "context_length": 128, "roles": ["main"],
-        "tier": "test", "quantisation": "none", "kv_bytes_per_token": 1, "compute_mib": 0,
-        "file": {"name": "tiny.gguf", **file},
-        "sources": [{"kind": "hub", "repository": REPOSITORY, "file": FILE}],
+        "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "quantisations": {
+            "Q4_K_M": {
+                "file": {"name": "tiny.gguf", **file},
+                "sources": [{"kind": "hub", "repository": REPOSITORY, "file": FILE}],
+            }
+        },
     }  # fmt: skip
     path = folder / "models.yaml"
     path.write_text(yaml.safe_dump({"models": {"tiny": content}}))

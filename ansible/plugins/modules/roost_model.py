@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 from roost.models.catalogue import load_catalogue
 from roost.models.fetch import Places, ensure_models
 from roost.models.lock_file import default_path
-from roost.models.pull import known_models
+from roost.models.pull import known_downloads
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -93,7 +93,7 @@ def main() -> None:
     )
     try:
         catalogue = load_catalogue(Path(wanted["catalogue"]))
-        chosen = known_models(wanted["names"], catalogue, places, default_path(), dry_run=module.check_mode)
+        chosen = known_downloads(wanted["names"], catalogue, places, default_path(), dry_run=module.check_mode)
         done = ensure_models(chosen, places, dry_run=module.check_mode, rehash=wanted["rehash"])
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))

@@ -12,11 +12,12 @@ import typer
 from roost.cli.images import progress
 from roost.cli.show import print_json, print_table, size
 from roost.fleet.artifacts.from_site import site_choices, site_variables
-from roost.models.catalogue import Catalogue, Model, load_catalogue
+from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.fetch import Places, ensure_models, node_lock
 from roost.models.gc import Unused, find_unused, remove
-from roost.models.lock_file import default_path, read_locks
-from roost.models.pull import known_models
+from roost.models.lock_file import default_path
+from roost.models.pull import known_downloads
+from roost.models.schema import find_lock
 from roost.models.store import model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
@@ -26,7 +27,7 @@ NOT_LOCKED = "not locked"  # the state of a file of which nobody knows yet which
 
 
 def show_model(
-    name: Annotated[str, typer.Argument(help="A model of the catalogue.")],
+    name: Annotated[str, typer.Argument(metavar="NAME[:QUANT]", help="A model of the catalogue.")],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,36 +36,49 @@ def show_model(
     Example: roost models show smollm2-135m-instruct
     """
     site = load_site()
-    model = load_catalogue(site.catalogue).listed(name)
-    entry = read_locks(default_path()).get(name)
-    pinned = {source.revision for source in model.hub_sources}
+    catalogue = load_catalogue(site.catalogue)
+    model = catalogue.listed(name)
+    known = catalogue.known(model)
+    entry = find_lock(catalogue.locks, model.reference, model)
     facts: dict[str, object] = {
-        "name": name,
-        **model.model_dump(mode="json", exclude={"file", "sources"}),
+        "name": model.name,
+        **model.model_dump(
+            mode="json", exclude={"name", "file", "sources", "projector", "adapters"}, exclude_none=True
+        ),
+        "quantisations": list(catalogue.entries[model.name].quantisations),
+        "custom": model.name in catalogue.custom,
         "file": model.file.name,
-        "bytes": model.file.bytes,
-        "sha256": model.file.sha256,
-        "state": state_of(site.models_dir, model.file).value if isinstance(model, Model) else NOT_LOCKED,
-        "path": str(model_path(site.models_dir, model.file)) if isinstance(model, Model) else None,
-        "slots": [slot.slot for slot in site.slots if slot.model == name],
+        "bytes": known.file.bytes if known else None,
+        "sha256": known.file.sha256 if known else model.file.sha256,
+        "state": state_of(site.models_dir, known.file).value if known else NOT_LOCKED,
+        "path": str(model_path(site.models_dir, known.file)) if known else None,
+        "slots": [slot.slot for slot in site.slots if catalogue.listed(slot.model).name == model.name],
         "sources": [str(source) for source in model.sources],
-        "locked_commit": entry.commit if entry is not None and entry.commit in pinned else None,
+        "projector": str(model.projector.sources[0]) if model.projector else None,
+        "adapters": {key: str(adapter.sources[0]) for key, adapter in model.adapters.items()},
+        "locked_commit": entry.commit if entry is not None and not model.file.is_known else None,
     }
     if as_json:
         print_json(facts)
         return
-    rows = [(key.replace("_", " "), _text(key, value)) for key, value in facts.items() if value not in (None, [])]
+    rows = [
+        (key.replace("_", " "), _text(key, value)) for key, value in facts.items() if value not in (None, [], {}, "")
+    ]
     print_table(["", ""], rows)
 
 
 def _text(key: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text}" for name, item in value.items() if (text := _text(name, item)))
+    if value is None:
+        return ""
     return size(value) if key == "bytes" and isinstance(value, int) else str(value)
 
 
 def pull_models(
-    names: Annotated[list[str], typer.Argument(help="Models of the catalogue.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME[:QUANT]...", help="Models of the catalogue.")],
     *,
     peers: Annotated[
         list[str] | None,
@@ -84,7 +98,7 @@ def pull_models(
     tell = progress(quiet=as_json)
     places = site_places(site, tell, tuple(peers or ()))
     with _root_only("fetch models"):
-        models = known_models(names, catalogue, places, default_path())
+        models = known_downloads(names, catalogue, places, default_path())
         done = ensure_models(models, places)
     if as_json:
         print_json([{"name": o.name, "path": str(o.path), "changed": o.changed, "source": o.source} for o in done])
@@ -121,8 +135,9 @@ def collect_garbage(
 
 
 def _unused(site: Site, catalogue: Catalogue, places: Places) -> list[Unused]:
-    needed = [catalogue.get(slot.model).file for slot in site.slots]  # fails where it is not known what is needed
-    return find_unused(places, needed, {name: model.file for name, model in catalogue.models.items()})
+    # fails where it is not known what is needed
+    needed = [file for slot in site.slots for file in catalogue.needed_files(slot.model)]
+    return find_unused(places, needed, catalogue.known_files())
 
 
 def site_places(site: Site, tell: Callable[[str], None], peers: tuple[str, ...] = ()) -> Places:

@@ -9,7 +9,8 @@ import typer
 
 from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model
 from roost.cli.show import print_json, print_table, size
-from roost.models.catalogue import Catalogue, ListedModel, Model, load_catalogue
+from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.schema import TIERS, ModelFile
 from roost.models.store import State, forget_stamp, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
@@ -22,54 +23,93 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True)
-class ModelRow:
-    """One model of the catalogue. `file` says what lies at its place, `slots` who serves it; size in bytes,
-    None while nobody knows which file is meant."""
+class QuantisationRow:
+    """One quantisation of a model. `file` says what lies at its place, `slots` who serves it; size in bytes, None while
+    nobody knows which file is meant."""
 
-    name: str
-    title: str
-    licence: str
     quantisation: str
-    size: int | None
-    context_length: int
     file: str
+    size: int | None
     slots: tuple[str, ...]
     path: str | None
 
 
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the catalogue. `quantisation`, `file`, `size`, `path` are those of the one that is served or here,
+    else of the preferred one; `slots` are all that serve the model."""
+
+    name: str
+    title: str
+    licence: str
+    roles: dict[str, int]
+    tier: str
+    context_length: int
+    custom: bool
+    quantisation: str
+    size: int | None
+    file: str
+    slots: tuple[str, ...]
+    path: str | None
+    quantisations: tuple[QuantisationRow, ...]
+
+
 @app.callback()
 def models(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """Show the models of the catalogue: which are here, which are served, size, licence.
+    """Show the models of the catalogue: which are here, which are served, roles, tier, size, licence.
 
     Example: roost models --json
     """
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        _list(as_json=as_json)
+
+
+@app.command("list")
+def list_command(*, as_json: JsonOption = False) -> None:
+    """Show the models of the catalogue; the same as `roost models` alone.
+
+    Example: roost models list --json
+    """
+    _list(as_json=as_json)
+
+
+def _list(*, as_json: bool) -> None:
     site = load_site()
     rows = list_models(site, load_catalogue(site.catalogue))
     if as_json:
         print_json([asdict(row) for row in rows])
         return
     print_table(
-        ["model", "file", "served as", "size", "quantisation", "context", "licence"],
+        ["model", "file", "served as", "tier", "roles", "size", "quantisations", "context", "licence"],
         [
             (
-                r.name,
-                r.file,
-                ", ".join(r.slots),
-                "" if r.size is None else size(r.size),
-                r.quantisation,
-                r.context_length,
-                r.licence,
+                row.name,
+                row.file,
+                ", ".join(row.slots),
+                row.tier,
+                ", ".join(row.roles),
+                "" if row.size is None else size(row.size),
+                ", ".join(_marked(row, q) for q in row.quantisations),
+                row.context_length,
+                row.licence,
             )
-            for r in rows
+            for row in rows
         ],
     )
 
 
+def _marked(row: ModelRow, one: QuantisationRow) -> str:
+    """Mark the quantisations that are here, where there is a choice."""
+    here = len(row.quantisations) > 1 and one.file == State.VERIFIED.value
+    return f"{one.quantisation} (here)" if here else one.quantisation
+
+
 @app.command("verify")
 def verify_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Models to verify; all that are here if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME[:QUANT]]...", help="Models to verify; all that are here if none."),
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,8 +121,8 @@ def verify_models(
     """
     site = load_site()
     catalogue = load_catalogue(site.catalogue)
-    chosen = {name: catalogue.get(name) for name in names} if names else present(site, catalogue)
-    results = {name: state_of(site.models_dir, model.file, rehash=True) for name, model in chosen.items()}
+    chosen = named(catalogue, names) if names else present(site, catalogue)
+    results = {name: state_of(site.models_dir, file, rehash=True) for name, file in chosen.items()}
     if as_json:
         print_json([{"name": name, "state": state.value} for name, state in results.items()])
     else:
@@ -95,42 +135,61 @@ def verify_models(
 
 
 def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
-    """Return a row for each model of the catalogue, those that are served first."""
-    rows = []
-    listed: dict[str, ListedModel] = {**catalogue.models, **catalogue.unlocked}
-    for name, model in listed.items():
-        slots = tuple(slot.slot for slot in site.slots if slot.model == name)
-        known = model.file if isinstance(model, Model) else None
-        rows.append(
-            ModelRow(
-                name=name,
-                title=model.title,
-                licence=model.licence,
-                quantisation=model.quantisation,
-                size=model.file.bytes,
-                context_length=model.context_length,
-                file=state_of(site.models_dir, known).value if known else NOT_LOCKED,
-                slots=slots,
-                path=str(model_path(site.models_dir, known)) if known else None,
-            )
+    """Return a row for each model of the catalogue: those that are served first, then by tier."""
+    served: dict[str, list[str]] = {}
+    for slot in site.slots:
+        served.setdefault(catalogue.listed(slot.model).reference, []).append(slot.slot)
+    rows: dict[str, list[QuantisationRow]] = {}
+    for model in catalogue.all():
+        known = catalogue.known(model)
+        row = QuantisationRow(
+            quantisation=model.quantisation,
+            file=state_of(site.models_dir, known.file).value if known else NOT_LOCKED,
+            size=known.file.bytes if known else None,
+            slots=tuple(served.get(model.reference, ())),
+            path=str(model_path(site.models_dir, known.file)) if known else None,
         )
-    return sorted(rows, key=lambda row: (not row.slots, row.name))
+        rows.setdefault(model.name, []).append(row)
+    found = [_row(name, quantisations, catalogue) for name, quantisations in rows.items()]
+    return sorted(found, key=lambda row: (not row.slots, TIERS.index(row.tier), row.name))
 
 
-def present(site: Site, catalogue: Catalogue) -> dict[str, Model]:
-    """Return the models whose file is here, and those that a slot needs."""
-    needed = {slot.model for slot in site.slots}
-    return {
-        name: model
-        for name, model in catalogue.models.items()
-        if name in needed or model_path(site.models_dir, model.file).exists()
-    }
+def _row(name: str, quantisations: list[QuantisationRow], catalogue: Catalogue) -> ModelRow:
+    entry = catalogue.entries[name]
+    first = min(quantisations, key=lambda q: (not q.slots, q.file in {State.MISSING.value, NOT_LOCKED}))
+    return ModelRow(
+        name=name,
+        title=entry.title,
+        licence=entry.licence,
+        roles={str(role): preference for role, preference in entry.roles.items()},
+        tier=entry.tier,
+        context_length=entry.context_length,
+        custom=name in catalogue.custom,
+        quantisation=first.quantisation,
+        size=first.size,
+        file=first.file,
+        slots=tuple(slot for q in quantisations for slot in q.slots),
+        path=first.path,
+        quantisations=tuple(quantisations),
+    )
 
 
-def _distrust(site: Site, model: Model) -> None:
+def named(catalogue: Catalogue, references: list[str]) -> dict[str, ModelFile]:
+    """Return the files of the named models, by `NAME:QUANT`."""
+    return {model.reference: model.file for model in map(catalogue.get, references)}
+
+
+def present(site: Site, catalogue: Catalogue) -> dict[str, ModelFile]:
+    """Return the files that are here, and those that a slot needs, by `NAME:QUANT`."""
+    needed = {file for slot in site.slots for file in catalogue.needed_files(slot.model)}
+    files = catalogue.known_files()
+    return {n: file for n, file in files.items() if file in needed or model_path(site.models_dir, file).exists()}
+
+
+def _distrust(site: Site, file: ModelFile) -> None:
     """Make the next run look at the file again, as far as this user may."""
     try:
-        forget_stamp(model_path(site.models_dir, model.file))
+        forget_stamp(model_path(site.models_dir, file))
     except PermissionError:
         raise RoostError(
             "A model file is wrong, and only root can have it replaced.",

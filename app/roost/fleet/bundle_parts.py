@@ -68,7 +68,7 @@ def nomad_items(site: Site) -> list[Item]:
 def model_items(site: Site) -> list[Item]:
     """Return the files of the models that the slots serve."""
     catalogue = load_catalogue(site.catalogue)
-    files = {catalogue.get(slot.model).file for slot in site.slots}
+    files = {file for slot in site.slots for file in catalogue.needed_files(slot.model)}
     items = []
     for file in sorted(files, key=lambda f: f.relative_path):
         path = model_path(site.models_dir, file)

@@ -138,7 +138,7 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
         model = catalogue.get(slot.model)
         choice = SlotChoice(
             slot=slot.slot,
-            model=slot.model,
+            model=model.name,
             file=model.file.relative_path,
             context_size=slot.context_size,
             parallel=slot.parallel,

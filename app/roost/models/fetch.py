@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from roost.models.catalogue import Model, ModelFile, PathSource, Source, UrlSource
 from roost.models.room import SPARE_BYTES, left_bytes, need_room, room_for
+from roost.models.schema import Download, ModelFile
+from roost.models.source_types import PathSource, Source, UrlSource
 from roost.models.sources import Workplace, obtain, share
 from roost.models.store import (
     FILE_MODE,
@@ -72,13 +73,13 @@ class Outcome:
     after: str = ""
 
 
-def ensure_model(name: str, model: Model, places: Places, *, dry_run: bool = False, rehash: bool = False) -> Outcome:
+def ensure_model(name: str, model: Download, places: Places, *, dry_run: bool = False, rehash: bool = False) -> Outcome:
     """Have one model's file at its place; see `ensure_models`."""
     return ensure_models({name: model}, places, dry_run=dry_run, rehash=rehash)[0]
 
 
 def ensure_models(
-    models: Mapping[str, Model], places: Places, *, dry_run: bool = False, rehash: bool = False
+    models: Mapping[str, Download], places: Places, *, dry_run: bool = False, rehash: bool = False
 ) -> list[Outcome]:
     """Have the models' files at their places, verified and read-only; with `dry_run` only say what would be done.
 
@@ -106,7 +107,7 @@ def ensure_models(
         ]
 
 
-def _fetched(name: str, model: Model, places: Places, before: State, source: str) -> Outcome:
+def _fetched(name: str, model: Download, places: Places, before: State, source: str) -> Outcome:
     path = model_path(places.models_dir, model.file)
     return Outcome(
         name,
@@ -118,7 +119,7 @@ def _fetched(name: str, model: Model, places: Places, before: State, source: str
     )
 
 
-def _fetch_all(models: Mapping[str, Model], places: Places) -> dict[str, str]:
+def _fetch_all(models: Mapping[str, Download], places: Places) -> dict[str, str]:
     """Fetch models, a few at the same time; return where each came from. All are tried; the first failure is raised."""
     by_content: dict[str, list[str]] = {}  # several names of one content lie in one folder: one after the other
     for name, model in models.items():
@@ -146,7 +147,7 @@ def _settle(name: str, path: Path, file: ModelFile, *, dry_run: bool) -> Outcome
     return Outcome(name, path, changed=True, before=f"{path}: writable\n", after=f"{path}: read-only\n")
 
 
-def _fetch(name: str, model: Model, path: Path, places: Places) -> str:
+def _fetch(name: str, model: Download, path: Path, places: Places) -> str:
     """Obtain and verify the file, then move it into place in one step; return where it came from."""
     folder = path.parent
     try:
@@ -168,7 +169,7 @@ def _fetch(name: str, model: Model, path: Path, places: Places) -> str:
         raise
 
 
-def _first_good(name: str, model: Model, scratch: Path, places: Places) -> tuple[Path, str]:
+def _first_good(name: str, model: Download, scratch: Path, places: Places) -> tuple[Path, str]:
     """Try the cache and every source; return a verified file in `scratch` and where it came from."""
     file, cached = model.file, places.cached(model.file)
     if cached.is_file():
@@ -215,7 +216,7 @@ def _obtain_right(source: Source, file: ModelFile, work: Workplace) -> tuple[str
     return problem, got
 
 
-def _sources(model: Model, places: Places) -> list[tuple[Source, Path | None]]:
+def _sources(model: Download, places: Places) -> list[tuple[Source, Path | None]]:
     """Return the sources in the order to try them, each with the CA to trust; an offline folder shuts out the net."""
     if places.offline_dir is None:
         path = f"models/{model.file.relative_path}"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost.models.catalogue import FOLDER_DIGITS, ModelFile
 from roost.models.fetch import SCRATCH_PREFIX, Places
+from roost.models.schema import FOLDER_DIGITS, ModelFile
 from roost.models.store import stamp_path
 
 FOLDER = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")

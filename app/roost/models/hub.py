@@ -30,8 +30,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from roost.models.catalogue import HubSource, ListedModel, Model, fits
 from roost.models.lock_file import SHA256_HEX, Locked, add_lock, read_locks
+from roost.models.schema import Download, ListedDownload, find_lock, locked
+from roost.models.source_types import HubSource
 from roost.ops.errors import RoostError
 from roost.ops.fetch import CHECK_NETWORK, FRUITLESS_ATTEMPTS
 from roost.ops.retry import RETRY_STATUSES, asked_wait_s, wait_s
@@ -166,31 +167,38 @@ def _trust(extra_ca: Path) -> ssl.SSLContext:
     return context
 
 
-def lock_model(name: str, model: ListedModel, lock: Path, hub: Hub) -> Model:
-    """Return the model with the file that the lock names; without an entry, what the hub has now is locked.
+def lock_download(name: str, download: ListedDownload, lock: Path, hub: Hub) -> Download:
+    """Return a download with the file that the lock names; without an entry, what the hub has now is locked.
+
+    `name` is that of the entry: `NAME:QUANT`, `NAME:projector` or `NAME:adapter:ADAPTER`.
 
     Raises:
         RoostError: no hub of its sources has the file or says its hash, or the lock cannot be written.
     """
-    entry = read_locks(lock).get(name)
-    if entry is None or not fits(entry, model):
-        entry = add_lock(lock, name, _first_answer(name, model, hub))
-    return model.locked(entry)
+    entry = find_lock(read_locks(lock), name, download)
+    return locked(download, entry or add_lock(lock, name, _first_answer(name, download, hub)))
 
 
-def _first_answer(name: str, model: ListedModel, hub: Hub) -> Locked:
+def _first_answer(name: str, download: ListedDownload, hub: Hub) -> Locked:
     failures: list[RoostError] = []
-    for source in model.hub_sources:
+    wanted = download.file.sha256
+    for source in download.hub_sources:
         try:
             found = ask(source, hub)
         except RoostError as error:
             failures.append(error)
             continue
-        if found.sha256:
+        if found.sha256 and wanted in (None, found.sha256):
             return Locked(
                 repository=source.repository, revision=source.revision, file=source.file,
                 commit=found.commit, bytes=found.bytes, sha256=found.sha256,
             )  # fmt: skip
+        if found.sha256:
+            failures.append(RoostError(
+                f"The hub has another {source}: sha256 {found.sha256}, the catalogue wants {wanted}.",
+                fix="If the new one is meant, correct file.sha256 in the catalogue.",
+            ))  # fmt: skip
+            continue
         failures.append(RoostError(
             f"The hub gives no SHA-256 of {source}.", fix="Write file.bytes and file.sha256 into the catalogue."
         ))  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roost.models.catalogue import HubSource, ModelFile, Source, UrlSource
+from roost.models.schema import ModelFile
+from roost.models.source_types import HubSource, Source, UrlSource
 from roost.models.sources import needed_bytes
 from roost.models.store import free_bytes
 from roost.ops.errors import RoostError

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost.models.catalogue import HubSource, ModelFile, PathSource, PypiSource, Source, UrlSource
+from roost.models.schema import ModelFile
+from roost.models.source_types import HubSource, PathSource, PypiSource, Source, UrlSource
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher, RefusedError
 from roost.ops.run import run

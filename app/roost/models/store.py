@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-from roost.models.catalogue import ModelFile
+from roost.models.schema import ModelFile
 from roost.ops.files import sha256_file, write_atomic
 
 FILE_MODE = 0o444

