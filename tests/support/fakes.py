@@ -35,6 +35,10 @@ class FakeEngine:
     error: tuple[int, dict[str, object]] = (500, {"error": {"message": "out of memory", "type": "server_error"}})
     message: dict[str, object] = field(default_factory=lambda: {"role": "assistant", "content": "".join(WORDS)})
     all_slots_busy: bool = False
+    slots: list[dict[str, object]] | None = None  # what /slots says, if it shall be more than whether it works
+    slot_files: dict[str, int] | None = None  # saved slots by file name, None: started without a folder for them
+    slot_actions: list[str] = field(default_factory=list)
+    adapters: tuple[str, ...] = ()
     go: asyncio.Event = field(default_factory=asyncio.Event)
     chats: list[dict[str, object]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -55,6 +59,8 @@ class FakeEngine:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/props", self._props)
         app.router.add_get("/slots", self._slots)
+        app.router.add_post("/slots/{id}", self._slot_action)
+        app.router.add_get("/lora-adapters", self._lora)
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -96,7 +102,26 @@ class FakeEngine:
     async def _slots(self, request: web.Request) -> web.Response:
         await self._wait_if_stuck()
         slots = [{"id": number, "is_processing": self.all_slots_busy} for number in range(2)]
-        return self._gate(request) or web.json_response(slots)
+        return self._gate(request) or web.json_response(slots if self.slots is None else self.slots)
+
+    async def _slot_action(self, request: web.Request) -> web.Response:
+        await self._wait_if_stuck()
+        name, action = (await request.json())["filename"], request.query["action"]
+        refusal = self._gate(request)
+        if refusal or self.slot_files is None:
+            return refusal or web.json_response({"error": {"message": "no --slot-save-path"}}, status=501)
+        self.slot_actions.append(f"{action} {request.match_info['id']}")
+        if action == "save":
+            found = [slot for slot in self.slots or () if str(slot["id"]) == request.match_info["id"]]
+            self.slot_files[name] = int(str(found[0]["n_prompt_tokens"]))
+            return web.json_response({"n_saved": self.slot_files[name]})
+        if name not in self.slot_files:
+            return web.json_response({"error": {"message": "Unable to restore slot"}}, status=400)
+        return web.json_response({"n_restored": self.slot_files[name]})
+
+    async def _lora(self, request: web.Request) -> web.Response:
+        document = [{"id": n, "path": f"/l/{name}.gguf", "scale": 0.0} for n, name in enumerate(self.adapters)]
+        return self._gate(request) or web.json_response(document)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -169,8 +194,24 @@ async def fake_engine(**script: object) -> AsyncIterator[FakeEngine]:
 
 
 @dataclass
+class FakeJob:
+    """A model server's job: how many it shall run, its service's tags, and where it answers when it runs."""
+
+    count: int
+    address: tuple[str, int]
+    tags: list[str]
+    version: int = 1
+    running: int = 0
+    stop: bool = False
+
+
+@dataclass
 class FakeNomad:
-    """Nomad's `/v1/services` and `/v1/service/<name>` with blocking queries, on a Unix socket."""
+    """Nomad's services and jobs with blocking queries, scaling and stopping allocations, on a Unix socket.
+
+    A job that is scaled up is registered at once, unless `starts` says no; one scaled down is gone at once.
+    `refusal` is the answer to a command, if it shall fail.
+    """
 
     socket: Path
     token: str = "identity"
@@ -180,6 +221,11 @@ class FakeNomad:
     blocked: int = 0  # queries that are waiting now
     refused: int = 0
     failing: bool = False
+    jobs: dict[str, FakeJob] = field(default_factory=dict)
+    scaled: list[tuple[str, int]] = field(default_factory=list)
+    stopped_allocations: list[str] = field(default_factory=list)
+    refusal: str = ""
+    starts: bool = True
     _round: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
@@ -189,6 +235,10 @@ class FakeNomad:
         app = web.Application()
         app.router.add_get("/v1/services", self._list)
         app.router.add_get("/v1/service/{name}", self._one)
+        app.router.add_get("/v1/jobs", self._jobs)
+        app.router.add_get("/v1/job/{name}", self._job)
+        app.router.add_put("/v1/job/{name}/scale", self._scale)
+        app.router.add_put("/v1/allocation/{id}/stop", self._stop_allocation)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
@@ -208,6 +258,16 @@ class FakeNomad:
             self.services.pop(name, None)
         self.index = index if index is not None else self.index + 1
         self._wake()
+
+    def plan(self, name: str, count: int, address: tuple[str, int], *tags: str) -> None:
+        """Register a model server's job, and its service if it runs."""
+        self.jobs[name] = FakeJob(count, address, list(tags))
+        self._run(name)
+
+    def _run(self, name: str) -> None:
+        job = self.jobs[name]
+        job.running = job.count if self.starts else 0
+        self.set(name, *([job.address] * job.running))
 
     def end_waiting(self) -> None:
         """Answer the waiting queries as if their time were over."""
@@ -238,11 +298,55 @@ class FakeNomad:
 
     async def _list(self, request: web.Request) -> web.Response:
         refusal = await self._ready(request)
-        stubs = [{"ServiceName": name, "Tags": self.tags} for name in self.services]
+        stubs = [{"ServiceName": name, "Tags": self._tags(name)} for name in self.services]
         return refusal or self._answer([{"Namespace": "default", "Services": stubs}] if stubs else [])
 
     async def _one(self, request: web.Request) -> web.Response:
         refusal = await self._ready(request)
-        found = self.services.get(request.match_info["name"], [])
-        document = [{"Address": address, "Port": port, "Tags": self.tags} for address, port in found]
+        name = request.match_info["name"]
+        tags, found = self._tags(name), self.services.get(name, [])
+        about = {"Tags": tags, "JobID": name, "AllocID": f"allocation of {name}"}
+        document = [{"Address": address, "Port": port, **about} for address, port in found]
         return refusal or self._answer(document)
+
+    def _tags(self, name: str) -> list[str]:
+        return self.jobs[name].tags if name in self.jobs else self.tags
+
+    async def _jobs(self, request: web.Request) -> web.Response:
+        refusal = await self._ready(request)
+        stubs = [
+            {
+                "ID": name,
+                "Stop": job.stop,
+                "JobModifyIndex": job.version,
+                "JobSummary": {"Summary": {"engine": {"Running": job.running, "Starting": 0}}},
+            }
+            for name, job in self.jobs.items()
+            if name.startswith(request.query.get("prefix", ""))
+        ]
+        return refusal or self._answer(stubs)
+
+    async def _job(self, request: web.Request) -> web.Response:
+        refusal = await self._ready(request)
+        job = self.jobs[request.match_info["name"]]
+        group = {"Name": "engine", "Count": job.count, "Services": [{"Tags": job.tags}]}
+        return refusal or self._answer({"ID": request.match_info["name"], "TaskGroups": [group]})
+
+    async def _scale(self, request: web.Request) -> web.Response:
+        name, body = request.match_info["name"], await request.json()
+        refusal = await self._ready(request)
+        if refusal or self.refusal:
+            return refusal or web.Response(status=400, text=self.refusal)
+        assert body["Target"] == {"Group": "engine"}
+        self.scaled.append((name, body["Count"]))
+        self.jobs[name].count = body["Count"]
+        self.jobs[name].version += 1
+        self._run(name)
+        return self._answer({"JobModifyIndex": self.jobs[name].version})
+
+    async def _stop_allocation(self, request: web.Request) -> web.Response:
+        refusal = await self._ready(request)
+        if refusal or self.refusal:
+            return refusal or web.Response(status=403, text=self.refusal)
+        self.stopped_allocations.append(request.match_info["id"])
+        return self._answer({"EvalID": "1"})

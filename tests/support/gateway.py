@@ -46,6 +46,7 @@ def quick_settings(folder: Path, **more: object) -> Settings:
         "probe_every_s": 0.1,
         "probe_unready_every_s": 0.05,
         "canary_timeout_s": 0.4,
+        "health_timeout_s": 2.0,
     }
     return Settings.model_validate(values | more)
 

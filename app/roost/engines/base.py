@@ -8,9 +8,10 @@ from typing import Protocol
 
 
 class State(StrEnum):
-    """Whether a model server may get requests."""
+    """Whether a model server may get requests: ready is warm, cold is stopped until somebody asks for it."""
 
     READY = "ready"
+    COLD = "cold"
     LOADING = "loading"
     DOWN = "down"
 
@@ -21,7 +22,8 @@ class Report:
 
     `context` is in tokens for one request; `slots` is how many requests run at a time; None where the server does
     not say. `reason` is a sentence for the operator whenever the state is not ready. `stuck` says that the server
-    takes connections and answers none, so that what waits for it should wait elsewhere.
+    takes connections and answers none, so that what waits for it should wait elsewhere. `adapters` are the names of
+    its LoRA adapters in the server's own order.
     """
 
     state: State
@@ -30,6 +32,7 @@ class Report:
     slots: int | None = None
     reason: str = ""
     stuck: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -51,3 +54,21 @@ class Engine(Protocol):
     async def probe(self, *, busy: bool) -> Report:
         """Ask the server how it is. Never raises for what the server does; `busy`: it works on a request of ours."""
         ...
+
+    async def save_slots(self) -> int:
+        """Have the server write what it knows of its idle conversations to its disk; return how many tokens that is.
+
+        0 where it cannot. Raises `SlotsError` when it fails.
+        """
+        ...
+
+    async def restore_slots(self) -> int:
+        """Have the server read what was saved into slots that hold nothing; return how many tokens that is.
+
+        0 where it cannot, or where nothing was saved. Raises `SlotsError` when it fails.
+        """
+        ...
+
+
+class SlotsError(Exception):
+    """Saving or restoring slots failed; the text says why. Nothing is lost but time."""

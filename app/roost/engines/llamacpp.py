@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Annotated
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 
-from roost.engines.base import Report, State
+from roost.engines.base import Report, SlotsError, State
+from roost.engines.llama_slots import OVER_TOKENS, WORTH_TOKENS, Motion, Progress, Saved, Slot, SlotList
 
 HEALTH_TIMEOUT_S = 5.0
 FAILURES_UNTIL_DOWN = 2
+CONNECT_TIMEOUT_S = 3.0
 STUCK = "it accepts connections but did not produce a token within {:.0f} s"
+STALLED = "its slots are at work and made no progress for {:.0f} s"
+SILENT = "it accepts connections and does not answer"
+CONNECT_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+NOT_OFFERED = frozenset({404, 501})
 
 
 class _Meta(BaseModel):
@@ -40,23 +48,26 @@ class _Defaults(BaseModel):
 
 
 class _Props(BaseModel):
+    model_path: str = ""
+    build_info: str = ""
     total_slots: int | None = None
     default_generation_settings: _Defaults = Field(default_factory=_Defaults)
 
 
-class _Slot(BaseModel):
-    is_processing: bool
+class _Adapter(BaseModel):
+    id: int
+    path: str
 
 
-class _Slots(BaseModel):
-    slots: list[_Slot]
-
-    def all_busy(self) -> bool:
-        return bool(self.slots) and all(slot.is_processing for slot in self.slots)
+ADAPTERS = TypeAdapter(list[_Adapter])
 
 
 class _ProbeError(Exception):
     """The server answered what a healthy one does not answer."""
+
+
+class _StuckError(Exception):
+    """The server takes requests and does not get on with them; the text says how that was seen."""
 
 
 @dataclass
@@ -65,6 +76,7 @@ class Pace:
 
     canary_every_s: float = 30.0
     canary_timeout_s: float = 30.0
+    stall_s: float = 300.0
     health_timeout_s: float = HEALTH_TIMEOUT_S
 
 
@@ -73,6 +85,7 @@ class LlamaServer:
 
     `/health` is cheap and can say ok while the server is stuck, so a real one-token request is made when the server
     is first seen, after each time it was not ready, and every `canary_every_s` seconds in which it proved nothing.
+    While its slots are at work their progress is the proof instead: a slow server is not a stuck one.
     """
 
     def __init__(
@@ -81,11 +94,16 @@ class LlamaServer:
         session: aiohttp.ClientSession,
         key: Callable[[], str],
         pace: Pace | None = None,
+        *,
+        keeps_slots: bool = False,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._session = session
         self._key = key
         self._pace = pace or Pace()
+        self._keeps_slots = keeps_slots
+        self._progress = Progress(self._pace.stall_s)
+        self._identity = ""  # of model, build and context: what saved slots depend on
         self._described: Report | None = None
         self._last_proof = float("-inf")
         self._failures = 0
@@ -110,12 +128,17 @@ class LlamaServer:
             report = await self._look(busy=busy)
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
             report = Report(State.DOWN, reason=f"nothing answers there ({type(error).__name__})")
+        except _StuckError as error:
+            self._failures = FAILURES_UNTIL_DOWN  # so that silence from now on is believed at once
+            report = Report(State.DOWN, reason=str(error), stuck=True)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, _ProbeError) as error:
             self._failures += 1
-            reason = str(error) or type(error).__name__
+            silent = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+            reason = SILENT if silent else str(error) or type(error).__name__
             if self._described is not None and self._failures < FAILURES_UNTIL_DOWN:
                 return self._described
-            report = Report(State.DOWN, reason=reason.splitlines()[0])
+            stuck = silent and self._failures >= FAILURES_UNTIL_DOWN
+            report = Report(State.DOWN, reason=reason.splitlines()[0], stuck=stuck)
         if report.state is State.READY:
             self._failures = 0
         else:
@@ -133,12 +156,8 @@ class LlamaServer:
         described = known or await self._describe()
         if time.monotonic() - self._last_proof > self._pace.canary_every_s:
             asked_at = time.monotonic()
-            try:
-                await self._prove(described.models[0], busy=busy)
-            except TimeoutError:
-                if self._last_proof < asked_at:
-                    return Report(State.DOWN, reason=STUCK.format(self._pace.canary_timeout_s), stuck=True)
-            self._last_proof = max(self._last_proof, asked_at)
+            if await self._prove(described.models[0], busy=busy):
+                self._last_proof = max(self._last_proof, asked_at)
         self._described = described
         return described
 
@@ -155,22 +174,67 @@ class LlamaServer:
             props = _Props.model_validate_json(body)
             context = props.default_generation_settings.n_ctx or report.context
             report = replace(report, context=context, slots=props.total_slots)
+            self._identity = f"{props.model_path} {props.build_info} {context} {report.models[0]}"
+        status, body = await self._get("/lora-adapters")
+        if status == 200:
+            loaded = sorted(ADAPTERS.validate_json(body), key=lambda adapter: adapter.id)
+            report = replace(report, adapters=tuple(PurePath(adapter.path).stem for adapter in loaded))
         return report
 
-    async def _prove(self, model: str, *, busy: bool) -> None:
-        """Make the server's main loop answer: by its list of slots when all are at work, else by one token.
+    async def _prove(self, model: str, *, busy: bool) -> bool:
+        """Make the server's main loop answer: by its slots while they are at work, else by one token.
+
+        Returns whether that proved something; while slots stand still for less than `stall_s` nothing is proved yet.
 
         Raises:
-            TimeoutError: it did not answer in time.
+            _StuckError: it did not answer in time, or its slots do not move.
             _ProbeError: it answered with an error.
         """
-        status, body = await self._get("/slots", self._pace.canary_timeout_s)
-        if status == 200:
-            if _Slots.model_validate_json(b'{"slots":' + body + b"}").all_busy():
-                return
-        elif busy:
-            return  # without a list of slots our canary would only queue behind the request it works on
-        await self._ask_a_token(model)
+        began = time.monotonic()
+        stuck = _StuckError(STUCK.format(self._pace.canary_timeout_s))
+        try:
+            slots = await self._slots(self._pace.canary_timeout_s)
+        except TimeoutError:
+            if self._last_proof >= began:  # a client got something meanwhile
+                return True
+            raise stuck from None
+        if slots is None:
+            if busy:
+                return True  # without a list of slots our canary would only queue behind the request it works on
+        elif (motion := self._motion(slots)) is not Motion.UNKNOWN:
+            return motion is Motion.MOVED
+        elif slots.all_busy() or self._must_spare(slots):
+            return True
+        try:
+            await self._ask_a_token(model)
+        except TimeoutError:
+            if self._last_proof < began:
+                if await self._works():
+                    return False
+                raise stuck from None
+        return True
+
+    async def _works(self) -> bool:
+        """Say whether something is at work: what the server does with that tells more than our canary."""
+        try:
+            slots = await self._slots(self._pace.health_timeout_s)
+        except TimeoutError:
+            return False
+        return slots is not None and self._motion(slots) is not Motion.UNKNOWN
+
+    def _motion(self, slots: SlotList) -> Motion:
+        motion = self._progress.look(slots.slots, time.monotonic())
+        if motion is Motion.STALLED:
+            raise _StuckError(STALLED.format(self._pace.stall_s))
+        return motion
+
+    def _must_spare(self, slots: SlotList) -> bool:
+        """Say whether a canary would take the only slot from the conversation that shall be kept there."""
+        return self._keeps_slots and len(slots.slots) == 1 and slots.slots[0].holds() >= WORTH_TOKENS
+
+    async def _slots(self, timeout_s: float) -> SlotList | None:
+        status, body = await self._get("/slots", timeout_s)
+        return SlotList.read(body) if status == 200 else None
 
     async def _ask_a_token(self, model: str) -> None:
         canary = {
@@ -189,16 +253,75 @@ class LlamaServer:
 
     async def _get(self, path: str, timeout_s: float | None = None) -> tuple[int, bytes]:
         async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
-            async with self._session.get(f"{self._base_url}{path}", headers=self.headers()) as answer:
+            async with self._session.get(
+                f"{self._base_url}{path}", headers=self.headers(), timeout=CONNECT_TIMEOUT
+            ) as answer:
                 return answer.status, await answer.read()
+
+    async def save_slots(self) -> int:
+        """Save the idle slots that hold a conversation; see `Engine.save_slots`.
+
+        With adapters nothing is saved: what a slot knows depends on the one that was in use, which a file does not say.
+        """
+        if self._described is not None and self._described.adapters:
+            return 0
+        return sum(
+            [
+                (await self._slot_action("save", slot)).n_saved
+                for slot in await self._slots_now()
+                if slot.holds() >= WORTH_TOKENS
+            ]
+        )
+
+    async def restore_slots(self) -> int:
+        """Restore what was saved; see `Engine.restore_slots`."""
+        return sum(
+            [
+                (await self._slot_action("restore", slot)).n_restored
+                for slot in await self._slots_now()
+                if not slot.is_processing and slot.holds() <= OVER_TOKENS
+            ]
+        )
+
+    async def _slots_now(self) -> list[Slot]:
+        try:
+            slots = await self._slots(self._pace.health_timeout_s)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise SlotsError(f"its slots cannot be listed: {str(error) or type(error).__name__}") from None
+        return slots.slots if slots and self._identity else []
+
+    async def _slot_action(self, action: str, slot: Slot) -> Saved:
+        """Save or restore one slot, in a file that only the same model, build and context ever reads.
+
+        Raises:
+            SlotsError: it could not be done. A file that is not there is no failure of a restore.
+        """
+        key = hashlib.sha256(self._identity.encode()).hexdigest()[:16]
+        url = f"{self._base_url}/slots/{slot.id}?action={action}"
+        try:
+            async with self._session.post(
+                url, json={"filename": f"{key}-{slot.id}.bin"}, headers=self.headers()
+            ) as answer:
+                body = await answer.read()
+                if answer.status in NOT_OFFERED or (action == "restore" and answer.status == 400):
+                    return Saved()
+                if answer.status != 200:
+                    raise SlotsError(f"slot {slot.id}: it answered {answer.status}")
+                return Saved.model_validate_json(body)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise SlotsError(f"slot {slot.id}: {str(error) or type(error).__name__}") from None
 
 
 class LlamaCppPythonServer(LlamaServer):
     """One `roost.engines.llama_cpp_python_server`: it works on one request at a time and has no list of slots."""
 
-    async def _prove(self, model: str, *, busy: bool) -> None:
+    async def _prove(self, model: str, *, busy: bool) -> bool:
         if not busy:  # a canary would only queue behind the request it works on
-            await self._ask_a_token(model)
+            try:
+                await self._ask_a_token(model)
+            except TimeoutError:
+                raise _StuckError(STUCK.format(self._pace.canary_timeout_s)) from None
+        return True
 
 
 CLIENTS: dict[str, type[LlamaServer]] = {"llama.cpp": LlamaServer, "llama-cpp-python": LlamaCppPythonServer}

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,18 +20,24 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
-from roost.engines.base import Engine, State
+from roost.engines.base import Engine
 from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.auth import Keys, RequireKey
 from roost.gateway.discovery import NomadWatcher, parse_static
+from roost.gateway.documents import models_document, readiness
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
+from roost.gateway.keeper import Keeper, Policy
+from roost.gateway.keeping import SlotsKeeper
 from roost.gateway.metrics import Metrics
+from roost.gateway.planned import JobWatcher, Planned
 from roost.gateway.proxy import CHAT_PATH, ChatProxy, ProxyResponse
-from roost.gateway.registry import Member, Registry, Timing
+from roost.gateway.registry import Hooks, Member, Registry, Timing
 from roost.gateway.requests import ChatRequest
-from roost.gateway.routing import AUTO, MAIN_SLOT, View
+from roost.gateway.restarts import Restarter
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
+from roost.gateway.tags import parse_pools
+from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
 
 log = structlog.get_logger(__name__)
@@ -49,6 +55,10 @@ class Gateway:
     app: ASGIApp
     registry: Registry
     metrics: Metrics
+    keeper: Keeper
+    slots: SlotsKeeper
+    restarter: Restarter
+    api: TaskApi | None
 
 
 class Envelope:
@@ -84,51 +94,6 @@ class Envelope:
             await error.response()(scope, receive, named)
 
 
-def models_document(views: Sequence[View], contexts: dict[str, int | None], started: int) -> list[dict[str, object]]:
-    """Return the entries of `/v1/models`: each model once, with its best state and what Roost knows beside it."""
-    rank = {State.READY: 0, State.LOADING: 1, State.DOWN: 2}
-    entries: dict[str, dict[str, object]] = {}
-    for view in sorted(views, key=lambda view: (rank[view.state], view.id)):
-        for position, model in enumerate(view.models):
-            if model in entries:
-                continue
-            same = [other for other in views if model in other.models]
-            names = [AUTO, MAIN_SLOT] if view.slot == MAIN_SLOT else [view.slot]
-            aliases = names if position == 0 else []
-            entries[model] = {
-                "id": model,
-                "object": "model",
-                "created": started,
-                "owned_by": "roost",
-                "roost": {
-                    "state": view.state.value,
-                    "reason": view.reason,
-                    "slot": view.slot,
-                    "aliases": aliases,
-                    "context": contexts.get(view.id),
-                    "parallel": sum(other.slots or 1 for other in same if other.state is State.READY),
-                    "in_flight": sum(other.in_flight for other in same),
-                    "endpoints": [
-                        {"id": other.id, "state": other.state.value, "reason": other.reason} for other in same
-                    ],
-                },
-            }
-    return [entries[name] for name in sorted(entries)]
-
-
-def readiness(views: Sequence[View]) -> tuple[bool, dict[str, object]]:
-    """Return whether one endpoint is routable, and the document of `/readyz`; no addresses, it is open to all."""
-    ready = any(view.state is State.READY for view in views)
-    slots: dict[str, dict[str, int]] = {}
-    for view in views:
-        counts = slots.setdefault(view.slot, {state.value: 0 for state in State})
-        counts[view.state.value] += 1
-    reasons = sorted({f"{view.slot}: {view.reason}" for view in views if view.state is not State.READY})
-    if not views:
-        reasons = ["no model server is registered"]
-    return ready, {"ready": ready, "reasons": reasons, "slots": slots}
-
-
 def build(
     settings: Settings,
     session: aiohttp.ClientSession,
@@ -138,22 +103,31 @@ def build(
 ) -> Gateway:
     """Assemble the application. `extra_routes` are further pages; of them `open_paths` need no key."""
     key_file = WatchedFile(settings.engine_key_file, str.strip, "") if settings.engine_key_file else None
-    pace = Pace(settings.canary_every_s, settings.canary_timeout_s)
+    pace = Pace(settings.canary_every_s, settings.canary_timeout_s, settings.stall_s, settings.health_timeout_s)
 
     def connect(member: Member) -> Engine:
-        return client_of(member.engine)(member.base_url, session, key_file.value if key_file else str, pace)
+        key = key_file.value if key_file else str
+        return client_of(member.engine)(member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
 
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)
     metrics = Metrics(registry.views)
-    proxy = ChatProxy(settings, registry, session, metrics)
+    api = None
+    if settings.nomad_socket and not settings.static_endpoints:
+        api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
+    slots = SlotsKeeper(metrics, settings.slots_timeout_s)
+    restarter = Restarter(api, metrics, settings.stuck_restart_s)
+    policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s)
+    keeper = Keeper(registry, api, slots.save, metrics, policy)
+    registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
+    proxy = ChatProxy(settings, registry, session, metrics, keeper)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     _add_routes(app, registry, metrics, proxy)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths
     keyed = RequireKey(app, keys=Keys(settings.api_keys_file), is_public=public.__contains__)
-    return Gateway(Envelope(keyed), registry, metrics)
+    return Gateway(Envelope(keyed), registry, metrics, keeper, slots, restarter, api)
 
 
 def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatProxy) -> None:
@@ -221,28 +195,33 @@ def _add_error_shapes(app: FastAPI) -> None:
 @asynccontextmanager
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
     """Keep the registry fed while the context is open."""
-    watcher: asyncio.Task[None] | None = None
+    registry, tasks = gateway.registry, []
     if settings.static_endpoints:
-        gateway.registry.sync(parse_static(settings.static_endpoints))
-    elif settings.nomad_socket:
-        follow = NomadWatcher(
-            settings.nomad_socket,
-            settings.nomad_token.get_secret_value(),
-            settings.model_service_prefix,
-            gateway.registry.sync,
-            settings.nomad_namespace,
-            gateway.registry.fail,
-        )
-        watcher = spawn(follow.run(), "nomad discovery", gateway.registry.fail)
+        registry.sync(parse_static(settings.static_endpoints))
+    elif gateway.api:
+
+        def take(jobs: Collection[Planned]) -> None:
+            registry.plan(jobs)
+            gateway.keeper.poke()
+
+        members = NomadWatcher(gateway.api, settings.model_service_prefix, registry.sync, registry.fail)
+        jobs = JobWatcher(gateway.api, settings.model_service_prefix, take)
+        tasks = [
+            spawn(members.run(), "nomad discovery", registry.fail),
+            spawn(jobs.run(), "nomad jobs", registry.fail),
+            spawn(gateway.keeper.run(), "keeping models warm", registry.fail),
+        ]
     else:
-        gateway.registry.sync(())
+        registry.sync(())
     try:
         yield
     finally:
-        if watcher:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
-        await gateway.registry.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await registry.close()
+        await gateway.slots.close()
+        await gateway.restarter.close()
 
 
 def client_session() -> aiohttp.ClientSession:

@@ -62,6 +62,26 @@ class Metrics:
         self._failovers = Counter(
             "roost_failovers", "Attempts that went on to another endpoint.", ["reason"], registry=self.registry
         )
+        self._fallbacks = Counter(
+            "roost_fallbacks",
+            "Answers of another model than the chosen one.",
+            ["slot", "reason"],
+            registry=self.registry,
+        )
+        self._starts = Counter(
+            "roost_model_starts", "Cold models started because somebody asked.", ["slot"], registry=self.registry
+        )
+        self._stops = Counter(
+            "roost_model_stops", "Models stopped, idle or to make room.", ["slot", "reason"], registry=self.registry
+        )
+        self._restarts = Counter(
+            "roost_restarts", "Stuck model servers that were replaced, or not.", ["slot", "result"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._slots = Counter(
+            "roost_slot_tokens", "Tokens of conversations saved and restored.", ["slot", "action"],
+            registry=self.registry,
+        )  # fmt: skip
         self.in_flight = Gauge("roost_in_flight", "Chat requests being worked on.", registry=self.registry)
         info = Gauge("roost_build_info", "The version that runs.", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
@@ -81,6 +101,26 @@ class Metrics:
     def failover(self, reason: str) -> None:
         """Count an attempt that another endpoint, or a later one, took over."""
         self._failovers.labels(reason).inc()
+
+    def fell_back(self, slot: str, reason: str) -> None:
+        """Count an answer that another slot gives than the chosen one; `reason` is the chosen one's state."""
+        self._fallbacks.labels(slot, reason).inc()
+
+    def started(self, slot: str) -> None:
+        """Count a cold model that was started."""
+        self._starts.labels(slot).inc()
+
+    def stopped(self, slot: str, reason: str) -> None:
+        """Count a model that was stopped; `reason` is `idle` or `room`."""
+        self._stops.labels(slot, reason).inc()
+
+    def restarted(self, slot: str, result: str) -> None:
+        """Count a stuck server; `result` is `replaced`, `refused` or `limited`."""
+        self._restarts.labels(slot, result).inc()
+
+    def slot_tokens(self, slot: str, action: str, tokens: int) -> None:
+        """Count tokens; `action` is `saved` or `restored`."""
+        self._slots.labels(slot, action).inc(tokens)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,15 +17,17 @@ from starlette.types import Receive, Scope, Send
 from roost.engines.base import State
 from roost.gateway import accounting, errors
 from roost.gateway.errors import ApiError
+from roost.gateway.keeper import Keeper
 from roost.gateway.metrics import NO_MODEL, Metrics
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse_chat, read_body
-from roost.gateway.routing import choose
+from roost.gateway.routing import ADAPTER_MARK, Route, choose
 from roost.gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 CHAT_PATH = "/v1/chat/completions"
+FALLBACK_HEADER = "x-roost-fallback"
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
 DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third
 LAST_EVENT = b"data: [DONE]\n\n"
@@ -49,12 +52,21 @@ class Exchange:
     started: float = field(default_factory=time.perf_counter)
     model: str = NO_MODEL
     endpoint: str = ""
+    adapter: str = ""
+    instead_of: str = ""  # the name that was asked for, when another model answers
+    why_instead: str = ""
     status: int = 0
     stream: bool = False
+    forgiving: bool = True  # another model may answer
     first_byte: float | None = None
     begun: bool = False  # the client has response headers
     tail: bytes = b""
     cut: str = ""  # why a stream ended early
+
+    @property
+    def served(self) -> str:
+        """Return the model that answers, with its adapter."""
+        return f"{self.model}{ADAPTER_MARK}{self.adapter}" if self.adapter else self.model
 
 
 def whole_events(data: bytes) -> int:
@@ -66,12 +78,18 @@ class ChatProxy:
     """Forwards chat requests. One object a service."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, session: aiohttp.ClientSession, metrics: Metrics
+        self,
+        settings: Settings,
+        registry: Registry,
+        session: aiohttp.ClientSession,
+        metrics: Metrics,
+        keeper: Keeper,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._session = session
         self._metrics = metrics
+        self._keeper = keeper
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,6 +102,7 @@ class ChatProxy:
             )
             request = parse_chat(body)
             exchange.stream = request.stream
+            exchange.forgiving = forgiving(scope)
             await _unless_gone(receive, self._serve(request, exchange, send))
         except ApiError as error:
             exchange.status = error.status
@@ -105,15 +124,24 @@ class ChatProxy:
         Raises:
             ApiError: no endpoint could answer.
         """
-        deadline = time.monotonic() + self._settings.wait_s
+        began = time.monotonic()
+        patience = self._settings.wait_s
         tried: set[str] = set()
         deaths = 0
         while True:
             route = self._registry.route(request.model)
-            chosen = choose(self._registry.views(), route.ready, tried)
+            if not (route.ready or route.known):
+                raise errors.model_not_found(request.model)
+            used = route
+            if not route.ready:
+                for job in route.cold:
+                    patience = max(self._settings.wait_s, self._settings.start_wait_s)
+                    self._keeper.want(job, patience)
+                used = self._substitute(request, route, exchange, time.monotonic() - began) or route
+            chosen = choose(self._registry.views(), used.ready, tried)
             endpoint = self._registry.get(chosen) if chosen else None
             if endpoint:
-                exchange.model, exchange.endpoint = route.ready[endpoint.id], endpoint.id
+                self._name(exchange, endpoint, request, route, used)
                 try:
                     await self._attempt(endpoint, request, exchange, send)
                 except _UnansweredError as problem:
@@ -130,17 +158,32 @@ class ChatProxy:
                         raise errors.engine_failed(problem.reason) from None
                     continue
                 return
-            if not route.known:
-                raise errors.model_not_found(request.model)
-            left = deadline - time.monotonic()
-            if left <= 0:
+            waited = time.monotonic() - began
+            if waited >= patience:
                 raise errors.model_unavailable(request.model, route.reason)
-            await self._registry.changed(left)
+            until = self._settings.fallback_after_s if waited < self._settings.fallback_after_s else patience
+            await self._registry.changed(min(until, patience) - waited)
+
+    def _substitute(self, request: ParsedRequest, route: Route, exchange: Exchange, waited_s: float) -> Route | None:
+        """Return who may answer while the chosen model cannot; a moment's absence is waited for."""
+        if not exchange.forgiving or (not route.cold and waited_s < self._settings.fallback_after_s):
+            return None
+        return self._registry.substitute(request.model, self._settings.model_fallbacks)
+
+    def _name(self, exchange: Exchange, endpoint: Endpoint, request: ParsedRequest, route: Route, used: Route) -> None:
+        exchange.model, exchange.endpoint, exchange.adapter = used.ready[endpoint.id], endpoint.id, used.adapter
+        if used is route:
+            exchange.instead_of = exchange.why_instead = ""
+            return
+        exchange.instead_of = request.model
+        exchange.why_instead = route.state.value
 
     async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         engine = endpoint.engine
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
-        body = request.body_for(exchange.model)
+        adapters = endpoint.report.adapters
+        number = adapters.index(exchange.adapter) if exchange.adapter in adapters else None
+        body = request.body_for(exchange.model, number)
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):
@@ -228,9 +271,11 @@ class ChatProxy:
         if exchange.tail:
             read = accounting.of_stream if exchange.stream else accounting.of_answer
             tokens = read(exchange.tail)
+        if exchange.instead_of and exchange.begun:
+            self._metrics.fell_back(exchange.endpoint.partition("@")[0], exchange.why_instead)
         first_s = exchange.first_byte - exchange.started if exchange.first_byte else None
         self._metrics.finished(
-            exchange.model,
+            exchange.served,
             exchange.status,
             duration_s=now - exchange.started,
             first_s=first_s if exchange.stream else None,
@@ -239,7 +284,8 @@ class ChatProxy:
         log.info(
             "chat",
             request_id=exchange.request_id,
-            model=exchange.model,
+            model=exchange.served,
+            instead_of=exchange.instead_of or None,
             endpoint=exchange.endpoint,
             status=exchange.status,
             stream=exchange.stream,
@@ -263,8 +309,18 @@ class ProxyResponse(Response):
         await self._proxy.handle(scope, receive, send)
 
 
+def forgiving(scope: Scope) -> bool:
+    """Say whether another model may answer: not if the client says `X-Roost-Fallback: never`."""
+    return Headers(scope=scope).get(FALLBACK_HEADER, "").strip().lower() != "never"
+
+
 def _headers(exchange: Exchange) -> dict[str, str]:
-    named = {"x-roost-model": exchange.model, "x-roost-endpoint": exchange.endpoint}
+    named = {
+        "x-roost-model": exchange.served,
+        "x-roost-endpoint": exchange.endpoint,
+        "x-roost-fallback-for": exchange.instead_of,
+        "x-roost-fallback-reason": exchange.why_instead,
+    }
     return {name: value for name, value in named.items() if value}
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
 from roost.engines.base import Engine, Report, State
-from roost.gateway.routing import Route, View, resolve
+from roost.gateway.planned import Planned, by_job, view_of
+from roost.gateway.routing import Route, View, resolve, substitutes
 from roost.gateway.tasks import spawn
 
 log = structlog.get_logger(__name__)
@@ -19,12 +20,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Member:
-    """A model server that somebody says exists: its slot and base URL; `models` and `engine` if told beforehand."""
+    """A model server that somebody says exists: its slot and base URL; what it serves and how, if told beforehand.
+
+    `job` and `allocation` are Nomad's names for it; `keeps_slots` says that it can save what its slots hold.
+    """
 
     slot: str
     base_url: str
     models: tuple[str, ...] = ()
     engine: str = ""
+    job: str = ""
+    allocation: str = ""
+    adapters: tuple[str, ...] = ()
+    keeps_slots: bool = False
 
     @property
     def id(self) -> str:
@@ -38,8 +46,11 @@ class Endpoint:
     def __init__(self, member: Member, engine: Engine) -> None:
         self.member = member
         self.engine = engine
-        self.report = Report(State.LOADING, models=member.models, reason="it was not probed yet")
+        self.report = Report(
+            State.LOADING, models=member.models, reason="it was not probed yet", adapters=member.adapters
+        )
         self.in_flight = 0
+        self.last_used = time.monotonic()
         self._scopes: set[asyncio.Timeout] = set()
         self.look_now = asyncio.Event()
 
@@ -59,6 +70,8 @@ class Endpoint:
             slots=report.slots,
             in_flight=self.in_flight,
             reason=report.reason,
+            job=self.member.job,
+            adapters=report.adapters,
         )
 
     @contextmanager
@@ -70,6 +83,7 @@ class Endpoint:
             yield
         finally:
             self.in_flight -= 1
+            self.last_used = time.monotonic()
             self._scopes.discard(scope)
 
     def release_waiters(self) -> None:
@@ -88,12 +102,30 @@ class Timing:
     remember_s: float = 300.0
 
 
+async def _nothing(_endpoint: Endpoint) -> None:
+    return
+
+
+@dataclass
+class Hooks:
+    """Who wants to know: `warmed` is awaited before a server that was not ready gets requests, `gone` is told of one
+    that left, `probed` of each that was looked at."""
+
+    warmed: Callable[[Endpoint], Awaitable[None]] = _nothing
+    gone: Callable[[Endpoint], None] = lambda _endpoint: None
+    probed: Callable[[Endpoint], None] = lambda _endpoint: None
+
+
 class Registry:
-    """All endpoints. Runs one task an endpoint; `close` ends them."""
+    """All endpoints, and the planned ones that are not there. Runs one task an endpoint; `close` ends them."""
 
     def __init__(self, connect: Callable[[Member], Engine], timing: Timing | None = None) -> None:
         self._connect = connect
         self._timing = timing or Timing()
+        self.hooks = Hooks()
+        self._planned: Mapping[str, Planned] = {}
+        self._closed: set[str] = set()  # jobs that get no requests because they are about to be stopped
+        self._notes: Mapping[str, str] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, tuple[str, float]] = {}  # model -> slot and when it was last offered
@@ -110,8 +142,11 @@ class Registry:
         wanted = {member.id: member for member in members}
         for gone in self._endpoints.keys() - wanted.keys():
             log.info("endpoint_gone", endpoint=gone)
-            del self._endpoints[gone]
+            endpoint = self._endpoints.pop(gone)
             self._tasks.pop(gone).cancel()
+            self.hooks.gone(endpoint)
+        for name in wanted.keys() & self._endpoints.keys():
+            self._endpoints[name].member = wanted[name]  # a new allocation may have got the same port
         for name in wanted.keys() - self._endpoints.keys():
             log.info("endpoint_found", endpoint=name)
             endpoint = Endpoint(wanted[name], self._connect(wanted[name]))
@@ -145,8 +180,61 @@ class Registry:
         self._on_fault = call
 
     def views(self) -> tuple[View, ...]:
-        """Return every endpoint as routing sees it, in a stable order."""
-        return tuple(self._endpoints[name].view() for name in sorted(self._endpoints))
+        """Return every endpoint as routing sees it, then the planned ones that are not there, in a stable order."""
+        there = [self._seen_as(self._endpoints[name]) for name in sorted(self._endpoints)]
+        jobs = {view.job for view in there}
+        absent = [self._planned[job] for job in sorted(self._planned) if job not in jobs]
+        return (*there, *(view_of(planned, self._notes.get(planned.job, "")) for planned in absent))
+
+    def _seen_as(self, endpoint: Endpoint) -> View:
+        view = endpoint.view()
+        planned = self._planned.get(view.job)
+        if planned is None:
+            return view
+        view = replace(view, memory=sum(planned.said.memory.values()))
+        if view.job in self._closed or not planned.wanted:
+            return replace(view, state=State.COLD, reason="it is being stopped")
+        return view
+
+    def plan(self, jobs: Collection[Planned]) -> None:
+        """Take over the complete list of planned model servers."""
+        self._planned = by_job(jobs)
+        self._closed &= {planned.job for planned in jobs if planned.wanted}
+        for planned in jobs:
+            for model in planned.said.models:
+                self._seen[model] = (planned.slot, time.monotonic())
+        self._notify()
+
+    def planned(self) -> Mapping[str, Planned]:
+        """Return the planned model servers by job."""
+        return self._planned
+
+    def of_job(self, job: str) -> tuple[Endpoint, ...]:
+        """Return the endpoints of a job."""
+        return tuple(endpoint for endpoint in self.endpoints() if endpoint.member.job == job)
+
+    def close_job(self, job: str) -> bool:
+        """Give a job no more requests; return False, and do nothing, if it works on one."""
+        if any(endpoint.in_flight for endpoint in self.of_job(job)):
+            return False
+        self._closed.add(job)
+        self._notify()
+        return True
+
+    def is_closed(self, job: str) -> bool:
+        """Say whether a job gets no requests because it is about to be stopped."""
+        return job in self._closed
+
+    def open_job(self, job: str) -> None:
+        """Let a job have requests again."""
+        self._closed.discard(job)
+        self._notify()
+
+    def note(self, notes: Mapping[str, str]) -> None:
+        """Take over why cold jobs are not started, by job."""
+        if notes != self._notes:
+            self._notes = notes
+            self._notify()
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return every endpoint in a stable order."""
@@ -164,6 +252,15 @@ class Registry:
     def route(self, name: str) -> Route:
         """Resolve a model's name against the present state."""
         return resolve(name, self.views(), self.remembered(), settled=self._settled)
+
+    def substitute(self, name: str, order: Mapping[str, Sequence[str]]) -> Route | None:
+        """Return a route to what may answer for `name` while it cannot, or None if nothing of that is ready."""
+        views = self.views()
+        for other in substitutes(name, views, order):
+            route = resolve(other, views, {}, settled=self._settled)
+            if route.ready:
+                return route
+        return None
 
     async def changed(self, within_s: float) -> None:
         """Wait until any endpoint changes, at most that long."""
@@ -194,7 +291,13 @@ class Registry:
     def _accept(self, endpoint: Endpoint, report: Report) -> None:
         before = endpoint.report
         if not report.models:  # what it serves stays known while it is down or loading
-            report = replace(report, models=before.models, context=before.context, slots=before.slots)
+            report = replace(
+                report,
+                models=before.models,
+                context=before.context,
+                slots=before.slots,
+                adapters=before.adapters,
+            )
         endpoint.report = report
         if endpoint.id in self._endpoints:
             self._remember(endpoint)
@@ -207,7 +310,11 @@ class Registry:
     async def _watch(self, endpoint: Endpoint) -> None:
         while True:
             endpoint.look_now.clear()
-            self._accept(endpoint, await endpoint.engine.probe(busy=endpoint.in_flight > 0))
+            report = await endpoint.engine.probe(busy=endpoint.in_flight > 0)
+            if report.state is State.READY and endpoint.report.state is not State.READY:
+                await self.hooks.warmed(endpoint)
+            self._accept(endpoint, report)
+            self.hooks.probed(endpoint)
             ready = endpoint.report.state is State.READY
             pause = self._timing.ready_s if ready else self._timing.unready_s
             try:

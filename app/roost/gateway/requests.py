@@ -38,16 +38,21 @@ class ParsedRequest:
     stream: bool
     body: bytes
 
-    def body_for(self, model: str) -> bytes:
+    def body_for(self, model: str, adapter: int | None = None) -> bytes:
         """Return the bytes to send on: as they came, but with `model` where the client asked for another name.
+
+        `adapter` is the number of the LoRA adapter to use; the server leaves out those that the request does not name.
 
         Raises:
             ApiError: the document holds a number that JSON does not know.
         """
-        if model == self.model:
+        if model == self.model and adapter is None:
             return self.body
+        changed: dict[str, object] = {"model": model}
+        if adapter is not None:
+            changed["lora"] = [{"id": adapter, "scale": 1.0}]
         try:
-            return json.dumps(from_json(self.body) | {"model": model}, allow_nan=False).encode()
+            return json.dumps(from_json(self.body) | changed, allow_nan=False).encode()
         except ValueError as error:
             raise ApiError(400, f"The body is not valid JSON: {error}.") from None
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from roost.engines.base import State
 
 AUTO = "auto"
 MAIN_SLOT = "main"
+ADAPTER_MARK = "+"  # model+adapter
+UNLIKE_OTHERS = frozenset({"embedding"})  # slots whose answers no other model can give
 
 
 @dataclass(frozen=True)
 class View:
-    """An endpoint as routing sees it. `models` is empty until the endpoint has once said what it serves."""
+    """An endpoint as routing sees it, or a planned one that is not there.
+
+    `models` is empty until the endpoint has once said what it serves. `memory` is what is planned for it, in bytes, 0
+    if unknown; `job` is its job's name, if it has one.
+    """
 
     id: str
     slot: str
@@ -22,25 +28,37 @@ class View:
     slots: int | None = None
     in_flight: int = 0
     reason: str = ""
+    job: str = ""
+    memory: int = 0
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Route:
     """Where a name leads: the ready endpoints, each with the model's own name there, or why there is none.
 
-    With no endpoint, `known` says whether waiting makes sense.
+    With no endpoint, `known` says whether waiting makes sense, `cold` which jobs would have to be started, and `state`
+    what the most promising of those that offer the model is in.
+    `adapter` is the LoRA adapter that the name asks for.
     """
 
     ready: Mapping[str, str]
     known: bool
     reason: str = ""
+    cold: tuple[str, ...] = ()
+    state: State = State.DOWN
+    adapter: str = ""
 
 
 def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *, settled: bool) -> Route:
-    """Find the endpoints for a model's name, a slot's name, or `auto`.
+    """Find the endpoints for a model's name, a slot's name, or `auto`, each with `+ADAPTER` or without.
 
     `remembered` maps models seen lately to their slot; `settled` is whether the list of endpoints has ever arrived.
     """
+    base, mark, adapter = name.rpartition(ADAPTER_MARK)
+    if mark and not any(name in view.models for view in views):
+        able = [view for view in views if adapter in view.adapters]
+        return replace(resolve(base, able, {}, settled=settled), adapter=adapter)
     slot = MAIN_SLOT if name == AUTO else name
     in_slot = [view for view in views if view.slot == slot]
     offering = [view for view in views if name in view.models]
@@ -51,7 +69,30 @@ def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *
     unknown = [view for view in views if not view.models]
     known = bool(in_slot or offering) or slot == MAIN_SLOT or name in remembered or slot in remembered.values()
     reason = _reason(in_slot or offering or unknown)
-    return Route({}, known=known or bool(unknown) or not settled, reason=reason)
+    states = {view.state for view in in_slot or offering}
+    state = next((state for state in (State.COLD, State.LOADING) if state in states), State.DOWN)
+    cold = tuple(sorted({view.job for view in in_slot or offering if view.state is State.COLD and view.job}))
+    return Route({}, known=known or bool(unknown) or not settled, reason=reason, cold=cold, state=state)
+
+
+def substitutes(name: str, views: Collection[View], order: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return which other slots may answer for `name` while it cannot, best first.
+
+    `order` says so by slot or model; what it does not mention goes to the lighter ones, the heaviest of them first.
+    None of them stands in for a slot of `UNLIKE_OTHERS`, or one of those for another.
+    """
+    base = name.rpartition(ADAPTER_MARK)[0] or name
+    slot = MAIN_SLOT if base == AUTO else base
+    chosen = [view for view in views if view.slot == slot or base in view.models]
+    slots = {view.slot for view in chosen}
+    if slots & UNLIKE_OTHERS:
+        return []
+    for key in (base, slot, *sorted(slots)):
+        if key in order:
+            return [other for other in order[key] if other not in UNLIKE_OTHERS]
+    weight = min((view.memory for view in chosen), default=0)
+    lighter = {v.slot: v.memory for v in views if v.slot not in slots | UNLIKE_OTHERS and 0 < v.memory < weight}
+    return sorted(lighter, key=lambda other: (-lighter[other], other))
 
 
 def _usable(view: View) -> bool:

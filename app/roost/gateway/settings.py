@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from roost.gateway.tags import parse_pools
 from roost.ops.errors import RoostError
 
 
@@ -40,9 +41,24 @@ class Settings(BaseSettings):
     remember_s: float = Field(default=300.0, ge=0)  # how long a model without any endpoint counts as known
     probe_every_s: float = Field(default=2.0, gt=0)
     probe_unready_every_s: float = Field(default=0.25, gt=0)
+    health_timeout_s: float = Field(default=5.0, gt=0)
     canary_every_s: float = Field(default=30.0, gt=0)
     canary_timeout_s: float = Field(default=30.0, gt=0)
+    stall_s: float = Field(default=300.0, gt=0)  # slots at work that make no progress for so long are stuck
+    stuck_restart_s: float = Field(default=30.0, ge=0)  # a server that stays stuck for so long is replaced; 0: never
+    start_wait_s: float = Field(default=120.0, ge=0)  # for a model that was cold and is being started
+    idle_stop_s: float = Field(default=0.0, ge=0)  # a model that nobody used for so long is stopped; 0: never
+    memory_pools: str = ""  # POOL=BYTES, separated by commas: what the models of a pool may hold together
+    model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first
+    fallback_after_s: float = Field(default=1.0, ge=0)  # how long a chosen model that should be there is waited for
+    slots_timeout_s: float = Field(default=10.0, gt=0)  # to save or restore the slots of a model server
     drain_s: float = Field(default=15.0, ge=0)  # for streams that still run when the service is stopped
+
+    @field_validator("memory_pools")
+    @classmethod
+    def _pools_can_be_read(cls, text: str) -> str:
+        parse_pools(text)
+        return text
 
 
 def load_settings() -> Settings:

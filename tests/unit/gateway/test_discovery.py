@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.registry import Member
+from roost.gateway.task_api import TaskApi
 from tests.support.fakes import FakeNomad, fake_engine
 from tests.support.gateway import quick_settings, served
 from tests.support.net import eventually
@@ -46,7 +47,7 @@ class Seen:
 
 @asynccontextmanager
 async def watching(nomad: FakeNomad, seen: Seen) -> AsyncIterator[None]:
-    watcher = NomadWatcher(nomad.socket, nomad.token, "roost-model-", seen)
+    watcher = NomadWatcher(TaskApi(nomad.socket, nomad.token), "roost-model-", seen)
     task = asyncio.create_task(watcher.run())
     try:
         yield

@@ -31,6 +31,12 @@ class Scripted:
         self.probes += 1
         return self.report if not busy else READY
 
+    async def save_slots(self) -> int:
+        return 0
+
+    async def restore_slots(self) -> int:
+        return 0
+
 
 @asynccontextmanager
 async def registry_of(engines: dict[str, Scripted], timing: Timing) -> AsyncIterator[Registry]:
