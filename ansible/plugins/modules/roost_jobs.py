@@ -122,7 +122,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     lines: list[str] = []
     applied: list[str] = []
     try:
-        existing = [str(j["ID"]) for j in client.list_jobs() if j.get("Status") != "dead"]
+        existing = [str(j["ID"]) for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
     except (NomadUnreachableError, NomadRefusedError):
         if dry_run:  # Nomad is not there yet: everything would be new
             names = [job.name for job in jobs]

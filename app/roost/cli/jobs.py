@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from roost.cli.show import print_json, print_table
+from roost.fleet.deploy import wants_nothing
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.site import load_site
 
+COLD = "cold"  # stopped until somebody asks for its model
 Json = Any
 
 
@@ -29,8 +31,8 @@ class JobRow:
 
     @property
     def healthy(self) -> bool:
-        """Say whether all that is wanted runs."""
-        return self.status == "running" and self.running >= self.wanted
+        """Say whether all that is wanted runs; of a cold job nothing is."""
+        return self.status == COLD or (self.status == "running" and self.running >= self.wanted)
 
 
 def jobs(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -69,14 +71,16 @@ def job_row(stub: dict[str, Json], definition: dict[str, Json], allocations: lis
     """Put one job's answers of Nomad together: pure."""
     alive = [a for a in allocations if a.get("ClientStatus") == "running" and a.get("DesiredStatus") == "run"]
     newest = (alive or allocations or [{}])[0]
+    wanted = sum(int(g.get("Count", 1)) for g in definition.get("TaskGroups") or [])
+    cold = wants_nothing(definition) and not definition.get("Stop")
     tasks = newest.get("TaskStates") or {}
     started = max((t.get("StartedAt") or "" for t in tasks.values()), default="")
     events = [e.get("DisplayMessage") or e.get("Type", "") for t in tasks.values() for e in t.get("Events") or []]
     return JobRow(
         id=str(stub["ID"]),
-        status=str(stub.get("Status", "")),
+        status=COLD if cold else str(stub.get("Status", "")),
         running=len(alive),
-        wanted=sum(int(g.get("Count", 1)) for g in definition.get("TaskGroups") or []),
+        wanted=wanted,
         restarts=sum(int(t.get("Restarts", 0)) for t in tasks.values()),
         node=str(newest.get("NodeName", "")),
         since=started[:19] + "Z" if started and not started.startswith("0001") else "",

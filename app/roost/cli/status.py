@@ -14,7 +14,7 @@ from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
-READY, UNREACHABLE, NOT_READY = "ready", "unreachable", "not ready"
+READY, COLD, UNREACHABLE, NOT_READY = "ready", "cold", "unreachable", "not ready"
 Json = Any
 
 
@@ -113,7 +113,7 @@ def compose(
     agent = READY if seen.ready else NOT_READY if seen.reachable else UNREACHABLE
     models = tuple(_model_row(slot.slot, slot.model, seen, entries) for slot in site.slots)
     jobs_fine = all(row.healthy for row in nomad.jobs)
-    healthy = agent == READY and all(m.state == READY for m in models) and jobs_fine and not nomad.problem
+    healthy = agent == READY and all(m.state in (READY, COLD) for m in models) and jobs_fine and not nomad.problem
     return Status(
         healthy=healthy,
         api=site.api,
@@ -141,7 +141,9 @@ def _model_row(slot: str, name: str, seen: Readiness, entries: list[dict[str, Js
         if entry.get("id") == name and known.get("slot") == slot:
             return ModelRow(name, slot, str(known.get("state")), known.get("context"), str(known.get("reason") or ""))
     counts = seen.slots.get(slot, {})
-    state = next((s for s in (READY, "loading", "down") if counts.get(s)), "unknown" if seen.reachable else UNREACHABLE)
+    state = next(
+        (s for s in (READY, "loading", COLD, "down") if counts.get(s)), "unknown" if seen.reachable else UNREACHABLE
+    )
     return ModelRow(name, slot, state)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from roost.fleet.jobs import KEEP_WARM_TAG, MODEL_SERVICE_PREFIX
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 
@@ -65,9 +66,30 @@ def _never_healthy(client: NomadClient, job: dict[str, Json]) -> bool:
     return newest is not None and newest["JobVersion"] == job["Version"] and newest["Status"] in FAILED_STATES
 
 
+def wants_nothing(job: dict[str, Json]) -> bool:
+    """Say whether a job is cold: it is there, and shall run nothing until somebody asks."""
+    return all(group.get("Count") == 0 for group in job.get("TaskGroups") or [{}])
+
+
+def keep_counts(job: dict[str, Json], registered: dict[str, Json] | None) -> None:
+    """Let a model server's job stay as warm or cold as it is: its count is the agent's affair while it runs.
+
+    Not where the job says `keep_warm`, and not where the job was stopped as a whole.
+    """
+    if registered is None or registered.get("Stop") or not str(job["ID"]).startswith(MODEL_SERVICE_PREFIX):
+        return
+    counts = {group["Name"]: group.get("Count") for group in registered.get("TaskGroups") or []}
+    for group in job.get("TaskGroups") or []:
+        tags = [tag for service in group.get("Services") or [] for tag in service.get("Tags") or []]
+        if KEEP_WARM_TAG not in tags:
+            group["Count"] = counts.get(group["Name"], group.get("Count"))
+
+
 def _alive(client: NomadClient, job_id: str) -> bool:
     registered = client.job(job_id)
-    if registered is None or registered.get("Stop") or registered.get("Status") == "dead":
+    if registered is None or registered.get("Stop"):
+        return False
+    if registered.get("Status") == "dead" and not wants_nothing(registered):
         return False
     return not _never_healthy(client, registered)
 
@@ -102,7 +124,7 @@ def failure_reason(client: NomadClient, job_id: str) -> str:
 
 
 def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float) -> None:
-    """Register a job and wait until its deployment is healthy.
+    """Register a job and wait until its deployment is healthy; there is nothing to wait for with a cold one.
 
     Raises:
         RoostError: the deployment failed (Nomad then goes back to the last healthy version by itself, when there is
@@ -110,6 +132,8 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
     """
     job_id = job["ID"]
     client.put("jobs", {"Job": job})
+    if wants_nothing(job):
+        return
     deadline = time.monotonic() + timeout_s
     version = _registered_version(client, job_id)
     since = 0
@@ -147,6 +171,7 @@ def apply(client: NomadClient, text: str, *, dry_run: bool, timeout_s: float) ->
         RoostError: as `parse` and `run_and_wait`.
     """
     job = parse(client, text)
+    keep_counts(job, client.job(job["ID"]))
     change = plan(client, job)
     if change.changed and not dry_run:
         registered = client.job(job["ID"])

@@ -17,6 +17,7 @@ Driver = Literal["docker", "raw_exec"]
 Engine = Literal["llama.cpp", "llama-cpp-python"]
 
 MODEL_SERVICE_PREFIX = "roost-model-"
+KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags are read by roost.gateway.tags
 AGENT_JOB = "roost-agent"
 MODELS_MOUNT = "/models"
 MODEL_TEMPLATE = "model-server.nomad.hcl.j2"

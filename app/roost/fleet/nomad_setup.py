@@ -14,11 +14,12 @@ POLL_S = 0.25
 FORBIDDEN = 403
 NOT_FOUND = 404
 
-# What the agent may do with its workload identity: see which model servers there are. Its own variables are
-# readable by default (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity).
+# What the agent may do with its workload identity: see which model servers there are, start and stop them by their
+# count, and have a stuck one replaced; it can define no job. Its own variables are readable by default
+# (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity).
 AGENT_POLICY = """
 namespace "default" {
-  capabilities = ["list-jobs", "read-job"]
+  capabilities = ["list-jobs", "read-job", "scale-job", "alloc-lifecycle"]
 }
 """
 

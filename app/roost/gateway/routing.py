@@ -10,7 +10,7 @@ from roost.engines.base import State
 AUTO = "auto"
 MAIN_SLOT = "main"
 ADAPTER_MARK = "+"  # model+adapter
-UNLIKE_OTHERS = frozenset({"embedding"})  # slots whose answers no other model can give
+EMBEDDING = "embedding"  # no other model can give the answers of such a slot
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,26 @@ def substitutes(name: str, views: Collection[View], order: Mapping[str, Sequence
     """Return which other slots may answer for `name` while it cannot, best first.
 
     `order` says so by slot or model; what it does not mention goes to the lighter ones, the heaviest of them first.
-    None of them stands in for a slot of `UNLIKE_OTHERS`, or one of those for another.
+    Nothing stands in for an embedding model, nor does one for another model.
     """
     base = name.rpartition(ADAPTER_MARK)[0] or name
     slot = MAIN_SLOT if base == AUTO else base
     chosen = [view for view in views if view.slot == slot or base in view.models]
     slots = {view.slot for view in chosen}
-    if slots & UNLIKE_OTHERS:
+    if any(embeds(slot) for slot in slots):
         return []
     for key in (base, slot, *sorted(slots)):
         if key in order:
-            return [other for other in order[key] if other not in UNLIKE_OTHERS]
+            return [other for other in order[key] if not embeds(other)]
     weight = min((view.memory for view in chosen), default=0)
-    lighter = {v.slot: v.memory for v in views if v.slot not in slots | UNLIKE_OTHERS and 0 < v.memory < weight}
+    others = [view for view in views if view.slot not in slots and not embeds(view.slot)]
+    lighter = {view.slot: view.memory for view in others if 0 < view.memory < weight}
     return sorted(lighter, key=lambda other: (-lighter[other], other))
+
+
+def embeds(slot: str) -> bool:
+    """Say whether a slot is for embeddings, by its name."""
+    return slot == EMBEDDING or slot.startswith(f"{EMBEDDING}-")
 
 
 def _usable(view: View) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from roost.fleet import deploy
+from roost.fleet.jobs import KEEP_WARM_TAG
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError
 from roost.fleet.nomad_setup import ensure_acl, ensure_variable
 from roost.ops.errors import RoostError
@@ -162,3 +163,42 @@ def test_diff_lines_name_the_path_of_each_change() -> None:
         ],
     }  # fmt: skip
     assert deploy.diff_lines(diff) == ["g.t.Config.image: 'a:1' -> 'a:2'"]
+
+
+def model_job(count: int, *tags: str) -> dict[str, Any]:
+    group = {"Name": "engine", "Count": count, "Services": [{"Tags": list(tags)}]}
+    return {"ID": "roost-model-big", "Version": 3, "Status": "dead", "Stop": False, "TaskGroups": [group]}
+
+
+def cold_nomad(parsed: dict[str, Any], registered: dict[str, Any]) -> ScriptedNomad:
+    name = "roost-model-big"
+    return nomad({
+        "PUT jobs/parse": parsed, f"GET job/{name}": registered, f"PUT job/{name}/plan": {"Diff": {"Type": "None"}},
+    })  # fmt: skip
+
+
+def test_a_model_that_was_stopped_for_being_idle_stays_so_and_is_no_change() -> None:
+    client = cold_nomad(model_job(1), model_job(0))
+    assert not deploy.apply(client, "job", dry_run=False, timeout_s=1).changed
+    planned = [body for method, path, body in client.written if path.endswith("/plan")]
+    assert planned[0]["Job"]["TaskGroups"][0]["Count"] == 0
+
+
+def test_a_cold_model_stays_cold_when_its_job_changes_and_nobody_waits_for_it() -> None:
+    client = cold_nomad(model_job(1), model_job(0))
+    client.answers["PUT", "job/roost-model-big/plan"] = {"Diff": {"Type": "Edited", "Fields": []}, "Warnings": ""}
+    assert deploy.apply(client, "job", dry_run=False, timeout_s=1).changed
+    (written,) = [body for method, path, body in client.written if path == "jobs"]
+    assert written["Job"]["TaskGroups"][0]["Count"] == 0
+
+
+def test_a_model_that_shall_stay_warm_is_started() -> None:
+    client = cold_nomad(model_job(1, KEEP_WARM_TAG), model_job(0))
+    deploy.apply(client, "job", dry_run=True, timeout_s=1)
+    planned = [body for method, path, body in client.written if path.endswith("/plan")]
+    assert planned[0]["Job"]["TaskGroups"][0]["Count"] == 1
+
+
+def test_a_model_that_an_operator_stopped_is_started_again() -> None:
+    client = cold_nomad(model_job(1), {**model_job(0), "Stop": True})
+    assert deploy.apply(client, "job", dry_run=True, timeout_s=1).changed

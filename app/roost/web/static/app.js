@@ -72,6 +72,8 @@ function modelCard(model) {
     ["also", about.aliases.join(", ")],
     ["context", about.context ? `${about.context.toLocaleString("en")} tokens` : "–"],
     ["working", `${about.in_flight} of ${about.parallel}`],
+    ...(about.memory ? [["memory", `${(about.memory / 2 ** 30).toFixed(1)} GiB planned`]] : []),
+    ...(about.adapters.length ? [["adapters", about.adapters.join(", ")]] : []),
     ...about.endpoints.map((endpoint) => ["at", `${endpoint.id.split("@").pop()} (${endpoint.state})`]),
   ];
   for (const [name, value] of rows) list.append(element("dt", "", name), element("dd", "", value));
@@ -82,7 +84,7 @@ function modelCard(model) {
 }
 
 function drawChoices(models) {
-  const names = ["auto", ...models.map((model) => model.id)];
+  const names = ["auto", ...models.flatMap((model) => [model.id, ...model.roost.adapters])];
   const select = $("model");
   if ([...select.options].map((option) => option.value).join() === names.join()) return;
   const chosen = select.value;
