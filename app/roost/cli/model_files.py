@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +18,8 @@ from roost.models.fetch import Places, ensure_models, node_lock
 from roost.models.gc import Unused, find_unused, remove
 from roost.models.lock_file import default_path
 from roost.models.pull import known_downloads
-from roost.models.schema import find_lock
-from roost.models.store import model_path, state_of
+from roost.models.schema import Model, find_lock
+from roost.models.store import State, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
@@ -48,9 +49,9 @@ def show_model(
         "quantisations": list(catalogue.entries[model.name].quantisations),
         "custom": model.name in catalogue.custom,
         "file": model.file.name,
-        "bytes": known.file.bytes if known else None,
+        "bytes": known.bytes if known else model.file.bytes,
         "sha256": known.file.sha256 if known else model.file.sha256,
-        "state": state_of(site.models_dir, known.file).value if known else NOT_LOCKED,
+        "state": whole_state(site.models_dir, known).value if known else NOT_LOCKED,
         "path": str(model_path(site.models_dir, known.file)) if known else None,
         "slots": [slot.slot for slot in site.slots if catalogue.listed(slot.model).name == model.name],
         "sources": [str(source) for source in model.sources],
@@ -65,6 +66,12 @@ def show_model(
         (key.replace("_", " "), _text(key, value)) for key, value in facts.items() if value not in (None, [], {}, "")
     ]
     print_table(["", ""], rows)
+
+
+def whole_state(models_dir: Path, model: Model) -> State:
+    """Return the state of a model's file; of one in several parts, that of the first that is not right."""
+    states = [state_of(models_dir, file) for file in model.files]
+    return next((state for state in states if state is not State.VERIFIED), State.VERIFIED)
 
 
 def _text(key: str, value: object) -> str:

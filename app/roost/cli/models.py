@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model
+from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model, whole_state
 from roost.cli.show import print_json, print_table, size
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.schema import TIERS, ModelFile
@@ -144,8 +144,8 @@ def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
         known = catalogue.known(model)
         row = QuantisationRow(
             quantisation=model.quantisation,
-            file=state_of(site.models_dir, known.file).value if known else NOT_LOCKED,
-            size=known.file.bytes if known else None,
+            file=whole_state(site.models_dir, known).value if known else NOT_LOCKED,
+            size=known.bytes if known else model.file.bytes,
             slots=tuple(served.get(model.reference, ())),
             path=str(model_path(site.models_dir, known.file)) if known else None,
         )
@@ -176,7 +176,9 @@ def _row(name: str, quantisations: list[QuantisationRow], catalogue: Catalogue) 
 
 def named(catalogue: Catalogue, references: list[str]) -> dict[str, ModelFile]:
     """Return the files of the named models, by `NAME:QUANT`."""
-    return {model.reference: model.file for model in map(catalogue.get, references)}
+    files = catalogue.known_files()
+    models = [catalogue.get(reference) for reference in references]
+    return {name: files[name] for model in models for name in (model.reference, *model.parts)}
 
 
 def present(site: Site, catalogue: Catalogue) -> dict[str, ModelFile]:

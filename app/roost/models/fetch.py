@@ -121,16 +121,16 @@ def _fetched(name: str, model: Download, places: Places, before: State, source: 
 
 def _fetch_all(models: Mapping[str, Download], places: Places) -> dict[str, str]:
     """Fetch models, a few at the same time; return where each came from. All are tried; the first failure is raised."""
-    by_content: dict[str, list[str]] = {}  # several names of one content lie in one folder: one after the other
+    by_folder: dict[Path, list[str]] = {}  # names of one content and parts of one model: one after the other
     for name, model in models.items():
-        by_content.setdefault(model.file.sha256, []).append(name)
+        by_folder.setdefault(model_path(places.models_dir, model.file).parent, []).append(name)
     sources: dict[str, str] = {}
 
     def fetch_in_turn(names: list[str]) -> None:
         for name in names:
             sources[name] = _fetch(name, models[name], model_path(places.models_dir, models[name].file), places)
 
-    run_all([partial(fetch_in_turn, names) for names in by_content.values()], PARALLEL_FILES)
+    run_all([partial(fetch_in_turn, names) for names in by_folder.values()], PARALLEL_FILES)
     return sources
 
 

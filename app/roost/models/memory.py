@@ -48,7 +48,7 @@ def job_memory_mib(model: Model, *, context_tokens: int, cache_ram_mib: int) -> 
         RoostError: the catalogue says nothing of its shape.
     """
     return memory_limit_mib(
-        weights_bytes=model.file.bytes,
+        weights_bytes=model.bytes,
         kv_bytes_per_token=model.kv_bytes_per_token or _most_kv_bytes_per_token(model),
         context_tokens=context_tokens,
         compute_mib=_compute_mib(model) if model.compute_mib is None else model.compute_mib,

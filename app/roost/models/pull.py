@@ -7,7 +7,7 @@ from pathlib import Path
 
 from roost.models.catalogue import Catalogue
 from roost.models.fetch import Places
-from roost.models.schema import Download, ListedDownload, find_lock, known
+from roost.models.schema import Download, ListedDownload, beside, find_lock, known
 from roost.ops.errors import RoostError
 
 
@@ -22,11 +22,13 @@ def known_downloads(
         RoostError: the catalogue has no such model, or the hub cannot say; with `dry_run` also a model that would
             have to be locked.
     """
-    wanted: dict[str, ListedDownload] = {}
+    found: dict[str, Download] = {}
     for reference in references:
         model = catalogue.listed(reference)
-        wanted |= {model.reference: model, **model.extras}
-    return {name: _known(name, item, catalogue, places, lock, dry_run=dry_run) for name, item in wanted.items()}
+        for name, item in {model.reference: model, **model.parts, **model.extras}.items():
+            done = _known(name, item, catalogue, places, lock, dry_run=dry_run)
+            found[name] = beside(found[model.reference], done) if name in model.parts else done
+    return found
 
 
 def _known(

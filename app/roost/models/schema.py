@@ -6,6 +6,7 @@ with a file whose size and hash are known. A projector and adapters are download
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
@@ -21,6 +22,7 @@ TIERS = tuple(border.name for border in BORDERS)  # the smallest first
 MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 QUANTISATION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$"
 FOLDER_DIGITS = 16  # hex digits of the hash that name a model's folder
+SPLIT = re.compile(r"-00001-of-(?P<count>\d{5})\.gguf$")
 # What every shape says. The keys are those of a GGUF header without the architecture before them
 # (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, gguf-py/gguf/constants.py); `tied_embeddings` is our own:
 # whether the output layer is the token embedding, so that the file holds no `output.weight`.
@@ -30,19 +32,13 @@ ShapeValue = bool | int | float | str | list[bool] | list[int]
 
 
 class ListedFile(BaseModel):
-    """A file as the catalogue lists it: its size in bytes, or that and its SHA-256, may be left to the lock file."""
+    """A file as the catalogue lists it. Size in bytes and SHA-256 may be left to the lock file, one of them or both."""
 
     model_config = Strict
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     bytes: int | None = Field(default=None, gt=0)
     sha256: str | None = Field(default=None, pattern=SHA256_HEX)
-
-    @model_validator(mode="after")
-    def _size_needs_hash(self) -> ListedFile:
-        if self.bytes is not None and self.sha256 is None:
-            raise ValueError("bytes needs sha256 beside it")
-        return self
 
     @property
     def is_known(self) -> bool:
@@ -55,11 +51,12 @@ class ModelFile(ListedFile):
 
     bytes: int = Field(gt=0)
     sha256: str = Field(pattern=SHA256_HEX)
+    folder: str = ""  # of a further part of a model: it lies beside the first, where the engine looks for it
 
     @property
     def relative_path(self) -> str:
         """Where the file lies below the models folder: `<16 hex digits>/<name>`."""
-        return f"{self.sha256[:FOLDER_DIGITS]}/{self.name}"
+        return f"{self.folder or self.sha256[:FOLDER_DIGITS]}/{self.name}"
 
 
 class ListedDownload(BaseModel):
@@ -83,7 +80,8 @@ class ListedDownload(BaseModel):
 
     def fits(self, entry: Locked) -> bool:
         """Say whether a lock's entry is for what the catalogue names today."""
-        return self.file.sha256 in (None, entry.sha256) and any(_is_for(entry, source) for source in self.sources)
+        listed = (self.file.sha256 in (None, entry.sha256)) and (self.file.bytes in (None, entry.bytes))
+        return listed and any(_is_for(entry, source) for source in self.sources)
 
 
 class Download(ListedDownload):
@@ -121,7 +119,8 @@ class Quirks(BaseModel):
 
 
 class Traits(BaseModel):
-    """What all quantisations of a model share. `engine` is the least build of llama.cpp that knows it, 0 for any."""
+    """What all quantisations of a model share. `engine` is a build of llama.cpp that is known to be new enough, 0 where
+    none is known."""
 
     model_config = Strict
 
@@ -137,6 +136,8 @@ class Traits(BaseModel):
     quirks: Quirks = Quirks()
     projector: ListedDownload | None = None
     adapters: dict[Annotated[str, Field(pattern=MODEL_NAME)], ListedDownload] = Field(default_factory=dict)
+    facts: list[str] = Field(default_factory=list)  # where what is said here comes from
+    missing: list[str] = Field(default_factory=list)  # what could not be found
     # Measured for the memory limit of a job; without them it is computed from the shape.
     kv_bytes_per_token: int | None = Field(default=None, gt=0)
     compute_mib: int | None = Field(default=None, ge=0)
@@ -169,6 +170,24 @@ class ListedModel(Traits, ListedDownload):
         return f"{self.name}:{self.quantisation}"
 
     @property
+    def parts(self) -> dict[str, ListedDownload]:
+        """Return the further parts of a model that is split, by their names in the lock file: `NAME:QUANT:2` …
+
+        The first part's name says how many there are (`…-00001-of-00003.gguf`, as llama.cpp's gguf-split names them);
+        size and hash of the others come from the hub.
+        """
+        split = SPLIT.search(self.file.name)
+        if split is None:
+            return {}
+        numbers = range(2, int(split["count"]) + 1)
+        return {f"{self.reference}:{number}": self._part(number, split["count"]) for number in numbers}
+
+    def _part(self, number: int, count: str) -> ListedDownload:
+        name = f"-{number:05}-of-{count}.gguf"
+        sources = [s.model_copy(update={"file": SPLIT.sub(name, s.file)}) for s in self.hub_sources]
+        return ListedDownload(file=ListedFile(name=SPLIT.sub(name, self.file.name)), sources=list(sources))
+
+    @property
     def extras(self) -> dict[str, ListedDownload]:
         """Return projector and adapters by the names that the lock file gives them: `NAME:projector` …"""
         projector = {f"{self.name}:projector": self.projector} if self.projector else {}
@@ -176,9 +195,20 @@ class ListedModel(Traits, ListedDownload):
 
 
 class Model(ListedModel, Download):
-    """One model in one quantisation, its file known by size and hash."""
+    """One model in one quantisation, its file known by size and hash, and its further parts if it is split."""
 
     file: ModelFile
+    further: tuple[ModelFile, ...] = ()
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """Return the files that hold the weights, the one that the engine is given first."""
+        return (self.file, *self.further)
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of the weights."""
+        return sum(file.bytes for file in self.files)
 
 
 class ListedEntry(Traits):
@@ -226,13 +256,21 @@ def locked(download: ListedDownload, entry: Locked) -> Download:
     return Download(file=ModelFile(name=download.file.name, bytes=entry.bytes, sha256=entry.sha256), sources=sources)
 
 
-def known_model(model: ListedModel, entry: Locked | None) -> Model | None:
-    """Return the model with its file as it is known, see `known`."""
-    found = known(model, entry)
-    if found is None:
+def known_model(model: ListedModel, locks: Mapping[str, Locked]) -> Model | None:
+    """Return the model with its files as they are known; None as long as one is not."""
+    found = known(model, find_lock(locks, model.reference, model))
+    parts = [known(part, find_lock(locks, name, part)) for name, part in model.parts.items()]
+    further = tuple(beside(found, part).file for part in parts if part is not None and found is not None)
+    if found is None or len(further) != len(parts):
         return None
     rest = {key: getattr(model, key) for key in ListedModel.model_fields if key not in {"file", "sources"}}
-    return Model.model_construct(**rest, file=found.file, sources=found.sources)
+    return Model.model_construct(**rest, file=found.file, sources=found.sources, further=further)
+
+
+def beside(first: Download, part: Download) -> Download:
+    """Return a further part of a model with its place beside the first one."""
+    folder = first.file.sha256[:FOLDER_DIGITS]
+    return part.model_copy(update={"file": part.file.model_copy(update={"folder": folder})})
 
 
 def _is_for(entry: Locked, source: Source) -> bool:

@@ -136,7 +136,9 @@ def test_logs_that_do_not_exist(site: Installation, roost: Run) -> None:
 
 
 def test_models(site: Installation, roost: Run) -> None:
-    (row,) = json.loads(roost("models", "--json").stdout)
+    row, *others = json.loads(roost("models", "--json").stdout)
+    assert json.loads(roost("models", "list", "--json").stdout) == [row, *others]
+    assert {other["file"] for other in others} == {"not locked"}
     assert (row["name"], row["licence"], row["file"], row["slots"]) == (MODEL, "Apache-2.0", "missing", ["main"])
     shown = roost("models").stdout
     assert "94 MiB" in shown

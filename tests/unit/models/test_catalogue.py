@@ -80,7 +80,7 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
         ),
         ((*Q4_1, "sources", 0), {"kind": "hub", "repository": "a/b", "file": "../x"}, f"{AT_Q4_1}.sources.0.file: "),
         ((*Q4_1, "file"), {"name": "x.gguf"}, f"{AT_Q4_1}: Value error, file.bytes and file.sha256 may be left out"),
-        ((*Q4_1, "file"), {"name": "x.gguf", "bytes": 7}, f"{AT_Q4_1}.file: Value error, bytes needs sha256"),
+        ((*Q4_1, "file"), {"name": "x.gguf", "bytes": 7}, f"{AT_Q4_1}: Value error, file.bytes and file.sha256 may be"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, path: tuple[str | int, ...], value: object, key: str) -> None:
@@ -174,12 +174,33 @@ def test_a_projector_and_adapters_are_files_of_their_own(tmp_path: Path) -> None
     item = {"file": {"name": "p.gguf"}, "sources": [HUB]}
     path = _hubbed(tmp_path, {"name": "x.gguf", "bytes": 1, "sha256": "3" * 64}, projector=item, adapters={"a": item})
     catalogue = load_catalogue(path, lock)
-    assert list(catalogue.downloads()) == ["tiny:Q4_K_M", "tiny:projector", "tiny:adapter:a", "tiny:Q8_0"]
+    assert list(catalogue.listed("tiny").extras) == ["tiny:projector", "tiny:adapter:a"]
     with pytest.raises(RoostError, match="tiny:projector are not known yet"):
         catalogue.needed_files("tiny")
     for name in ("tiny:projector", "tiny:adapter:a"):
         add_lock(lock, name, LOCK)
     assert [file.name for file in load_catalogue(path, lock).needed_files("tiny")] == ["x.gguf", "p.gguf", "p.gguf"]
+
+
+def test_a_model_in_parts_lies_in_one_folder(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock.yaml"
+    path = _hubbed(tmp_path, {"name": "big-00001-of-00002.gguf"})
+    content = yaml.safe_load(path.read_text())
+    content["models"]["tiny"]["quantisations"]["Q4_K_M"]["sources"] = [{**HUB, "file": "d/big-00001-of-00002.gguf"}]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    first = LOCK.model_copy(update={"file": "d/big-00001-of-00002.gguf"})
+    add_lock(lock, "tiny:Q4_K_M", first)
+    assert load_catalogue(path, lock).known_files() == {}  # of half a model nothing is known
+    second = first.model_copy(update={"file": "d/big-00002-of-00002.gguf", "sha256": "2" * 64, "bytes": 5})
+    add_lock(lock, "tiny:Q4_K_M:2", second)
+    catalogue = load_catalogue(path, lock)
+    model = catalogue.get("tiny")
+    assert model.bytes == 12
+    folder = "1" * 16
+    paths = [f"{folder}/big-00001-of-00002.gguf", f"{folder}/big-00002-of-00002.gguf"]
+    assert [file.relative_path for file in model.files] == paths
+    assert [file.relative_path for file in catalogue.needed_files("tiny")] == paths
+    assert list(catalogue.known_files()) == ["tiny:Q4_K_M", "tiny:Q4_K_M:2"]
 
 
 def test_models_of_the_operator_come_over_those_of_the_catalogue(
@@ -202,7 +223,11 @@ def test_models_of_the_operator_come_over_those_of_the_catalogue(
 def test_a_lock_does_not_overrule_the_catalogue(tmp_path: Path) -> None:
     lock = tmp_path / "models.lock.yaml"
     lock.write_text("models: [")
-    assert load_catalogue(SHIPPED, lock).get(DEFAULT).file.bytes == 98362432
+    path = tmp_path / "models.yaml"
+    path.write_text(yaml.safe_dump({"models": {DEFAULT: yaml.safe_load(SHIPPED.read_text())["models"][DEFAULT]}}))
+    assert load_catalogue(path, lock).get(DEFAULT).file.bytes == 98362432
+    with pytest.raises(RoostError, match="not valid YAML"):
+        load_catalogue(_hubbed(tmp_path), lock)
 
 
 def test_memory_of_the_default_job() -> None:
