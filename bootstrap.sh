@@ -1118,6 +1118,7 @@ sweep_paths() {
         */../* | */.. | / | /*/ | [!/]*) continue ;;
         "$state_dir") [ "$action" != purge ] || echo yes >"$tmp/own-state" ;;
         "$state_dir"/* | "$config_dir" | "$config_dir"/*) [ "$action" != purge ] || rm -rf "$path" ;;
+        */ansible | */ansible/facts.d) ! present "$path" || rmdir "$path" || true ;; # others may have put things there
         *) rm -rf "$path" || echo "$path" >>"$tmp/kept" ;;
         esac
     done

@@ -53,6 +53,11 @@ options:
     type: list
     elements: path
     default: []
+  remove_if_empty:
+    description: With C(absent), folders to remove when nothing is left in them, the deepest first.
+    type: list
+    elements: path
+    default: []
 author: Roost developers
 """
 
@@ -85,6 +90,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "str", "default": []},
             "groups": {"type": "list", "elements": "str", "default": []},
             "remove": {"type": "list", "elements": "path", "default": []},
+            "remove_if_empty": {"type": "list", "elements": "path", "default": []},
         },
         required_if=[("state", "present", ("group", "users", "folders"))],
         supports_check_mode=True,
@@ -94,7 +100,8 @@ def main() -> None:
     try:
         if params["state"] == "absent":
             paths = [Path(p) for p in params["remove"]]
-            gone = remove_layout(manifest, paths, dry_run=module.check_mode)
+            shared = [Path(p) for p in params["remove_if_empty"]]
+            gone = remove_layout(manifest, paths, if_empty=shared, dry_run=module.check_mode)
             module.exit_json(changed=bool(gone), made=[], diff={"before": "".join(f"{g}\n" for g in gone), "after": ""})
         made = ensure_layout(
             manifest,

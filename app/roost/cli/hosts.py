@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
 from typing import Annotated
 
 import typer
 
 from roost.cli.show import print_json, print_table
-from roost.hosts.bandwidth import Bandwidth, probe
-from roost.hosts.collect import collect
+from roost.hosts.bandwidth import Bandwidth
 from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
-from roost.hosts.tiers import Tier, tier_of
+from roost.hosts.remembered import keep
+from roost.hosts.report import look
+from roost.hosts.tiers import Tier
 from roost.ops.errors import RoostError
-from roost.ops.site import load_site
+from roost.ops.site import Site, load_site
 
 MIB_PER_GIB = 1024
-WITHOUT_SITE = ("/",)
 
 
 def hosts(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    measure: Annotated[bool, typer.Option("--probe", help="Measure memory bandwidth: about half a second.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--probe", help="Measure memory bandwidth again: less than a second. As root it is kept.")
+    ] = False,
 ) -> None:
     """Show what this machine has, and which models it can serve.
 
     Example: roost hosts --probe
     """
-    facts = collect(_paths())
-    bandwidth = probe(facts.cpu_cores, facts.cpu.cache_mib, facts.memory_available_mib) if measure else None
-    tier = tier_of(facts, bandwidth.gbs if bandwidth else None)
+    site = _site()
+    kept = site.bandwidth_file if site else None
+    manifest = site.state_dir / "manifest" if site else None
+    paths = [site.state_dir, site.cache_dir] if site else []
+    found = look(paths, manifest=manifest, bandwidth_file=kept, measure=measure)
+    if measure and kept and found.bandwidth and os.access(kept.parent, os.W_OK):
+        keep(kept, found.facts, found.bandwidth)
     if as_json:
-        found = {"tier": asdict(tier), "bandwidth": asdict(bandwidth) if bandwidth else None}
-        print_json({**found, "facts": facts.as_dict()})
+        print_json(found.as_dict())
     else:
-        print_table(("what", "this machine"), rows(facts, tier, bandwidth))
+        print_table(("what", "this machine"), rows(found.facts, found.tier, found.bandwidth))
 
 
-def _paths() -> list[str]:
+def _site() -> Site | None:
     try:
-        site = load_site()
+        return load_site()
     except RoostError:  # nothing is installed: the verb is of use before that, too
-        return list(WITHOUT_SITE)
-    return [str(site.state_dir), str(site.cache_dir)]
+        return None
 
 
 def rows(facts: HostFacts, tier: Tier, bandwidth: Bandwidth | None) -> list[tuple[str, str]]:
@@ -68,6 +72,10 @@ def rows(facts: HostFacts, tier: Tier, bandwidth: Bandwidth | None) -> list[tupl
         found.append(("NVIDIA", f"driver {facts.nvidia.driver}, CUDA up to {facts.nvidia.cuda or 'unknown'}"))
     if facts.nvidia.problem:
         found.append(("NVIDIA", facts.nvidia.problem))
+    if facts.rocm:
+        found.append(("AMD", "the kernel's compute interface (/dev/kfd) is there"))
+    if facts.level_zero:
+        found.append(("Intel", "Level Zero is there"))
     found += [
         ("disk", f"{d.path}: {_gib(d.free_mib)} free of {_gib(d.total_mib)}, {d.kind}, {d.filesystem}")
         for d in facts.disks

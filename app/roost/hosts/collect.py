@@ -45,9 +45,12 @@ GPU_FILES = (
 PLATFORM_GPUS = "class/drm/card*/device/uevent"
 TOPOLOGY = "devices/system/cpu/cpu[0-9]*/topology/{}_siblings_list"
 MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv", "/dev/kfd")
+# Level Zero: its loader, and Intel's driver below it (packages libze1 and libze-intel-gpu1, or Intel's own).
+LIBRARY_FOLDERS = ("usr/lib/*", "usr/lib64", "usr/lib", "usr/local/lib", "opt/intel/*/lib")
+LIBRARIES = {"level-zero": "libze_loader.so.1", "level-zero-gpu": "libze_intel_gpu.so.1"}
 DOCKER_PACKAGES = ("docker.io", "docker-ce", "moby-engine")
 PROGRAMS = (*PACKAGE_MANAGERS, "docker", "dockerd", "nvidia-smi", "lspci")
-BSD_PROGRAMS = ("sysctl", "pciconf", "ifconfig", "mount")
+BSD_PROGRAMS = ("sysctl", "pciconf", "ifconfig", "mount", "route", "sockstat")
 QUESTIONS = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
     "dockerd": ["dockerd", "--version"],
@@ -57,6 +60,8 @@ QUESTIONS = {
     "pciconf": ["pciconf", "-lv"],
     "ifconfig": ["ifconfig", "-a"],
     "mount": ["mount", "-p"],
+    "route": ["route", "-n", "get", "default"],
+    "sockstat": ["sockstat", "-46l"],
 }
 NVIDIA_QUESTIONS = {
     "nvidia-smi head": ["nvidia-smi"],
@@ -82,18 +87,17 @@ def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = Non
     programs = PROGRAMS + BSD_PROGRAMS if system.system == "FreeBSD" else PROGRAMS
     found = [p for p in programs if shutil.which(p)]
     asked = {name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found}
-    cgroup = _cgroup_folder(_read("/proc/self/cgroup"), _read("/sys/fs/cgroup/cgroup.controllers") != "")
+    memberships = _read("/proc/self/cgroup")
     return RawFacts(
         files={path: _read(path) for path in FILES} | sysfs_texts(topology="core id" not in _read("/proc/cpuinfo")),
         asked=asked | (_ask_nvidia(asked["nvidia-smi"]) if "nvidia-smi" in found else {}),
         uname=(system.node, system.release, system.machine),
-        present=(*found, *(m for m in MARKS if Path(m).exists())),
+        present=(*found, *(m for m in MARKS if Path(m).exists()), *libraries()),
         uid=os.geteuid(),
         cores_allowed=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
-        cgroup_limit=_tightest_limit(cgroup),
-        cgroup_usage=_read(cgroup / "memory.current") or _read(cgroup / "memory.usage_in_bytes"),
         cgroup_writable=any(os.access(p, os.W_OK) for p in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")),
-        cpu_limits=tuple(cpu_limits(_read("/proc/self/cgroup"))),
+        memory_limits=tuple(memory_limits(memberships)),
+        cpu_limits=tuple(cpu_limits(memberships)),
         netlink=_address_dump() if hasattr(socket, "AF_NETLINK") else b"",
         interfaces=dict(socket.if_nameindex()),
         pci=tuple(_pci_devices()),
@@ -141,6 +145,15 @@ def sysfs_texts(sys: Path = SYS, *, topology: bool) -> dict[str, str]:
     return {str(SYS / p.relative_to(sys)): _read(p) for p in sorted(paths)}
 
 
+def libraries(root: Path = Path("/")) -> list[str]:
+    """Return the names of LIBRARIES that lie where the system's libraries do."""
+    return [
+        name
+        for name, file in LIBRARIES.items()
+        if any((folder / file).exists() for pattern in LIBRARY_FOLDERS for folder in root.glob(pattern))
+    ]
+
+
 def block_devices(sys: Path = SYS) -> Iterator[BlockDevice]:
     """Yield all block devices; a partition lies in its disk's folder."""
     for entry in sorted(sys.glob("class/block/*")):
@@ -155,35 +168,42 @@ def block_devices(sys: Path = SYS) -> Iterator[BlockDevice]:
 
 def cpu_limits(memberships: str, sys: Path = SYS) -> Iterator[str]:
     """Yield `QUOTA PERIOD` of our cgroup and those above it; inside a container only some are visible."""
+    for level in _cgroups(memberships, "cpu", sys):
+        old = f"{_read(level / 'cpu.cfs_quota_us').strip()} {_read(level / 'cpu.cfs_period_us').strip()}"
+        limit = _read(level / "cpu.max").strip() or old.strip()
+        if limit:
+            yield limit
+
+
+def memory_limits(memberships: str, sys: Path = SYS) -> Iterator[str]:
+    """Yield `LIMIT USED` in bytes of our cgroup and those above it; inside a container only some are visible.
+
+    What is used does not count caches of files that were not touched lately: the kernel gives them up when asked
+    (cgroup-v2.rst, memory.stat). Version 1's hierarchical_memory_limit knows of cgroups above that cannot be seen.
+    """
+    for level in _cgroups(memberships, "memory", sys):
+        used = _read(level / "memory.current").strip() or _read(level / "memory.usage_in_bytes").strip()
+        stat = dict(row.split() for row in _read(level / "memory.stat").splitlines() if len(row.split()) == 2)
+        idle = stat.get("total_inactive_file") or stat.get("inactive_file") or "0"
+        taken = max(0, int(used) - int(idle)) if used.isdigit() and idle.isdigit() else 0
+        limits = [_read(level / name).strip() for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+        for limit in (*limits, stat.get("hierarchical_memory_limit", "")):
+            if limit and limit != "max":
+                yield f"{limit} {taken}"
+
+
+def _cgroups(memberships: str, controller: str, sys: Path) -> Iterator[Path]:
+    """Yield the folders from our cgroup up to the root, of version 2 and then of version 1."""
     paths = parse.cgroup_paths(memberships)
-    for root, path in ((sys / "fs/cgroup", paths.get("", "/")), (sys / "fs/cgroup/cpu", paths.get("cpu", "/"))):
+    for root, path in (
+        (sys / "fs/cgroup", paths.get("", "/")),
+        (sys / "fs/cgroup" / controller, paths.get(controller, "/")),
+    ):
         folder = root / path.lstrip("/")
         for level in (folder, *folder.parents):
             if level == root.parent:
                 break
-            old = f"{_read(level / 'cpu.cfs_quota_us').strip()} {_read(level / 'cpu.cfs_period_us').strip()}"
-            limit = _read(level / "cpu.max").strip() or old.strip()
-            if limit:
-                yield limit
-
-
-def _cgroup_folder(memberships: str, unified: bool) -> Path:
-    paths = parse.cgroup_paths(memberships)
-    if unified:
-        return Path("/sys/fs/cgroup", paths.get("", "/").lstrip("/"))
-    return Path("/sys/fs/cgroup/memory", paths.get("memory", "/").lstrip("/"))
-
-
-def _tightest_limit(folder: Path) -> str:
-    """Return the smallest memory limit from our cgroup up to the root; inside a container only some are visible."""
-    limits: list[int] = []
-    for level in (folder, *folder.parents):
-        if level == Path("/sys/fs"):
-            break
-        limit = parse.byte_limit(_read(level / "memory.max") or _read(level / "memory.limit_in_bytes"))
-        if limit is not None:
-            limits.append(limit)
-    return str(min(limits)) if limits else ""
+            yield level
 
 
 def _address_dump() -> bytes:

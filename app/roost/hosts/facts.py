@@ -81,6 +81,7 @@ class HostFacts:
     gpus: tuple[gpus.Gpu, ...]
     nvidia: gpu_nvidia.Nvidia
     rocm: bool  # the kernel's compute interface of AMD cards is there
+    level_zero: bool  # the libraries by which Intel's cards compute are there
     addresses: dict[str, tuple[str, ...]]  # by interface, with prefix
     default_address: str  # of the default route's interface, without prefix; empty if there is none
     listeners: tuple[Listener, ...]
@@ -108,10 +109,9 @@ class RawFacts:
     present: tuple[str, ...] = ()  # of the paths and programs looked for
     uid: int = 0
     cores_allowed: int = 0
-    cgroup_limit: str = ""
-    cgroup_usage: str = ""
     cgroup_writable: bool = False
-    cpu_limits: tuple[str, ...] = ()  # `QUOTA PERIOD` of our cgroup and those above it
+    memory_limits: tuple[str, ...] = ()  # `LIMIT USED` in bytes of our cgroup and those above it
+    cpu_limits: tuple[str, ...] = ()  # `QUOTA PERIOD` of the same
     netlink: bytes = b""
     interfaces: Mapping[int, str] = field(default_factory=dict)
     pci: tuple[gpus.PciDevice, ...] = ()
@@ -150,12 +150,7 @@ def facts_from(raw: RawFacts) -> HostFacts:
             systemd_booted="/run/systemd/system" in raw.present,
             openrc_booted="/run/openrc" in raw.present,
         ),
-        virtualisation=parse.virtualisation(
-            text("/proc/cpuinfo"),
-            f"{text('/sys/class/dmi/id/sys_vendor')} {text('/sys/class/dmi/id/product_name')}",
-            _container(raw),
-            text("/proc/version"),
-        ),
+        virtualisation=_virtualisation(raw),
         is_root=raw.uid == 0,
         cgroup_version=version,
         cgroup_controllers=controllers,
@@ -171,9 +166,10 @@ def facts_from(raw: RawFacts) -> HostFacts:
         gpus=_gpus(raw, total),
         nvidia=gpu_nvidia.software(raw.asked, text("/proc/driver/nvidia/version")),
         rocm="/dev/kfd" in raw.present,
+        level_zero={"level-zero", "level-zero-gpu"} <= set(raw.present),
         addresses=by_interface,
-        default_address=_default_address(text, by_interface),
-        listeners=_listeners(text, raw.socket_owners),
+        default_address=_default_address(raw, by_interface),
+        listeners=_listeners(text, raw.socket_owners) or _bsd_listeners(raw.asked.get("sockstat", "")),
         docker=_docker(raw),
         package_managers=tuple(name for name in PACKAGE_MANAGERS if name in raw.present),
         clock=raw.clock,
@@ -217,14 +213,18 @@ def _disks(raw: RawFacts) -> tuple[Disk, ...]:
 
 
 def _memory(raw: RawFacts, machine: freebsd.Machine) -> tuple[int, int, int | None]:
-    """Return total, available and our cgroup's limit in MiB; the limit counts where it is the smaller one."""
+    """Return total, available and the tightest cgroup's limit in MiB; a limit counts where it is the smaller one."""
     total, available = machine.total_mib, machine.available_mib
-    limit = parse.byte_limit(raw.cgroup_limit)
-    if limit is None or limit // parse.MIB >= total:
-        return total, available, None
-    limit_mib = limit // parse.MIB
-    used = int(raw.cgroup_usage) // parse.MIB if raw.cgroup_usage.strip().isdigit() else 0
-    return limit_mib, min(available, max(0, limit_mib - used)), limit_mib
+    limit: int | None = None
+    for row in raw.memory_limits:
+        words = row.split()
+        most = parse.byte_limit(words[0])
+        if most is None or most // parse.MIB >= machine.total_mib:
+            continue
+        limit = min(most // parse.MIB, total)
+        total = limit
+        available = min(available, max(0, most - int(words[1])) // parse.MIB)
+    return total, available, limit
 
 
 def _cgroups(text: Callable[[str], str]) -> tuple[int, tuple[str, ...]]:
@@ -239,6 +239,15 @@ def _cgroups(text: Callable[[str], str]) -> tuple[int, tuple[str, ...]]:
     return (1, controllers) if controllers else (0, ())
 
 
+def _virtualisation(raw: RawFacts) -> str:
+    values = freebsd.sysctl(raw.asked.get("sysctl", ""))
+    if values:
+        return freebsd.virtualisation(values)
+    board = (raw.files.get(f"/sys/class/dmi/id/{name}", "") for name in ("sys_vendor", "product_name"))
+    cpuinfo, version = raw.files.get("/proc/cpuinfo", ""), raw.files.get("/proc/version", "")
+    return parse.virtualisation(cpuinfo, " ".join(board), _container(raw), version)
+
+
 def _container(raw: RawFacts) -> str:
     """Return the name of the container engine around us, or an empty string."""
     named = raw.files.get("/run/systemd/container", "").strip()
@@ -249,14 +258,13 @@ def _container(raw: RawFacts) -> str:
     return "docker" if "/.dockerenv" in raw.present else ""
 
 
-def _default_address(text: Callable[[str], str], by_interface: Mapping[str, tuple[str, ...]]) -> str:
+def _default_address(raw: RawFacts, by_interface: Mapping[str, tuple[str, ...]]) -> str:
     """Return the first address of the default route's interface: IPv4 if it has one, else a routable IPv6."""
-    v4 = [a for a in by_interface.get(parse.default_interface(text("/proc/net/route")), ()) if ":" not in a]
-    v6 = [
-        a
-        for a in by_interface.get(parse.default_interface_v6(text("/proc/net/ipv6_route")), ())
-        if ":" in a and not a.startswith(LINK_LOCAL_V6)
-    ]
+    bsd = freebsd.default_interface(raw.asked.get("route", ""))
+    via_v4 = parse.default_interface(raw.files.get("/proc/net/route", "")) or bsd
+    via_v6 = parse.default_interface_v6(raw.files.get("/proc/net/ipv6_route", "")) or bsd
+    v4 = [a for a in by_interface.get(via_v4, ()) if ":" not in a]
+    v6 = [a for a in by_interface.get(via_v6, ()) if ":" in a and not a.startswith(LINK_LOCAL_V6)]
     return str(ip_interface((v4 + v6)[0]).ip) if v4 or v6 else ""
 
 
@@ -266,6 +274,11 @@ def _listeners(text: Callable[[str], str], owners: Mapping[str, tuple[int, str, 
         Listener(address, port, *owners.get(inode, (0, "", "")), uid)
         for address, port, inode, uid in sorted(found, key=lambda s: (s[1], s[0]))
     )
+
+
+def _bsd_listeners(text: str) -> tuple[Listener, ...]:
+    found = sorted(set(freebsd.listening(text)), key=lambda s: (s[1], s[0]))
+    return tuple(Listener(address, port, pid, program) for address, port, pid, program in found)
 
 
 def _docker(raw: RawFacts) -> Docker:

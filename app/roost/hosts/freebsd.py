@@ -1,6 +1,7 @@
-"""Reading what FreeBSD says of itself: sysctl, pciconf, ifconfig, dmesg.boot. Pure. Standard library only, Python 3.9+.
+"""Reading what FreeBSD says of itself: sysctl, pciconf, ifconfig, route, sockstat, dmesg.boot. Pure.
 
-Sources: sysctl(8), pciconf(8), ifconfig(8), and sys/x86/x86/identcpu.c for the lines of features.
+Standard library only, Python 3.9+. Sources: sysctl(8), pciconf(8), ifconfig(8), route(8), sockstat(1), and
+sys/x86/x86/identcpu.c for the lines of features; kern.vm_guest as in sys/kern/subr_param.c.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 
 from roost.hosts import cpu
 
 MIB = 1 << 20
 SYSCTLS = (
     "hw.model", "hw.machine", "hw.ncpu", "hw.physmem", "hw.pagesize", "kern.smp.cores", "kern.ostype", "vm.ndomains",
+    "kern.vm_guest", "security.jail.jailed",
     "vm.stats.vm.v_free_count", "vm.stats.vm.v_inactive_count", "vm.stats.vm.v_laundry_count",
 )  # fmt: skip
 RECLAIMABLE = SYSCTLS[-3:]  # pages: free, and what can be taken back when asked for
 # identcpu.c's names of flags -> Linux's; all others are the same in lower case.
 FLAGS = {"sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "lahf": "lahf_lm"}
+ANY_ADDRESS = {"tcp4": str(IPv4Address(0)), "tcp6": str(IPv6Address(0)), "tcp46": str(IPv6Address(0))}
 PCI_HEAD = re.compile(r"^(\w+?)(\d+)@pci(\d+):(\d+):(\d+):(\d+):\s+class=0x([0-9a-f]{6})\b(.*)$")
 
 
@@ -82,6 +85,33 @@ def describe(values: Mapping[str, str], dmesg: str) -> Machine:
         total_mib=_number(values, "hw.physmem") // MIB,
         available_mib=sum(_number(values, name) for name in RECLAIMABLE) * page // MIB,
     )
+
+
+def virtualisation(values: Mapping[str, str]) -> str:
+    """Name the jail or hypervisor this runs in, or `none`."""
+    if values.get("security.jail.jailed", "").strip() == "1":
+        return "jail"
+    return values.get("kern.vm_guest", "").strip() or "none"
+
+
+def default_interface(text: str) -> str:
+    """Return the interface of the default route from `route -n get default`, or an empty string."""
+    found = re.search(r"^\s*interface: (\S+)$", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def listening(text: str) -> list[tuple[str, int, int, str]]:
+    """Return address, port, pid and program of each TCP line of `sockstat -46l`: `*:22` is any address."""
+    found: list[tuple[str, int, int, str]] = []
+    for line in text.splitlines():
+        row = line.split()
+        if len(row) < 7 or row[-3] not in ANY_ADDRESS or not row[-5].isdigit():
+            continue
+        address, _, port = row[-2].rpartition(":")
+        if port.isdigit():
+            where = ANY_ADDRESS[row[-3]] if address == "*" else address.strip("[]").partition("%")[0]
+            found.append((where, int(port), int(row[-5]), row[1]))
+    return found
 
 
 def _number(values: Mapping[str, str], name: str) -> int:

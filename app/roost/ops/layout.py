@@ -73,14 +73,22 @@ def ensure_layout(
     return changes + [change for folder in folders if (change := _folder(folder, dry_run=dry_run))]
 
 
-def remove_layout(manifest: Manifest, paths: Sequence[Path], *, dry_run: bool = False) -> list[str]:
+def remove_layout(
+    manifest: Manifest, paths: Sequence[Path], *, if_empty: Sequence[Path] = (), dry_run: bool = False
+) -> list[str]:
     """Remove our users and groups, and those of `paths` that are ours; return one line a removal.
 
-    A path counts as ours when it, or a folder above it, is in the manifest. What is still mounted below is unmounted
-    first: Nomad mounts a task's secrets folder.
+    Folders of `if_empty` go, in that order, when they are ours and nothing else is left in them. A path counts as ours
+    when it, or a folder above it, is in the manifest. What is still mounted below is unmounted first: Nomad mounts a
+    task's secrets folder.
     """
     owned = {Path(name) for name in manifest.owned("path")}
     doomed = [p for p in paths if os.path.lexists(p) and not owned.isdisjoint({p, *p.parents})]
+    going = set(doomed)
+    for path in if_empty:
+        if path in owned and path.is_dir() and going.issuperset(path.iterdir()):
+            doomed.append(path)
+            going.add(path)
     removed = [f"path {path}" for path in doomed]
     users = [name for name in manifest.owned("user") if PRESENT["user"](name)]
     groups = [name for name in manifest.owned("group") if PRESENT["group"](name)]

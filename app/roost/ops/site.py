@@ -48,6 +48,7 @@ class Site(BaseModel):
     models_dir: Path
     state_dir: Path
     cache_dir: Path
+    bandwidth_file: Path | None = None  # what the memory probe found
     log_dir: Path
     artifacts_dir: Path
     install_dir: Path

@@ -26,6 +26,28 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_node_says_what_it_is(tmp_path: Path) -> None:
+    """Published once; Ansible's own module reads it; nothing to do the second time."""
+    kept, script = tmp_path / "state/bandwidth.json", tmp_path / "facts.d/roost.fact"
+    found = run_module("roost_facts", {"bandwidth_file": str(kept)})
+    assert found["roost_bandwidth"]["bandwidth"]["gbs"] > 0
+    assert not kept.exists()
+    arguments = {
+        "collector": str(tmp_path / "collect.pyz"), "script": str(script), "bandwidth_file": str(kept),
+        "bandwidth": found["roost_bandwidth"], "paths": [str(tmp_path)], "manifest": str(tmp_path / "manifest"),
+    }  # fmt: skip
+    assert run_module("roost_collector", arguments)["changed"]
+    assert not run_module("roost_collector", arguments)["changed"]
+    again = run_module("roost_facts", {"bandwidth_file": str(kept)}, "--check")
+    assert again["roost_bandwidth"] == found["roost_bandwidth"]
+    subset = ["!all", "!min", "local"]
+    facts = run_module("ansible.builtin.setup", {"fact_path": str(script.parent), "gather_subset": subset})
+    local = facts["ansible_facts"]["ansible_local"]["roost"]
+    assert local["bandwidth"] == found["roost_bandwidth"]["bandwidth"]
+    assert local["node_meta"] == again["roost_node_meta"]
+    assert local["facts"]["disks"][0]["path"] == str(tmp_path)
+
+
 def test_preflight_names_everything_at_once(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -101,6 +101,7 @@ def test_an_interrupt_ends_the_children_and_leaves_nothing(tmp_path: Path) -> No
         log={tmp_path}/log
         : >$log
         cd {tmp_path}
+        sleep() {{ [ "$1" != 0.2 ] || set -- 0.02; command sleep "$@"; }}  # how long it looks for their end
         work() {{ sh -c 'trap "" TERM; echo $$ >stubborn; echo ready >ready; sleep 600' & sleep 600; }}
         step docker installing work"""
     (tmp_path / "script").write_text(body)
@@ -115,6 +116,18 @@ def test_an_interrupt_ends_the_children_and_leaves_nothing(tmp_path: Path) -> No
     assert not Path(f"/proc/{stubborn}").exists() or "Z" in Path(f"/proc/{stubborn}/stat").read_text().split()[2]
     assert not (tmp_path / "work").exists()
     assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("others", [[], ["theirs.fact"]])
+def test_folders_that_others_use_too_go_only_when_empty(tmp_path: Path, others: list[str]) -> None:
+    folder = tmp_path / "etc/ansible/facts.d"
+    folder.mkdir(parents=True)
+    for name in ("roost.fact", *others):
+        (folder / name).touch()
+    made = f"cache_dir={tmp_path}; make_folders; own path {folder}/roost.fact {folder} {folder.parent}; tmp={tmp_path};"
+    assert call(tmp_path, f"{made} action=purge; sweep_paths").code == 0
+    assert folder.parent.exists() is bool(others)
+    assert not folder.exists() or [path.name for path in folder.iterdir()] == others
 
 
 def test_the_shell_writes_the_manifest_that_python_reads(tmp_path: Path) -> None:

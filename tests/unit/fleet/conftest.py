@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,7 +20,9 @@ def _signer(name: str) -> Iterator[Signer]:
     signer = Signer.make(folder / "gpg", name)
     yield signer
     signer.close()
-    shutil.rmtree(folder)
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # gpg's agent removes its sockets at the same time
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

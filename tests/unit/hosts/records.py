@@ -7,7 +7,7 @@
 | `source` | where the texts, or their format and numbers, are from |
 | `file PATH`, `ask NAME` | a file's text, a program's answer; NUL is written `\\0` |
 | `cpus COUNT CORES SOCKETS` | one block of /proc/cpuinfo without its numbers, to be repeated |
-| `uname`, `present`, `limit`, `quotas` | the fields of `RawFacts` |
+| `uname`, `present`, `limits`, `quotas` | the fields of `RawFacts` |
 | `pci` | slot, class, vendor, device, driver (`-`: none) a line |
 | `block` | name, number, rotational (`-`: unknown), what lies below a line |
 | `disks` | path and device number a line |
@@ -51,7 +51,7 @@ def record(name: str) -> RawFacts:
         asked={title[4:]: text for title, text in found.items() if title.startswith("ask ")},
         uname=(system, release, arch),
         present=tuple(found.get("present", "").split()),
-        cgroup_limit=found.get("limit", ""),
+        memory_limits=tuple(found.get("limits", "").splitlines()),
         cpu_limits=tuple(found.get("quotas", "").splitlines()),
         pci=tuple(_pci(line) for line in found.get("pci", "").splitlines()),
         block=tuple(_block(line) for line in found.get("block", "").splitlines()),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.hosts.bandwidth import CACHES, GB, MEMORY_SHARE, combine, plan, probe
+from roost.hosts.bandwidth import CACHES, GB, MEMORY_SHARE, best, combine, plan, probe
 from roost.ops.errors import RoostError
 
 
@@ -35,6 +35,12 @@ def test_processes_add_up() -> None:
     found = combine([(5 * GB, 0.5), (4 * GB, 0.5)], 64)
     assert (found.gbs, found.processes, found.seconds) == (18.0, 2, 0.5)
     assert found.measured == "2 processes copying 64 MiB buffers for 0.5 s, read plus written"
+
+
+def test_the_best_round_counts() -> None:
+    found = best([combine([(count * GB, 0.5)], 64) for count in (1, 3, 2)])
+    assert (found.gbs, found.seconds) == (6.0, 1.5)
+    assert found.measured.endswith("read plus written, best of 3")
 
 
 def test_too_little_memory_is_said() -> None:

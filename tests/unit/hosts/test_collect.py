@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roost.hosts.collect import block_devices, cpu_limits, sysfs_texts
+from roost.hosts.collect import block_devices, cpu_limits, libraries, memory_limits, sysfs_texts
 from roost.hosts.disks import BlockDevice
 
-MEMBERSHIPS = "3:cpu,cpuacct:/docker/a\n0::/system.slice/roost.service\n"
+MEMBERSHIPS = "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n0::/system.slice/roost.service\n"
 
 
 def tree(sys: Path, files: dict[str, str]) -> None:
@@ -79,3 +79,42 @@ def test_limits_of_processor_time_up_to_the_root(tmp_path: Path) -> None:
     )
     assert list(cpu_limits(MEMBERSHIPS, tmp_path)) == ["max 100000", "200000 100000", "50000 100000"]
     assert list(cpu_limits("", tmp_path)) == []
+
+
+def test_limits_of_memory_version_2(tmp_path: Path) -> None:
+    """A service below a slice: each level's own use counts, without the files that were not touched lately."""
+    group = "fs/cgroup/system.slice"
+    tree(
+        tmp_path,
+        {
+            f"{group}/roost.service/memory.max": "max\n",
+            f"{group}/roost.service/memory.high": "3000\n",
+            f"{group}/roost.service/memory.current": "1000\n",
+            f"{group}/roost.service/memory.stat": "anon 100\ninactive_file 600\nactive_file 300\n",
+            f"{group}/memory.max": "4000\n",
+            f"{group}/memory.current": "3500\n",
+        },
+    )
+    assert list(memory_limits(MEMBERSHIPS, tmp_path)) == ["3000 400", "4000 3500"]
+    assert list(memory_limits("", tmp_path)) == []
+
+
+def test_limits_of_memory_version_1_in_a_container(tmp_path: Path) -> None:
+    """Inside of it the path of /proc/self/cgroup is not there: the root of what is mounted is the container's."""
+    tree(
+        tmp_path,
+        {
+            "fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "fs/cgroup/memory/memory.usage_in_bytes": "500\n",
+            "fs/cgroup/memory/memory.stat": "cache 1\nhierarchical_memory_limit 2000\ntotal_inactive_file 700\n",
+        },
+    )
+    assert list(memory_limits(MEMBERSHIPS, tmp_path)) == ["9223372036854771712 0", "2000 0"]
+
+
+def test_libraries_lie_where_distributions_put_them(tmp_path: Path) -> None:
+    assert libraries(tmp_path) == []
+    tree(tmp_path, {"usr/lib/x86_64-linux-gnu/libze_loader.so.1": ""})
+    assert libraries(tmp_path) == ["level-zero"]
+    tree(tmp_path, {"usr/lib64/libze_intel_gpu.so.1": ""})
+    assert libraries(tmp_path) == ["level-zero", "level-zero-gpu"]

@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from roost.hosts.collect import collect
 from roost.hosts.facts import facts_from
+from roost.ops import dpkg
 from tests.unit.hosts.machines import machine
 
 APP = Path(__file__).resolve().parents[3] / "app"
@@ -50,7 +53,7 @@ def test_a_container_without_network_and_privileges() -> None:
 def test_cgroup_version_2() -> None:
     raw = machine("bare-vm")
     files = {**raw.files, "/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n"}
-    facts = facts_from(dataclasses.replace(raw, files=files, cgroup_limit="2147483648\n", cgroup_usage="1073741824\n"))
+    facts = facts_from(dataclasses.replace(raw, files=files, memory_limits=("2147483648 1073741824",)))
     assert (facts.cgroup_version, facts.cgroup_controllers) == (2, ("cpu", "cpuset", "io", "memory", "pids"))
     assert (facts.memory_total_mib, facts.memory_available_mib) == (2048, 1024)
 
@@ -69,16 +72,34 @@ def test_nothing_known_is_no_crash() -> None:
     assert (facts.os_id, facts.memory_total_mib, facts.init, facts.cgroup_version) == ("", 0, "none", 0)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "status", "ours"),
+    [
+        ("docker.io", "install ok installed", True),
+        ("docker.io", "install ok half-configured", True),
+        ("docker.io", "deinstall ok config-files", False),
+        ("nftables", "install ok installed", False),
+    ],
+)
+def test_docker_is_ours_where_its_package_was_recorded_and_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str, status: str, *, ours: bool
+) -> None:
+    (tmp_path / "manifest").write_text(f"path\t/opt/roost\npackage\t{recorded}\n")
+    (tmp_path / "status").write_text(f"Package: docker.io\nStatus: {status}\nVersion: 20.10\n")
+    monkeypatch.setattr(dpkg, "STATUS", tmp_path / "status")
+    assert collect(manifest=tmp_path / "manifest").docker.ours is ours
+
+
 def test_this_machine(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest"
-    manifest.write_text("path\t/opt/roost\npackage\tdocker.io\n")
+    manifest.write_text("path\t/opt/roost\n")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         facts = collect([tmp_path / "not" / "there", tmp_path], manifest=manifest)
         mine = [listener for listener in facts.listeners if listener.port == server.getsockname()[1]]
     assert [(listener.address, listener.pid) for listener in mine] == [("127.0.0.1", os.getpid())]
-    assert facts.docker.ours
+    assert not facts.docker.ours
     assert "127.0.0.1" in facts.own_addresses()
     assert facts.memory_total_mib > facts.memory_available_mib > 0
     assert len({disk.device for disk in facts.disks}) == 1

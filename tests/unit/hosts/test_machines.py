@@ -13,7 +13,8 @@ from tests.unit.hosts.records import FOLDER, names, record, sections
 
 AT_LEAST = 25
 FIELDS = (
-    "addresses", "cpu_cores", "cpu_model", "memory_available_mib", "memory_limit_mib", "nvidia", "rocm",
+    "addresses", "cpu_cores", "cpu_model", "default_address", "level_zero", "listeners", "memory_available_mib",
+    "memory_limit_mib", "memory_total_mib", "nvidia", "rocm", "virtualisation",
 )  # fmt: skip
 
 

@@ -96,3 +96,19 @@ def test_a_path_below_an_owned_folder_goes_and_one_elsewhere_stays(tmp_path: Pat
     removed = remove_layout(manifest, [tmp_path / "etc/s/key", tmp_path / "other"])
     assert removed == [f"path {tmp_path}/etc/s/key"]
     assert (tmp_path / "other").is_dir()
+
+
+@pytest.mark.parametrize("others", [[], ["theirs"]])
+def test_folders_that_others_use_too_go_only_when_empty(tmp_path: Path, others: list[str]) -> None:
+    folder = tmp_path / "ansible/facts.d"
+    manifest = Manifest(tmp_path / "manifest")
+    manifest.own("path", *map(str, (folder / "ours", folder, folder.parent)))
+    folder.mkdir(parents=True)
+    for name in ("ours", *others):
+        (folder / name).touch()
+    shared = [folder, folder.parent]
+    would = remove_layout(manifest, [folder / "ours"], if_empty=shared, dry_run=True)
+    assert remove_layout(manifest, [folder / "ours"], if_empty=shared) == would
+    assert folder.parent.exists() is bool(others)
+    assert len(would) == (1 if others else 3)
+    assert remove_layout(manifest, [folder / "ours"], if_empty=shared) == []
