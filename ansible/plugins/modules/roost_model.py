@@ -46,6 +46,20 @@ options:
     description: PEM file trusted while fetching, or empty.
     type: str
     default: ""
+  peers:
+    description: Addresses of other nodes to ask first.
+    type: list
+    elements: str
+    default: []
+  peer_ca:
+    description: PEM file of the CA that is trusted for them.
+    type: path
+  peer_cert:
+    description: PEM file of the certificate to show them.
+    type: path
+  peer_key:
+    description: PEM file of its key.
+    type: path
   rehash:
     description: Hash files again that are unchanged by size and time.
     type: bool
@@ -80,8 +94,13 @@ def main() -> None:
             "cache_dir": {"type": "path", "required": True},
             "offline_dir": {"type": "str", "default": ""},
             "extra_ca_bundle": {"type": "str", "default": ""},
+            "peers": {"type": "list", "elements": "str", "default": []},
+            "peer_ca": {"type": "path"},
+            "peer_cert": {"type": "path"},
+            "peer_key": {"type": "path"},
             "rehash": {"type": "bool", "default": False},
         },
+        required_together=[("peer_cert", "peer_key")],
         supports_check_mode=True,
     )
     wanted = module.params
@@ -90,6 +109,9 @@ def main() -> None:
         cache_dir=Path(wanted["cache_dir"]),
         offline_dir=Path(wanted["offline_dir"]) if wanted["offline_dir"] else None,
         extra_ca_bundle=Path(wanted["extra_ca_bundle"]) if wanted["extra_ca_bundle"] else None,
+        peers=tuple(wanted["peers"]),
+        peer_ca=Path(wanted["peer_ca"]) if wanted["peer_ca"] else None,
+        peer_identity=(Path(wanted["peer_cert"]), Path(wanted["peer_key"])) if wanted["peer_cert"] else None,
     )
     try:
         catalogue = load_catalogue(Path(wanted["catalogue"]))

@@ -89,7 +89,9 @@ def pull_models(
     *,
     peers: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="URL", help="Ask this node first, e.g. https://node2:8443; may be repeated."),
+        typer.Option(
+            "--from", metavar="URL", help="Ask this node first (`roost models serve` there); may be repeated."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,7 +100,7 @@ def pull_models(
     A model of a hub without size and hash in the catalogue is locked with what the hub says now. HF_ENDPOINT names
     another hub, HF_TOKEN opens gated models. Ends with 0 when all are here, 4 when only root may do it.
 
-    Example: sudo roost models pull smollm2-135m-instruct
+    Example: sudo roost models pull smollm2-135m-instruct --from https://192.0.2.7:8465
     """
     site = load_site()
     catalogue = load_catalogue(site.catalogue)
@@ -157,6 +159,7 @@ def site_places(site: Site, tell: Callable[[str], None], peers: tuple[str, ...] 
         extra_ca_bundle=choices.extra_ca_bundle,
         peers=peers,
         peer_ca=site.nomad_ca,
+        peer_identity=(site.nomad_cert, site.nomad_key),
         notify=tell,
     )
 

@@ -134,6 +134,22 @@ def verify_models(
         raise RoostError(f"Not right: {', '.join(bad)}.", fix="Run ./bootstrap.sh; it fetches such files again.")
 
 
+@app.command("serve")
+def serve_models(
+    listen: Annotated[str, typer.Option("--listen", metavar="ADDR:PORT", help="Where to answer, e.g. 192.0.2.7:8465.")],
+) -> None:
+    """Let other nodes of the fleet fetch model files from here, until it is stopped.
+
+    Only over TLS, and only for who shows a certificate of the fleet's CA. On the other node: roost models pull NAME
+    --from https://ADDR:PORT
+
+    Example: sudo roost models serve --listen 192.0.2.7:8465
+    """
+    from roost.cli.model_serve import run  # a web server takes two seconds to import
+
+    run(listen, load_site())
+
+
 def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
     """Return a row for each model of the catalogue: those that are served first, then by tier."""
     served: dict[str, list[str]] = {}

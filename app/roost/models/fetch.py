@@ -40,8 +40,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 class Places:
     """Folders of one node: where models lie, where downloads are kept, and an offline folder if there is one.
 
-    `peers` are addresses of other nodes that serve their models folder as `models/`; they are asked first; `peer_ca` is
-    trusted for them. `notify` gets lines for the user.
+    `peers` are addresses of other nodes that serve their models (`roost.models.share`); they are asked first; `peer_ca`
+    is trusted for them, `peer_identity` (certificate and key) says who we are. `notify` gets lines for the user.
     """
 
     models_dir: Path
@@ -50,6 +50,7 @@ class Places:
     extra_ca_bundle: Path | None = None
     peers: tuple[str, ...] = ()
     peer_ca: Path | None = None
+    peer_identity: tuple[Path, Path] | None = None
     notify: Callable[[str], None] = lambda _line: None
 
     def cached(self, file: ModelFile) -> Path:
@@ -179,8 +180,12 @@ def _first_good(name: str, model: Download, scratch: Path, places: Places) -> tu
         copy.unlink()
         cached.unlink()
     failures: list[str] = []
-    for source, ca in _sources(model, places):
-        work = Workplace(scratch, places.partial(file), ca, lambda line: places.notify(f"{name}: {line}"))
+
+    def tell(line: str) -> None:
+        places.notify(f"{name}: {line}")
+
+    for source, ca, identity in _sources(model, places):
+        work = Workplace(scratch, places.partial(file), ca, tell, identity)
         try:
             room_for(source, file, scratch, work.partial, name)
             problem, got = _obtain_right(source, file, work)
@@ -216,14 +221,20 @@ def _obtain_right(source: Source, file: ModelFile, work: Workplace) -> tuple[str
     return problem, got
 
 
-def _sources(model: Download, places: Places) -> list[tuple[Source, Path | None]]:
-    """Return the sources in the order to try them, each with the CA to trust; an offline folder shuts out the net."""
+def _sources(model: Download, places: Places) -> list[tuple[Source, Path | None, tuple[Path, Path] | None]]:
+    """Return the sources in the order to try them, each with the CA to trust and the certificate to show.
+
+    An offline folder shuts out the net.
+    """
     if places.offline_dir is None:
         path = f"models/{model.file.relative_path}"
         peers: list[Source] = [UrlSource(kind="url", url=f"{peer.rstrip('/')}/{path}") for peer in places.peers]
-        return [(s, places.peer_ca) for s in peers] + [(s, places.extra_ca_bundle) for s in model.sources]
+        return [
+            *((s, places.peer_ca, places.peer_identity) for s in peers),
+            *((s, places.extra_ca_bundle, None) for s in model.sources),
+        ]
     local = [s for s in model.sources if isinstance(s, PathSource)]
-    return [(s, None) for s in (PathSource(kind="path", path=places.offline_dir), *local)]
+    return [(s, None, None) for s in (PathSource(kind="path", path=places.offline_dir), *local)]
 
 
 def _what_is_wrong(got: Path, file: ModelFile) -> str:

