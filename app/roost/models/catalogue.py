@@ -45,6 +45,7 @@ class Listing(BaseModel):
     model_config = Strict
 
     models: dict[Annotated[str, Field(pattern=MODEL_NAME)], ListedEntry]
+    left_out: dict[str, str] = Field(default_factory=dict)  # models that were looked for, and what is missing of them
 
 
 class Catalogue(BaseModel):
@@ -55,6 +56,7 @@ class Catalogue(BaseModel):
     entries: dict[str, ListedEntry]
     locks: dict[str, Locked] = Field(default_factory=dict)
     custom: frozenset[str] = frozenset()
+    left_out: dict[str, str] = Field(default_factory=dict)
 
     def get(self, name: str, quantisation: str = "") -> Model:
         """Return a model in one quantisation, without one the preferred; `name` may be `NAME:QUANT`.
@@ -74,7 +76,8 @@ class Catalogue(BaseModel):
         Raises:
             RoostError: the catalogue has no such model or quantisation; the fix names those it has.
         """
-        name, _, written = (name, "", quantisation) if name in self.entries else name.partition(":")
+        elsewhere = name.replace(":", "-", 1)  # qwen3:8b, as Ollama writes it
+        name, _, written = (elsewhere, "", "") if elsewhere in self.entries else name.partition(":")
         entry = self.entries.get(name)
         if entry is None:
             raise self._no_model(f"{name}:{written}" if written else name)
@@ -155,17 +158,17 @@ def load_catalogue(path: Path, lock: Path | None = None, custom: Mapping[str, ob
     Raises:
         RoostError: a file is missing, is not YAML, or breaks the schema; names the file and every wrong key.
     """
-    entries = _checked(_read(path), f"The catalogue {path}", f"Correct {path}; {EXAMPLE}")
+    listing = _checked(_read(path), f"The catalogue {path}", f"Correct {path}; {EXAMPLE}")
     added: dict[str, ListedEntry] = {}
     if custom is not None:
         added = parse_custom(custom)
     elif custom_path().exists():
         where = custom_path()
-        added = _checked(_read(where), str(where), "Correct models_custom and run ./bootstrap.sh again.")
-    merged = {**entries, **added}
+        added = _checked(_read(where), str(where), "Correct models_custom and run ./bootstrap.sh again.").models
+    merged = {**listing.models, **added}
     unknown = any(not download.file.is_known for entry in merged.values() for download in entry.downloads)
     locks = read_locks(lock or default_path()) if unknown else {}
-    return Catalogue(entries=merged, locks=locks, custom=frozenset(added))
+    return Catalogue(entries=merged, locks=locks, custom=frozenset(added), left_out=listing.left_out)
 
 
 def parse_custom(custom: Mapping[str, object]) -> dict[str, ListedEntry]:
@@ -174,7 +177,7 @@ def parse_custom(custom: Mapping[str, object]) -> dict[str, ListedEntry]:
     Raises:
         RoostError: it breaks the schema; names every wrong key.
     """
-    return _checked({"models": dict(custom)}, "The variable models_custom", f"Correct models_custom; {EXAMPLE}")
+    return _checked({"models": dict(custom)}, "The variable models_custom", f"Correct models_custom; {EXAMPLE}").models
 
 
 def _read(path: Path) -> object:
@@ -187,9 +190,9 @@ def _read(path: Path) -> object:
         raise RoostError(f"The catalogue {path} is not valid YAML: {error}", fix=fix) from None
 
 
-def _checked(content: object, what: str, fix: str) -> dict[str, ListedEntry]:
+def _checked(content: object, what: str, fix: str) -> Listing:
     try:
-        return Listing.model_validate(content).models
+        return Listing.model_validate(content)
     except ValidationError as error:
         raise RoostError(f"{what} is not valid:\n{_explain(error)}", fix=fix) from None
 
