@@ -152,6 +152,43 @@ class Fetcher:
             raise RoostError(f"{url} is larger than {limit} bytes.", fix="Check the address.")
         return data
 
+    def part(self, url: str, start: int, count: int) -> tuple[bytes, int]:
+        """Return the bytes of `url` from `start` on, at most `count` of them, and the file's size (0 if not said).
+
+        Raises:
+            RoostError: it cannot be had, or the server cannot send a part of a file.
+        """
+        failures = 0
+        while True:
+            try:
+                return self._part(url, start, count)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code not in RETRY_STATUSES:
+                    raise _explain(url, error) from error
+                failures += 1
+                self._wait(url, error, failures, lambda _line: None)
+            except BROKEN as error:
+                failures += 1
+                if failures >= FRUITLESS_ATTEMPTS or isinstance(error, urllib.error.URLError):
+                    raise _explain(url, error) from error
+                self.sleep(wait_s(failures, 0.0, self.chance()) or 0.0)
+
+    def _part(self, url: str, start: int, count: int) -> tuple[bytes, int]:
+        with self._open(url, start, start + count) as response:
+            if _restart(response, start):
+                raise RoostError(
+                    f"{urlsplit(url).netloc} cannot send a part of a file.",
+                    fix="Download the file, and name its path instead.",
+                )
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            size = int(total) if total.isdigit() else 0
+            wanted = min(count, size - start) if size else count
+            data = response.read(wanted)
+        if len(data) < wanted and size:
+            raise ConnectionError("the connection ended early")
+        return data, size
+
     def file(self, url: str, path: Path, *, limit: int, notify: Callable[[str], None]) -> None:
         """Download `url` to `path`, at most `limit` bytes, going on where an earlier call stopped.
 
@@ -199,7 +236,8 @@ class Fetcher:
         notify(f"{urlsplit(url).netloc} answered {error.code}; asking again in {delay:.0f} s")
         self.sleep(delay)
 
-    def _open(self, url: str, start: int) -> http.client.HTTPResponse:
+    def _open(self, url: str, start: int, end: int = 0) -> http.client.HTTPResponse:
+        """Ask for `url` from byte `start` on, up to but not including `end` if that is given."""
         if urlsplit(url).scheme not in {"http", "https"}:
             raise RoostError(f"{url} is neither an http nor an https address.", fix="Correct the address.")
         opener = urllib.request.OpenerDirector()  # the default one would also open files and FTP
@@ -215,8 +253,8 @@ class Fetcher:
         ):
             opener.add_handler(handler)
         opener.addheaders = [("User-Agent", "roost"), ("Accept-Encoding", "identity")]
-        if start:
-            opener.addheaders.append(("Range", f"bytes={start}-"))
+        if start or end:
+            opener.addheaders.append(("Range", f"bytes={start}-{end - 1 if end else ''}"))
         return cast("http.client.HTTPResponse", opener.open(url, timeout=CONNECT_TIMEOUT_S))
 
     def _context(self) -> ssl.SSLContext:
