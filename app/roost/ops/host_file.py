@@ -123,8 +123,14 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _written(name: str, value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
-    return f"{name}: {text.removesuffix(END)}"
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return f"{name}:\n" + "".join(f"  - {_flow(entry)}" for entry in value)  # so that a diff shows which one
+    return f"{name}: {_flow(value)}"
+
+
+def _flow(value: object) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False)
+    return text.removesuffix(END)
 
 
 def merge(text: str, settings: Mapping[str, object], where: Path) -> str:
