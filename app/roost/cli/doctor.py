@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +15,20 @@ from cryptography import x509
 
 from roost import __version__
 from roost.cli.api import Access, Api
+from roost.cli.doctor_models import look_at_models, look_at_servers
 from roost.cli.logs import NOMAD_UNIT
 from roost.cli.show import print_json
 from roost.cli.status import Status, look
+from roost.fleet.artifacts.from_site import HOST_FILE
+from roost.fleet.findings import fleet_findings, fleet_not_checked
 from roost.hosts.collect import collect
-from roost.hosts.doctor import Certificate, Job, ModelFileSeen, Observation, SecretFile, Service, Version, diagnose
+from roost.hosts.doctor import Certificate, Job, Observation, SecretFile, Service, Version, diagnose, not_checked
 from roost.hosts.facts import HostFacts
-from roost.hosts.findings import Finding, as_text, errors, warnings
+from roost.hosts.findings import Finding, NotChecked, as_text, errors, not_checked_text, warnings
+from roost.hosts.findings_hardware import hardware_findings, hardware_not_checked, look_at_hardware
 from roost.models.catalogue import load_catalogue
-from roost.models.store import model_path, state_of
+from roost.models.findings import model_findings, models_not_checked
+from roost.models.model_slots import parse_slots
 from roost.ops.errors import RoostError
 from roost.ops.run import run
 from roost.ops.site import Site, load_site
@@ -39,33 +45,91 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
 
     Example: sudo roost doctor
     """
-    site = load_site()
-    facts = collect([site.state_dir, site.cache_dir, site.log_dir], manifest=site.state_dir / "manifest")
-    findings = diagnose(facts, observe(site, facts))
-    code = 2 if errors(findings) else 1 if warnings(findings) else 0
+    report = examine(load_site())
+    code = 2 if errors(report.findings) else 1 if warnings(report.findings) else 0
     if as_json:
-        print_json({"ok": code == 0, "findings": [asdict(finding) for finding in findings]})
+        print_json({
+            "ok": code == 0,
+            "findings": [asdict(finding) for finding in report.findings],
+            "not_checked": [asdict(item) for item in report.skipped],
+        })  # fmt: skip
     else:
-        if findings:
-            print(as_text(findings))
-        summary = f"\n{_count(errors(findings), 'error')}, {_count(warnings(findings), 'warning')}."
-        print(_well(findings) if code == 0 else summary)
+        _print(report)
     raise typer.Exit(code)
 
 
-def _well(findings: list[Finding]) -> str:
-    if any(finding.id == "unseen" for finding in findings):
-        return "Nothing wrong was found in what this user may look at."
-    return "Nothing is wrong."
+@dataclass(frozen=True)
+class Report:
+    """What was found, and what was not looked at."""
+
+    findings: list[Finding]
+    skipped: list[NotChecked]
+
+
+def _print(report: Report) -> None:
+    found = report.findings
+    parts = [as_text(found)] if found else []
+    if report.skipped:
+        parts.append(not_checked_text(report.skipped))
+    if errors(found) or warnings(found):
+        parts.append(f"{_count(errors(found), 'error')}, {_count(warnings(found), 'warning')}.")
+    else:
+        parts.append("Nothing wrong was found in what was looked at." if report.skipped else "Nothing is wrong.")
+    print("\n\n".join(parts))
+
+
+def examine(site: Site) -> Report:
+    """Look at everything, and say what is wrong and what was not looked at."""
+    models_dir = str(site.models_dir)
+    paths = [site.state_dir, site.cache_dir, site.log_dir, site.models_dir]
+    facts = collect(paths, manifest=site.state_dir / "manifest")
+    status = look(site)
+    seen = observe(site, facts, status)
+    hardware = look_at_hardware(models_dir)
+    variables = _variables(site)
+    catalogue = load_catalogue(site.catalogue)
+    bundle = str(variables.get("extra_ca_bundle") or "")
+    models = look_at_models(site, catalogue, extra_ca=Path(bundle) if bundle else None)
+    servers = look_at_servers(site, status, catalogue, _contexts(variables), facts.clock)
+    return Report(
+        [
+            *diagnose(facts, seen),
+            *hardware_findings(facts, hardware),
+            *model_findings(models),
+            *fleet_findings(servers),
+        ],
+        [
+            *not_checked(facts, seen),
+            *hardware_not_checked(facts, hardware),
+            *models_not_checked(models),
+            *fleet_not_checked(servers),
+        ],
+    )
+
+
+def _variables(site: Site) -> dict[str, object]:
+    """Return the variables of the release that is installed; none where this user may not read them."""
+    try:
+        return load_variables(site.catalogue.parent.parent, site.api_key_file.parent.parent / HOST_FILE)
+    except RoostError:
+        return {}
+
+
+def _contexts(variables: Mapping[str, object]) -> dict[str, int]:
+    """Return the contexts that the slots name, in tokens; 0 is chosen."""
+    try:
+        slots = parse_slots(variables.get("model_slots") or [])
+    except RoostError:
+        return {}
+    return {slot.slot: slot.context_size for slot in slots}
 
 
 def _count(findings: list[Finding], word: str) -> str:
     return f"{len(findings)} {word}" if len(findings) == 1 else f"{len(findings)} {word}s"
 
 
-def observe(site: Site, facts: HostFacts) -> Observation:
+def observe(site: Site, facts: HostFacts, status: Status) -> Observation:
     """Look at the installation, as far as this user may."""
-    status = look(site)
     asked = bool(status.nomad_version)
     wanted_jobs = [site.agent_job, *(slot.job for slot in site.slots)]
     here = {job.id for job in status.jobs}
@@ -83,7 +147,6 @@ def observe(site: Site, facts: HostFacts) -> Observation:
         certificates=[
             _certificate(path) for path in (site.nomad_ca, site.nomad_cert, site.nomad_cert.with_name("node.pem"))
         ],
-        models=_models(site),
         versions=_versions(site, status),
         firewall=_succeeds(FIREWALL_ASK) if facts.is_root else None,
         unseen=status.unread,
@@ -132,15 +195,6 @@ def _certificate(path: Path) -> Certificate:
         return Certificate(str(path), problem=error.strerror or str(error))
     except ValueError as error:
         return Certificate(str(path), problem=str(error))
-
-
-def _models(site: Site) -> list[ModelFileSeen]:
-    catalogue = load_catalogue(site.catalogue)
-    wanted = {slot.model: catalogue.get(slot.model) for slot in site.slots}
-    return [
-        ModelFileSeen(name, str(model_path(site.models_dir, model.file)), state_of(site.models_dir, model.file).value)
-        for name, model in wanted.items()
-    ]
 
 
 def _versions(site: Site, status: Status) -> list[Version]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from roost.hosts.facts import HostFacts
-from roost.hosts.findings import Finding
+from roost.hosts.findings import Finding, NotChecked
 
 DAY_S = 86400.0
 EXPIRY_WARNING_DAYS = 30
 LOW_DISK_MIB, FULL_DISK_MIB = 2048, 256
 SECRET_MODE = 0o600
 AGAIN = "Run ./bootstrap.sh again."
+AS_ROOT = "only root may look; run sudo roost doctor"
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,6 @@ class Job:
 
 
 @dataclass(frozen=True)
-class ModelFileSeen:
-    """A model that a slot needs: what lies at its place (`verified` is what it should be)."""
-
-    name: str
-    path: str
-    state: str
-
-
-@dataclass(frozen=True)
 class Version:
     """One thing of which two versions should agree: what is wanted, and what runs."""
 
@@ -87,7 +79,6 @@ class Observation:
     api_reasons: Sequence[str] = ()
     secrets: Sequence[SecretFile] = ()
     certificates: Sequence[Certificate] = ()
-    models: Sequence[ModelFileSeen] = ()
     versions: Sequence[Version] = ()
     firewall: bool | None = None  # whether our rules are loaded; None: could not be asked
     unseen: Sequence[str] = ()
@@ -105,14 +96,23 @@ def diagnose(facts: HostFacts, seen: Observation) -> list[Finding]:
         *_secrets(seen),
         *_certificates(facts, seen),
         *_disks(facts),
-        *_models(seen),
         *_versions(seen),
         *_gpus(facts),
-        *(
-            Finding("unseen", "info", text, "This user may not look at everything.", "Run sudo roost doctor.")
-            for text in seen.unseen
-        ),
     ]
+
+
+def not_checked(facts: HostFacts, seen: Observation) -> list[NotChecked]:
+    """Return what could not be looked at."""
+    found = [NotChecked(text, "this user may not ask; run sudo roost doctor") for text in seen.unseen]
+    if not facts.is_root:
+        found.append(NotChecked("secrets and their modes", AS_ROOT))
+    if seen.firewall is None:
+        found.append(NotChecked("whether the firewall's rules are loaded", AS_ROOT))
+    found += [NotChecked(f"the service {s.name}", AS_ROOT) for s in seen.services if s.running is None]
+    if seen.nomad_leader is None and not seen.nomad_problem:
+        found.append(NotChecked("Nomad and its jobs", "Nomad was not asked"))
+    found += [NotChecked(f"the version of {v.what}", "it did not say") for v in seen.versions if not v.running]
+    return found
 
 
 def _services(seen: Observation) -> Iterator[Finding]:
@@ -241,15 +241,6 @@ def _disks(facts: HostFacts) -> Iterator[Finding]:
                 f"{free[device]} MiB are free on the disk of {', '.join(paths)}.",
                 "Nomad and Docker fail in strange ways on a full disk.",
                 "Free space; `roost images gc` removes old images, and the cache folder may be emptied.",
-            )  # fmt: skip
-
-
-def _models(seen: Observation) -> Iterator[Finding]:
-    for model in seen.models:
-        if model.state != "verified":
-            yield Finding(
-                f"model:{model.name}", "error", f"The file of the model {model.name} is not right: {model.state}.",
-                f"{model.path} is what its model server reads.", "Run `roost models verify`, then ./bootstrap.sh.",
             )  # fmt: skip
 
 

@@ -21,6 +21,14 @@ class Finding:
     fix: str
 
 
+@dataclass(frozen=True)
+class NotChecked:
+    """Something that was not looked at, and why not or how it could be: no finding vouches for it."""
+
+    what: str
+    why: str
+
+
 def errors(findings: Sequence[Finding]) -> list[Finding]:
     """Return those that stop what was wanted."""
     return [f for f in findings if f.severity == "error"]
@@ -35,3 +43,8 @@ def as_text(findings: Sequence[Finding]) -> str:
     """Return all findings for reading, the worst first."""
     ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
     return "\n".join(f"{f.severity}: {f.what}\n    why: {f.why}\n    fix: {f.fix}" for f in ranked)
+
+
+def not_checked_text(skipped: Sequence[NotChecked]) -> str:
+    """Return a line for each thing that was not looked at."""
+    return "\n".join(f"not checked: {item.what}: {item.why}" for item in skipped)

@@ -13,7 +13,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -204,3 +204,21 @@ def _first_answer(name: str, download: ListedDownload, hub: Hub) -> Locked:
         ))  # fmt: skip
     reasons = " ".join(error.message for error in failures)
     raise RoostError(f"The file of {name} is not known: {reasons}", fix=failures[0].fix)
+
+
+def why_silent(source: HubSource, hub: Hub) -> str:
+    """Return why the hub cannot be used now, empty if it answers; asked about one file, once, whether it has it or not.
+
+    A hub that refuses this file (gated, private, gone) answers.
+    """
+
+    def no_patience(_seconds: float) -> None:
+        raise RoostError(f"{hub.endpoint} does not answer for now.", fix="Try again later.")
+
+    try:
+        ask(source, replace(hub, sleep=no_patience, notify=lambda _line: None))
+    except RoostError as error:
+        # a refusal with the protocol's code is the hub's own word, one without it may be a proxy's
+        said = error.__cause__.response.headers if isinstance(error.__cause__, HfHubHTTPError) else {}
+        return "" if "X-Error-Code" in said else error.message
+    return ""

@@ -13,8 +13,7 @@ from roost.cli.api import Readiness
 from roost.cli.jobs import job_row
 from roost.cli.status import NomadSeen, compose
 from roost.fleet.nomad_api import NomadUnreachableError
-from roost.hosts.doctor import diagnose
-from roost.hosts.findings import Finding
+from roost.hosts.findings import Finding, NotChecked
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 from tests.unit.cli.conftest import Run
@@ -166,7 +165,7 @@ def test_doctor_finds_what_is_wrong(site: Installation, roost: Run, monkeypatch:
     found = {finding["id"]: finding["severity"] for finding in json.loads(done.stdout)["findings"]}
     folder = site.folder
     assert found[f"certificate:{folder / 'tls' / 'cli.pem'}"] == "error"
-    assert found[f"model:{MODEL}"] == "error"
+    assert found[f"model:{MODEL}:Q4_1"] == "error"
     assert found["version:The agent"] == "warning"
     if os.geteuid() == 0:
         assert found[f"secret:{folder / 'secrets' / 'gossip-key'}"] == "error"
@@ -174,26 +173,51 @@ def test_doctor_finds_what_is_wrong(site: Installation, roost: Run, monkeypatch:
 
 
 def test_doctor_when_all_is_well(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
-    monkeypatch.setattr(doctor_verb, "_models", lambda _site: [])
-    monkeypatch.setattr(doctor_verb, "diagnose", lambda facts, seen: [
-        f for f in diagnose(facts, seen) if not f.id.startswith(("disk:", "gpu:", "secret:"))
-    ])  # fmt: skip
+    report = doctor_verb.Report(
+        [Finding("restarts:roost-agent", "info", "The job roost-agent was restarted 2 times.", "why", "fix")], []
+    )
+    monkeypatch.setattr(doctor_verb, "examine", lambda _site: report)
     done = roost("doctor")
     assert done.exit_code == 0, done.stdout
     assert "Nothing is wrong." in done.stdout
     assert "The job roost-agent was restarted 2 times." in done.stdout
+    assert site.api.probes == 0
+
+
+def test_doctor_asks_the_agent_once(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
+    done = roost("doctor", "--json")
+    found = {finding["id"]: finding["severity"] for finding in json.loads(done.stdout)["findings"]}
+    assert found["restarts:roost-agent"] == "info"
+    assert not {f for f in found if f.startswith(("job:", "api", "nomad", "server:", "plan:", "context:"))}
     assert site.api.probes == 1
 
 
-@pytest.mark.usefixtures("site")
-def test_doctor_does_not_vouch_for_what_it_could_not_see(roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    unseen = Finding("unseen", "info", "The operator's token cannot be read.", "why", "Run sudo roost doctor.")
-    monkeypatch.setattr(doctor_verb, "diagnose", lambda _facts, _seen: [unseen])
+def test_doctor_names_a_server_that_is_not_as_planned(
+    site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
+    site.api.models[0]["roost"] |= {"context": 4096}
+    site.nomad.answers["job/roost-model-main"] = {
+        "ID": "roost-model-main",
+        "TaskGroups": [{"Name": "g", "Count": 1, "Services": [{"Tags": ["slot=main", "model=another"]}]}],
+    }
+    found = {f["id"]: f for f in json.loads(roost("doctor", "--json").stdout)["findings"]}
+    assert "another" in found["plan:main"]["what"]
+    assert ("context:main" in found) is (doctor_verb._contexts(doctor_verb._variables(load_site())) == {"main": 8192})
+
+
+def test_doctor_does_not_vouch_for_what_it_could_not_see(
+    site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = doctor_verb.Report([], [NotChecked("the operator's token", "run sudo roost doctor")])
+    monkeypatch.setattr(doctor_verb, "examine", lambda _site: report)
     done = roost("doctor")
     assert done.exit_code == 0
     assert "Nothing is wrong." not in done.stdout
-    assert "in what this user may look at" in done.stdout
+    assert "not checked: the operator's token: run sudo roost doctor" in done.stdout
+    assert json.loads(roost("doctor", "--json").stdout)["not_checked"][0]["what"] == "the operator's token"
+    assert site.api.probes == 0
 
 
 def test_following_a_log_ends_when_nomad_goes_away(site: Installation, roost: Run) -> None:

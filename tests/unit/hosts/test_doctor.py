@@ -10,12 +10,12 @@ import pytest
 from roost.hosts.doctor import (
     Certificate,
     Job,
-    ModelFileSeen,
     Observation,
     SecretFile,
     Service,
     Version,
     diagnose,
+    not_checked,
 )
 from roost.hosts.facts import Disk, HostFacts, facts_from
 from roost.hosts.gpus import Gpu
@@ -42,7 +42,6 @@ GOOD = Observation(
     jobs=[Job("roost-agent", 1, 1, 0)],
     secrets=[SecretFile("/etc/roost/secrets/api-key", 0o600), SecretFile("/etc/roost/secrets/gossip-key", 0o400)],
     certificates=[Certificate("/etc/roost/tls/ca.pem", NOW + 400 * DAY)],
-    models=[ModelFileSeen("smol", "/m/x.gguf", "verified")],
     versions=[Version("Nomad", "1.11.3", "1.11.3"), Version("The agent", "0.1.0", "")],
 )
 
@@ -73,11 +72,9 @@ def test_nothing_is_wrong() -> None:
         ({"certificates": [Certificate("/c", NOW + 29 * DAY)]}, "warning certificate:/c", "bootstrap.sh"),
         ({"certificates": [Certificate("/c", NOW - DAY)]}, "error certificate:/c", "bootstrap.sh"),
         ({"certificates": [Certificate("/c", problem="no PEM")]}, "error certificate:/c", "bootstrap.sh"),
-        ({"models": [ModelFileSeen("smol", "/m", "wrong size")]}, "error model:smol", "roost models verify"),
         ({"versions": [Version("Nomad", "1.11.3", "1.11.2")]}, "warning version:Nomad", "bootstrap.sh"),
         ({"firewall": False}, "error firewall", "bootstrap.sh"),
         ({"firewall": True}, "", ""),
-        ({"unseen": ["the key"]}, "info unseen", "sudo"),
     ],
 )
 def test_each_check(change: dict[str, Any], found: str, fix: str) -> None:
@@ -105,3 +102,23 @@ def test_a_machine_that_starts_nothing_is_named() -> None:
     (finding,) = diagnose(dataclasses.replace(host(), init="none"), GOOD)
     assert (finding.severity, finding.id) == ("info", "boot")
     assert "/etc/init.d/roost-*" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("facts", "change", "what"),
+    [
+        ({}, {"firewall": True, "services": []}, []),
+        ({}, {"unseen": ["The key cannot be read."], "firewall": True, "services": []}, ["The key cannot be read."]),
+        ({"is_root": False}, {"firewall": True, "services": []}, ["secrets and their modes"]),
+        ({}, {"services": []}, ["whether the firewall's rules are loaded"]),
+        ({}, {"firewall": True}, ["the service docker"]),
+        ({}, {"firewall": True, "services": [], "nomad_leader": None}, ["Nomad and its jobs"]),
+        ({}, {"firewall": True, "services": [], "nomad_leader": None, "nomad_problem": "refused"}, []),
+        ({}, {"firewall": True, "services": [], "versions": [Version("Nomad", "1", "")]}, ["the version of Nomad"]),
+    ],
+)
+def test_what_was_not_looked_at_is_listed(facts: dict[str, Any], change: dict[str, Any], what: list[str]) -> None:
+    seen = dataclasses.replace(GOOD, **{"versions": [], **change})
+    items = not_checked(dataclasses.replace(host(), **{"is_root": True, **facts}), seen)
+    assert [item.what for item in items] == what
+    assert all(item.why for item in items)

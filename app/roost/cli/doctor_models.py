@@ -1,0 +1,152 @@
+"""What `roost doctor` looks at of models, jobs and endpoints; the rooms `models` and `fleet` say what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from roost.cli.jobs import JobRow
+from roost.cli.status import ModelRow, Status
+from roost.engines.llamacpp import SILENT, STALLED, STUCK
+from roost.fleet.findings import FleetSeen, ServerSeen
+from roost.fleet.nomad_api import NomadClient
+from roost.models.catalogue import Catalogue
+from roost.models.findings import Lock, ModelsSeen, PlannedFile
+from roost.models.obtainable import only_hub
+from roost.models.schema import ListedDownload, find_lock
+from roost.models.source_types import HubSource
+from roost.models.store import free_bytes, model_path, state_of
+from roost.ops.errors import RoostError
+from roost.ops.site import Site, Slot
+
+ASK_TIMEOUT_S = 10.0
+MODEL_TAG = "model="
+STUCK_WORDS = tuple(words.partition("{")[0] for words in (STUCK, STALLED, SILENT))
+Json = Any
+
+
+def look_at_models(site: Site, catalogue: Catalogue, *, extra_ca: Path | None = None) -> ModelsSeen:
+    """Look at the files that slots need; a hub is asked only where a file is wanted that nothing else has."""
+    files: list[PlannedFile] = []
+    problems: dict[str, tuple[str, str]] = {}
+    for slot in site.slots:
+        try:
+            files += _files_of(slot, site, catalogue)
+        except RoostError as error:
+            problems[slot.slot] = (error.message, error.fix)
+    return ModelsSeen(
+        files=files,
+        free_bytes=free_bytes(site.models_dir),
+        hub_problem=_ask_hub(_wanted_of_hub(site, catalogue, files), extra_ca),
+        problems=problems,
+    )
+
+
+def _files_of(slot: Slot, site: Site, catalogue: Catalogue) -> Iterator[PlannedFile]:
+    if slot.model.startswith("/"):
+        state = "verified" if Path(slot.model).is_file() else "missing"
+        yield PlannedFile(slot.slot, slot.model, slot.model, state)
+        return
+    listed = catalogue.listed(slot.model)
+    known = catalogue.known_files()
+    for name, download in {listed.reference: listed, **listed.parts, **listed.extras}.items():
+        file = known.get(name)
+        yield PlannedFile(
+            slot=slot.slot,
+            name=name,
+            path=str(model_path(site.models_dir, file)) if file else "",
+            state=state_of(site.models_dir, file).value if file else "",
+            bytes=file.bytes if file else 0,
+            lock=_lock_of(name, download, catalogue),
+            only_hub=only_hub(download),
+        )
+
+
+def _lock_of(name: str, download: ListedDownload, catalogue: Catalogue) -> Lock:
+    if download.file.is_known:
+        return "not needed"
+    if find_lock(catalogue.locks, name, download) is not None:
+        return "fits"
+    return "other" if name in catalogue.locks else "missing"
+
+
+def _wanted_of_hub(site: Site, catalogue: Catalogue, files: Sequence[PlannedFile]) -> HubSource | None:
+    """Return a file that is not here and that only a hub has, or None."""
+    wanted = {file.name for file in files if file.only_hub and file.state in {"", "missing"}}
+    for slot in site.slots:
+        with suppress(RoostError):
+            listed = catalogue.listed(slot.model)
+            for name, download in {listed.reference: listed, **listed.parts, **listed.extras}.items():
+                if name in wanted:
+                    return download.hub_sources[0]
+    return None
+
+
+def _ask_hub(source: HubSource | None, extra_ca: Path | None) -> str | None:
+    if source is None:
+        return None
+    from roost.models.hub import default_hub, why_silent  # takes a second; only who needs a hub asks one
+
+    return why_silent(source, default_hub(extra_ca))
+
+
+def look_at_servers(
+    site: Site, status: Status, catalogue: Catalogue, contexts: Mapping[str, int], now: float
+) -> FleetSeen:
+    """Put together what Nomad and the agent say of each slot. `contexts` are those that the variables name."""
+    models = {row.slot: row for row in status.models}
+    jobs = {row.id: row for row in status.jobs}
+    made_with = _models_of_jobs(site) if status.nomad_version else {}
+    return FleetSeen(
+        servers=[
+            replace(
+                server_seen(slot, models.get(slot.slot), jobs.get(slot.job), contexts.get(slot.slot, 0), now),
+                job_model=made_with.get(slot.job, ""),
+                file_bytes=_bytes_of(slot, catalogue),
+            )
+            for slot in site.slots
+        ]
+    )
+
+
+def server_seen(slot: Slot, row: ModelRow | None, job: JobRow | None, planned_context: int, now: float) -> ServerSeen:
+    """Put one slot's answers together: pure."""
+    return ServerSeen(
+        slot=slot.slot,
+        model=slot.model,
+        planned_context=planned_context,
+        context=row.context if row else None,
+        state=row.state if row else "",
+        reason=row.reason if row else "",
+        stuck=bool(row and row.reason.startswith(STUCK_WORDS)),
+        loading_s=now - datetime.fromisoformat(job.since).timestamp() if job and job.since else None,
+    )
+
+
+def _bytes_of(slot: Slot, catalogue: Catalogue) -> int:
+    with suppress(RoostError):
+        return catalogue.get(slot.model).bytes
+    return 0
+
+
+def _models_of_jobs(site: Site) -> dict[str, str]:
+    """Return which model each job of a slot was made with."""
+    found: dict[str, str] = {}
+    with suppress(RoostError):  # what hinders us is a finding of its own
+        client = NomadClient.from_site(site, timeout_s=ASK_TIMEOUT_S)
+        for slot in site.slots:
+            found[slot.job] = model_of_job(client.job(slot.job) or {})
+    return found
+
+
+def model_of_job(definition: Mapping[str, Json]) -> str:
+    """Return the model in the tags of a job's services, empty if none is named."""
+    groups = definition.get("TaskGroups") or []
+    tasks = [task for group in groups for task in group.get("Tasks") or []]
+    services = [service for owner in (*groups, *tasks) for service in owner.get("Services") or []]
+    tags = [str(tag) for service in services for tag in service.get("Tags") or []]
+    return next((tag.removeprefix(MODEL_TAG) for tag in tags if tag.startswith(MODEL_TAG)), "")

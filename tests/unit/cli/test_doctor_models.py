@@ -1,0 +1,114 @@
+"""What doctor collects of models and servers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from roost.cli import doctor_models
+from roost.cli.jobs import JobRow
+from roost.cli.status import ModelRow
+from roost.engines.llamacpp import STUCK
+from roost.models import hub as hubs
+from roost.models.catalogue import load_catalogue
+from roost.models.findings import ModelsSeen, model_findings
+from roost.models.lock_file import Locked, add_lock
+from roost.ops.site import Slot, load_site
+from tests.support.hub_server import FILE, REPOSITORY, hub
+from tests.unit.cli.fakes import Installation
+
+SLOT = Slot(slot="main", model="hubbed", job="roost-model-main")
+JOB = JobRow("roost-model-main", "running", 1, 1, 0, "box", "2026-01-02T03:04:05Z", ())
+CONTENT = b"weights"
+
+
+@pytest.fixture
+def hubbed(site: Installation, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """Have a slot whose model only a hub has."""
+    monkeypatch.setattr(hubs, "get_token", lambda: None)
+    monkeypatch.delenv("HTTP_PROXY")
+    source = {"kind": "hub", "repository": REPOSITORY, "file": FILE}
+    model = {
+        "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato",
+        "quantisations": {"Q4_K_M": {"file": {"name": "hubbed.gguf"}, "sources": [source]}},
+    }  # fmt: skip
+    path = site.folder / "models.yaml"
+    path.write_text(yaml.safe_dump({"models": {"hubbed": model}}))
+    found = json.loads(site.site_file.read_text())
+    slots = [SLOT.model_dump(), {"slot": "router", "model": "nowhere", "job": "roost-model-router"}]
+    site.site_file.write_text(json.dumps({**found, "catalogue": str(path), "slots": slots}))
+    return site
+
+
+def look() -> ModelsSeen:
+    site = load_site()
+    return doctor_models.look_at_models(site, load_catalogue(site.catalogue))
+
+
+def ids(seen: ModelsSeen) -> list[str]:
+    return [finding.id for finding in model_findings(seen)]
+
+
+@pytest.mark.usefixtures("hubbed")
+def test_a_hub_is_asked_where_only_it_has_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    silent = look()
+    assert "could not be reached" in str(silent.hub_problem)
+    assert ids(silent) == ["model-of:router", "model:hubbed:Q4_K_M", "hub"]
+    with hub(CONTENT) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.hub_url)
+        assert look().hub_problem == ""
+        server.gated = True
+        assert look().hub_problem == ""  # it answers, though it does not give
+        server.hub_faults = ["503"] * 9
+        assert "does not answer for now" in str(look().hub_problem)
+        assert len(server.hub_faults) == 8  # asked once
+
+
+def test_an_entry_of_the_lock_for_another_file(hubbed: Installation) -> None:
+    lock = hubbed.folder / "models.lock.yaml"
+    entry = {"revision": "main", "file": FILE, "commit": "c", "bytes": 7, "sha256": "0" * 64}
+    add_lock(lock, "hubbed:Q4_K_M", Locked.model_validate({"repository": "other/one", **entry}))
+    (seen,) = look().files
+    assert (seen.state, seen.lock) == ("", "other")
+    lock.unlink()
+    add_lock(lock, "hubbed:Q4_K_M", Locked.model_validate({"repository": REPOSITORY, **entry}))
+    (seen,) = look().files
+    assert (seen.state, seen.lock, seen.bytes, seen.only_hub) == ("missing", "fits", 7, True)
+
+
+def test_a_file_that_is_here_needs_no_hub(site: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_args: object) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(hubs, "why_silent", nobody)
+    assert look().hub_problem is None
+    assert [f.lock for f in look().files] == ["not needed"]
+    assert site.api.probes == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "job", "seen"),
+    [
+        (None, None, ("", False, None)),
+        (ModelRow("m", "main", "ready", 8192), JOB, ("ready", False, 10.0)),
+        (ModelRow("m", "main", "down", None, STUCK.format(30)), JOB, ("down", True, 10.0)),
+        (ModelRow("m", "main", "down", None, "refused"), None, ("down", False, None)),
+    ],
+)
+def test_what_is_said_of_a_server(
+    row: ModelRow | None, job: JobRow | None, seen: tuple[str, bool, float | None]
+) -> None:
+    now = 1767323055.0  # 2026-01-02T03:04:15Z
+    server = doctor_models.server_seen(SLOT, row, job, 4096, now)
+    assert (server.state, server.stuck, server.loading_s) == seen
+    assert server.planned_context == 4096
+
+
+def test_the_model_of_a_job_is_in_a_tag() -> None:
+    job = {"TaskGroups": [{"Services": None, "Tasks": [{"Services": [{"Tags": ["slot=main", "model=a:Q8_0"]}]}]}]}
+    assert doctor_models.model_of_job(job) == "a:Q8_0"
+    assert doctor_models.model_of_job({}) == ""
