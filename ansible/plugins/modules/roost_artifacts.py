@@ -77,6 +77,15 @@ options:
     type: list
     elements: str
     default: [llama.cpp-tools, llama.cpp-tools-extra]
+  engine_gpu_packages:
+    description: More packages of the engine for each of I(engine_gpus).
+    type: dict
+    default: {}
+  engine_gpus:
+    description: What the engine computes on beside processors, vendors of graphics processors or C(RPC).
+    type: list
+    elements: str
+    default: []
   mirror:
     description: Debian mirror; empty for the one of the host's apt sources, else debootstrap's default.
     type: str
@@ -181,6 +190,8 @@ def main() -> None:
                 "elements": "str",
                 "default": ["llama.cpp-tools", "llama.cpp-tools-extra"],
             },
+            "engine_gpu_packages": {"type": "dict", "default": {}},
+            "engine_gpus": {"type": "list", "elements": "str", "default": []},
             "mirror": {"type": "str", "default": ""},
             "python_version": {"type": "str", "default": ""},
             "update": {"type": "bool", "default": False},

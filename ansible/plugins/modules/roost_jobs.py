@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
-from roost.fleet.jobs import AgentJob, ModelServerJob, render_job
+from roost.fleet.jobs import Job, ModelServerJob, render_job
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.site_jobs import Made, SiteWish, job_secrets, programs_of, site_jobs, stale_jobs, templates_dir
+from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import load_catalogue
 from roost.ops.errors import RoostError, user_message
 
@@ -87,6 +89,10 @@ applied:
   description: Names of the jobs that were changed.
   type: list
   returned: always
+starts:
+  description: By job, what its engine said of its start, how many layers are on graphics processors, buffers in MiB.
+  type: dict
+  returned: when not in check mode
 """
 
 STOP_TIMEOUT_S = 60.0
@@ -121,6 +127,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     secrets_dir = Path(params["secrets_dir"])
     lines: list[str] = []
     applied: list[str] = []
+    starts: dict[str, Any] = {}
     try:
         existing = [str(j["ID"]) for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
     except (NomadUnreachableError, NomadRefusedError):
@@ -144,17 +151,22 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
+        if isinstance(job, ModelServerJob) and not dry_run:
+            proof = prove(client, job.name)
+            require(proof, job.driver, fresh=change.changed)
+            if proof.start is not None:
+                starts[job.name] = asdict(proof.start)
     for name in stale_jobs(existing, jobs):
         applied.append(name)
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
     after = "".join(f"{line}\n" for line in lines)
-    module.exit_json(changed=bool(lines), applied=applied, diff={"before": "", "after": after})
+    module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
 
 
 def apply_one(
-    module: AnsibleModule, client: NomadClient, job: ModelServerJob | AgentJob, release: Path, *, dry_run: bool
+    module: AnsibleModule, client: NomadClient, job: Job, release: Path, *, dry_run: bool
 ) -> deploy.JobChange:
     """Render and apply one job; Nomad's warnings become the module's."""
     text = render_job(templates_dir(release), job)

@@ -35,7 +35,7 @@ options:
     type: list
     elements: dict
   folders:
-    description: Folders of root, each with path and mode.
+    description: Folders, each with path and mode, and the number of its owner, which is root where none is named.
     type: list
     elements: dict
   files:
@@ -107,7 +107,7 @@ def main() -> None:
             manifest,
             params["group"],
             [SystemUser(u["name"], int(u["uid"]), u["comment"]) for u in params["users"]],
-            [Folder(Path(f["path"]), str(f["mode"])) for f in params["folders"]],
+            [Folder(Path(f["path"]), str(f["mode"]), int(f.get("uid", 0))) for f in params["folders"]],
             params["files"],
             groups=params["groups"],
             dry_run=module.check_mode,

@@ -21,8 +21,20 @@ from roost.cli.show import print_json
 from roost.cli.status import Status, look
 from roost.fleet.artifacts.from_site import HOST_FILE
 from roost.fleet.findings import fleet_findings, fleet_not_checked
+from roost.fleet.nomad_api import NomadClient
+from roost.fleet.start_proof import prove
 from roost.hosts.collect import collect
-from roost.hosts.doctor import Certificate, Job, Observation, SecretFile, Service, Version, diagnose, not_checked
+from roost.hosts.doctor import (
+    Certificate,
+    Job,
+    Observation,
+    Offloaded,
+    SecretFile,
+    Service,
+    Version,
+    diagnose,
+    not_checked,
+)
 from roost.hosts.facts import HostFacts
 from roost.hosts.findings import Finding, NotChecked, as_text, errors, not_checked_text, warnings
 from roost.hosts.findings_hardware import hardware_findings, hardware_not_checked, look_at_hardware
@@ -148,9 +160,25 @@ def observe(site: Site, facts: HostFacts, status: Status) -> Observation:
             _certificate(path) for path in (site.nomad_ca, site.nomad_cert, site.nomad_cert.with_name("node.pem"))
         ],
         versions=_versions(site, status),
+        offloaded=_offloaded(site) if asked else [],
         firewall=_succeeds(FIREWALL_ASK) if facts.is_root else None,
         unseen=status.unread,
     )
+
+
+def _offloaded(site: Site) -> list[Offloaded]:
+    """Return what the model servers that should compute on graphics processors say of their start."""
+    found: list[Offloaded] = []
+    try:
+        client = NomadClient.from_site(site, timeout_s=ASK_TIMEOUT_S)
+        for slot in site.slots:
+            proof = prove(client, slot.job)
+            if proof.planned:
+                told = proof.start is not None or not proof.running
+                found.append(Offloaded(slot.job, proof.problem, told, proof.gpu_slots))
+    except RoostError:
+        return found  # whatever hinders us is a finding already
+    return found
 
 
 def _services(site: Site, facts: HostFacts) -> list[Service]:

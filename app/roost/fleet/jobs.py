@@ -13,17 +13,27 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from roost.fleet.artifacts.engine import RPC_WORKER, program_path
+from roost.fleet.devices import DeviceAccess
+from roost.fleet.engine_args import ENGINE_KEY_FILE, PORT, Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
+from roost.fleet.engine_start import planned_text
+from roost.models.footprint import LayerSplit, ServerSettings
+
 Driver = Literal["docker", "raw_exec"]
 Engine = Literal["llama.cpp", "llama-cpp-python"]
 
 MODEL_SERVICE_PREFIX = "roost-model-"
 KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags are read by roost.gateway.tags
+RPC_JOB_PREFIX = "roost-rpc-"
 AGENT_JOB = "roost-agent"
 MODELS_MOUNT = "/models"
+SLOTS_MOUNT = "/slots"
 MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
 AGENT_TEMPLATE = "agent.nomad.hcl.j2"
-ENGINE_KEY_FILE = "${NOMAD_SECRETS_DIR}/engine-key"
-PORT = "${NOMAD_PORT_http}"
+RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
+META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
+META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
+LOOPBACK_NETWORK = "loopback"
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
 
@@ -40,35 +50,63 @@ class Identity:
         """Return the value of a task's `user`; empty for `raw_exec`, where `command` changes the user."""
         return f"{self.uid}:{self.gid}" if driver == "docker" else ""
 
-    def command(self, driver: Driver, program: str, args: Sequence[str]) -> tuple[str, list[str]]:
-        """Return the command and arguments that run `program` as this user.
+    def command(
+        self, driver: Driver, program: str, args: Sequence[str], gids: Sequence[int] = ()
+    ) -> tuple[str, list[str]]:
+        """Return the command and arguments that run `program` as this user, with the groups `gids` besides its own.
 
         With `user = ...`, raw_exec of Nomad 1.11 leaves root's group with the process (seen), so setpriv drops the
         user, every group and every capability instead.
         """
         if driver == "docker":
             return program, list(args)
-        drop = ["--reuid", self.name, "--regid", self.group, "--clear-groups", "--no-new-privs"]
+        groups = ["--groups", ",".join(map(str, gids))] if gids else ["--clear-groups"]
+        drop = ["--reuid", self.name, "--regid", self.group, *groups, "--no-new-privs"]
         return SETPRIV, [*drop, "--bounding-set=-all", "--inh-caps=-all", program, *args]
 
 
 @dataclass(frozen=True)
+class NodeChoice:
+    """Where Nomad may run a job, by node names: at best on `planned`, else on a spare. Nothing named: anywhere."""
+
+    planned: str = ""
+    spares: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Return every node that may run it, the planned one first."""
+        return [self.planned, *self.spares] if self.planned else []
+
+
+@dataclass(frozen=True)
 class SlotChoice:
-    """One model server that is wanted. Sizes in tokens and MiB; `temperature` None leaves it to the client."""
+    """One model server that is wanted. `temperature` None leaves it to the client; files are below the models folder.
+
+    `memory_mib` limits the job, in the machine's own memory: what lies on a graphics processor is no part of it.
+    """
 
     slot: str
     model: str
-    file: str  # below the models folder: <16 hex>/<name>
-    context_size: int
-    parallel: int
-    cache_ram_mib: int
-    memory_mib: int  # limit of the job, from roost.models.memory
+    file: str  # <16 hex>/<name>
+    settings: ServerSettings
+    memory_mib: int
     temperature: float | None = None
+    split: LayerSplit = field(default_factory=LayerSplit)
+    devices: DeviceAccess = field(default_factory=DeviceAccess)
+    rpc: tuple[RpcWorker, ...] = ()
+    projector: str = ""
+    adapters: tuple[str, ...] = ()
+    embedding: bool = False
+    node: NodeChoice = field(default_factory=NodeChoice)
 
 
 @dataclass(frozen=True)
 class EnginePlace:
-    """How the engine is started: an image, or a command in `work_dir` with leading arguments."""
+    """How the engine is started: an image, or a command in `work_dir` with leading arguments.
+
+    `backends`: it could compute on devices. `foreign`: an image that is not ours. `slots_dir`: where slots are saved,
+    a folder of the host; empty where they are not.
+    """
 
     driver: Driver
     engine: Engine
@@ -79,11 +117,14 @@ class EnginePlace:
     work_dir: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     threads: int = 0  # that compute; 0 leaves it to the engine
+    backends: bool = False
+    foreign: bool = False
+    slots_dir: str = ""
 
 
 @dataclass(frozen=True)
 class ModelServerJob:
-    """Everything the model server's template shows."""
+    """Everything the model server's template shows. `meta` says what its start log must show."""
 
     name: str
     datacenter: str
@@ -95,12 +136,40 @@ class ModelServerJob:
     uid: int
     gid: int
     image: str
+    foreign: bool
     command: str
     work_dir: str
     args: list[str]
     env: dict[str, str]
     health_path: str
     models_mount: str
+    slots_mount: str
+    devices: DeviceAccess
+    meta: dict[str, str]
+    nodes: list[str]
+    cpu_mhz: int
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class RpcWorkerJob:
+    """Everything the template of a worker that holds layers of another host's server shows."""
+
+    name: str
+    datacenter: str
+    driver: Driver
+    slot: str
+    user: str
+    image: str
+    entrypoint: str
+    command: str
+    work_dir: str
+    args: list[str]
+    env: dict[str, str]
+    devices: DeviceAccess
+    node: str
+    network: str
+    port: int
     cpu_mhz: int
     memory_mib: int
 
@@ -126,6 +195,19 @@ class AgentJob:
 
 
 @dataclass(frozen=True)
+class RpcWorkerChoice:
+    """A worker that is wanted on `node`; `number` counts those of one slot, `network` is Nomad's name of an address."""
+
+    slot: str
+    number: int
+    node: str
+    port: int
+    memory_mib: int
+    devices: DeviceAccess = field(default_factory=DeviceAccess)
+    network: str = LOOPBACK_NETWORK
+
+
+@dataclass(frozen=True)
 class AgentChoice:
     """The agent that is wanted. `listen` is ADDR:PORT for TLS on the LAN, or empty."""
 
@@ -141,46 +223,63 @@ class AgentChoice:
     listen: str = ""
 
 
-def _llama_server_args(choice: SlotChoice, path: str, bind: str, threads: int) -> list[str]:
-    """Return the arguments of llama.cpp's server; flags as in its `--help` of version 0.7.0."""
-    args = [
-        "--model", path, "--alias", choice.model, "--host", bind, "--port", PORT,
-        "--ctx-size", str(choice.context_size * choice.parallel), "--parallel", str(choice.parallel),
-        "--cache-ram", str(choice.cache_ram_mib), "--api-key-file", ENGINE_KEY_FILE,
-        "--metrics", "--no-ui", "--offline",
-    ]  # fmt: skip
-    if threads:
-        args += ["--threads", str(threads)]
+Job = ModelServerJob | RpcWorkerJob | AgentJob
+TEMPLATES = {ModelServerJob: MODEL_TEMPLATE, RpcWorkerJob: RPC_TEMPLATE, AgentJob: AGENT_TEMPLATE}
+
+
+def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str) -> list[str]:
+    slots = place.slots_dir and (SLOTS_MOUNT if place.driver == "docker" else place.slots_dir)
+    return server_args(
+        ServerFiles(
+            model=f"{models}/{choice.file}",
+            projector=choice.projector and f"{models}/{choice.projector}",
+            adapters=tuple(f"{models}/{adapter}" for adapter in choice.adapters),
+            slot_save_dir=slots,
+        ),
+        choice.settings,
+        Offload(choice.split, choice.devices.names, choice.rpc, backends=place.backends),
+        alias=choice.model,
+        bind=bind,
+        threads=place.threads,
+        temperature=choice.temperature,
+        embedding=choice.embedding,
+    )
+
+
+def _llama_cpp_python(choice: SlotChoice, models: str, bind: str) -> dict[str, str]:
+    env = {
+        "ROOST_ENGINE_MODEL": f"{models}/{choice.file}",
+        "ROOST_ENGINE_ALIAS": choice.model,
+        "ROOST_ENGINE_HOST": bind,
+        "ROOST_ENGINE_PORT": PORT,
+        "ROOST_ENGINE_CONTEXT": str(choice.settings.context_size),
+        "ROOST_ENGINE_KEY_FILE": ENGINE_KEY_FILE,
+    }
     if choice.temperature is not None:
-        args += ["--temp", str(choice.temperature)]
-    return args
+        env["ROOST_ENGINE_TEMPERATURE"] = str(choice.temperature)
+    return env
+
+
+def _plan_meta(choice: SlotChoice) -> dict[str, str]:
+    planned = {worker.address: worker.layers for worker in choice.rpc}
+    planned |= dict(zip(choice.devices.names, choice.split.gpu_layers, strict=True))
+    if not planned:
+        return {}
+    return {META_LAYERS: planned_text(planned), META_SLOTS: " ".join(choice.devices.slots)}
 
 
 def model_server_job(
     choice: SlotChoice, place: EnginePlace, who: Identity, *, datacenter: str, bind: str
 ) -> ModelServerJob:
     """Decide a model server's job. The engine listens on `bind` only and needs its key."""
-    in_container = place.driver == "docker"
-    models = MODELS_MOUNT if in_container else place.models_dir
-    path = f"{models}/{choice.file}"
-    env = dict(place.env)
+    models = MODELS_MOUNT if place.driver == "docker" else place.models_dir
+    env = {**place.env, **choice.devices.env}
+    args = list(place.leading_args)
     if place.engine == "llama.cpp":
-        args = [*place.leading_args, *_llama_server_args(choice, path, bind, place.threads)]
-        health_path = "/health"
+        args += _llama_server(choice, place, models, bind)
     else:
-        args = list(place.leading_args)
-        env |= {
-            "ROOST_ENGINE_MODEL": path,
-            "ROOST_ENGINE_ALIAS": choice.model,
-            "ROOST_ENGINE_HOST": bind,
-            "ROOST_ENGINE_PORT": PORT,
-            "ROOST_ENGINE_CONTEXT": str(choice.context_size),
-            "ROOST_ENGINE_KEY_FILE": ENGINE_KEY_FILE,
-        }
-        if choice.temperature is not None:
-            env["ROOST_ENGINE_TEMPERATURE"] = str(choice.temperature)
-        health_path = "/health"
-    command, args = who.command(place.driver, place.command, args)
+        env |= _llama_cpp_python(choice, models, bind)
+    command, args = who.command(place.driver, place.command, args, choice.devices.gids)
     return ModelServerJob(
         name=f"{MODEL_SERVICE_PREFIX}{choice.slot}",
         datacenter=datacenter,
@@ -192,12 +291,17 @@ def model_server_job(
         uid=who.uid,
         gid=who.gid,
         image=place.image,
+        foreign=place.foreign,
         command=command,
         work_dir=place.work_dir,
         args=args,
         env=dict(sorted(env.items())),
-        health_path=health_path,
+        health_path="/health",
         models_mount=MODELS_MOUNT,
+        slots_mount=SLOTS_MOUNT if place.slots_dir else "",
+        devices=choice.devices,
+        meta=_plan_meta(choice),
+        nodes=choice.node.names,
         cpu_mhz=500,
         memory_mib=choice.memory_mib,
     )
@@ -242,12 +346,42 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
     )
 
 
+def rpc_worker_job(
+    choice: RpcWorkerChoice, place: EnginePlace, who: Identity, *, datacenter: str, bind: str
+) -> RpcWorkerJob:
+    """Decide the job of a worker that holds layers of the slot's server, which runs on another host.
+
+    The protocol knows no key and no encryption, so `bind` is an address that only the fleet reaches.
+    """
+    args = [*place.leading_args, *rpc_worker_args(bind, str(choice.port), choice.devices.names, place.threads)]
+    command, args = who.command(place.driver, place.command, args, choice.devices.gids)
+    return RpcWorkerJob(
+        name=f"{RPC_JOB_PREFIX}{choice.slot}-{choice.number}",
+        datacenter=datacenter,
+        driver=place.driver,
+        slot=choice.slot,
+        user=who.user(place.driver),
+        image=place.image,
+        entrypoint=f"/{program_path(RPC_WORKER)}",
+        command=command,
+        work_dir=place.work_dir,
+        args=args,
+        env=dict(sorted({**place.env, **choice.devices.env}.items())),
+        devices=choice.devices,
+        node=choice.node,
+        network=choice.network,
+        port=choice.port,
+        cpu_mhz=500,
+        memory_mib=choice.memory_mib,
+    )
+
+
 def hcl_string(value: object) -> str:
     """Quote a value as an HCL string. `${NOMAD_…}` stays, so that Nomad fills it in at run time."""
     return json.dumps(str(value), ensure_ascii=False)
 
 
-def render_job(templates: Path, job: ModelServerJob | AgentJob) -> str:
+def render_job(templates: Path, job: Job) -> str:
     """Return the job's HCL text from the template of its kind in the folder `templates`."""
     environment = Environment(
         loader=FileSystemLoader(templates),
@@ -258,5 +392,4 @@ def render_job(templates: Path, job: ModelServerJob | AgentJob) -> str:
         autoescape=select_autoescape(enabled_extensions=()),  # HCL, not HTML
     )
     environment.filters["hcl"] = hcl_string
-    name = MODEL_TEMPLATE if isinstance(job, ModelServerJob) else AGENT_TEMPLATE
-    return environment.get_template(name).render(job=asdict(job))
+    return environment.get_template(TEMPLATES[type(job)]).render(job=asdict(job))

@@ -183,9 +183,18 @@ class NomadClient:
         return sorted(found, key=lambda a: int(a.get("CreateIndex", 0)), reverse=True)
 
     def logs(
-        self, alloc_id: str, task: str, kind: str = "stderr", *, follow: bool = False, last_bytes: int = 65536
+        self,
+        alloc_id: str,
+        task: str,
+        kind: str = "stderr",
+        *,
+        follow: bool = False,
+        last_bytes: int = 65536,
+        from_start: bool = False,
     ) -> Iterator[bytes]:
-        """Yield a task's log in blocks, the last `last_bytes` bytes first; with `follow` until the caller stops.
+        """Yield a task's log in blocks: its last `last_bytes` bytes, or all that is kept with `from_start`.
+
+        With `follow` it goes on until the caller stops.
 
         Raises:
             NomadUnreachableError, NomadRefusedError
@@ -194,7 +203,8 @@ class NomadClient:
             "GET",
             f"client/fs/logs/{quote(alloc_id, safe='')}",
             None,
-            {"task": task, "type": kind, "plain": "true", "origin": "end", "offset": last_bytes,
+            {"task": task, "type": kind, "plain": "true",
+             "origin": "start" if from_start else "end", "offset": 0 if from_start else last_bytes,
              "follow": "true" if follow else "false"},
             86400.0 if follow else self._timeout_s,
         )  # fmt: skip

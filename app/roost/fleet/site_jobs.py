@@ -4,37 +4,75 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from roost.fleet.artifacts.agent import agent_path
-from roost.fleet.artifacts.engine import engine_command
+from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
 from roost.fleet.artifacts.engine_python import engine_python_command
+from roost.fleet.devices import (
+    BACKEND_PACKAGES,
+    RPC,
+    RPC_PACKAGE,
+    DeviceAccess,
+    access,
+    backend_for,
+    chosen,
+    devices_of,
+    engine_packages,
+)
+from roost.fleet.engine_args import RpcWorker
 from roost.fleet.jobs import (
     AGENT_JOB,
+    LOOPBACK_NETWORK,
     MODEL_SERVICE_PREFIX,
+    RPC_JOB_PREFIX,
     AgentChoice,
-    AgentJob,
     Driver,
     Engine,
     EnginePlace,
     Identity,
-    ModelServerJob,
+    Job,
+    NodeChoice,
+    RpcWorkerChoice,
+    RpcWorkerJob,
     SlotChoice,
     agent_job,
     model_server_job,
+    rpc_worker_job,
 )
 from roost.models.catalogue import Catalogue
+from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 from roost.models.memory import job_memory_mib
+from roost.ops.errors import RoostError
 
 Runtime = Literal["docker", "local"]
 
 
+class RpcWish(BaseModel):
+    """A worker on another host that holds the first `layers` of a slot's model; its graphics processors as facts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    address: str
+    port: int = Field(ge=1, le=65535)
+    layers: int = Field(ge=1)
+    memory_mib: int = Field(ge=1)
+    network: str = LOOPBACK_NETWORK
+    gpus: list[int] = Field(default_factory=list)
+    gpu_facts: list[dict[str, Any]] = Field(default_factory=list)
+
+
 class SlotWish(BaseModel):
-    """One entry of the variable `model_slots`."""
+    """One model server as it was decided: an entry of the variable `model_slots`, and what the plan added.
+
+    `gpus` are places among the host's facts `gpus`, `gpu_layers` how many layers lie on each, `host` and `spares` names
+    of Nomad nodes. `memory_mib` limits the machine's own memory; 0 leaves it to `models.memory`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,6 +82,43 @@ class SlotWish(BaseModel):
     parallel: int = Field(default=1, ge=1, le=64)
     cache_ram_mib: int = Field(default=256, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=2)
+    gpus: list[int] = Field(default_factory=list)
+    gpu_layers: list[int] = Field(default_factory=list)
+    kv_unified: bool = False
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
+    flash_attention: bool = True
+    batch: int = Field(default=ServerSettings.batch, ge=1)
+    ubatch: int = Field(default=ServerSettings.ubatch, ge=1)
+    memory_mib: int = Field(default=0, ge=0)
+    projector: str = ""
+    adapters: list[str] = Field(default_factory=list)
+    embedding: bool = False
+    save_slots: bool = False
+    host: str = ""
+    spares: list[str] = Field(default_factory=list)
+    rpc: list[RpcWish] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _layers_belong_to_gpus(self) -> SlotWish:
+        if len(self.gpus) != len(self.gpu_layers) or any(layers < 1 for layers in self.gpu_layers):
+            raise ValueError("gpu_layers names a number of layers for each of gpus")
+        return self
+
+    @property
+    def settings(self) -> ServerSettings:
+        """Return how the server is started, as far as memory depends on it."""
+        return ServerSettings(
+            context_size=self.context_size,
+            parallel=self.parallel,
+            kv_unified=self.kv_unified,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+            flash_attention=self.flash_attention,
+            batch=self.batch,
+            ubatch=self.ubatch,
+            cache_ram_mib=self.cache_ram_mib,
+        )
 
 
 class SiteWish(BaseModel):
@@ -62,6 +137,11 @@ class SiteWish(BaseModel):
     models_dir: str
     slots: list[SlotWish] = Field(min_length=1)
     engine_threads: int = Field(default=0, ge=0)
+    gpus: list[dict[str, Any]] = Field(default_factory=list)  # of the host's facts
+    engine_packages: list[str] = Field(default_factory=list)
+    engine_gpu_packages: dict[str, list[str]] = Field(default_factory=dict)
+    engine_cuda_image: str = ""
+    slots_dir: str = ""  # where saved slots lie on the host
     agent_identity: Identity
     engine_identity: Identity
 
@@ -77,6 +157,8 @@ class Programs:
     engine_command: tuple[str, ...] = ()
     engine_work_dir: str = ""
     engine_env: Mapping[str, str] = field(default_factory=dict)
+    engine_tree: str = ""
+    rpc_command: tuple[str, ...] = ()
 
 
 class Made(BaseModel):
@@ -94,8 +176,10 @@ def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "ll
     if runtime == "docker":
         return Programs(agent_image=made.images["agent"], engine_image=made.images["llama_server"])
     tree = Path(made.engine_tree)
+    rpc: list[str] = []
     if engine == "llama.cpp":
         command, work_dir = engine_command(tree)
+        rpc, _ = engine_command(tree, RPC_WORKER)
         environment: dict[str, str] = {}
     else:
         work_dir = tree
@@ -106,6 +190,8 @@ def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "ll
         engine_command=tuple(command),
         engine_work_dir=str(work_dir),
         engine_env=environment,
+        engine_tree=str(tree),
+        rpc_command=tuple(rpc),
     )
 
 
@@ -114,42 +200,30 @@ def driver_of(runtime: Runtime) -> Driver:
     return "docker" if runtime == "docker" else "raw_exec"
 
 
-def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[ModelServerJob | AgentJob]:
-    """Decide this site's jobs: a model server a slot, and the agent.
+def used_backends(slots: Sequence[SlotWish], gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the engine of a host has to compute on: vendors of the processors that slots use, and `RPC`.
 
     Raises:
-        RoostError: a slot names a model that the catalogue does not have.
+        RoostError: a slot names a processor that is not there.
+    """
+    devices = devices_of(gpus)
+    used = {device.vendor for slot in slots for device in chosen(devices, slot.gpus)}
+    return sorted(used) + ([RPC] if any(slot.rpc for slot in slots) else [])
+
+
+def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[Job]:
+    """Decide this site's jobs: a model server a slot, workers that hold layers of one, and the agent.
+
+    Raises:
+        RoostError: a slot names a model that the catalogue does not have, or a graphics processor that is not there or
+            on which the engine cannot compute.
     """
     driver = driver_of(wish.runtime)
-    command, *leading = programs.engine_command or ("",)
-    place = EnginePlace(
-        driver=driver,
-        engine=wish.engine,
-        models_dir=wish.models_dir,
-        image=programs.engine_image,
-        command=command,
-        leading_args=tuple(leading),
-        work_dir=programs.engine_work_dir,
-        env=programs.engine_env,
-        threads=wish.engine_threads,
-    )
-    jobs: list[ModelServerJob | AgentJob] = []
+    jobs: list[Job] = []
     for slot in wish.slots:
-        model = catalogue.get(slot.model)
-        choice = SlotChoice(
-            slot=slot.slot,
-            model=model.name,
-            file=model.file.relative_path,
-            context_size=slot.context_size,
-            parallel=slot.parallel,
-            cache_ram_mib=slot.cache_ram_mib,
-            memory_mib=job_memory_mib(
-                model,
-                context_tokens=slot.context_size * slot.parallel,
-                cache_ram_mib=slot.cache_ram_mib,
-            ),
-            temperature=slot.temperature,
-        )
+        choice, place = _slot(slot, wish, catalogue, programs)
+        for number, worker in enumerate(slot.rpc):
+            jobs.append(_rpc_worker(worker, number, slot, wish, programs))
         jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind))
     agent_program, *agent_args = programs.agent_command or ("",)
     agent = AgentChoice(
@@ -167,13 +241,103 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
     return [*jobs, agent_job(agent, wish.agent_identity, datacenter=wish.datacenter)]
 
 
+def _place(wish: SiteWish, programs: Programs, command: Sequence[str], packages: Sequence[str]) -> EnginePlace:
+    program, *leading = command or ("",)
+    return EnginePlace(
+        driver=driver_of(wish.runtime),
+        engine=wish.engine,
+        models_dir=wish.models_dir,
+        image=programs.engine_image,
+        command=program,
+        leading_args=tuple(leading),
+        work_dir=programs.engine_work_dir,
+        env=programs.engine_env,
+        threads=wish.engine_threads,
+        backends=any(package in packages for package in (*BACKEND_PACKAGES.values(), RPC_PACKAGE)),
+    )
+
+
+def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Programs) -> tuple[SlotChoice, EnginePlace]:
+    """Decide one model server: what it serves, and how its engine is started."""
+    model = catalogue.get(slot.model)
+    packages = engine_packages(wish.engine_packages, wish.engine_gpu_packages, used_backends(wish.slots, wish.gpus))
+    place = _place(wish, programs, programs.engine_command, packages)
+    devices = DeviceAccess()
+    if slot.gpus:
+        if wish.engine != "llama.cpp":
+            raise RoostError(
+                f"The engine {wish.engine} computes on the processor only, and slot {slot.slot} wants a graphics one.",
+                fix="Set engine to llama.cpp, or the slot's `gpu` to none.",
+            )
+        found = devices_of(wish.gpus)
+        cuda = bool(wish.engine_cuda_image) and place.driver == "docker"
+        backend = backend_for(chosen(found, slot.gpus)[0].vendor, packages, cuda=cuda)
+        if backend == "cuda":
+            place = replace(place, image=wish.engine_cuda_image, foreign=True)
+        container = place.driver == "docker"
+        devices = access(found, slot.gpus, backend, container=container, tree="" if container else programs.engine_tree)
+    if slot.save_slots:
+        place = replace(place, slots_dir=wish.slots_dir)
+    choice = SlotChoice(
+        slot=slot.slot,
+        model=model.name,
+        file=model.file.relative_path,
+        settings=slot.settings,
+        memory_mib=slot.memory_mib
+        or job_memory_mib(
+            model,
+            context_tokens=slot.context_size * slot.parallel,
+            cache_ram_mib=slot.cache_ram_mib,
+        ),
+        temperature=slot.temperature,
+        split=LayerSplit(tuple(slot.gpus), tuple(slot.gpu_layers)),
+        devices=devices,
+        rpc=tuple(RpcWorker(endpoint(worker.address, worker.port), worker.layers) for worker in slot.rpc),
+        projector=slot.projector,
+        adapters=tuple(slot.adapters),
+        embedding=slot.embedding,
+        node=NodeChoice(slot.host, tuple(slot.spares)) if slot.spares or slot.rpc else NodeChoice(),
+    )
+    return choice, place
+
+
+def _rpc_worker(worker: RpcWish, number: int, slot: SlotWish, wish: SiteWish, programs: Programs) -> RpcWorkerJob:
+    found = devices_of(worker.gpu_facts)
+    vendors = {device.vendor for device in chosen(found, worker.gpus)}
+    packages = engine_packages(wish.engine_packages, wish.engine_gpu_packages, [*sorted(vendors), RPC])
+    place = _place(wish, programs, programs.rpc_command, packages)
+    devices = DeviceAccess()
+    if worker.gpus:
+        container = place.driver == "docker"
+        backend = backend_for(vendors.pop(), packages, cuda=False)
+        tree = "" if container else programs.engine_tree
+        devices = access(found, worker.gpus, backend, container=container, tree=tree)
+    choice = RpcWorkerChoice(
+        slot=slot.slot,
+        number=number,
+        node=worker.host,
+        port=worker.port,
+        memory_mib=worker.memory_mib,
+        devices=devices,
+        network=worker.network,
+    )
+    return rpc_worker_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=worker.address)
+
+
+def endpoint(address: str, port: int) -> str:
+    """Write where a worker listens; an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def job_secrets(
-    jobs: Sequence[ModelServerJob | AgentJob], *, engine_key: str, api_keys: Sequence[str], tls: tuple[str, str] | None
+    jobs: Sequence[Job], *, engine_key: str, api_keys: Sequence[str], tls: tuple[str, str] | None
 ) -> dict[str, dict[str, str]]:
     """Return what each job may read as its own Nomad variable: path -> items. API keys go as hashes only."""
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
     secrets: dict[str, dict[str, str]] = {}
     for job in jobs:
+        if isinstance(job, RpcWorkerJob):  # it knows no key
+            continue
         items = {"engine_key": engine_key}
         if job.name == AGENT_JOB:
             items["api_key_sha256"] = hashed
@@ -183,10 +347,11 @@ def job_secrets(
     return secrets
 
 
-def stale_jobs(existing: Sequence[str], wanted: Sequence[ModelServerJob | AgentJob]) -> list[str]:
-    """Return the model servers of ours in Nomad that no slot wants any more."""
+def stale_jobs(existing: Sequence[str], wanted: Sequence[Job]) -> list[str]:
+    """Return the model servers and workers of ours in Nomad that no slot wants any more."""
     names = {job.name for job in wanted}
-    return sorted(name for name in existing if name.startswith(MODEL_SERVICE_PREFIX) and name not in names)
+    ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX)
+    return sorted(name for name in existing if name.startswith(ours) and name not in names)
 
 
 def templates_dir(release_dir: Path) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from roost.hosts import freebsd, parse
 from roost.hosts.disks import BlockDevice
 from roost.hosts.facts import PACKAGE_MANAGERS, Disk, HostFacts, RawFacts, facts_from
-from roost.hosts.gpus import PciDevice
+from roost.hosts.gpus import DeviceNode, PciDevice
 from roost.ops.dpkg import on_disk
 from roost.ops.errors import RoostError
 from roost.ops.run import run
@@ -29,6 +29,7 @@ NETLINK_ROUTE = 0
 NETLINK_TIMEOUT_S = 2.0
 MIB = 1 << 20
 SYS = Path("/sys")
+DEV = Path("/dev")
 FILES = (
     "/etc/os-release", "/etc/debian_version", "/proc/cpuinfo", "/proc/meminfo", "/proc/self/cgroup", "/proc/cgroups",
     "/proc/mounts", "/proc/1/comm", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/tcp", "/proc/net/tcp6",
@@ -43,6 +44,8 @@ GPU_FILES = (
     "tile*/memory/physical_vram_size_bytes", "drm/card*/lmem_total_bytes",
 )  # fmt: skip
 PLATFORM_GPUS = "class/drm/card*/device/uevent"
+RENDER_NODES = "bus/pci/devices/*/drm/renderD*"
+KFD = "kfd"  # of all AMD cards together
 TOPOLOGY = "devices/system/cpu/cpu[0-9]*/topology/{}_siblings_list"
 MARKS = ("/run/systemd/system", "/run/openrc", "/run/.containerenv", "/.dockerenv", "/dev/kfd")
 # Level Zero: its loader, and Intel's driver below it (packages libze1 and libze-intel-gpu1, or Intel's own).
@@ -101,6 +104,7 @@ def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = Non
         netlink=_address_dump() if hasattr(socket, "AF_NETLINK") else b"",
         interfaces=dict(socket.if_nameindex()),
         pci=tuple(_pci_devices()),
+        nodes=tuple(device_nodes()),
         block=tuple(block_devices()),
         socket_owners=_socket_owners(),
         disks=tuple(_disk(str(p)) for p in dict.fromkeys(map(str, paths))),
@@ -152,6 +156,16 @@ def libraries(root: Path = Path("/")) -> list[str]:
         for name, file in LIBRARIES.items()
         if any((folder / file).exists() for pattern in LIBRARY_FOLDERS for folder in root.glob(pattern))
     ]
+
+
+def device_nodes(sys: Path = SYS, dev: Path = DEV) -> Iterator[DeviceNode]:
+    """Yield the render nodes of graphics processors, each of which sysfs names below its card, and AMD's kfd."""
+    for entry in sorted(sys.glob(RENDER_NODES)):
+        node = dev / "dri" / entry.name
+        if node.exists():
+            yield DeviceNode(str(DEV / "dri" / entry.name), node.stat().st_gid, entry.parent.parent.name)
+    if (dev / KFD).exists():
+        yield DeviceNode(str(DEV / KFD), (dev / KFD).stat().st_gid)
 
 
 def block_devices(sys: Path = SYS) -> Iterator[BlockDevice]:

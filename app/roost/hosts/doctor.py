@@ -57,6 +57,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Offloaded:
+    """A model server that should compute on graphics processors: what is wrong, and the PCI addresses of its cards.
+
+    `told` says whether its log still holds its start.
+    """
+
+    job: str
+    problem: str = ""
+    told: bool = True
+    gpu_slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Version:
     """One thing of which two versions should agree: what is wanted, and what runs."""
 
@@ -80,6 +93,7 @@ class Observation:
     secrets: Sequence[SecretFile] = ()
     certificates: Sequence[Certificate] = ()
     versions: Sequence[Version] = ()
+    offloaded: Sequence[Offloaded] = ()
     firewall: bool | None = None  # whether our rules are loaded; None: could not be asked
     unseen: Sequence[str] = ()
 
@@ -97,7 +111,8 @@ def diagnose(facts: HostFacts, seen: Observation) -> list[Finding]:
         *_certificates(facts, seen),
         *_disks(facts),
         *_versions(seen),
-        *_gpus(facts),
+        *_offloaded(seen),
+        *_gpus(facts, seen),
     ]
 
 
@@ -254,10 +269,29 @@ def _versions(seen: Observation) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _gpus(facts: HostFacts) -> Iterator[Finding]:
+def _offloaded(seen: Observation) -> Iterator[Finding]:
+    for server in seen.offloaded:
+        if server.problem:
+            yield Finding(
+                f"offload:{server.job}", "error", f"{server.job} does not compute as planned: {server.problem}.",
+                "It answers many times slower than planned, and takes memory that others were promised.",
+                f"Look at `roost logs {_source(server.job)}` for the driver's words; then {AGAIN[0].lower()}{AGAIN[1:]}",
+            )  # fmt: skip
+        elif not server.told:
+            yield Finding(
+                f"offload:{server.job}", "info", f"The log of {server.job} no longer says where its layers are.",
+                "It has written so much since its start that this was dropped.",
+                "Nothing to do; the playbook looked at it after the start.",
+            )  # fmt: skip
+
+
+def _gpus(facts: HostFacts, seen: Observation) -> Iterator[Finding]:
+    used = {slot for server in seen.offloaded for slot in server.gpu_slots}
     for gpu in facts.gpus:
+        if gpu.slot in used:
+            continue
         size = f", {gpu.memory_mib} MiB" if gpu.memory_mib else ""
         yield Finding(
             f"gpu:{gpu.slot}", "info", f"A graphics processor is here but not used: {gpu.vendor} {gpu.name}{size}.",
-            "Roost computes on the processor so far.", "Nothing to do.",
+            "No model server computes on it.", "Nothing to do.",
         )  # fmt: skip

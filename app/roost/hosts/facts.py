@@ -115,6 +115,7 @@ class RawFacts:
     netlink: bytes = b""
     interfaces: Mapping[int, str] = field(default_factory=dict)
     pci: tuple[gpus.PciDevice, ...] = ()
+    nodes: tuple[gpus.DeviceNode, ...] = ()
     block: tuple[disks.BlockDevice, ...] = ()
     socket_owners: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)  # inode -> pid, name, command
     disks: tuple[Disk, ...] = ()
@@ -198,7 +199,8 @@ def _gpus(raw: RawFacts, total_mib: int) -> tuple[gpus.Gpu, ...]:
     names = {d.slot: d.name for d in seen if d.name}
     unnamed = {d.slot: f"device {d.device}" for d in pci}
     named = [replace(g, name=names.get(g.slot, g.name)) if g.name == unnamed.get(g.slot) else g for g in found]
-    return gpus.measure(named, raw.files, raw.asked, total_mib)
+    measured = gpus.measure(named, raw.files, raw.asked, total_mib)
+    return tuple(gpus.with_nodes(gpu, raw.nodes) for gpu in measured)
 
 
 def _disks(raw: RawFacts) -> tuple[Disk, ...]:

@@ -26,11 +26,20 @@ class PciDevice:
 
 
 @dataclass(frozen=True)
+class DeviceNode:
+    """A file of /dev that a program computes through, its group's number, and whose it is; empty: every card's."""
+
+    path: str
+    gid: int
+    slot: str = ""
+
+
+@dataclass(frozen=True)
 class Gpu:
     """A graphics processor that could compute; `memory_mib` is 0 where only its driver would know.
 
     `shared_mib` of the machine's memory may be used by an integrated one. With `mig` on, programs see only
-    `slices_mib`.
+    `slices_mib`. Who has one of the groups `gids` may open its `nodes`; NVIDIA's own tools hand out theirs.
     """
 
     slot: str
@@ -44,6 +53,8 @@ class Gpu:
     compute_capability: str = ""
     mig: bool = False
     slices_mib: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()
+    gids: tuple[int, ...] = ()
 
 
 def lspci_names(text: str) -> dict[str, str]:
@@ -79,6 +90,18 @@ def find(devices: Sequence[PciDevice], lspci: str, nvidia_smi: str) -> tuple[Gpu
     # in a container the driver's tool may know cards that sysfs does not show
     found += [Gpu(slot, "NVIDIA", name, "nvidia", memory) for slot, (name, memory) in sorted(nvidia.items())]
     return tuple(found)
+
+
+def with_nodes(gpu: Gpu, nodes: Sequence[DeviceNode]) -> Gpu:
+    """Add the files of /dev through which a card computes: its render node, and for AMD's HIP `/dev/kfd`.
+
+    The root group counts for nothing: whoever had it could open far more than a graphics processor.
+    """
+    own = [n for n in nodes if n.slot == gpu.slot or (not n.slot and gpu.vendor == "AMD" and gpu.driver == "amdgpu")]
+    if gpu.vendor not in ("AMD", "Intel") or not any(n.slot for n in own):
+        return gpu
+    gids = sorted({n.gid for n in own} - {0})
+    return replace(gpu, nodes=tuple(sorted(n.path for n in own)), gids=tuple(gids))
 
 
 def measure(

@@ -29,10 +29,11 @@ class SystemUser:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of root's with its mode, in octal digits."""
+    """A folder with its mode, in octal digits, and whose it is."""
 
     path: Path
     mode: str
+    uid: int = 0
 
 
 def ensure_layout(
@@ -155,13 +156,14 @@ def _folder(folder: Folder, *, dry_run: bool) -> str:
     except FileNotFoundError:
         if not dry_run:
             folder.path.mkdir(parents=True)
+            os.chown(folder.path, folder.uid, 0)
             folder.path.chmod(mode)
         return f"folder {folder.path} {folder.mode}"
     if not folder.path.is_dir():
         raise RoostError(f"{folder.path} is not a folder.", fix=f"Move {folder.path} out of the way.")
-    if (state.st_mode & 0o7777, state.st_uid, state.st_gid) == (mode, 0, 0):
+    if (state.st_mode & 0o7777, state.st_uid, state.st_gid) == (mode, folder.uid, 0):
         return ""
     if not dry_run:
-        os.chown(folder.path, 0, 0)
+        os.chown(folder.path, folder.uid, 0)
         folder.path.chmod(mode)
     return f"folder {folder.path} {state.st_mode & 0o7777:04o} -> {folder.mode}"

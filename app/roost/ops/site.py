@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roost.ops.errors import RoostError
 
@@ -53,6 +53,7 @@ class Site(BaseModel):
     artifacts_dir: Path
     install_dir: Path
     docker_host: str = ""
+    engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
 
 
 def load_site(path: Path | None = None) -> Site:

@@ -9,6 +9,7 @@
 | `cpus COUNT CORES SOCKETS` | one block of /proc/cpuinfo without its numbers, to be repeated |
 | `uname`, `present`, `limits`, `quotas` | the fields of `RawFacts` |
 | `pci` | slot, class, vendor, device, driver (`-`: none) a line |
+| `nodes` | path, group's number, slot (`-`: every card's) a line |
 | `block` | name, number, rotational (`-`: unknown), what lies below a line |
 | `disks` | path and device number a line |
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from roost.hosts.disks import BlockDevice
 from roost.hosts.facts import Disk, RawFacts
-from roost.hosts.gpus import PciDevice
+from roost.hosts.gpus import DeviceNode, PciDevice
 
 FOLDER = Path(__file__).parent / "machines"
 
@@ -54,6 +55,7 @@ def record(name: str) -> RawFacts:
         memory_limits=tuple(found.get("limits", "").splitlines()),
         cpu_limits=tuple(found.get("quotas", "").splitlines()),
         pci=tuple(_pci(line) for line in found.get("pci", "").splitlines()),
+        nodes=tuple(_node(line) for line in found.get("nodes", "").splitlines()),
         block=tuple(_block(line) for line in found.get("block", "").splitlines()),
         disks=tuple(_disk(line) for line in found.get("disks", "").splitlines()),
     )
@@ -72,6 +74,11 @@ def cpuinfo(block: str, count: int, cores: int, sockets: int) -> str:
 def _pci(line: str) -> PciDevice:
     slot, kind, vendor, device, driver = line.split()
     return PciDevice(slot, kind, vendor, device, "" if driver == "-" else driver)
+
+
+def _node(line: str) -> DeviceNode:
+    path, gid, slot = line.split()
+    return DeviceNode(path, int(gid), "" if slot == "-" else slot)
 
 
 def _block(line: str) -> BlockDevice:

@@ -25,6 +25,7 @@ UNUSED = (
     *("usr/share/doc-base", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian"),
     *("usr/share/gdb", "usr/share/bash-completion", "var/cache", "usr/lib/systemd"),
 )
+RPC_WORKER = "ggml-rpc-server"
 LOADERS = ("usr/lib64/ld-linux-*.so.*", "usr/lib/ld-linux-*.so.*", "usr/lib/*/ld-linux-*.so.*")
 
 
@@ -74,6 +75,13 @@ def expected_layout(tree: Path) -> EngineLayout:
     return EngineLayout(server, loader, (libraries, libraries / "llama"), libraries / "ggml/backends0")
 
 
+def program_path(program: str) -> str:
+    """Return where a program of the engine lies below its tree; Debian keeps the RPC worker out of /usr/bin."""
+    if program == RPC_WORKER:
+        return f"usr/libexec/{platform.machine()}-linux-gnu/llama/bin/{program}"
+    return f"usr/bin/{program}"
+
+
 def engine_command(tree: Path, program: str = "llama-server") -> tuple[list[str], Path]:
     """Return the command that runs a program of the tree without a container, and the folder to run it in.
 
@@ -84,7 +92,7 @@ def engine_command(tree: Path, program: str = "llama-server") -> tuple[list[str]
     """
     found = layout(tree) if tree.exists() else expected_layout(tree)
     libraries = ":".join(str(path) for path in found.libraries)
-    argv = [str(found.loader), "--argv0", program, "--library-path", libraries, str(tree / "usr/bin" / program)]
+    argv = [str(found.loader), "--argv0", program, "--library-path", libraries, str(tree / program_path(program))]
     return argv, found.backends
 
 

@@ -44,6 +44,8 @@ def site_choices(site: Site, variables: dict[str, object]) -> Choices:
             "engine_name": variables["engine"],
             "engine_suite": variables["engine_suite"],
             "engine_packages": variables["engine_packages"],
+            "engine_gpu_packages": variables["engine_gpu_packages"],
+            "engine_gpus": site.engine_gpus,
             "keep_previous": variables["images_keep_previous"],
             "arch": architecture(),
         }

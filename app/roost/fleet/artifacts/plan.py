@@ -18,6 +18,7 @@ from roost.fleet.artifacts.llama_wheel import PROJECT, host_level
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.store import tag_of
 from roost.fleet.artifacts.wheels import Target, host_glibc
+from roost.fleet.devices import engine_packages
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_tree
 
@@ -43,6 +44,8 @@ class Choices(BaseModel):
     base_packages: tuple[str, ...] = ()
     engine_suite: str = "forky"
     engine_packages: tuple[str, ...] = ()
+    engine_gpu_packages: dict[str, tuple[str, ...]] = {}
+    engine_gpus: tuple[str, ...] = ()  # keys of engine_gpu_packages that slots use
     python_version: str = ""
     keep_previous: int = 1
     arch: str = "amd64"
@@ -65,9 +68,8 @@ class Choices(BaseModel):
     @property
     def engine(self) -> Wanted:
         """What the engine is made of."""
-        return Wanted(
-            kind="engine", suite=self.engine_suite, packages=tuple(sorted(set(self.engine_packages))), arch=self.arch
-        )
+        packages = engine_packages(self.engine_packages, self.engine_gpu_packages, self.engine_gpus)
+        return Wanted(kind="engine", suite=self.engine_suite, packages=packages, arch=self.arch)
 
     @property
     def base(self) -> Wanted:
