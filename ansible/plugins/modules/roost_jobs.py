@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,6 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     secrets_dir = Path(params["secrets_dir"])
     lines: list[str] = []
     applied: list[str] = []
-    starts: dict[str, Any] = {}
     try:
         existing = [str(j["ID"]) for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
     except (NomadUnreachableError, NomadRefusedError):
@@ -151,11 +151,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
-        if isinstance(job, ModelServerJob) and not dry_run:
-            proof = prove(client, job.name)
-            require(proof, job.driver, fresh=change.changed)
-            if proof.start is not None:
-                starts[job.name] = asdict(proof.start)
+    starts = {} if dry_run else proven(client, jobs, applied)
     for name in stale_jobs(existing, jobs):
         applied.append(name)
         lines.append(f"{name}: no slot wants it any more, stopped")
@@ -163,6 +159,22 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+
+
+def proven(client: NomadClient, jobs: Sequence[Job], applied: Sequence[str]) -> dict[str, Any]:
+    """Return what the engines said of their start, as far as their logs hold it.
+
+    Raises:
+        RoostError: layers that belong on a graphics processor are not there.
+    """
+    starts: dict[str, Any] = {}
+    for job in jobs:
+        if isinstance(job, ModelServerJob):
+            proof = prove(client, job.name)
+            require(proof, job.driver, fresh=job.name in applied)
+            if proof.start is not None:
+                starts[job.name] = asdict(proof.start)
+    return starts
 
 
 def apply_one(

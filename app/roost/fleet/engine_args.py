@@ -126,5 +126,5 @@ def server_args(
 
 def rpc_worker_args(bind: str, port: str, names: Sequence[str], threads: int) -> list[str]:
     """Return the arguments of `ggml-rpc-server`, as in its `--help` of version 0.7.0; no `names`: the processor."""
-    args = ["--host", bind, "--port", port, "--threads", str(max(1, threads))]
-    return [*args, "--device", ",".join(names)] if names else args
+    devices = ",".join(names) or "CPU"
+    return ["--host", bind, "--port", port, "--threads", str(max(1, threads)), "--device", devices]

@@ -275,7 +275,7 @@ def _offloaded(seen: Observation) -> Iterator[Finding]:
             yield Finding(
                 f"offload:{server.job}", "error", f"{server.job} does not compute as planned: {server.problem}.",
                 "It answers many times slower than planned, and takes memory that others were promised.",
-                f"Look at `roost logs {_source(server.job)}` for the driver's words; then {AGAIN[0].lower()}{AGAIN[1:]}",
+                f"Look at `roost logs {_source(server.job)}` for the driver's words. {AGAIN}",
             )  # fmt: skip
         elif not server.told:
             yield Finding(

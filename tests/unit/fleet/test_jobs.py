@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from roost.fleet import jobs
+from roost.models.footprint import ServerSettings
 
 TEMPLATES = Path(__file__).parents[3] / "nomad"
 WHO = jobs.Identity("roost-engine", "roost", 8362, 8362)
-CHOICE = jobs.SlotChoice("main", "tiny", "0123456789abcdef/tiny.gguf", 4096, 2, 128, 700)
+SETTINGS = ServerSettings(4096, parallel=2, cache_ram_mib=128)
+CHOICE = jobs.SlotChoice("main", "tiny", "0123456789abcdef/tiny.gguf", SETTINGS, 700)
 DOCKER = jobs.EnginePlace("docker", "llama.cpp", "/srv/models", image="roost/llama-server:1")
 LOCAL = jobs.EnginePlace(
     "raw_exec",
@@ -74,7 +76,7 @@ def test_threads_only_when_chosen() -> None:
 
 
 def test_temperature_only_when_chosen() -> None:
-    warm = jobs.SlotChoice("main", "tiny", "0/tiny.gguf", 4096, 2, 128, 700, temperature=0.3)
+    warm = dataclasses.replace(CHOICE, temperature=0.3)
     assert '"--temp"' not in render_model(DOCKER)
     assert re.search(r'"--temp",\s+"0\.3"', render_model(DOCKER, warm))
 
@@ -97,7 +99,7 @@ def test_no_secret_is_in_the_text_of_a_job() -> None:
 
 
 def test_strings_cannot_break_out_of_their_quotes() -> None:
-    nasty = jobs.SlotChoice("main", 'a"b\\c\nd', "0/tiny.gguf", 4096, 1, 0, 700)
+    nasty = dataclasses.replace(CHOICE, model='a"b\\c\nd')
     assert '"a\\"b\\\\c\\nd"' in render_model(DOCKER, nasty)
 
 
@@ -116,7 +118,7 @@ def test_the_other_engine_gets_its_settings_as_environment() -> None:
         leading_args=("-m", "server"),
         env={"PYTHONPATH": "/tree/app"},
     )
-    warm = jobs.SlotChoice("main", "tiny", "0/tiny.gguf", 4096, 2, 128, 700, temperature=0.3)
+    warm = dataclasses.replace(CHOICE, file="0/tiny.gguf", temperature=0.3)
     text = render_model(place, warm)
     assert re.search(r'"/usr/bin/python3",\s+"-m",\s+"server",\s+\]', text)
     for line in (

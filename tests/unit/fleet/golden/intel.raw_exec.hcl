@@ -1,0 +1,152 @@
+# A model server: one slot, one model. Rendered by roost.fleet.jobs.render_job.
+job "roost-model-main" {
+  type        = "service"
+  datacenters = ["dc1"]
+
+  # Where the start log must show how many layers; the playbook and `roost doctor` compare.
+  meta {
+    roost_gpu_layers = "Vulkan0=18"
+    roost_gpu_slots = "0000:09:00.0"
+  }
+
+  update {
+    max_parallel      = 1
+    health_check      = "checks"
+    min_healthy_time  = "1s"
+    healthy_deadline  = "3m"
+    progress_deadline = "5m"
+    auto_revert       = true
+  }
+
+  group "engine" {
+    count = 1
+
+    network {
+      mode = "host"
+      port "http" {
+        host_network = "loopback"
+      }
+    }
+
+    # A restarted Nomad may fail what runs (its client asks the server before that can check identities): begin anew
+    # at once instead of after half a minute.
+    reschedule {
+      delay          = "5s"
+      delay_function = "constant"
+      unlimited      = true
+    }
+
+    # Never give up, and never wait long: after a reboot Docker may still be starting.
+    restart {
+      attempts = 25
+      interval = "1m"
+      delay    = "2s"
+      mode     = "delay"
+    }
+
+
+    service {
+      name     = "roost-model-main"
+      port     = "http"
+      provider = "nomad"
+      tags = [
+        "engine=llama.cpp",
+        "slot=main",
+        "model=smollm2-135m-instruct",
+      ]
+
+      check {
+        type     = "http"
+        path     = "/health"
+        interval = "5s"
+        timeout  = "3s"
+      }
+    }
+
+    task "engine" {
+      driver = "raw_exec"
+
+      config {
+        command  = "/usr/bin/setpriv"
+        work_dir = "/tree/backends"
+        args = [
+          "--reuid",
+          "roost-engine",
+          "--regid",
+          "roost",
+          "--groups",
+          "105",
+          "--no-new-privs",
+          "--bounding-set=-all",
+          "--inh-caps=-all",
+          "/tree/ld.so",
+          "/tree/usr/bin/llama-server",
+          "--model",
+          "/srv/models/b179c9523d0e6a0f/SmolLM2-135M-Instruct.Q4_1.gguf",
+          "--alias",
+          "smollm2-135m-instruct",
+          "--host",
+          "127.0.0.1",
+          "--port",
+          "${NOMAD_PORT_http}",
+          "--ctx-size",
+          "16384",
+          "--parallel",
+          "2",
+          "--cache-ram",
+          "256",
+          "--fit",
+          "off",
+          "--flash-attn",
+          "on",
+          "--gpu-layers",
+          "18",
+          "--device",
+          "Vulkan0",
+          "--split-mode",
+          "none",
+          "--main-gpu",
+          "0",
+          "--api-key-file",
+          "${NOMAD_SECRETS_DIR}/engine-key",
+          "--metrics",
+          "--no-ui",
+          "--offline",
+          "--log-verbosity",
+          "4",
+          "--threads",
+          "3",
+        ]
+      }
+
+      env {
+        GGML_VK_VISIBLE_DEVICES = "0"
+        NODEVICE_SELECT = "1"
+        VK_DRIVER_FILES = "/tree/usr/share/vulkan/icd.d/intel_icd.json"
+      }
+
+      # The key without which the model server answers nobody; Nomad hands it to this job only.
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/engine-key"
+        data        = "{{ with nomadVar \"nomad/jobs/roost-model-main\" }}{{ .engine_key }}{{ end }}"
+        uid         = 8362
+        gid         = 8362
+        perms       = "0400"
+        change_mode = "restart"
+      }
+
+      resources {
+        cpu    = 500
+        memory = 512
+      }
+
+      kill_timeout = "15s"
+
+      logs {
+        max_files     = 3
+        max_file_size = 10
+        disabled      = false
+      }
+    }
+  }
+}
