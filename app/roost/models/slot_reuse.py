@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-WINDOW = ".attention.sliding_window"
-WINDOW_BUILT_IN = ("llama4.",)  # the engine itself knows their window, no key does
-RECURRENT_PARTS = (".ssm.", ".shortconv.", ".wkv.", ".kda.")
+WINDOW = "attention.sliding_window"
+WINDOW_BUILT_IN = ("llama4",)  # the engine itself knows their window, no key does
+RECURRENT = ("ssm.", "shortconv.", "wkv.", "kda.")
 
 
-def slots_reusable(shape: Mapping[str, object]) -> bool:
-    """Say whether slots are worth saving; `shape` holds GGUF metadata by key. Of an unknown model they are not."""
-    if not shape:
+def slots_reusable(architecture: str, shape: Mapping[str, object]) -> bool:
+    """Say whether slots are worth saving; `shape` is the catalogue's. Of a model whose shape is unknown they are not.
+
+    The `shape` holds GGUF metadata by key, without the architecture before it.
+    """
+    if not shape or architecture in WINDOW_BUILT_IN or shape.get(WINDOW) not in (None, 0):
         return False
-    windows = [value for key, value in shape.items() if key.endswith(WINDOW)]
-    if any(window not in (0, None) for window in windows) or any(key.startswith(WINDOW_BUILT_IN) for key in shape):
-        return False
-    return not any(part in key for key in shape for part in RECURRENT_PARTS)
+    return not any(key.startswith(RECURRENT) for key in shape)
