@@ -17,6 +17,7 @@ class GpuCapacity:
     free_bytes: int
     bandwidth_gbs: float = 0.0
     integrated: bool = False  # its memory is the machine's
+    alone: bool = False  # a slice of a divided card: no model is split over it and others
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class HostCapacity:
 class Placed:
     """One model server and its place. `spares` are hosts with room kept for it, best first.
 
-    With `rpc`, layers lie on other hosts too: (host, layers there), and `host` runs the server.
+    With `rpc`, layers lie on other hosts too: (host, layers there), and `host` runs the server; the estimate then names
+    their devices `HOSTNAME/GPU0`. `copy` counts the servers of one slot that may run anywhere.
     """
 
     slot: str
@@ -49,6 +51,8 @@ class Placed:
     reason: str
     spares: tuple[str, ...] = ()
     rpc: tuple[tuple[str, int], ...] = ()
+    copy: int = 0
+    tokens_per_s: float = 0.0  # memory's speed / bytes that a token reads: the most that can be hoped for
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Refused:
     model: str
     reason: str
     remedy: str
+    host: str = ""  # where it was asked for; empty: anywhere
+    copy: int = 0
 
 
 @dataclass(frozen=True)

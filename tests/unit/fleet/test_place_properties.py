@@ -1,0 +1,136 @@
+"""What placement promises for every fleet: never over memory, never worse with more, no needless move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roost.fleet.place import Wish, place, shape_of
+from roost.fleet.plan import HostCapacity, Plan
+from tests.unit.fleet.fleets import (
+    MODELS,
+    SHAPES,
+    FakeEstimator,
+    fleets,
+    machines,
+    over,
+    places,
+    slot_wishes,
+)
+
+EXAMPLES = settings(max_examples=150, deadline=None)
+ROLES = ("main", "router", "specialist", "memory")
+
+
+def planned(hosts: Sequence[HostCapacity], wishes: Sequence[Wish], present: Plan | None = None) -> Plan:
+    return place(hosts, MODELS, wishes, FakeEstimator(SHAPES), present)
+
+
+def shapes(hosts: Sequence[HostCapacity]) -> list[Wish]:
+    return [wish for host in hosts for wish in shape_of(host, parallel=2, cache_ram_mib=256)]
+
+
+def served(plan: Plan) -> tuple[int, ...]:
+    """Servers by role, as the first part of the objective counts them; written anew here."""
+    return tuple(sum(p.slot == role for p in plan.placed) for role in ROLES)
+
+
+@EXAMPLES
+@given(fleets(), st.data())
+def test_no_device_is_planned_beyond_its_memory(hosts: list[HostCapacity], data: st.DataObject) -> None:
+    wishes = data.draw(slot_wishes([h.name for h in hosts]))
+    fill = shapes(hosts) if data.draw(st.booleans()) else []
+    taken = {(w.slot, w.host) for w in wishes}
+    plan = planned(hosts, [*wishes, *(w for w in fill if (w.slot, w.host) not in taken)])
+    assert over(plan, hosts) == []
+    assert len(plan.placed) + len(plan.refused) >= len(wishes)
+
+
+@EXAMPLES
+@given(fleets(), st.data())
+def test_the_order_in_which_things_are_given_does_not_matter(hosts: list[HostCapacity], data: st.DataObject) -> None:
+    wishes = data.draw(slot_wishes([h.name for h in hosts]))
+    plan = planned(hosts, wishes)
+    mixed = data.draw(st.permutations(hosts)), data.draw(st.permutations(MODELS)), data.draw(st.permutations(wishes))
+    assert place(*mixed, FakeEstimator(SHAPES)) == plan
+
+
+@EXAMPLES
+@given(fleets(), machines("another"), st.data())
+def test_one_more_host_never_serves_fewer_roles(
+    hosts: list[HostCapacity], another: HostCapacity, data: st.DataObject
+) -> None:
+    wishes = data.draw(slot_wishes())
+    assert served(planned([*hosts, another], wishes)) >= served(planned(hosts, wishes))
+
+
+@EXAMPLES
+@given(fleets(), machines("another"), st.data())
+def test_one_more_host_never_makes_a_running_fleet_worse(
+    hosts: list[HostCapacity], another: HostCapacity, data: st.DataObject
+) -> None:
+    wishes = [*data.draw(slot_wishes()), *(replace(w, slot=f"{w.slot}-here", role=w.slot) for w in shapes(hosts))]
+    before = planned(hosts, wishes)
+    after = planned([*hosts, another], wishes, before)
+    assert served(after) >= served(before)
+    assert {(r.slot, r.host, r.copy) for r in after.refused} <= {(r.slot, r.host, r.copy) for r in before.refused}
+
+
+@EXAMPLES
+@given(fleets(), st.data())
+def test_planning_again_changes_nothing(hosts: list[HostCapacity], data: st.DataObject) -> None:
+    wishes = data.draw(slot_wishes([h.name for h in hosts]))
+    plan = planned(hosts, wishes)
+    again = planned(hosts, wishes, plan)
+    assert (again.placed, again.refused) == (plan.placed, plan.refused)
+
+
+@EXAMPLES
+@given(fleets(2, 5), st.data())
+def test_when_a_host_leaves_only_what_was_on_it_moves(hosts: list[HostCapacity], data: st.DataObject) -> None:
+    wishes = [*shapes(hosts), Wish("extra", role="main", copies=2)]
+    before = planned(hosts, wishes)
+    gone = data.draw(st.sampled_from(hosts)).name
+    rest = [h for h in hosts if h.name != gone]
+    after = planned(rest, [w for w in wishes if w.host != gone], before)
+    was, now = places(before), places(after)
+    new_on = {placed.host for key, placed in now.items() if key not in was}
+    for key, placed in was.items():
+        if placed.host == gone:
+            continue
+        if placed.host not in new_on:  # nothing came, nothing changes
+            assert replace(now[key], spares=()) == replace(placed, spares=())
+        elif key in now:  # what came may have needed the room that contexts had grown into
+            assert (now[key].model, now[key].quantisation) == (placed.model, placed.quantisation)
+            assert now[key].settings.context_size <= placed.settings.context_size
+        else:  # or the room of a slot that is optional
+            assert placed.slot in {"router", "specialist"}
+    for key in now.keys() - was.keys():
+        assert any(line.startswith(key[0]) and f"its host {gone} is gone" in line for line in after.explanation)
+
+
+@EXAMPLES
+@given(fleets(2, 5), st.data())
+def test_what_may_run_anywhere_fits_its_spare_when_its_host_fails(
+    hosts: list[HostCapacity], data: st.DataObject
+) -> None:
+    wishes = data.draw(slot_wishes())
+    plan = planned(hosts, wishes)
+    for gone in {p.host for p in plan.placed}:
+        stay = Plan(tuple(p for p in plan.placed if p.host != gone and not p.rpc))
+        moved = [p for p in plan.placed if p.host == gone and p.spares and not p.rpc]
+        for placed in moved:
+            assert gone not in placed.spares
+        # what fails over asks for exactly what it had, beside what stays where it is
+        asked = [
+            Wish(p.slot, "main", p.model, p.quantisation, "auto" if p.split.gpus else "none", p.settings.context_size,
+                 parallel=p.settings.parallel, cache_ram_mib=p.settings.cache_ram_mib, host=p.spares[0])
+            for p in moved
+        ]  # fmt: skip
+        held = [w for w in wishes if w.slot in {p.slot for p in stay.placed}]
+        after = planned([h for h in hosts if h.name != gone], [*held, *asked], stay)
+        assert [r for r in after.refused if r.host] == []
+        assert {(p.slot, p.host) for p in after.placed if not p.rpc} >= {(w.slot, w.host) for w in asked}
