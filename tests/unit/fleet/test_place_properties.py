@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roost.fleet.place import Wish, place, shape_of
 from roost.fleet.plan import HostCapacity, Plan
-from tests.unit.fleet.fleets import (
+from tests.support.fleets import (
     MODELS,
     SHAPES,
     FakeEstimator,

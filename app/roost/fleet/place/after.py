@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from roost.fleet.place.choices import Table, refit
-from roost.fleet.place.fits import Room, holds, less, more
-from roost.fleet.place.search import Key, Pick, State, domain_of
+from roost.fleet.place.choices import Table
+from roost.fleet.place.fits import Offer, Room, less, more
+from roost.fleet.place.search import Key, Pick, State
 from roost.fleet.place.wishes import WISHED_CONTEXT
 
 SPARES = 1  # hosts with room kept for a server that may run anywhere
-SPARE_LOOKS = 64  # hosts that are looked at for it, those with most room first
+SPARE_LOOKS = 32  # hosts that are looked at for it, those with most room first
 
 
 class Reserve:
@@ -26,6 +27,8 @@ class Reserve:
     def room(self, number: int) -> Room:
         """Return what is left of a host beside what is kept there."""
         left = self.state.rooms[number]
+        if number not in self._kept:
+            return left
         kept = [self._sum(number, failing) for failing in self._kept.get(number, {})]
         most = tuple(max(entries) for entries in zip(*kept, strict=True)) if kept else (0,) * len(left)
         return less(left, most)
@@ -37,26 +40,34 @@ class Reserve:
             total = more(total, room) if key != without else total
         return total
 
-    def _fit(self, pick: Pick, number: int, context: int) -> Room | None:
+    def _offer(self, pick: Pick, context: int) -> Offer | None:
+        wish, graphics = pick.asked.wish, bool(pick.fit.places)
+        return self.table.offer(pick.offer.candidate, wish, context, pick.offer.quality, graphics=graphics)
+
+    def _fit(self, pick: Pick, number: int, offer: Offer) -> Room | None:
         """Return what a server would take of a spare when its host fails, or None."""
-        key, choice = pick.asked.key, pick.choice
-        room = less(self.state.rooms[number], self._sum(number, pick.number, key))
-        fit = refit(
-            self.table.sites[number].fitter, choice.candidate, context, pick.asked.wish, room,
-            on_processor=not pick.fit.places, partly=False,
-        )  # fmt: skip
+        site, wish = self.table.sites[number], pick.asked.wish
+        if offer.graphics and not site.places(wish):
+            return None
+        room = self.state.rooms[number]
+        if number in self._kept:
+            room = less(room, self._sum(number, pick.number, pick.asked.key))
+        fit = site.fit(offer, wish, room)
         return fit.taken if fit else None
 
     def find(self, pick: Pick, order: Sequence[int]) -> None:
         """Keep room for a server elsewhere, in another failure domain first."""
-        domain = domain_of(self.table, pick.number)
-        looked = [n for n in order if n != pick.number][:SPARE_LOOKS]
-        looked.sort(key=lambda n: domain_of(self.table, n) == domain)
+        offer = self._offer(pick, pick.context)
+        if offer is None:
+            return
+        domain = self.table.sites[pick.number].domain
+        looked = list(islice((n for n in order if n != pick.number), SPARE_LOOKS))
+        looked.sort(key=lambda n: self.table.sites[n].domain == domain)
         found = self._spares.setdefault(pick.asked.key, [])
         for number in looked:
             if len(found) == SPARES:
                 break
-            taken = self._fit(pick, number, pick.choice.context)
+            taken = self._fit(pick, number, offer)
             if taken is not None:
                 self._kept.setdefault(number, {}).setdefault(pick.number, {})[pick.asked.key] = taken
                 found.append(number)
@@ -64,7 +75,9 @@ class Reserve:
     def lengthen(self, pick: Pick, context: int) -> bool:
         """Keep more room for a server whose context grows; False, and nothing changes, where a spare lacks it."""
         key = pick.asked.key
-        found = {number: self._fit(pick, number, context) for number in self._spares.get(key, [])}
+        spares = self._spares.get(key, [])
+        offer = self._offer(pick, context) if spares else None
+        found = {number: self._fit(pick, number, offer) if offer else None for number in spares}
         if None in found.values():
             return False
         for number, taken in found.items():
@@ -88,7 +101,7 @@ def grow(table: Table, picks: Sequence[Pick], reserve: Reserve, limits: Mapping[
             pick = current[asked.key]
             longer = longer_context(table, pick, reserve, limits.get(asked.key, WISHED_CONTEXT))
             if longer:
-                domain = domain_of(table, pick.number)
+                domain = table.sites[pick.number].domain
                 reserve.state.drop(pick, domain)
                 reserve.state.add(longer, domain)
                 current[asked.key] = longer
@@ -99,20 +112,16 @@ def grow(table: Table, picks: Sequence[Pick], reserve: Reserve, limits: Mapping[
 
 def longer_context(table: Table, pick: Pick, reserve: Reserve, limit: int) -> Pick | None:
     """Return the pick with twice the context, if it knows and holds so much."""
-    candidate = pick.choice.candidate
-    context = min(2 * pick.choice.context, candidate.context_length, limit)
-    if context <= pick.choice.context:
+    candidate = pick.offer.candidate
+    context = min(2 * pick.context, candidate.context_length, limit)
+    if context <= pick.context:
         return None
-    fitter = table.sites[pick.number].fitter
+    settings = pick.asked.wish.settings(context)
+    needs = table.estimates.needs(candidate, settings, pick.fit.layers)
     room = more(reserve.room(pick.number), pick.fit.taken)
-    needs = table.estimates.needs(candidate, pick.asked.wish.settings(context), pick.fit.layers)
-    if needs is None:
+    fit = (
+        table.sites[pick.number].taking(needs, pick.fit.places, pick.fit.layers, pick.fit.way, room) if needs else None
+    )
+    if fit is None or not reserve.lengthen(pick, context):
         return None
-    taken = [needs.host] + [0] * (len(room) - 1)
-    for place, need in zip(pick.fit.places, needs.gpus, strict=True):
-        taken[place] = need
-        taken[0] += need if fitter.host.gpus[place - 1].integrated else 0
-    if not holds(room, tuple(taken)) or not reserve.lengthen(pick, context):
-        return None
-    fit = replace(pick.fit, taken=tuple(taken), needs=needs)
-    return replace(pick, choice=replace(pick.choice, context=context), fit=fit)
+    return replace(pick, offer=replace(pick.offer, settings=settings), fit=fit)

@@ -1,124 +1,89 @@
-"""What could be tried for a wish on a host: every allowed model, best first, as far as it fits the empty host."""
+"""What could be tried for a wish: every allowed model, best first, whatever the host; and the hosts themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from roost.fleet.place.fits import Estimates, Fit, Fitter, Room, room_of
+from roost.fleet.place.fits import Estimates, Offer, Room, Site
 from roost.fleet.place.wishes import Candidate, Wish
-from roost.fleet.plan import GpuCapacity, HostCapacity
+from roost.fleet.plan import HostCapacity
 from roost.hosts.tiers import LEAST_TOKENS_PER_S
 
-MIB = 1 << 20
-STEP_BYTES = 64 * MIB  # memory is planned in such steps, so that hosts of one kind count as alike
 # A model that was meant for a graphics processor and does not lie on it whole: so much less is its quality worth.
 OFF_GPU_DIVISOR = 10
 NOT_HERE_DIVISOR = 2  # of a model that is named without its quantisation, one that would have to be fetched
-ALIKE = 4  # so many different models that are better in every respect make a choice needless
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One model with its first context, as it could be tried. `fit` is how it lies on the empty host."""
-
-    candidate: Candidate
-    context: int
-    quality: int
-    on_processor: bool
-    partly: bool
-    fit: Fit
-
-    @property
-    def speed(self) -> int:
-        """Return tenths of tokens/s."""
-        return round(self.fit.tokens_per_s * 10)
-
-
-@dataclass(frozen=True)
-class Site:
-    """One host as the search sees it: `kind` is equal for hosts with the same hardware."""
-
-    host: HostCapacity
-    kind: HostCapacity
-    fitter: Fitter
+ALIKE = 4  # so many different models that are better in every respect make an offer needless
 
 
 class Table:
-    """The hosts in order of their names, and what could be tried where."""
+    """The hosts in order of their names, and what could be tried on them."""
 
     def __init__(self, hosts: Sequence[HostCapacity], candidates: Sequence[Candidate], estimates: Estimates) -> None:
-        """Group hosts by hardware. The order in which hosts and models are given does not matter."""
+        """Sort hosts and models: the order in which they are given does not matter."""
         self.estimates = estimates
         self.candidates = tuple(sorted(candidates, key=lambda c: (c.model, c.rank, c.quantisation)))
         self.by_reference = {(c.model, c.quantisation): c for c in self.candidates}
-        fitters: dict[HostCapacity, Fitter] = {}
-        self.sites: list[Site] = []
-        for host in sorted((in_steps(h) for h in hosts), key=lambda h: h.name):
-            kind = replace(host, name="", domain="", gpus=tuple(replace(g, name="") for g in host.gpus))
-            fitter = fitters.setdefault(kind, Fitter(kind, estimates))
-            self.sites.append(Site(host, kind, fitter))
+        self.sites = [Site(host, estimates) for host in sorted(hosts, key=lambda h: h.name)]
         self.numbers = {site.host.name: number for number, site in enumerate(self.sites)}
-        self._choices: dict[tuple[HostCapacity, Wish], tuple[Choice, ...]] = {}
+        self._offers: dict[tuple[object, ...], tuple[Offer, ...]] = {}
+        self._kinds: dict[Wish, tuple[object, ...]] = {}
 
     def rooms(self) -> list[Room]:
         """Return the empty hosts' memory."""
-        return [room_of(site.host) for site in self.sites]
+        return [site.empty for site in self.sites]
 
-    def choices(self, wish: Wish, number: int) -> tuple[Choice, ...]:
-        """Return what could be tried for a wish on a host, best first."""
+    def offers(self, wish: Wish, number: int) -> tuple[Offer, ...]:
+        """Return what could be tried for a wish on a host, best first; equal wishes share them."""
         site = self.sites[number]
-        key = (site.kind, replace(wish, slot="", role=wish.lead, host="", copies=1, optional=False))
-        if key not in self._choices:
-            self._choices[key] = self._all(wish, site)
-        return self._choices[key]
+        graphics = bool(site.places(wish))
+        kind = self._kinds.get(wish)
+        if kind is None:
+            bare = replace(wish, slot="", role=wish.lead, host="", copies=1, optional=False)
+            kind = self._kinds.setdefault(wish, (bare,))
+        key = (*kind, site.host.tier, graphics)
+        if key not in self._offers:
+            self._offers[key] = self._all(wish, site.host.tier, graphics)
+        return self._offers[key]
 
     def named(self, wish: Wish) -> list[Candidate]:
         """Return the candidates that a wish names, or all."""
         models = [c for c in self.candidates if wish.model in {"", c.model}]
         return [c for c in models if wish.quantisation in {"", c.quantisation}]
 
-    def _all(self, wish: Wish, site: Site) -> tuple[Choice, ...]:
-        found: list[Choice] = []
-        graphics = bool(site.fitter.places(wish))
+    def offer(
+        self, candidate: Candidate, wish: Wish, context: int, quality: int, *, graphics: bool, partly: bool = False
+    ) -> Offer | None:
+        """Return a model with a context as an offer; None where nothing is known of its shape."""
+        settings = wish.settings(context)
+        layers = self.estimates.layers(candidate)
+        needs = self.estimates.needs(candidate, settings, (layers,) if graphics else ()) if layers else None
+        if needs is None:
+            return None
+        least = 0.0 if wish.model else LEAST_TOKENS_PER_S
+        return Offer(candidate, settings, quality, graphics, partly, needs, least)
+
+    def _all(self, wish: Wish, tier: str, graphics: bool) -> tuple[Offer, ...]:
+        if isinstance(wish.gpu, tuple) and not graphics:
+            return ()  # what the wish names is not here
+        found: list[Offer | None] = []
         for candidate in self.named(wish):
-            quality = worth(candidate, wish, site.host.tier)
+            quality = worth(candidate, wish, tier)
+            context = wish.first_context(candidate)
             if not quality:
                 continue
-            context = wish.first_context(candidate)
-            ways = [(False, False, quality)]
-            if graphics and wish.model:
-                ways = [(False, True, quality)]
-            elif graphics and wish.gpu == "auto":
-                ways.append((True, False, max(1, quality // OFF_GPU_DIVISOR)))
-            found += [
-                choice
-                for processor, partly, value in ways
-                if (choice := self._choice(candidate, context, wish, site, processor, partly, value))
-            ]
-        found.sort(key=lambda c: (-c.quality, -c.speed, sum(c.fit.taken), c.candidate.reference))
-        return tuple(needed(found))
-
-    def _choice(
-        self, candidate: Candidate, context: int, wish: Wish, site: Site, processor: bool, partly: bool, quality: int
-    ) -> Choice | None:
-        room = room_of(site.kind)
-        fit = refit(site.fitter, candidate, context, wish, room, on_processor=processor, partly=partly)
-        if fit is None or (not wish.model and fit.tokens_per_s < LEAST_TOKENS_PER_S):
-            return None
-        if fit.way == "partly":
-            quality = max(1, quality // OFF_GPU_DIVISOR)
-        return Choice(candidate, context, quality, processor, partly, fit)
+            partly = graphics and bool(wish.model)
+            found.append(self.offer(candidate, wish, context, quality, graphics=graphics, partly=partly))
+            if graphics and not wish.model and wish.gpu == "auto":
+                found.append(self.offer(candidate, wish, context, off_graphics(quality), graphics=False))
+        offers = [offer for offer in found if offer]
+        offers.sort(key=lambda o: (-o.quality, o.read, o.candidate.reference))
+        return tuple(needed(offers))
 
 
-def refit(
-    fitter: Fitter, candidate: Candidate, context: int, wish: Wish, room: Room, *, on_processor: bool, partly: bool
-) -> Fit | None:
-    """Return how a choice fits what is left of a host."""
-    settings = wish.settings(context)
-    if on_processor:
-        return fitter.on_processor(candidate, settings, room)
-    return fitter.fit(candidate, settings, wish, room, partly=partly)
+def off_graphics(quality: int) -> int:
+    """Return what a quality is worth on the processor of a host with a graphics processor."""
+    return max(1, quality // OFF_GPU_DIVISOR)
 
 
 def worth(candidate: Candidate, wish: Wish, tier: str) -> int:
@@ -130,43 +95,18 @@ def worth(candidate: Candidate, wish: Wish, tier: str) -> int:
     return named if candidate.available else max(1, named // NOT_HERE_DIVISOR)
 
 
-def needed(choices: Sequence[Choice]) -> list[Choice]:
-    """Leave out what enough other models beat in every respect; `choices` are best first."""
-    kept: list[Choice] = []
-    for choice in choices:
+def needed(offers: Sequence[Offer]) -> list[Offer]:
+    """Leave out what enough other models beat in every respect; `offers` are best first."""
+    kept: list[Offer] = []
+    for offer in offers:
         better = {
             other.candidate.model
             for other in kept
-            if other.speed >= choice.speed
-            and other.fit.places == choice.fit.places
-            and all(a <= b for a, b in zip(other.fit.taken, choice.fit.taken, strict=True))
+            if other.graphics == offer.graphics
+            and other.read <= offer.read
+            and other.needs.host <= offer.needs.host
+            and (not offer.graphics or other.needs.gpus[0] <= offer.needs.gpus[0])
         }
         if len(better) < ALIKE:
-            kept.append(choice)
+            kept.append(offer)
     return kept
-
-
-def in_steps(host: HostCapacity) -> HostCapacity:
-    """Round a host's memory down and its speeds to two digits, so that hosts of one kind are equal."""
-    gpus = sorted(host.gpus, key=lambda g: g.index)
-    return replace(
-        host,
-        free_bytes=floor(host.free_bytes),
-        cores=0,  # no decision depends on them
-        bandwidth_gbs=two_digits(host.bandwidth_gbs),
-        gpus=tuple(_gpu_in_steps(gpu) for gpu in gpus),
-    )
-
-
-def _gpu_in_steps(gpu: GpuCapacity) -> GpuCapacity:
-    return replace(gpu, free_bytes=floor(gpu.free_bytes), bandwidth_gbs=two_digits(gpu.bandwidth_gbs))
-
-
-def floor(count: int) -> int:
-    """Round bytes down to a step."""
-    return max(0, count) // STEP_BYTES * STEP_BYTES
-
-
-def two_digits(value: float) -> float:
-    """Round to two digits: 38.44 becomes 38."""
-    return float(f"{value:.2g}")

@@ -11,24 +11,47 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from roost.fleet.place.wishes import Candidate, Wish
-from roost.fleet.plan import GpuCapacity, HostCapacity
+from roost.fleet.plan import HostCapacity
 from roost.models.footprint import HOST, DeviceBytes, Estimate, Estimator, LayerSplit, ServerSettings
 from roost.ops.errors import RoostError
 
 Room = tuple[int, ...]
 Way = Literal["graphics", "split", "partly", "processor"]
 GB = 10**9
+# Layers are shared out in so many parts a graphics processor, not one by one: the estimate of a share is then the same
+# for many hosts, and equal cards get equal shares.
+PARTS = 8
+SHIFTS = 3  # parts that may be handed on where the first sharing does not fit
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of one server with so many layers on each of its graphics processors; weights are those a token reads."""
+    """Bytes of one server with so many layers on each of its graphics processors; `read` are those a token reads."""
 
     host: int
     gpus: tuple[int, ...]
-    host_weights: float
-    gpu_weights: tuple[float, ...]
+    host_read: float
+    gpu_read: tuple[float, ...]
     estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model with a context, before a host is known. `needs` are those on one graphics processor or, with `graphics`
+    false, on the processor alone."""
+
+    candidate: Candidate
+    settings: ServerSettings
+    quality: int
+    graphics: bool
+    partly: bool  # layers may stay with the processor
+    needs: Needs
+    least_tokens_per_s: float = 0.0
+
+    @property
+    def read(self) -> float:
+        """Return the bytes that a token reads."""
+        return self.needs.gpu_read[0] if self.graphics else self.needs.host_read
 
 
 @dataclass(frozen=True)
@@ -76,15 +99,20 @@ class Estimates:
             found = self._estimator.estimate(candidate.model, candidate.quantisation, settings, split)
         except RoostError:
             return None
-        host, gpus = found.on(HOST), [found.on(f"GPU{i}") for i in range(len(layers))]
-        share = candidate.active_share
-        return Needs(
-            host.total,
-            tuple(g.total for g in gpus),
-            host.weights * share,
-            tuple(g.weights * share for g in gpus),
-            found,
-        )
+        return needs_of(found, tuple(f"GPU{i}" for i in range(len(layers))), candidate)
+
+
+def needs_of(estimate: Estimate, gpus: Sequence[str], candidate: Candidate) -> Needs:
+    """Return an estimate as needs, its graphics processors by their names in it."""
+    host, found = estimate.on(HOST), [estimate.on(name) for name in gpus]
+    share = candidate.active_share
+    return Needs(
+        host.total,
+        tuple(g.total for g in found),
+        host.weights * share,
+        tuple(g.weights * share for g in found),
+        replace(estimate, devices=(host, *(replace(g, device=f"GPU{i}") for i, g in enumerate(found)))),
+    )
 
 
 def room_of(host: HostCapacity) -> Room:
@@ -107,126 +135,147 @@ def holds(room: Room, taken: Room) -> bool:
     return all(a >= b for a, b in zip(room, taken, strict=True))
 
 
-@dataclass
-class Fitter:
-    """Fits servers to one kind of hardware; answers are remembered by room, since many hosts are alike."""
+class Site:
+    """One host, and how servers fit it."""
 
-    host: HostCapacity
-    estimates: Estimates
-
-    def __post_init__(self) -> None:
-        """Begin with nothing remembered."""
-        self._found: dict[tuple[str, ServerSettings, object, bool, Room], Fit | None] = {}
-
-    def fit(
-        self, candidate: Candidate, settings: ServerSettings, wish: Wish, room: Room, *, partly: bool
-    ) -> Fit | None:
-        """Return the best way in which the server fits the room; `partly`: layers may stay with the processor."""
-        key = (candidate.reference, settings, wish.gpu, partly, room)
-        if key not in self._found:
-            self._found[key] = self._fit(candidate, settings, wish, room, partly=partly)
-        return self._found[key]
+    def __init__(self, host: HostCapacity, estimates: Estimates) -> None:
+        """Look at a host's graphics processors."""
+        self.host = host
+        self.estimates = estimates
+        self.domain = host.domain or host.name
+        self.empty = room_of(host)
+        self._gbs = (host.bandwidth_gbs * GB, *(gpu.bandwidth_gbs * GB for gpu in host.gpus))
+        self._shared = tuple(i for i, gpu in enumerate(host.gpus, 1) if gpu.integrated)
+        self._places: dict[object, tuple[int, ...]] = {}
 
     def places(self, wish: Wish) -> tuple[int, ...]:
-        """Return the places in a room of the graphics processors that a wish may use."""
-        if wish.gpu == "none":
-            return ()
-        allowed = None if wish.gpu == "auto" else set(wish.gpu)
-        return tuple(i for i, gpu in enumerate(self.host.gpus, 1) if allowed is None or gpu.index in allowed)
+        """Return the places in a room of the graphics processors that a wish may use, the fastest first."""
+        if wish.gpu not in self._places:
+            found = list(range(1, len(self.empty))) if wish.gpu != "none" else []
+            if isinstance(wish.gpu, tuple):
+                found = [i for i in found if self.host.gpus[i - 1].index in wish.gpu]
+            self._places[wish.gpu] = tuple(sorted(found, key=lambda i: (-self._gbs[i], i)))
+        return self._places[wish.gpu]
 
-    def _fit(
-        self, candidate: Candidate, settings: ServerSettings, wish: Wish, room: Room, *, partly: bool
-    ) -> Fit | None:
-        places = self.places(wish)
-        if not places:
-            named = wish.gpu not in {"auto", "none"}  # processors that are not here: the wish cannot be kept to
-            return None if named else self.on_processor(candidate, settings, room)
-        layers = self.estimates.layers(candidate)
-        if not layers:
+    def together(self, places: Sequence[int]) -> list[int]:
+        """Return those over which a model can be split."""
+        return [i for i in places if not self.host.gpus[i - 1].alone]
+
+    def fit(self, offer: Offer, wish: Wish, room: Room) -> Fit | None:
+        """Return the best way in which an offer fits the room and is fast enough.
+
+        Whole on one graphics processor, split over several, then in parts if it may.
+        """
+        needs = offer.needs
+        if needs.host > room[0] and not offer.partly:
             return None
-        return (
-            self._on_one(candidate, settings, room, places, layers)
-            or self._on_several(candidate, settings, room, places, layers)
-            or (self._partly(candidate, settings, room, places, layers) if partly else None)
-        )
-
-    def on_processor(self, candidate: Candidate, settings: ServerSettings, room: Room) -> Fit | None:
-        """Return how the server fits the machine's own memory."""
-        return self._take(candidate, settings, room, (), (), "processor")
-
-    def _on_one(
-        self, candidate: Candidate, settings: ServerSettings, room: Room, places: Sequence[int], layers: int
-    ) -> Fit | None:
-        """Fill up: of the fast enough ones, that with the least memory left."""
-        for place in sorted(places, key=lambda i: (-self._gpu(i).bandwidth_gbs, room[i], i)):
-            fit = self._take(candidate, settings, room, (place,), (layers,), "graphics")
+        if not offer.graphics:
+            return self._fast(self.taking(needs, (), (), "processor", room), offer)
+        places = self.places(wish)
+        whole = self._one(needs, places, room)
+        if whole:
+            layers = self.estimates.layers(offer.candidate)
+            fit = self._fast(self.taking(needs, (whole,), (layers,), "graphics", room), offer)
             if fit:
                 return fit
-        return None
+        split = self._split(offer, places, room) if len(places) > 1 else None
+        return split or (self._partly(offer, places, room) if offer.partly else None)
 
-    def _on_several(
-        self, candidate: Candidate, settings: ServerSettings, room: Room, places: Sequence[int], layers: int
-    ) -> Fit | None:
+    @staticmethod
+    def _fast(fit: Fit | None, offer: Offer) -> Fit | None:
+        return fit if fit and fit.tokens_per_s >= offer.least_tokens_per_s else None
+
+    def _one(self, needs: Needs, places: Sequence[int], room: Room) -> int:
+        """Return the fastest place that holds all; of equally fast ones that with the least room. 0: none."""
+        best = 0
+        for place in places:
+            if best and self._gbs[place] < self._gbs[best]:
+                break
+            shared = needs.gpus[0] if place in self._shared else 0
+            fits = needs.gpus[0] <= room[place] and needs.host + shared <= room[0]
+            if fits and (not best or room[place] < room[best]):
+                best = place
+        return best
+
+    def _split(self, offer: Offer, places: Sequence[int], room: Room) -> Fit | None:
         """Split over as few as hold it, those with most memory left first."""
-        free = sorted((i for i in places if not self._gpu(i).alone), key=lambda i: (-room[i], i))
+        free = sorted(self.together(places), key=lambda i: (-room[i], i))
+        if sum(room[i] for i in free) < offer.needs.gpus[0]:
+            return None
+        layers = self.estimates.layers(offer.candidate)
         for count in range(2, len(free) + 1):
-            fit = self._balanced(candidate, settings, room, tuple(sorted(free[:count])), layers, "split")
-            if fit:
-                return fit
+            if sum(room[i] for i in free[:count]) >= offer.needs.gpus[0]:
+                used = tuple(sorted(free[:count]))
+                fit = self._fast(self._balanced(offer, used, layers, room, "split"), offer)
+                fit = fit or self._fast(self._fastest_full(offer, used, layers, room), offer)
+                if fit:
+                    return fit
         return None
 
-    def _partly(
-        self, candidate: Candidate, settings: ServerSettings, room: Room, places: Sequence[int], layers: int
-    ) -> Fit | None:
+    def _partly(self, offer: Offer, places: Sequence[int], room: Room) -> Fit | None:
         """Give the graphics processors as many layers as fit, at least one; the rest stays with the processor."""
-        together = tuple(i for i in places if not self._gpu(i).alone)
-        used = together or (max(places, key=lambda i: (room[i], -i)),)
+        together = self.together(places)
+        used = tuple(sorted(together)) or (max(places, key=lambda i: (room[i], -i)),)
         best: Fit | None = None
-        least, most = 1, layers - 1
+        least, most = 1, self.estimates.layers(offer.candidate) - 1
         while least <= most:
             middle = (least + most) // 2
-            fit = self._balanced(candidate, settings, room, used, middle, "partly")
+            fit = self._balanced(offer, used, middle, room, "partly")
             if fit:
                 best, least = fit, middle + 1
             else:
                 most = middle - 1
         return best
 
-    def _balanced(
-        self, candidate: Candidate, settings: ServerSettings, room: Room, places: tuple[int, ...], layers: int, way: Way
-    ) -> Fit | None:
-        """Share layers by free memory, then hand single ones from where too many lie to where most is left."""
-        shared = list(share(layers, [room[i] for i in places]))
-        for _ in range(layers):
-            needs = self.estimates.needs(candidate, settings, tuple(shared))
+    def _balanced(self, offer: Offer, places: tuple[int, ...], layers: int, room: Room, way: Way) -> Fit | None:
+        """Share layers by free memory, then hand a part from where too much lies to where most is left."""
+        count = layers if offer.partly else PARTS * len(places)
+        parts = list(share(count, [room[i] for i in places])) if len(places) > 1 else [1]
+        for _ in range(SHIFTS):
+            shared = share(layers, parts)
+            needs = self.estimates.needs(offer.candidate, offer.settings, shared)
             if needs is None:
                 return None
+            fit = self.taking(needs, places, shared, way, room)
+            if fit:
+                return fit
             left = [room[i] - need for i, need in zip(places, needs.gpus, strict=True)]
-            short, wide = min(range(len(left)), key=left.__getitem__), max(range(len(left)), key=left.__getitem__)
-            if left[short] >= 0 or left[wide] <= 0 or not shared[short]:
-                break
-            shared[short] -= 1
-            shared[wide] += 1
-        return self._take(candidate, settings, room, places, tuple(shared), way)
+            short, wide = left.index(min(left)), left.index(max(left))
+            if left[short] >= 0 or left[wide] <= 0 or parts[short] < 2:
+                return None
+            parts[short] -= 1
+            parts[wide] += 1
+        return None
 
-    def _take(
-        self,
-        candidate: Candidate,
-        settings: ServerSettings,
-        room: Room,
-        places: tuple[int, ...],
-        layers: tuple[int, ...],
-        way: Way,
+    def _fastest_full(self, offer: Offer, places: tuple[int, ...], layers: int, room: Room) -> Fit | None:
+        """Fill the fastest processors and give the slower ones the rest."""
+        count = PARTS * len(places)
+        size = offer.needs.gpus[0] / count
+        for spare in (0, 1):  # parts that a processor may have to leave to what each needs beside its layers
+            left, parts = count, dict.fromkeys(places, 0)
+            for place in sorted(places, key=lambda i: (-self._gbs[i], i)):
+                parts[place] = max(0, min(left, int(room[place] / size) - spare))
+                left -= parts[place]
+            shared = share(layers, [parts[place] for place in places])
+            needs = None if left else self.estimates.needs(offer.candidate, offer.settings, shared)
+            fit = self.taking(needs, places, shared, "split", room) if needs else None
+            if fit:
+                return fit
+        return None
+
+    def taking(
+        self, needs: Needs, places: tuple[int, ...], layers: tuple[int, ...], way: Way, room: Room
     ) -> Fit | None:
-        needs = self.estimates.needs(candidate, settings, layers)
-        if needs is None:
-            return None
-        taken = [needs.host] + [0] * len(self.host.gpus)
+        """Return the fit that so many layers at these places are, or None where the room lacks memory."""
+        taken = [needs.host] + [0] * (len(room) - 1)
         for place, need in zip(places, needs.gpus, strict=True):
             taken[place] = need
-            taken[0] += need if self._gpu(place).integrated else 0
-        fit = Fit(way, tuple(taken), places, layers, needs, self.speed(needs, places, way))
-        return fit if holds(room, fit.taken) else None
+            if place in self._shared:
+                taken[0] += need
+        for have, need in zip(room, taken, strict=True):
+            if need > have:
+                return None
+        return Fit(way, tuple(taken), places, layers, needs, self.speed(needs, places, way))
 
     def speed(self, needs: Needs, places: Sequence[int], way: Way) -> float:
         """Return tokens/s as memory allows them: each token reads the active weights once, device after device.
@@ -234,14 +283,11 @@ class Fitter:
         Where all layers are on graphics processors, what stays in the machine's memory is the table of embeddings, of
         which a token reads one row.
         """
-        slow = needs.host_weights if way in {"partly", "processor"} else 0.0
-        seconds = slow / (self.host.bandwidth_gbs * GB) if slow else 0.0
-        for place, weights in zip(places, needs.gpu_weights, strict=True):
-            seconds += weights / (self._gpu(place).bandwidth_gbs * GB)
+        slow = needs.host_read if way in {"partly", "processor"} else 0.0
+        seconds = slow / self._gbs[0] if slow else 0.0
+        for place, read in zip(places, needs.gpu_read, strict=True):
+            seconds += read / self._gbs[place]
         return 1 / seconds if seconds else 0.0
-
-    def _gpu(self, place: int) -> GpuCapacity:
-        return self.host.gpus[place - 1]
 
 
 def share(count: int, weights: Sequence[int]) -> tuple[int, ...]:
@@ -255,12 +301,12 @@ def share(count: int, weights: Sequence[int]) -> tuple[int, ...]:
     return tuple(shared)
 
 
-def named_estimate(fit: Fit, host: HostCapacity, prefix: str = "") -> Estimate:
+def named_estimate(fit: Fit, host: HostCapacity) -> Estimate:
     """Return the estimate with the host's own numbers of its graphics processors."""
-    found = [replace(fit.needs.estimate.on(HOST), device=prefix + HOST)]
+    found = [fit.needs.estimate.on(HOST)]
     for number, place in enumerate(fit.places):
         device: DeviceBytes = fit.needs.estimate.on(f"GPU{number}")
-        found.append(replace(device, device=f"{prefix}GPU{host.gpus[place - 1].index}"))
+        found.append(replace(device, device=f"GPU{host.gpus[place - 1].index}"))
     return Estimate(tuple(found), fit.needs.estimate.origin)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from roost.fleet.place.choices import OFF_GPU_DIVISOR, Choice, Site, Table, worth
-from roost.fleet.place.fits import Fit, Needs, Room, Way, holds
-from roost.fleet.place.search import Asked, Key, Pick, State, counted_quality, domain_of
+from roost.fleet.place.choices import Table, off_graphics, worth
+from roost.fleet.place.fits import Fit, Offer, Room, Site, Way, holds, needs_of
+from roost.fleet.place.search import Asked, Key, Pick, State
 from roost.fleet.place.wishes import Candidate, Wish
 from roost.fleet.plan import Placed
-from roost.models.footprint import HOST
 
 
 def keys_of(asked: Sequence[Asked], present: Sequence[Placed]) -> dict[Key, Placed]:
@@ -32,7 +31,7 @@ def kept_picks(table: Table, asked: Sequence[Asked], running: dict[Key, Placed],
         placed = running.get(one.key)
         pick = kept_pick(table, one, placed, state) if placed and not placed.rpc else None
         if pick:
-            state.add(pick, domain_of(table, pick.number))
+            state.add(pick, table.sites[pick.number].domain)
             found.append(pick)
     return found
 
@@ -46,15 +45,19 @@ def kept_pick(table: Table, asked: Asked, placed: Placed, state: State) -> Pick 
     site = table.sites[number]
     if asked.wish.host not in {"", site.host.name}:
         return None
-    fit = kept_fit(site, candidate, placed, table)
-    if fit is None or not holds(state.rooms[number], fit.taken):
+    fit = kept_fit(site, candidate, placed, state.rooms[number])
+    if fit is None:
         return None
     quality = max(1, worth(candidate, replace(asked.wish, model=candidate.model), site.host.tier))
-    if fit.way == "partly" or (fit.way == "processor" and site.fitter.places(asked.wish)):
-        quality = max(1, quality // OFF_GPU_DIVISOR)
-    choice = Choice(candidate, placed.settings.context_size, quality, fit.way == "processor", fit.way == "partly", fit)
-    counted = counted_quality(asked, choice, state, number)
-    return None if counted is None else Pick(asked, number, choice, fit, counted)
+    lost = fit.way == "partly" or (fit.way == "processor" and bool(site.places(asked.wish)))
+    offer = Offer(
+        candidate, placed.settings, off_graphics(quality) if lost else quality, bool(fit.places), fit.way == "partly",
+        fit.needs,
+    )  # fmt: skip
+    again = not asked.wish.model and candidate.model in state.models[number]
+    if again and asked.wish.optional:
+        return None
+    return Pick(asked, number, offer, fit, 0 if again else offer.quality)
 
 
 def still_wished(wish: Wish, placed: Placed, candidate: Candidate) -> bool:
@@ -77,7 +80,7 @@ def still_wished(wish: Wish, placed: Placed, candidate: Candidate) -> bool:
     return named and enough and same and where
 
 
-def kept_fit(site: Site, candidate: Candidate, placed: Placed, table: Table) -> Fit | None:
+def kept_fit(site: Site, candidate: Candidate, placed: Placed, room: Room) -> Fit | None:
     """Return how it lies there: by what is known now where that is more than was planned, else by the plan.
 
     So a better estimate does not change a job that runs, and one that shows a danger does.
@@ -85,33 +88,12 @@ def kept_fit(site: Site, candidate: Candidate, placed: Placed, table: Table) -> 
     places = tuple(i for index in placed.split.gpus for i, gpu in enumerate(site.host.gpus, 1) if gpu.index == index)
     if len(places) != len(placed.split.gpus):
         return None
-    now = table.estimates.needs(candidate, placed.settings, placed.split.gpu_layers)
-    then = planned_needs(placed, candidate)
-    needs = then if now is None or _within(now, then) else now
-    taken = [needs.host] + [0] * len(site.host.gpus)
-    for place, need in zip(places, needs.gpus, strict=True):
-        taken[place] = need
-        taken[0] += need if site.host.gpus[place - 1].integrated else 0
-    way = way_of(placed, table.estimates.layers(candidate))
-    speed = site.fitter.speed(now or needs, places, way)
-    return Fit(way, tuple(taken), places, placed.split.gpu_layers, needs, speed)
-
-
-def planned_needs(placed: Placed, candidate: Candidate) -> Needs:
-    """Return what the plan said that it needs."""
-    host = placed.estimate.on(HOST)
-    gpus = [placed.estimate.on(f"GPU{index}") for index in placed.split.gpus]
-    share = candidate.active_share
-    numbered = tuple(replace(g, device=f"GPU{i}") for i, g in enumerate(gpus))
-    estimate = replace(placed.estimate, devices=(host, *numbered))
-    return Needs(
-        host.total, tuple(g.total for g in gpus), host.weights * share, tuple(g.weights * share for g in gpus), estimate
-    )
-
-
-def _within(now: Needs, then: Needs) -> bool:
-    planned: Room = (then.host, *then.gpus)
-    return holds(planned, (now.host, *now.gpus))
+    now = site.estimates.needs(candidate, placed.settings, placed.split.gpu_layers)
+    then = needs_of(placed.estimate, [f"GPU{index}" for index in placed.split.gpus], candidate)
+    needs = now or then
+    if now and holds((then.host, *then.gpus), (now.host, *now.gpus)):
+        needs = replace(then, host_read=now.host_read, gpu_read=now.gpu_read)
+    return site.taking(needs, places, placed.split.gpu_layers, way_of(placed, site.estimates.layers(candidate)), room)
 
 
 def way_of(placed: Placed, layers: int) -> Way:

@@ -86,7 +86,7 @@ def _over(
         return None
     if any(not sum(c for d, c in zip(devices, shared, strict=True) if d.number == n) for n in numbers):
         return None  # a host without a layer is none that was needed
-    seconds = sum(w / (d.gbs * GB) for d, w in zip(devices, needs.gpu_weights, strict=True) if d.gbs)
+    seconds = sum(w / (d.gbs * GB) for d, w in zip(devices, needs.gpu_read, strict=True) if d.gbs)
     first = table.sites[numbers[0]].host
     by_host = {n: sum(c for d, c in zip(devices, shared, strict=True) if d.number == n) for n in numbers}
     own = [(d, c) for d, c in zip(devices, shared, strict=True) if d.number == numbers[0] and d.place]

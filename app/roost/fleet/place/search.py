@@ -1,4 +1,4 @@
-"""The best choices for some wishes on some hosts: exactly where there are few of them, else the best first.
+"""The search for the best offers for some wishes on some hosts: exact, or one after the other.
 
 What is best is a `Score`; `docs/placement.md` says it in words.
 """
@@ -9,15 +9,15 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from roost.fleet.place.choices import Choice, Table, refit
-from roost.fleet.place.fits import Fit, Room, less, more
+from roost.fleet.place.choices import Table, off_graphics
+from roost.fleet.place.fits import Fit, Offer, Room, less, more
 from roost.fleet.place.wishes import ROLES, Wish
 
-EXACT_WISHES = 6
-EXACT_HOSTS = 6
 EXACT_NODES = 20_000  # tries after which the best found so far is taken
+ROLE_BITS = 20  # of a score's first number, for each role
 
-Score = tuple[tuple[int, ...], int, int, int]
+# Servers by role, ROLE_BITS each, the most important first; quality; tenths of tokens/s; failure domains by slot.
+Score = tuple[int, int, int, int]
 Key = tuple[str, str, int]  # slot, host if it is asked for there, copy: what a server is known by from plan to plan
 
 
@@ -33,173 +33,166 @@ class Asked:
         """Return what it is known by from plan to plan."""
         return (self.wish.slot, self.wish.host, self.copy)
 
+    @property
+    def served(self) -> int:
+        """Return what serving it adds to a score's first number."""
+        return 1 << (ROLE_BITS * (len(ROLES) - self.wish.order[0]))
+
 
 @dataclass(frozen=True)
 class Pick:
-    """One server and its place; `quality` counts for the score, which may be less than the choice's."""
+    """One server and its place; `quality` counts for the score, which may be less than the offer's."""
 
     asked: Asked
     number: int  # of the host
-    choice: Choice
+    offer: Offer
     fit: Fit
     quality: int
+
+    @property
+    def context(self) -> int:
+        """Return the tokens of context a request."""
+        return self.offer.settings.context_size
+
+    @property
+    def speed(self) -> int:
+        """Return tenths of tokens/s."""
+        return int(self.fit.tokens_per_s * 10)
 
 
 @dataclass
 class State:
-    """What is taken so far: rooms by host, models by host, domains by slot."""
+    """What is taken so far: rooms and models by host, servers by slot and domain."""
 
     rooms: list[Room]
-    models: list[list[str]]
+    models: list[tuple[str, ...]]
     domains: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def copy(self) -> State:
         """Return one that changes for itself."""
-        return State(list(self.rooms), [list(m) for m in self.models], dict(self.domains))
+        return State(list(self.rooms), list(self.models), dict(self.domains))
 
     def add(self, pick: Pick, domain: str) -> None:
         """Take a pick's memory."""
         self.rooms[pick.number] = less(self.rooms[pick.number], pick.fit.taken)
-        self.models[pick.number].append(pick.choice.candidate.model)
+        self.models[pick.number] += (pick.offer.candidate.model,)
         slot = (pick.asked.wish.slot, domain)
         self.domains[slot] = self.domains.get(slot, 0) + 1
 
     def drop(self, pick: Pick, domain: str) -> None:
         """Give it back."""
         self.rooms[pick.number] = more(self.rooms[pick.number], pick.fit.taken)
-        self.models[pick.number].remove(pick.choice.candidate.model)
+        models = list(self.models[pick.number])
+        models.remove(pick.offer.candidate.model)
+        self.models[pick.number] = tuple(models)
         self.domains[pick.asked.wish.slot, domain] -= 1
 
 
 def score(picks: Sequence[Pick], table: Table) -> Score:
-    """Return what a set of picks is worth; the larger, the better.
-
-    Servers by role, the most important first; quality; tenths of tokens/s; failure domains that slots are spread over.
-    """
-    served = [0] * (len(ROLES) + 1)
-    for pick in picks:
-        served[pick.asked.wish.order[0]] += 1
-    spread = {(p.asked.wish.slot, domain_of(table, p.number)) for p in picks}
+    """Return what a set of picks is worth; the larger, the better."""
+    spread = {(p.asked.wish.slot, table.sites[p.number].domain) for p in picks}
     return (
-        tuple(served),
-        sum(p.quality for p in picks),
-        sum(round(p.fit.tokens_per_s * 10) for p in picks),
-        len(spread),
-    )
+        sum(p.asked.served for p in picks), sum(p.quality for p in picks), sum(p.speed for p in picks), len(spread)
+    )  # fmt: skip
 
 
-def domain_of(table: Table, number: int) -> str:
-    """Return the failure domain of a host; one without is its own."""
-    host = table.sites[number].host
-    return host.domain or host.name
+def try_offer(table: Table, asked: Asked, number: int, offer: Offer, state: State) -> Pick | None:
+    """Return the pick that an offer becomes with what is left of a host, or None.
 
-
-def solve(table: Table, asked: Sequence[Asked], numbers: Sequence[int], state: State) -> list[Pick]:
-    """Return the best picks for what is asked on the hosts `numbers`; `state` stays as it is."""
-    ordered = sorted(asked, key=lambda a: (not a.wish.model, a.wish.order, a.copy))
-    if len(ordered) <= EXACT_WISHES and len(numbers) <= EXACT_HOSTS:
-        search = _Exact(table, ordered, numbers, state.copy())
-        search.descend(0)
-        if search.nodes <= EXACT_NODES:
-            return search.best
-        return max(search.best, _by_turns(table, ordered, numbers, state), key=lambda p: score(p, table))
-    return _by_turns(table, ordered, numbers, state)
-
-
-def counted_quality(asked: Asked, choice: Choice, state: State, number: int) -> int | None:
-    """Return what a choice counts: nothing for a model that the host serves already, unless it is named.
-
-    None: an optional slot is not worth a second server of one model.
+    A model that the host serves already counts nothing, unless it is named; for an optional slot it is none.
     """
-    if asked.wish.model or choice.candidate.model not in state.models[number]:
-        return choice.quality
-    return None if asked.wish.optional else 0
+    quality = offer.quality
+    if not asked.wish.model and offer.candidate.model in state.models[number]:
+        if asked.wish.optional:
+            return None
+        quality = 0
+    fit = table.sites[number].fit(offer, asked.wish, state.rooms[number])
+    if fit is None:
+        return None
+    return Pick(asked, number, offer, fit, off_graphics(quality) if fit.way == "partly" else quality)
 
 
-class _Exact:
-    """Depth first, the best choices first; what cannot beat the best found is left out."""
+class Exact:
+    """Depth first, the best offers first; what cannot beat the best found is left out."""
 
     def __init__(self, table: Table, asked: Sequence[Asked], numbers: Sequence[int], state: State) -> None:
-        self.table, self.asked, self.state = table, asked, state
-        self.options: list[list[tuple[int, Choice]]] = []
-        for one in asked:
-            here = [n for n in numbers if one.wish.host in {"", table.sites[n].host.name}]
-            pairs = [(n, choice) for n in here for choice in table.choices(one.wish, n)]
-            pairs.sort(key=lambda p: (-p[1].quality, -p[1].speed, p[0], p[1].candidate.reference))
-            self.options.append(pairs)
-        self.hopes = self._hopes()
+        self.table, self.asked, self.numbers, self.state = table, asked, numbers, state
+        self.options = [self._options(one) for one in asked]
         self.picks: list[Pick] = []
         self.best: list[Pick] = []
-        self.best_score: Score | None = None
+        self.best_score: Score = (-1, 0, 0, 0)
         self.nodes = 0
 
-    def _hopes(self) -> list[Score]:
-        """Return the most that what is asked from each place on can add: as if memory were not shared."""
-        hopes: list[Score] = [((0,) * (len(ROLES) + 1), 0, 0, 0)]
-        for one, pairs in zip(reversed(self.asked), reversed(self.options), strict=True):
-            served, quality, speed, spread = hopes[-1]
-            if pairs:
-                rank = one.wish.order[0]
-                served = (*served[:rank], served[rank] + 1, *served[rank + 1 :])
-                quality += max(c.quality for _, c in pairs)
-                speed += max(self._fastest(n, c) for n, c in pairs)
+    def _options(self, asked: Asked) -> list[tuple[int, float, int, Offer]]:
+        """Return what could be tried, best first: (-quality, seconds a token, host, offer)."""
+        found = []
+        for number in self.numbers:
+            site = self.table.sites[number]
+            if asked.wish.host not in {"", site.host.name}:
+                continue
+            room = self.state.rooms[number]
+            most = max(room[1:], default=0)
+            for offer in self.table.offers(asked.wish, number):
+                # what fits no single processor may still be split over several
+                if len(room) > 2 or offer.partly or not offer.graphics or offer.needs.gpus[0] <= most:
+                    seconds = offer.read / max(
+                        site.host.bandwidth_gbs, *(g.bandwidth_gbs for g in site.host.gpus), 1e-3
+                    )
+                    found.append((-offer.quality, seconds, number, offer))
+        return sorted(found, key=lambda o: (o[0], o[1], o[2], o[3].candidate.reference))
+
+    def _hope(self, depth: int, so_far: Score) -> Score:
+        """Return the most that can come of it: each of the rest takes the best that fits what is left now."""
+        served, quality, speed, spread = so_far
+        for asked, options in zip(self.asked[depth:], self.options[depth:], strict=True):
+            best = next((o for o in options if self._may_fit(o[3], self.state.rooms[o[2]])), None)
+            if best:
+                served += asked.served
+                quality -= best[0]
+                speed += 1 << ROLE_BITS
                 spread += 1
-            hopes.append((served, quality, speed, spread))
-        return hopes[::-1]
+        return (served, quality, speed, spread)
 
-    def _fastest(self, number: int, choice: Choice) -> int:
-        """Return the speed on the fastest processor of a host: another one than on the empty host may be taken."""
-        host = self.table.sites[number].host
-        speeds = [host.bandwidth_gbs, *(gpu.bandwidth_gbs for gpu in host.gpus)]
-        return round(choice.speed * max(speeds) / min(s for s in speeds if s)) if any(speeds) else 0
+    def _hopeful(self, depth: int, so_far: Score) -> bool:
+        hope = self._hope(depth, so_far)
+        # on one host the order of offers sees to speed; searching on for it alone would take many times as long
+        return hope[:2] > self.best_score[:2] if len(self.numbers) == 1 else hope > self.best_score
 
-    def descend(self, depth: int) -> None:
-        """Try all choices for what is asked at this place."""
+    def _may_fit(self, offer: Offer, room: Room) -> bool:
+        if offer.partly:
+            return True
+        return offer.needs.host <= room[0] and (not offer.graphics or offer.needs.gpus[0] <= sum(room[1:]))
+
+    def descend(self, depth: int, so_far: Score) -> None:
+        """Try everything for what is asked at this place."""
         self.nodes += 1
-        found = score(self.picks, self.table)
-        if self.best_score is None or found > self.best_score:
-            self.best, self.best_score = list(self.picks), found
-        if depth == len(self.asked) or self.nodes > EXACT_NODES:
+        if so_far > self.best_score:
+            self.best, self.best_score = list(self.picks), so_far
+        if depth == len(self.asked) or self.nodes > EXACT_NODES or not self._hopeful(depth, so_far):
             return
         asked = self.asked[depth]
-        for number, choice in self.options[depth]:
-            if not self._hopeful(found, depth):
-                return
-            pick = try_choice(self.table, asked, number, choice, self.state)
-            if pick is not None:
-                domain = domain_of(self.table, number)
-                self.state.add(pick, domain)
-                self.picks.append(pick)
-                self.descend(depth + 1)
-                self.picks.pop()
-                self.state.drop(pick, domain)
-        if self._hopeful(found, depth + 1):
-            self.descend(depth + 1)  # without this one
-
-    def _hopeful(self, found: Score, depth: int) -> bool:
-        hope = self.hopes[depth]
-        most = (
-            tuple(a + b for a, b in zip(found[0], hope[0], strict=True)),
-            found[1] + hope[1],
-            found[2] + hope[2],
-            found[3] + hope[3],
-        )
-        return self.best_score is None or most > self.best_score
+        last = depth == len(self.asked) - 1
+        served, quality, speed, spread = so_far
+        for _, _, number, offer in self.options[depth]:
+            if not self._may_fit(offer, self.state.rooms[number]):
+                continue
+            pick = try_offer(self.table, asked, number, offer, self.state)
+            if pick is None:
+                continue
+            domain = self.table.sites[number].domain
+            new = not self.state.domains.get((asked.wish.slot, domain), 0)
+            self.state.add(pick, domain)
+            self.picks.append(pick)
+            self.descend(depth + 1, (served + asked.served, quality + pick.quality, speed + pick.speed, spread + new))
+            self.picks.pop()
+            self.state.drop(pick, domain)
+            done = last and len(self.numbers) == 1 and pick.quality == offer.quality
+            if done or self.nodes > EXACT_NODES:  # what follows is no better
+                break
+        self.descend(depth + 1, so_far)  # without this one
 
 
-def try_choice(table: Table, asked: Asked, number: int, choice: Choice, state: State) -> Pick | None:
-    """Return the pick that a choice becomes with what is left of a host, or None."""
-    quality = counted_quality(asked, choice, state, number)
-    if quality is None:
-        return None
-    fit = refit(
-        table.sites[number].fitter, choice.candidate, choice.context, asked.wish, state.rooms[number],
-        on_processor=choice.on_processor, partly=choice.partly,
-    )  # fmt: skip
-    return Pick(asked, number, choice, fit, quality) if fit else None
-
-
-def _by_turns(table: Table, asked: Sequence[Asked], numbers: Sequence[int], state: State) -> list[Pick]:
+def by_turns(table: Table, asked: Sequence[Asked], numbers: Sequence[int], state: State) -> list[Pick]:
     """One after the other takes its best; if one goes without, all begin small and grow. The better of both."""
     best = _Turns(table, numbers, state.copy(), small=False).run(asked)
     if len(best) == len(asked):
@@ -214,7 +207,8 @@ class _Turns:
 
     def __init__(self, table: Table, numbers: Sequence[int], state: State, *, small: bool) -> None:
         self.table, self.numbers, self.state, self.small = table, numbers, state, small
-        self.heaps: dict[str, list[tuple[tuple[float, ...], int, Pick]]] = {}
+        self.heaps: dict[tuple[str, str], list[tuple[tuple[float, ...], int, int, Pick]]] = {}
+        self.by_size: dict[int, tuple[Offer, ...]] = {}
 
     def run(self, asked: Sequence[Asked]) -> list[Pick]:
         """Return the picks, in the order in which they were made."""
@@ -222,57 +216,60 @@ class _Turns:
         for one in asked:
             pick = self._next(one)
             if pick:
-                self.state.add(pick, domain_of(self.table, pick.number))
+                self.state.add(pick, self.table.sites[pick.number].domain)
                 found.append(pick)
         return found
 
     def _next(self, asked: Asked) -> Pick | None:
-        heap = self.heaps.get(asked.wish.slot + "@" + asked.wish.host)
+        slot = (asked.wish.slot, asked.wish.host)
+        heap = self.heaps.get(slot)
         if heap is None:
             here = [n for n in self.numbers if asked.wish.host in {"", self.table.sites[n].host.name}]
             heap = [offer for n in here if (offer := self._offer(asked, n))]
             heapq.heapify(heap)
-            self.heaps[asked.wish.slot + "@" + asked.wish.host] = heap
+            self.heaps[slot] = heap
         while heap:
-            key, number, _ = heapq.heappop(heap)
+            key, number, _, _ = heap[0]
             offer = self._offer(asked, number)  # others may have taken memory since
             if offer is None:
+                heapq.heappop(heap)
                 continue
+            heapq.heapreplace(heap, offer)
             if offer[0] == key:
-                heapq.heappush(heap, offer)
-                return offer[2]
-            heapq.heappush(heap, offer)
+                return offer[3]
         return None
 
-    def _offer(self, asked: Asked, number: int) -> tuple[tuple[float, ...], int, Pick] | None:
-        choices = self.table.choices(asked.wish, number)
-        if self.small:
-            choices = tuple(sorted(choices, key=lambda c: (sum(c.fit.taken), -c.quality)))
+    def _offer(self, asked: Asked, number: int) -> tuple[tuple[float, ...], int, int, Pick] | None:
+        """Return a host's best offer with its place in the order, or None."""
+        offers = self.table.offers(asked.wish, number)
         best: Pick | None = None
-        for choice in choices:
-            pick = try_choice(self.table, asked, number, choice, self.state)
+        for offer in self._small_first(offers) if self.small else offers:
+            pick = try_offer(self.table, asked, number, offer, self.state)
             if pick and (best is None or pick.quality > best.quality):
                 best = pick
-            if best and best.quality:
+            if best and (best.quality >= offer.quality or self.small):
                 break
         if best is None:
             return None
-        used = self.state.domains.get((asked.wish.slot, domain_of(self.table, number)), 0)
-        speed = round(best.fit.tokens_per_s * 10)
+        used = self.state.domains.get((asked.wish.slot, self.table.sites[number].domain), 0)
         size = float(sum(best.fit.taken)) if self.small else 0.0
-        return ((size, -best.quality, -speed, used, number), number, best)
+        return ((size, -best.quality, -best.speed, used, number), number, asked.copy, best)
+
+    def _small_first(self, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+        if id(offers) not in self.by_size:
+            ordered = sorted(offers, key=lambda o: (not o.graphics, o.needs.host + sum(o.needs.gpus), -o.quality))
+            self.by_size[id(offers)] = tuple(ordered)
+        return self.by_size[id(offers)]
 
     def upgrade(self, picks: Sequence[Pick]) -> list[Pick]:
         """Give each its best model on its host, with what it has and what is left there."""
         found = []
         for pick in picks:
-            domain = domain_of(self.table, pick.number)
+            domain = self.table.sites[pick.number].domain
             self.state.drop(pick, domain)
-            options = (
-                try_choice(self.table, pick.asked, pick.number, choice, self.state)
-                for choice in self.table.choices(pick.asked.wish, pick.number)
-            )
-            best = next((o for o in options if o and o.quality >= pick.quality), pick)
+            offers = self.table.offers(pick.asked.wish, pick.number)
+            tried = (try_offer(self.table, pick.asked, pick.number, offer, self.state) for offer in offers)
+            best = next((t for t in tried if t and t.quality >= pick.quality), pick)
             self.state.add(best, domain)
             found.append(best)
         return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from roost.fleet.place.choices import Site, Table, refit, worth
-from roost.fleet.place.fits import Fit, Room
+from roost.fleet.place.choices import Table, worth
+from roost.fleet.place.fits import Fit, Room, Site
 from roost.fleet.place.search import Asked, Pick
 from roost.fleet.place.wishes import Candidate, Wish
 from roost.fleet.plan import Placed, Refused
@@ -41,11 +41,11 @@ def where(fit: Fit, site: Site, layers: int) -> str:
 
 def reason(pick: Pick, table: Table) -> str:
     """Say why a server is placed as it is."""
-    site, candidate, wish = table.sites[pick.number], pick.choice.candidate, pick.asked.wish
+    site, candidate, wish = table.sites[pick.number], pick.offer.candidate, pick.asked.wish
     if wish.model:
         why = "named by the slot"
     else:
-        why = f"best for {wish.lead} of what is allowed and fits (quality {pick.choice.quality})"
+        why = f"best for {wish.lead} of what is allowed and fits (quality {pick.offer.quality})"
         if not pick.quality:
             why = f"no other model for {wish.lead} fits, so one that is served here already"
     if wish.gpu == "none":
@@ -156,10 +156,11 @@ def _shortages(
     seen = set()
     for number in numbers:
         site, room = table.sites[number], rooms[number]
-        if (site.kind, room) in seen:
+        if (site.host.tier, room) in seen:
             continue
-        seen.add((site.kind, room))
-        places = [i for i in site.fitter.places(wish) if not site.host.gpus[i - 1].alone] or site.fitter.places(wish)
+        seen.add((site.host.tier, room))
+        places = [i for i in site.places(wish) if not site.host.gpus[i - 1].alone]
+        places = places or sorted(site.places(wish), key=lambda i: -room[i])[:1]
         if not places and wish.gpu not in {"auto", "none"}:
             continue
         for candidate in known:
@@ -182,11 +183,11 @@ def _alternatives(
 
     def fitting(changed: Wish, candidates: Sequence[Candidate], context: int) -> Candidate | None:
         for number, candidate in ((n, c) for n in numbers for c in candidates):
-            fit = refit(
-                table.sites[number].fitter, candidate, min(context, candidate.context_length), changed, rooms[number],
-                on_processor=changed.gpu == "none", partly=False,
-            )  # fmt: skip
-            if fit:
+            site = table.sites[number]
+            graphics = bool(site.places(changed))
+            length = min(context, candidate.context_length)
+            offer = table.offer(candidate, changed, length, 1, graphics=graphics)
+            if offer and (graphics or not isinstance(changed.gpu, tuple)) and site.fit(offer, changed, rooms[number]):
                 return candidate
         return None
 

@@ -1,0 +1,272 @@
+"""One run of placement: group by group, what stays and what is new, then what to do with the memory that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from roost.fleet.place import rpc
+from roost.fleet.place.after import Reserve, grow
+from roost.fleet.place.choices import Table
+from roost.fleet.place.fits import less, named_estimate, split_of
+from roost.fleet.place.keep import kept_picks, keys_of
+from roost.fleet.place.search import Asked, Key, Pick, Score, State, score
+from roost.fleet.place.solve import Solver
+from roost.fleet.place.words import placed_line, reason, refusal
+from roost.fleet.plan import Placed, Plan
+
+# What runs is moved only where quality, or at equal quality speed, becomes so many times better; or a role more served.
+WORTH_A_MOVE = 1.1
+
+
+@dataclass
+class _Variant:
+    """One way to serve a group of wishes: what stays, and what is new."""
+
+    picks: list[Pick]
+    kept: set[Key]  # what stays exactly as it is
+    running: set[Key]  # what was there before
+    score: Score
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is decided together: wishes, the hosts they may use, and what is decided after them."""
+
+    asked: list[Asked]
+    numbers: list[int]
+    later: Sequence[Asked] = ()
+
+
+class Planning:
+    """One run of `place`."""
+
+    def __init__(self, table: Table, asked: Sequence[Asked], present: Plan) -> None:
+        self.table, self.asked = table, asked
+        self.solver = Solver(table)
+        self.running = keys_of(asked, present.placed)
+        self.state = State(table.rooms(), [()] * len(table.sites))
+        self.picks: list[Pick] = []
+        self.kept: set[Key] = set()
+        self.spread: dict[Key, Placed] = {}
+
+    def run(self) -> Plan:
+        """Decide group by group, then what to do with the rest of the memory."""
+        self._keep_spread()
+        for group in self._groups():
+            chosen = self._group(group)
+            for pick in chosen.picks:
+                self.state.add(pick, self.table.sites[pick.number].domain)
+            self.picks += chosen.picks
+            self.kept |= chosen.kept
+        self._split_over_hosts()
+        return self._finish()
+
+    def _groups(self) -> list[_Group]:
+        """Return what is asked in the order in which it is served.
+
+        Without wishes for anywhere each host is for itself. Else first what hosts must run, then what may run anywhere,
+        then what fills hosts up.
+        """
+        anywhere = [a for a in self.asked if not a.wish.host and a.key not in self.spread]
+        by_host: dict[str, list[Asked]] = {}
+        for one in self.asked:
+            if one.wish.host in self.table.numbers:
+                by_host.setdefault(one.wish.host, []).append(one)
+        here = [(self.table.numbers[host], group) for host, group in sorted(by_host.items())]
+        if not anywhere:
+            return [_Group(group, [number]) for number, group in here]
+        fills = [one for _, group in here for one in group if one.wish.optional]
+        return [
+            *(_Group([a for a in group if not a.wish.optional], [n], [*anywhere, *fills]) for n, group in here),
+            _Group(anywhere, list(range(len(self.table.sites))), fills),
+            *(_Group([a for a in group if a.wish.optional], [n]) for n, group in here),
+        ]
+
+    def _group(self, group: _Group) -> _Variant:
+        """Return the least change that is good enough: all stays, or with shorter contexts, or the group begins anew.
+
+        What runs for later groups keeps its memory, unless this one could not serve a role otherwise.
+        """
+        asked, numbers = group.asked, group.numbers
+        state = self.state.copy()
+        kept = kept_picks(self.table, asked, self.running, state)
+        near = [a for a in group.later if self._runs_on(a, numbers)]
+        others = kept_picks(self.table, near, self.running, state)
+        best = self._variant(kept, asked, numbers, others)
+        for beside in (others, []) if others else (others,):
+            if not kept and beside is others:
+                continue  # that is what `best` is
+            if kept and len(best.picks) < len(asked):
+                shorter = self._variant([self._first_context(p) for p in kept], asked, numbers, beside)
+                best = self._restored(shorter, kept) if shorter.score[0] > best.score[0] else best
+            fresh = self._variant([], asked, numbers, beside)
+            good = worth_it(fresh, best) if beside is others else fresh.score[0] > best.score[0]
+            best = fresh if good else best
+        return best
+
+    def _runs_on(self, asked: Asked, numbers: Sequence[int]) -> bool:
+        placed = self.running.get(asked.key)
+        return placed is not None and (len(numbers) > 1 or self.table.numbers.get(placed.host) == numbers[0])
+
+    def _restored(self, variant: _Variant, kept: list[Pick]) -> _Variant:
+        """Give back their contexts to what runs on hosts to which nothing came."""
+        keys = {pick.asked.key for pick in kept}
+        busy = {pick.number for pick in variant.picks if pick.asked.key not in keys}
+        calm = {pick.asked.key: pick for pick in kept if pick.number not in busy}
+        return _Variant([calm.get(p.asked.key, p) for p in variant.picks], set(calm), keys, variant.score)
+
+    def _first_context(self, pick: Pick) -> Pick:
+        """Return what runs with the context that it began with."""
+        wish, candidate = pick.asked.wish, pick.offer.candidate
+        context = wish.first_context(candidate)
+        settings = wish.settings(context)
+        needs = self.table.estimates.needs(candidate, settings, pick.fit.layers)
+        site, fit = self.table.sites[pick.number], None
+        if needs and context < pick.context:
+            fit = site.taking(needs, pick.fit.places, pick.fit.layers, pick.fit.way, site.empty)
+        return replace(pick, offer=replace(pick.offer, settings=settings), fit=fit) if fit else pick
+
+    def _variant(self, kept: list[Pick], asked: list[Asked], numbers: list[int], beside: list[Pick]) -> _Variant:
+        state = self.state.copy()
+        for pick in [*kept, *beside]:
+            state.add(pick, self.table.sites[pick.number].domain)
+        keys = {pick.asked.key for pick in kept}
+        picks = [*kept, *self.solver.solve([a for a in asked if a.key not in keys], numbers, state)]
+        return _Variant(picks, keys, keys, score(picks, self.table))
+
+    def _keep_spread(self) -> None:
+        """Keep what runs over several hosts while all of them hold it, and no single one would."""
+        for one in self.asked:
+            placed = self.running.get(one.key)
+            if not placed or not placed.rpc or self._fits_one(one):
+                continue
+            named = (one.wish.model, one.wish.quantisation or placed.quantisation) == (
+                placed.model,
+                placed.quantisation,
+            )
+            taken = rpc.still_holds(self.table, placed, self.state.rooms) if named else None
+            if taken is not None and placed.settings == one.wish.settings(placed.settings.context_size):
+                self._take_spread(one, rpc.Spread(placed, taken))
+                self.kept.add(one.key)
+
+    def _fits_one(self, asked: Asked) -> bool:
+        return any(
+            site.fit(offer, asked.wish, site.empty)
+            for number, site in enumerate(self.table.sites)
+            for offer in self.table.offers(asked.wish, number)
+        )
+
+    def _split_over_hosts(self) -> None:
+        """Split a named model over hosts where no single one holds it."""
+        served = {pick.asked.key for pick in self.picks} | set(self.spread)
+        for one in self.asked:
+            if (
+                one.key in served
+                or one.wish.host
+                or not one.wish.model
+                or one.wish.gpu != "auto"
+                or self._fits_one(one)
+            ):
+                continue
+            found = rpc.over_hosts(self.table, one, self.state.rooms)
+            if found:
+                self._take_spread(one, found)
+
+    def _take_spread(self, asked: Asked, found: rpc.Spread) -> None:
+        self.spread[asked.key] = found.placed
+        for number, taken in found.taken.items():
+            self.state.rooms[number] = less(self.state.rooms[number], taken)
+
+    def _finish(self) -> Plan:
+        reserve = Reserve(self.table, self.state)
+        roomy = sorted(range(len(self.table.sites)), key=lambda n: (-sum(self.state.rooms[n]), n))
+        for pick in sorted(self.picks, key=lambda p: (p.asked.wish.order, p.asked.copy)):
+            if not pick.asked.wish.host:
+                before = self.running.get(pick.asked.key)
+                first = [self.table.numbers[h] for h in (before.spares if before else ()) if h in self.table.numbers]
+                reserve.find(pick, first + [n for n in roomy if n not in first])
+        grown = {pick.asked.key: pick for pick in grow(self.table, self.picks, reserve, self._limits())}
+        placed, refused, lines = [], [], []
+        for one in self.asked:
+            if one.key in self.spread:
+                found = self.spread[one.key]
+            elif one.key in grown:
+                found = self._placed(grown[one.key], reserve.names(one.key))
+            elif one.wish.optional:
+                lines.append(self._merged(one, grown))
+                continue
+            else:
+                refused.append(refusal(one, self.table, self.state.rooms))
+                continue
+            placed.append(found)
+            lines.append(placed_line(found, self._note(one, found)))
+        lines += [f"{r.slot}: not placed: {r.reason}. {r.remedy}" for r in refused]
+        return Plan(tuple(placed), tuple(refused), tuple(lines))
+
+    def _limits(self) -> dict[Key, int]:
+        """Return how far contexts of what runs may grow: as far as they were, and not at all where all else stays."""
+        return {
+            pick.asked.key: pick.context if pick.asked.key in self.kept else before.settings.context_size
+            for pick in self.picks
+            if (before := self.running.get(pick.asked.key))
+            and (before.host, before.model) == (self.table.sites[pick.number].host.name, pick.offer.candidate.model)
+        }
+
+    def _placed(self, pick: Pick, spares: tuple[str, ...]) -> Placed:
+        site = self.table.sites[pick.number]
+        before = self.running.get(pick.asked.key)
+        if pick.asked.key in self.kept and before:
+            return replace(before, estimate=named_estimate(pick.fit, site.host), spares=spares)
+        return Placed(
+            slot=pick.asked.wish.slot,
+            model=pick.offer.candidate.model,
+            quantisation=pick.offer.candidate.quantisation,
+            host=site.host.name,
+            settings=pick.asked.wish.settings(pick.context),
+            split=split_of(pick.fit, site.host),
+            estimate=named_estimate(pick.fit, site.host),
+            reason=reason(pick, self.table),
+            spares=spares,
+            copy=pick.asked.copy,
+            tokens_per_s=round(pick.fit.tokens_per_s, 1),
+        )
+
+    def _merged(self, asked: Asked, grown: dict[Key, Pick]) -> str:
+        """Say that another slot of the host does an optional one's work."""
+        host = asked.wish.host
+        others = [p.asked.wish.slot for p in grown.values() if p.asked.wish.host == host]
+        by = f"{others[0]} does its work" if others else "nothing does its work"
+        return f"{asked.wish.slot}: no model of its own on {host}, since no further one is allowed and fits; {by}"
+
+    def _note(self, asked: Asked, found: Placed) -> str:
+        """Say what happened to what ran."""
+        before = self.running.get(asked.key)
+        if before is None:
+            return ""
+        if asked.key in self.kept:
+            return "stays; "
+        if before.host not in self.table.numbers:
+            return f"moved, for its host {before.host} is gone; "
+        if (before.host, before.model, before.quantisation) == (found.host, found.model, found.quantisation):
+            return "stays with new settings; "
+        return f"instead of {before.model}:{before.quantisation} on {before.host}; "
+
+
+def worth_it(new: _Variant, old: _Variant) -> bool:
+    """Say whether a new plan is so much better that what runs may be moved.
+
+    More speed counts for what runs only: that others are fast beside it is no reason to move it.
+    """
+    if new.score[0] != old.score[0]:
+        return new.score[0] > old.score[0]
+    if new.score[1] > old.score[1] * WORTH_A_MOVE:
+        return True
+    (new_quality, new_speed), (old_quality, old_speed) = _of(new, old.running), _of(old, old.running)
+    as_good = new.score[1] >= old.score[1] and new_quality >= old_quality
+    return as_good and new_speed > old_speed * WORTH_A_MOVE
+
+
+def _of(variant: _Variant, keys: set[Key]) -> tuple[int, float]:
+    picks = [pick for pick in variant.picks if pick.asked.key in keys]
+    return sum(pick.quality for pick in picks), sum(pick.fit.tokens_per_s for pick in picks)
