@@ -103,11 +103,11 @@ def test_when_a_host_leaves_only_what_was_on_it_moves(hosts: list[HostCapacity],
             continue
         if placed.host not in new_on:  # nothing came, nothing changes
             assert replace(now[key], spares=()) == replace(placed, spares=())
-        elif key in now:  # what came may have needed the room that contexts had grown into
+        elif placed.slot in {"router", "specialist"}:  # optional: what came may have needed its room
+            continue
+        else:  # or the room that contexts had grown into
             assert (now[key].model, now[key].quantisation) == (placed.model, placed.quantisation)
             assert now[key].settings.context_size <= placed.settings.context_size
-        else:  # or the room of a slot that is optional
-            assert placed.slot in {"router", "specialist"}
     for key in now.keys() - was.keys():
         assert any(line.startswith(key[0]) and f"its host {gone} is gone" in line for line in after.explanation)
 

@@ -45,6 +45,8 @@ class Planning:
         self.table, self.asked = table, asked
         self.solver = Solver(table)
         self.running = keys_of(asked, present.placed)
+        # after a host has left, first things first: what still runs is moved only to serve more, not to gain
+        self.calm = all(placed.host in table.numbers for placed in present.placed)
         self.state = State(table.rooms(), [()] * len(table.sites))
         self.picks: list[Pick] = []
         self.kept: set[Key] = set()
@@ -101,7 +103,8 @@ class Planning:
                 shorter = self._variant([self._first_context(p) for p in kept], asked, numbers, beside)
                 best = self._restored(shorter, kept) if shorter.score[0] > best.score[0] else best
             fresh = self._variant([], asked, numbers, beside)
-            good = worth_it(fresh, best) if beside is others else fresh.score[0] > best.score[0]
+            gain = self.calm and beside is others and worth_it(fresh, best)
+            good = gain or fresh.score[0] > best.score[0]
             best = fresh if good else best
         return best
 
