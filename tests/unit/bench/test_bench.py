@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import pytest
 from bench.bootstrap import steps_in, tasks_in
+from bench.downloads import figures, missed
 from bench.results import load, machine, save
 from bench.table import BEGIN, END, PAGE, render, replace
+
+from roost.ops.fetch import BLOCK_BYTES
+from tests.support.killed import Kills
 
 
 def test_a_result_says_what_machine_and_revision(tmp_path: Path) -> None:
@@ -44,3 +49,11 @@ def test_tasks_and_steps_are_read_from_what_was_printed() -> None:
     log = "2026-11-24T00:26:11Z task: docker: Install\n2026-11-24T00:26:12Z ok: docker : Install: {\n  }\n"
     assert tasks_in(log + "2026-11-24T00:26:12Z task: nomad: Start\n") == 2
     assert steps_in("✓ docker       14 s   2 changes\n✓ verify  1 s\n") == {"docker": 14.0, "verify": 1.0}
+
+
+def test_killed_downloads_keep_their_promise_or_say_which_not() -> None:
+    good = Kills(kills=3, finished=0, corrupt=0, whole=True, twice=[0, 1024, 2048], received=9)
+    assert missed(good) == []
+    assert figures(good, 1.2)["sent_twice_average_kib"] == 1.0
+    bad = replace_fields(good, corrupt=1, whole=False, twice=[BLOCK_BYTES + 1])
+    assert [text.split()[0] for text in missed(bad)] == ["1", "the", str(BLOCK_BYTES + 1)]
