@@ -68,6 +68,8 @@ def publish(
     if bandwidth:
         wanted.append((files.bandwidth, (json.dumps(bandwidth, indent=1) + "\n").encode(), DATA_MODE))
     changes = [change for path, content, mode in wanted if (change := _change(path, content, mode))]
+    if dry_run and not bandwidth and not files.bandwidth.exists():  # nothing is measured in a check
+        changes.append(Change(files.bandwidth, "", f"{files.bandwidth}: how fast the memory is\n"))
     if not dry_run:
         changed = {change.path for change in changes}
         for path, content, mode in wanted:

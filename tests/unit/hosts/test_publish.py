@@ -32,6 +32,13 @@ def test_a_dry_run_says_what_the_run_then_does(files: Published, tmp_path: Path)
     assert put(files, tmp_path) == put(files, tmp_path, dry_run=True) == []
 
 
+def test_a_check_tells_of_the_measurement_that_it_does_not_make(files: Published, tmp_path: Path) -> None:
+    would = put(files, tmp_path, measured=False, dry_run=True)
+    assert [change.path for change in would] == [files.collector, files.script, files.bandwidth]
+    put(files, tmp_path)
+    assert put(files, tmp_path, measured=False, dry_run=True) == []
+
+
 def test_only_what_is_not_right_is_written(files: Published, tmp_path: Path) -> None:
     put(files, tmp_path)
     files.collector.chmod(0o644)
