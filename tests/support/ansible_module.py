@@ -1,4 +1,4 @@
-"""Run one of our Ansible modules through Ansible on this machine."""
+"""Run Ansible modules on this machine: ours alone, as Ansible starts them on a host, or any through Ansible."""
 
 from __future__ import annotations
 
@@ -13,15 +13,33 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_module(name: str, arguments: Mapping[str, object], *options: str) -> dict[str, Any]:
-    """Return the module's result, with `failed` set; `options` are those of the command `ansible`."""
+MODULES = REPOSITORY / "ansible/plugins/modules"
+
+
+def run_module(name: str, arguments: Mapping[str, object], *, check: bool = False) -> dict[str, Any]:
+    """Return the result of one of our modules, with `failed` set; a process of its own, without Ansible before it."""
+    given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
+    done = subprocess.run(
+        [sys.executable, str(MODULES / f"{name}.py")],
+        env=_environment(),
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().startswith("{"), done.stdout + done.stderr
+    return _result(done.stdout, failed=done.returncode != 0)
+
+
+def run_ansible(name: str, arguments: Mapping[str, object]) -> dict[str, Any]:
+    """Return any module's result through the command `ansible`, with `failed` set."""
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible")), "localhost", "--connection", "local", "--one-line",
-            "--module-path", str(REPOSITORY / "ansible/plugins/modules"), "--module-name", name,
-            "--args", json.dumps(arguments), "--extra-vars", f"ansible_python_interpreter={sys.executable}", *options,
+            "--module-path", str(MODULES), "--module-name", name,
+            "--args", json.dumps(arguments), "--extra-vars", f"ansible_python_interpreter={sys.executable}",
         ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "app"), "ANSIBLE_NOCOLOR": "1"},
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -29,5 +47,13 @@ def run_module(name: str, arguments: Mapping[str, object], *options: str) -> dic
     )  # fmt: skip
     line = next((text for text in done.stdout.splitlines() if " => " in text), "")
     assert line, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads(line.split(" => ", 1)[1])
-    return {**result, "failed": done.returncode != 0}
+    return _result(line.split(" => ", 1)[1], failed=done.returncode != 0)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY / "app"), "ANSIBLE_NOCOLOR": "1"}
+
+
+def _result(text: str, *, failed: bool) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(text)
+    return {**result, "failed": failed}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ansible_module import run_module
+from tests.support.ansible_module import run_ansible, run_module
 
 CONTENT = b"weights"
 
@@ -38,10 +38,10 @@ def test_a_node_says_what_it_is(tmp_path: Path) -> None:
     }  # fmt: skip
     assert run_module("roost_collector", arguments)["changed"]
     assert not run_module("roost_collector", arguments)["changed"]
-    again = run_module("roost_facts", {"bandwidth_file": str(kept)}, "--check")
+    again = run_module("roost_facts", {"bandwidth_file": str(kept)}, check=True)
     assert again["roost_bandwidth"] == found["roost_bandwidth"]
     subset = ["!all", "!min", "local"]
-    facts = run_module("ansible.builtin.setup", {"fact_path": str(script.parent), "gather_subset": subset})
+    facts = run_ansible("ansible.builtin.setup", {"fact_path": str(script.parent), "gather_subset": subset})
     local = facts["ansible_facts"]["ansible_local"]["roost"]
     assert local["bandwidth"] == found["roost_bandwidth"]["bandwidth"]
     assert local["node_meta"] == again["roost_node_meta"]
@@ -62,7 +62,7 @@ def test_preflight_names_everything_at_once(tmp_path: Path) -> None:
                 "listen_address": "192.0.2.254",
                 "runtime": "local",
             },
-            "--check",
+            check=True,
         )
     found = {finding["id"] for finding in failed["findings"]}
     assert failed["failed"]
@@ -98,17 +98,17 @@ def arguments(tmp_path: Path) -> dict[str, object]:
 
 
 def test_check_mode_says_what_the_run_then_does(arguments: dict[str, object], tmp_path: Path) -> None:
-    would = run_module("roost_model", arguments, "--check")
+    would = run_module("roost_model", arguments, check=True)
     assert would["changed"]
     assert not (tmp_path / "models").exists()
-    done = run_module("roost_model", arguments)
+    done = run_ansible("roost_model", arguments)
     assert done["changed"]
     assert done["models"][0]["path"] == would["models"][0]["path"]
     (model,) = done["models"]
     assert (model["name"], model["source"]) == ("tiny:Q8_0", str(tmp_path / "origin"))
     assert Path(model["path"]).read_bytes() == CONTENT
-    for options in ((), ("--check",)):
-        assert not run_module("roost_model", arguments, *options)["changed"]
+    for check in (False, True):
+        assert not run_module("roost_model", arguments, check=check)["changed"]
 
 
 def test_an_unknown_model_is_a_sentence_with_a_fix(arguments: dict[str, object]) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from roost.fleet.nomad_release import Platform
 from roost.fleet.nomad_sources import SIDECAR, release_key
+from tests.support.ansible_module import run_module
 from tests.support.releases import VERSION, pretended_nomad
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+MODULE = "roost_nomad_binary"
 
 
 @pytest.fixture
@@ -40,40 +37,21 @@ def arguments(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def run_module(arguments: dict[str, object], *options: str) -> dict[str, Any]:
-    """Run the module through `ansible` on this machine and return its result."""
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible")), "localhost", "--connection", "local", "--one-line",
-            "--module-path", str(REPOSITORY / "ansible/plugins/modules"), "--module-name", "roost_nomad_binary",
-            "--args", json.dumps(arguments), "--extra-vars", f"ansible_python_interpreter={sys.executable}", *options,
-        ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "app"), "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    assert " => " in done.stdout, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.split(" => ", 1)[1])
-    return {**result, "failed": done.returncode != 0}
-
-
 def test_check_mode_says_what_the_run_then_does(arguments: dict[str, object], tmp_path: Path) -> None:
-    would = run_module(arguments, "--check")
+    would = run_module(MODULE, arguments, check=True)
     assert (would["changed"], would["msg"]) == (True, "would install Nomad 1.11.3 from cache")
     assert not (tmp_path / "opt").exists()
-    done = run_module(arguments)
+    done = run_module(MODULE, arguments)
     assert (done["changed"], done["source"], done["version"]) == (True, "cache", VERSION)
     assert done["path"] == would["path"] == str(tmp_path / "opt/nomad/1.11.3/nomad")
     assert done["sha256"] == hashlib.sha256(pretended_nomad()).hexdigest()
-    for options in ((), ("--check",)):
-        again = run_module(arguments, *options)
+    for check in (False, True):
+        again = run_module(MODULE, arguments, check=check)
         assert (again["changed"], again["sha256"]) == (False, done["sha256"])
 
 
 def test_failure_is_a_sentence_with_a_fix(arguments: dict[str, object], tmp_path: Path) -> None:
-    failed = run_module({**arguments, "cache_dir": str(tmp_path / "empty")})
+    failed = run_module(MODULE, {**arguments, "cache_dir": str(tmp_path / "empty")})
     assert failed["failed"] is True
     assert failed["msg"].startswith("Nomad 1.11.3 could be had from no source.")
     assert "Traceback" not in failed["msg"]
