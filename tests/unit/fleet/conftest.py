@@ -51,7 +51,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("gpgv", "sh", "sync", "sleep", "cat", "chmod", "env", "mkdir"):
+    for name in ("gpgv", "sh", "sync", "sleep", "cat", "chmod", "env", "mkdir", "seq"):
         program = shutil.which(name)
         assert program, f"{name} is not installed"
         (tools / name).symlink_to(program)

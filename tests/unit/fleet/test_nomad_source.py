@@ -316,9 +316,11 @@ ensure_nomad(replace(request_in(folder, "source"), build_dir=build_dir))
 
 def test_ctrl_c_ends_the_build_and_leaves_nothing(request_: NomadRequest, bare_machine: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "started")
+    # More than a pipe holds: when all is written, the caller is past starting it and reads.
+    says = f"for _ in $(seq 1000); do echo {'x' * 100}; done"
     pretended_go(
         bare_machine / "go",
-        build=f'trap "exit 1" INT; echo $$ > {tmp_path}/started; while :; do sleep 0.05; done',
+        build=f'trap "exit 1" INT; {says}; echo $$ > {tmp_path}/started; while :; do sleep 0.05; done',
     )
     env = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'app'}:{REPOSITORY}"}
     with subprocess.Popen(
