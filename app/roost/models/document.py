@@ -1,4 +1,4 @@
-"""`docs/models.md` from the catalogue: a table by tier, and for each model where its facts come from and what is missing.
+"""`docs/models.md` from the catalogue: a table by tier, and for each model where its facts are from and what lacks.
 
 Run as `python -m roost.models.document` in the repository; a test compares the page with what this writes.
 """
