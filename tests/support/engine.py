@@ -38,10 +38,10 @@ def cache_dir() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "roost"
 
 
-def engine_tree() -> Path:
-    """Return an engine tree; makes one if there is none."""
+def engine_tree(*more: str) -> Path:
+    """Return an engine tree, with `more` packages than the default ones; makes one if there is none."""
     given = os.environ.get("ROOST_TEST_ENGINE_TREE")
-    if given:
+    if given and not more:
         return Path(given)
     defaults = yaml.safe_load((REPOSITORY / "group_vars" / "all.yaml").read_text())
     folder = cache_dir() / "test-artifacts"
@@ -52,7 +52,7 @@ def engine_tree() -> Path:
         cache_dir=cache_dir(),
         artifacts_dir=folder,
         engine_suite=defaults["engine_suite"],
-        engine_packages=tuple(defaults["engine_packages"]),
+        engine_packages=(*defaults["engine_packages"], *more),
         arch={"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
     )
     workshop = Workshop(choices, Docker({}), notify=lambda _text: None)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.devices import Backend, DeviceAccess, GpuDevice, access, backend_for, chosen, devices_of, engine_packages
+from roost.fleet.devices import (
+    Backend,
+    DeviceAccess,
+    GpuDevice,
+    access,
+    backend_for,
+    chosen,
+    devices_of,
+    engine_packages,
+)
 from roost.ops.errors import RoostError
 
 INTEGRATED = GpuDevice(
