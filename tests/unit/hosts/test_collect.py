@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roost.hosts.collect import block_devices, cpu_limits, libraries, memory_limits, sysfs_texts
+from roost.hosts.collect import block_devices, cpu_limits, device_nodes, libraries, memory_limits, sysfs_texts
 from roost.hosts.disks import BlockDevice
+from roost.hosts.gpus import DeviceNode, Gpu, with_nodes
 
 MEMBERSHIPS = "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n0::/system.slice/roost.service\n"
 
@@ -118,3 +119,26 @@ def test_libraries_lie_where_distributions_put_them(tmp_path: Path) -> None:
     assert libraries(tmp_path) == ["level-zero"]
     tree(tmp_path, {"usr/lib64/libze_intel_gpu.so.1": ""})
     assert libraries(tmp_path) == ["level-zero", "level-zero-gpu"]
+
+
+def test_render_nodes_are_found_below_their_cards(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        {
+            "sys/bus/pci/devices/0000:03:00.0/drm/renderD128/dev": "226:128\n",
+            "sys/bus/pci/devices/0000:03:00.0/drm/card0/dev": "226:0\n",
+            "sys/bus/pci/devices/0000:04:00.0/drm/renderD129/dev": "226:129\n",
+            "dev/dri/renderD128": "",
+            "dev/kfd": "",
+        },
+    )
+    gid = (tmp_path / "dev/kfd").stat().st_gid
+    assert list(device_nodes(tmp_path / "sys", tmp_path / "dev")) == [
+        DeviceNode("/dev/dri/renderD128", gid, "0000:03:00.0"),
+        DeviceNode("/dev/kfd", gid),
+    ]
+
+
+def test_the_root_group_opens_no_card() -> None:
+    gpu = with_nodes(Gpu("0000:03:00.0", "AMD", "", "amdgpu"), [DeviceNode("/dev/dri/renderD128", 0, "0000:03:00.0")])
+    assert (gpu.nodes, gpu.gids) == (("/dev/dri/renderD128",), ())

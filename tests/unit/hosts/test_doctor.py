@@ -11,6 +11,7 @@ from roost.hosts.doctor import (
     Certificate,
     Job,
     Observation,
+    Offloaded,
     SecretFile,
     Service,
     Version,
@@ -122,3 +123,23 @@ def test_what_was_not_looked_at_is_listed(facts: dict[str, Any], change: dict[st
     items = not_checked(dataclasses.replace(host(), **{"is_root": True, **facts}), seen)
     assert [item.what for item in items] == what
     assert all(item.why for item in items)
+
+
+def test_a_card_that_a_server_uses_is_not_called_unused() -> None:
+    facts = dataclasses.replace(host(), gpus=(Gpu("0000:01:00.0", "NVIDIA", "RTX 4090", "nvidia", 24564),))
+    used = dataclasses.replace(GOOD, offloaded=[Offloaded("roost-model-main", gpu_slots=("0000:01:00.0",))])
+    assert not [finding for finding in diagnose(facts, used) if finding.id.startswith(("gpu:", "offload:"))]
+
+
+@pytest.mark.parametrize(
+    ("server", "severity", "word"),
+    [
+        (Offloaded("roost-model-main", "0 of 31 layers are on graphics processors"), "error", "0 of 31"),
+        (Offloaded("roost-model-main", told=False), "info", "no longer says"),
+    ],
+)
+def test_layers_that_are_not_where_they_belong(server: Offloaded, severity: str, word: str) -> None:
+    found = [f for f in diagnose(host(), dataclasses.replace(GOOD, offloaded=[server])) if f.id.startswith("offload:")]
+    assert [(f.id, f.severity) for f in found] == [("offload:roost-model-main", severity)]
+    assert word in found[0].what
+    assert found[0].fix
