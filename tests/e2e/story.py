@@ -129,6 +129,24 @@ def second_run_changes_nothing(host: Host, measure: Measure, *args: str) -> None
     measure(f"{host.name}: second run", done.seconds)
 
 
+def says_what_it_is(host: Host) -> None:
+    """The command, Ansible's local facts and Nomad's metadata agree, with the memory's speed measured once."""
+    told = json.loads(host.exec("env -i /etc/ansible/facts.d/roost.fact").out)
+    assert told["bandwidth"]["gbs"] > 0
+    assert told["facts"]["disks"][0]["path"] == "/var/lib/roost"
+    seen = json.loads(host.exec("roost hosts --json").out)
+    assert (seen["node_meta"], seen["bandwidth"]) == (told["node_meta"], told["bandwidth"])
+    tls = "/etc/roost/tls"
+    found = json.loads(
+        host.exec(
+            f"NOMAD_ADDR=https://127.0.0.1:4646 NOMAD_CACERT={tls}/ca.pem NOMAD_CLIENT_CERT={tls}/cli.pem "
+            f"NOMAD_CLIENT_KEY={tls}/cli-key.pem NOMAD_TOKEN=$(cat /etc/roost/secrets/nomad-operator-token) "
+            "/opt/roost/bin/nomad node status -self -json"
+        ).out
+    )
+    assert {name: text for name, text in found["Meta"].items() if name.startswith("roost_")} == told["node_meta"]
+
+
 def survives_kill(host: Host, process: str, measure: Measure) -> None:
     """`kill -9` of one process: the next answer comes, the process comes back, the others keep running.
 

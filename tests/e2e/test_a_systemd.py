@@ -81,6 +81,10 @@ def test_check_of_an_installed_host_is_truthful(installed: Site) -> None:
     assert host.pids() == pids
 
 
+def test_the_host_says_what_it_is(installed: Site) -> None:
+    story.says_what_it_is(installed.host)
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)

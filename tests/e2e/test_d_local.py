@@ -39,6 +39,10 @@ def test_second_run_changes_nothing(installed: Site, measure: Measure) -> None:
     story.second_run_changes_nothing(installed.host, measure, "--run-local")
 
 
+def test_the_host_says_what_it_is(installed: Site) -> None:
+    story.says_what_it_is(installed.host)
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)
