@@ -100,6 +100,7 @@ def server_args(
     threads: int = 0,
     temperature: float | None = None,
     embedding: bool = False,
+    chat_template: str = "",
 ) -> list[str]:
     """Return all arguments of `llama-server`; `threads` 0 leaves them to the engine."""
     args = ["--model", files.model, "--alias", alias, "--host", bind, "--port", PORT]
@@ -115,6 +116,8 @@ def server_args(
         args += ["--slot-save-path", files.slot_save_dir]
     if embedding:
         args.append("--embedding")
+    if chat_template:
+        args += ["--chat-template", chat_template]
     args += ["--api-key-file", ENGINE_KEY_FILE, "--metrics", "--no-ui", "--offline"]
     args += ["--log-verbosity", START_LOG_VERBOSITY]
     if threads:

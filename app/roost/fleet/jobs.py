@@ -97,6 +97,7 @@ class SlotChoice:
     projector: str = ""
     adapters: tuple[str, ...] = ()
     embedding: bool = False
+    chat_template: str = ""  # of the engine's own; empty: the model's
     node: NodeChoice = field(default_factory=NodeChoice)
 
 
@@ -243,6 +244,7 @@ def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str
         threads=place.threads,
         temperature=choice.temperature,
         embedding=choice.embedding,
+        chat_template=choice.chat_template,
     )
 
 

@@ -47,6 +47,8 @@ from roost.fleet.jobs import (
 from roost.models.catalogue import Catalogue
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 from roost.models.memory import job_memory_mib
+from roost.models.schema import Model
+from roost.models.slot_reuse import slots_reusable
 from roost.ops.errors import RoostError
 
 Runtime = Literal["docker", "local"]
@@ -71,7 +73,8 @@ class SlotWish(BaseModel):
     """One model server as it was decided: an entry of the variable `model_slots`, and what the plan added.
 
     `gpus` are places among the host's facts `gpus`, `gpu_layers` how many layers lie on each, `host` and `spares` names
-    of Nomad nodes. `memory_mib` limits the machine's own memory; 0 leaves it to `models.memory`.
+    of Nomad nodes. `adapters` are names of the catalogue, or files below the models folder. `memory_mib` limits the
+    machine's own memory; 0 leaves it to `models.memory`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,7 +97,7 @@ class SlotWish(BaseModel):
     projector: str = ""
     adapters: list[str] = Field(default_factory=list)
     embedding: bool = False
-    save_slots: bool = False
+    save_slots: bool | None = None  # None: where the model's architecture makes it worth while
     host: str = ""
     spares: list[str] = Field(default_factory=list)
     rpc: list[RpcWish] = Field(default_factory=list)
@@ -276,8 +279,9 @@ def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Progra
             place = replace(place, image=wish.engine_cuda_image, foreign=True)
         container = place.driver == "docker"
         devices = access(found, slot.gpus, backend, container=container, tree="" if container else programs.engine_tree)
-    if slot.save_slots:
+    if _saves_slots(slot, model, wish):
         place = replace(place, slots_dir=wish.slots_dir)
+    projector, adapters = _beside(slot, model, catalogue)
     choice = SlotChoice(
         slot=slot.slot,
         model=model.name,
@@ -293,12 +297,46 @@ def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Progra
         split=LayerSplit(tuple(slot.gpus), tuple(slot.gpu_layers)),
         devices=devices,
         rpc=tuple(RpcWorker(endpoint(worker.address, worker.port), worker.layers) for worker in slot.rpc),
-        projector=slot.projector,
-        adapters=tuple(slot.adapters),
-        embedding=slot.embedding,
+        projector=projector,
+        adapters=adapters,
+        embedding=slot.embedding or set(model.roles) == {"embedding"},
+        chat_template=model.quirks.chat_template,
         node=NodeChoice(slot.host, tuple(slot.spares)) if slot.spares or slot.rpc else NodeChoice(),
     )
     return choice, place
+
+
+def _saves_slots(slot: SlotWish, model: Model, wish: SiteWish) -> bool:
+    if slot.save_slots is not None:
+        return slot.save_slots
+    return wish.engine == "llama.cpp" and slots_reusable(model.architecture, model.shape)
+
+
+def _beside(slot: SlotWish, model: Model, catalogue: Catalogue) -> tuple[str, tuple[str, ...]]:
+    """Return the files of the projector and of the adapters, below the models folder.
+
+    Raises:
+        RoostError: the model has no such adapter, or its file is not known yet.
+    """
+    if not (model.extras or slot.adapters):
+        return slot.projector, ()
+    files = catalogue.known_files()
+    unknown = next((name for name in model.extras if name not in files), None)
+    if unknown is not None:
+        raise RoostError(
+            f"Size and hash of {unknown} are not known yet.", fix=f"Run `sudo roost models pull {model.reference}`."
+        )
+    found: list[str] = []
+    for adapter in slot.adapters:
+        if adapter not in model.adapters and "/" not in adapter:
+            raise RoostError(
+                f"The model {model.name} has no adapter {adapter!r}.",
+                fix=f"Use one of: {', '.join(model.adapters) or 'none'}; or add it to the model's adapters.",
+            )
+        name = f"{model.name}:adapter:{adapter}"
+        found.append(files[name].relative_path if name in files else adapter)
+    projector = files.get(f"{model.name}:projector")
+    return slot.projector or (projector.relative_path if projector else ""), tuple(found)
 
 
 def _rpc_worker(worker: RpcWish, number: int, slot: SlotWish, wish: SiteWish, programs: Programs) -> RpcWorkerJob:

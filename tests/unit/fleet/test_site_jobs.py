@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from roost.fleet.jobs import Job, ModelServerJob, RpcWorkerJob
 from roost.fleet.site_jobs import SlotWish, endpoint, job_secrets, site_jobs, stale_jobs, used_backends
+from roost.models.schema import ListedDownload, Quirks
 from roost.ops.errors import RoostError
 from tests.unit.fleet.golden_jobs import AMD, BASE, NVIDIA, ONE, RPC_WORKER, catalogue, programs, wish
 
@@ -85,3 +86,45 @@ def test_layers_belong_to_processors(layers: list[int]) -> None:
 
 def test_an_address_of_the_newer_kind_is_bracketed() -> None:
     assert (endpoint("fd00::7", 1), endpoint("192.0.2.7", 1)) == ("[fd00::7]:1", "192.0.2.7:1")
+
+
+def test_slots_are_saved_where_that_helps() -> None:
+    saved = jobs(BASE, [])[0]
+    assert isinstance(saved, ModelServerJob)
+    assert (saved.slots_mount, "--slot-save-path" in saved.args) == ("/slots", True)
+    unsaved = jobs({**BASE, "save_slots": False}, [])[0]
+    assert isinstance(unsaved, ModelServerJob)
+    assert (unsaved.slots_mount, "--slot-save-path" in unsaved.args) == ("", False)
+
+
+def test_an_adapter_that_the_model_has_not_is_refused() -> None:
+    with pytest.raises(RoostError, match="no adapter 'poet'"):
+        jobs({**BASE, "adapters": ["poet"]}, [])
+
+
+def test_projector_adapter_and_template_come_from_the_catalogue() -> None:
+    listed = catalogue()
+    name, digits = BASE["model"], "0123456789abcdef" * 4
+    source = {"kind": "url", "url": "https://example.org/f"}
+    entry = listed.entries[str(name)].model_copy(
+        update={
+            "projector": ListedDownload.model_validate(
+                {"file": {"name": "mmproj.gguf", "bytes": 9, "sha256": digits}, "sources": [source]}
+            ),
+            "adapters": {
+                "poet": ListedDownload.model_validate(
+                    {"file": {"name": "poet.gguf", "bytes": 9, "sha256": digits[::-1]}, "sources": [source]}
+                )
+            },
+            "quirks": Quirks(chat_template="chatml"),
+            "roles": {"embedding": 50},
+        }
+    )
+    extended = listed.model_copy(update={"entries": {**listed.entries, str(name): entry}})
+    job = site_jobs(wish("docker", [], {**BASE, "adapters": ["poet"]}, {}), extended, programs("docker"))[0]
+    assert isinstance(job, ModelServerJob)
+    text = " ".join(job.args)
+    assert "--mmproj /models/0123456789abcdef/mmproj.gguf --no-mmproj-offload" in text
+    assert "--lora /models/fedcba9876543210/poet.gguf --lora-init-without-apply" in text
+    assert "--chat-template chatml" in text
+    assert "--embedding" in text

@@ -107,6 +107,8 @@ job "roost-model-main" {
           "none",
           "--main-gpu",
           "0",
+          "--slot-save-path",
+          "/srv/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",

@@ -105,6 +105,8 @@ job "roost-model-main" {
           "none",
           "--gpu-layers",
           "0",
+          "--slot-save-path",
+          "/srv/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",

@@ -44,6 +44,12 @@ job "roost-model-main" {
       read_only = true
     }
 
+    volume "slots" {
+      type      = "host"
+      source    = "roost-slots"
+      read_only = false
+    }
+
     service {
       name     = "roost-model-main"
       port     = "http"
@@ -91,6 +97,8 @@ job "roost-model-main" {
           "256",
           "--fit",
           "off",
+          "--slot-save-path",
+          "/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",
@@ -107,6 +115,12 @@ job "roost-model-main" {
         volume      = "models"
         destination = "/models"
         read_only   = true
+      }
+
+      volume_mount {
+        volume      = "slots"
+        destination = "/slots"
+        read_only   = false
       }
 
       env {

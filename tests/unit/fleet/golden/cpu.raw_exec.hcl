@@ -90,6 +90,8 @@ job "roost-model-main" {
           "256",
           "--fit",
           "off",
+          "--slot-save-path",
+          "/srv/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",

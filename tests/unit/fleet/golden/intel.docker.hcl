@@ -50,6 +50,12 @@ job "roost-model-main" {
       read_only = true
     }
 
+    volume "slots" {
+      type      = "host"
+      source    = "roost-slots"
+      read_only = false
+    }
+
     service {
       name     = "roost-model-main"
       port     = "http"
@@ -111,6 +117,8 @@ job "roost-model-main" {
           "none",
           "--main-gpu",
           "0",
+          "--slot-save-path",
+          "/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",
@@ -127,6 +135,12 @@ job "roost-model-main" {
         volume      = "models"
         destination = "/models"
         read_only   = true
+      }
+
+      volume_mount {
+        volume      = "slots"
+        destination = "/slots"
+        read_only   = false
       }
 
       env {

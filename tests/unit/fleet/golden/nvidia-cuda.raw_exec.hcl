@@ -106,6 +106,8 @@ job "roost-model-main" {
           "layer",
           "--tensor-split",
           "20,11",
+          "--slot-save-path",
+          "/srv/slots",
           "--api-key-file",
           "${NOMAD_SECRETS_DIR}/engine-key",
           "--metrics",
