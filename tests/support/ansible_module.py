@@ -17,10 +17,13 @@ MODULES = REPOSITORY / "ansible/plugins/modules"
 
 
 def run_module(name: str, arguments: Mapping[str, object], *, check: bool = False) -> dict[str, Any]:
-    """Return the result of one of our modules, with `failed` set; a process of its own, without Ansible before it."""
+    """Return a module's result, with `failed` set: one of ours or of Ansible's own (`ansible.modules.setup`).
+
+    A process of its own, as on a host, without the controller before it.
+    """
     given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
     done = subprocess.run(
-        [sys.executable, str(MODULES / f"{name}.py")],
+        [sys.executable, *(["-m", name] if name.startswith("ansible.") else [str(MODULES / f"{name}.py")])],
         env=_environment(),
         input=json.dumps(given),
         capture_output=True,

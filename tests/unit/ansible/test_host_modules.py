@@ -41,7 +41,7 @@ def test_a_node_says_what_it_is(tmp_path: Path) -> None:
     again = run_module("roost_facts", {"bandwidth_file": str(kept)}, check=True)
     assert again["roost_bandwidth"] == found["roost_bandwidth"]
     subset = ["!all", "!min", "local"]
-    facts = run_ansible("ansible.builtin.setup", {"fact_path": str(script.parent), "gather_subset": subset})
+    facts = run_module("ansible.modules.setup", {"fact_path": str(script.parent), "gather_subset": subset})
     local = facts["ansible_facts"]["ansible_local"]["roost"]
     assert local["bandwidth"] == found["roost_bandwidth"]["bandwidth"]
     assert local["node_meta"] == again["roost_node_meta"]
