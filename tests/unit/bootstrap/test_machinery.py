@@ -61,9 +61,14 @@ def test_of_many_at_once_one_gets_the_lock(tmp_path: Path, round_number: int) ->
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def without_seconds(line: str) -> list[str]:
+    """The words of a step's line; how long it took is the machine's affair."""
+    return [word for word in line.split() if not word.isdigit()]
+
+
 def test_a_step_that_did_something_is_one_line(tmp_path: Path) -> None:
     done = call(tmp_path, LOGGED + "work() { echo inside; did 'a note'; }; step python installing work")
-    assert done.out.split() == ["✓", "python", "0", "s", "a", "note"]
+    assert without_seconds(done.out) == ["✓", "python", "s", "a", "note"]
     assert "inside" in (tmp_path / "work/log").read_text()
 
 
@@ -83,7 +88,7 @@ def test_a_failed_step_says_reason_fix_and_log(tmp_path: Path, work: str, reason
     body = f"work() {{ {work}; }}; log={tmp_path}/kept.log; : >$log; step program unpacking work; echo not reached"
     done = call(tmp_path, body)
     assert done.code == 1
-    assert done.out.split() == ["✗", "program", "0", "s"]
+    assert without_seconds(done.out) == ["✗", "program", "s"]
     assert reason in done.err
     assert fix in done.err
     assert f"Log: {tmp_path}/kept.log" in done.err
