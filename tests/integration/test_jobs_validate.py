@@ -1,0 +1,44 @@
+"""Nomad itself calls every golden job valid, and a broken one not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import cache_dir
+from tests.unit.fleet.golden_jobs import texts
+
+TEXTS = texts()
+
+
+@pytest.fixture(scope="module")
+def nomad() -> Path:
+    """Return the program that the tests' cache holds."""
+    found = sorted((cache_dir() / "nomad").glob("*/nomad"))
+    if not found:  # building it takes ten minutes, and the end-to-end suites do that
+        pytest.skip("no Nomad in the tests' cache yet")
+    return found[0]
+
+
+def validate(nomad: Path, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "job.hcl"
+    path.write_text(text)
+    # nobody answers there, so that Nomad checks by itself
+    argv = [str(nomad), "job", "validate", "-address", "http://127.0.0.1:1", str(path)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_every_golden_job_is_valid(nomad: Path, tmp_path: Path) -> None:
+    for name, text in TEXTS.items():
+        done = validate(nomad, tmp_path, text)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+        assert "validation successful" in done.stdout
+
+
+def test_a_broken_job_is_not(nomad: Path, tmp_path: Path) -> None:
+    text = TEXTS["everything.docker.hcl"]
+    for old, new in (("count = 1", 'count = "many"'), ('driver = "docker"', ""), ("affinity {", "affection {")):
+        assert old in text
+        assert validate(nomad, tmp_path, text.replace(old, new)).returncode != 0, new
