@@ -137,8 +137,9 @@ class Keeper:
             use.asked_at = None
         elif use.begun and (use.asked_at is None or now - use.asked_at > SEEN_WITHIN_S):
             self._failed(use, planned.job, "Nomad went back to the version before", now)
-        if busy or (ready and use.wanted_since is not None):
-            use.last_used = now
+        loads = planned.wanted > 0 and any(e.report.state is State.LOADING for e in endpoints)
+        if busy or loads or (ready and use.wanted_since is not None):
+            use.last_used = now  # what loads was wanted by somebody: its idle time begins when it is ready
         if ready:
             use.begun, use.failures, use.not_before = False, 0, 0.0
         if ready or use.wanted_until < now:

@@ -181,9 +181,7 @@ class ChatProxy:
     async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         engine = endpoint.engine
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
-        adapters = endpoint.report.adapters
-        number = adapters.index(exchange.adapter) if exchange.adapter in adapters else None
-        body = request.body_for(exchange.model, number)
+        body = request.body_for(exchange.model, endpoint.report.adapters, exchange.adapter)
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):

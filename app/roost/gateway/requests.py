@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
@@ -38,21 +39,24 @@ class ParsedRequest:
     stream: bool
     body: bytes
 
-    def body_for(self, model: str, adapter: int | None = None) -> bytes:
+    def body_for(self, model: str, adapters: Sequence[str] = (), adapter: str = "") -> bytes:
         """Return the bytes to send on: as they came, but with `model` where the client asked for another name.
 
-        `adapter` is the number of the LoRA adapter to use; the server leaves out those that the request does not name.
+        To a server with `adapters` it is always said how strongly each applies: `adapter` fully, the others not at
+        all. By itself llama-server (build 11669) applies all of them, `--lora-init-without-apply` or not. A client
+        that sends `lora` itself, and asks for no adapter by name, gets what it says.
 
         Raises:
             ApiError: the document holds a number that JSON does not know.
         """
-        if model == self.model and adapter is None:
+        if model == self.model and not adapters:
             return self.body
-        changed: dict[str, object] = {"model": model}
-        if adapter is not None:
-            changed["lora"] = [{"id": adapter, "scale": 1.0}]
         try:
-            return json.dumps(from_json(self.body) | changed, allow_nan=False).encode()
+            document = from_json(self.body)
+            if adapters and (adapter or "lora" not in document):
+                scales = [1.0 if name == adapter else 0.0 for name in adapters]
+                document["lora"] = [{"id": number, "scale": scale} for number, scale in enumerate(scales)]
+            return json.dumps(document | {"model": model}, allow_nan=False).encode()
         except ValueError as error:
             raise ApiError(400, f"The body is not valid JSON: {error}.") from None
 
