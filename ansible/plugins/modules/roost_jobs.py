@@ -171,7 +171,8 @@ def proven(client: NomadClient, jobs: Sequence[Job], applied: Sequence[str]) -> 
     for job in jobs:
         if isinstance(job, ModelServerJob):
             proof = prove(client, job.name)
-            require(proof, job.driver, fresh=job.name in applied)
+            # A cold one has no log of a start; it is compared when `roost doctor` finds it warm.
+            require(proof, job.driver, fresh=job.name in applied and proof.running)
             if proof.start is not None:
                 starts[job.name] = asdict(proof.start)
     return starts

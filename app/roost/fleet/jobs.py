@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -83,6 +83,8 @@ class SlotChoice:
     """One model server that is wanted. `temperature` None leaves it to the client; files are below the models folder.
 
     `memory_mib` limits the job, in the machine's own memory: what lies on a graphics processor is no part of it.
+    `memory` is what it is planned to hold, in bytes by pool. It is never stopped for being idle if `keep_warm`, and at
+    first not started if `on_demand`.
     """
 
     slot: str
@@ -98,6 +100,9 @@ class SlotChoice:
     adapters: tuple[str, ...] = ()
     embedding: bool = False
     chat_template: str = ""  # of the engine's own; empty: the model's
+    memory: Mapping[str, int] = field(default_factory=dict)
+    keep_warm: bool = False
+    on_demand: bool = False
     node: NodeChoice = field(default_factory=NodeChoice)
 
 
@@ -145,6 +150,8 @@ class ModelServerJob:
     health_path: str
     models_mount: str
     slots_mount: str
+    count: int
+    tags: list[str]
     devices: DeviceAccess
     meta: dict[str, str]
     nodes: list[str]
@@ -237,7 +244,8 @@ def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str
             adapters=tuple(f"{models}/{adapter}" for adapter in choice.adapters),
             slot_save_dir=slots,
         ),
-        choice.settings,
+        # The engine's cache of prompts does not tell adapters apart (llama.cpp, issue 26207; seen with build 11669).
+        replace(choice.settings, cache_ram_mib=0) if choice.adapters else choice.settings,
         Offload(choice.split, choice.devices.names, choice.rpc, backends=place.backends),
         alias=choice.model,
         bind=bind,
@@ -268,6 +276,15 @@ def _plan_meta(choice: SlotChoice) -> dict[str, str]:
     if not planned:
         return {}
     return {META_LAYERS: planned_text(planned), META_SLOTS: " ".join(choice.devices.slots)}
+
+
+def _tags(choice: SlotChoice, place: EnginePlace) -> list[str]:
+    """Return what the agent reads of a model server, running or not: `roost.gateway.tags`."""
+    tags = [f"engine={place.engine}", f"slot={choice.slot}", f"model={choice.model}"]
+    tags += [f"memory={pool}:{count}" for pool, count in sorted(choice.memory.items())]
+    tags += [f"adapter={PurePath(adapter).stem}" for adapter in choice.adapters]
+    tags += [KEEP_WARM_TAG] if choice.keep_warm else []
+    return [*tags, "keeps_slots=true"] if place.slots_dir else tags
 
 
 def model_server_job(
@@ -301,6 +318,8 @@ def model_server_job(
         health_path="/health",
         models_mount=MODELS_MOUNT,
         slots_mount=SLOTS_MOUNT if place.slots_dir else "",
+        count=0 if choice.on_demand else 1,
+        tags=_tags(choice, place),
         devices=choice.devices,
         meta=_plan_meta(choice),
         nodes=choice.node.names,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ from roost.models.slot_reuse import slots_reusable
 from roost.ops.errors import RoostError
 
 Runtime = Literal["docker", "local"]
+HOST_POOL = "host"  # the machine's own memory, where nobody named pools
 
 
 class RpcWish(BaseModel):
@@ -74,7 +76,8 @@ class SlotWish(BaseModel):
 
     `gpus` are places among the host's facts `gpus`, `gpu_layers` how many layers lie on each, `host` and `spares` names
     of Nomad nodes. `adapters` are names of the catalogue, or files below the models folder. `memory_mib` limits the
-    machine's own memory; 0 leaves it to `models.memory`.
+    machine's own memory; 0 leaves it to `models.memory`. `memory` is what the server holds of each pool of
+    `SiteWish.memory_pools`, in bytes; by default its limit of the pool `host`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,6 +101,9 @@ class SlotWish(BaseModel):
     adapters: list[str] = Field(default_factory=list)
     embedding: bool = False
     save_slots: bool | None = None  # None: where the model's architecture makes it worth while
+    keep_warm: bool = False
+    on_demand: bool = False
+    memory: dict[str, int] = Field(default_factory=dict)
     host: str = ""
     spares: list[str] = Field(default_factory=list)
     rpc: list[RpcWish] = Field(default_factory=list)
@@ -106,6 +112,8 @@ class SlotWish(BaseModel):
     def _layers_belong_to_gpus(self) -> SlotWish:
         if len(self.gpus) != len(self.gpu_layers) or any(layers < 1 for layers in self.gpu_layers):
             raise ValueError("gpu_layers names a number of layers for each of gpus")
+        if self.keep_warm and self.on_demand:
+            raise ValueError("a slot is kept warm or started on demand, not both")
         return self
 
     @property
@@ -145,6 +153,9 @@ class SiteWish(BaseModel):
     engine_gpu_packages: dict[str, list[str]] = Field(default_factory=dict)
     engine_cuda_image: str = ""
     slots_dir: str = ""  # where saved slots lie on the host
+    idle_stop_s: int = Field(default=0, ge=0)
+    fallbacks: dict[str, list[str]] = Field(default_factory=dict)
+    memory_pools: dict[str, int] = Field(default_factory=dict)  # bytes that the models of a pool may hold together
     agent_identity: Identity
     engine_identity: Identity
 
@@ -238,10 +249,20 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[
         image=programs.agent_image,
         command=agent_program,
         args=tuple(agent_args),
-        env=dict(programs.agent_env),
+        env={**programs.agent_env, **warmth_env(wish)},
         listen=wish.listen,
     )
     return [*jobs, agent_job(agent, wish.agent_identity, datacenter=wish.datacenter)]
+
+
+def warmth_env(wish: SiteWish) -> dict[str, str]:
+    """Return the agent's settings for stopping, starting and replacing models; see `roost.gateway.settings`."""
+    env = {
+        "ROOST_MEMORY_POOLS": ",".join(f"{pool}={count}" for pool, count in sorted(wish.memory_pools.items())),
+        "ROOST_MODEL_FALLBACKS": json.dumps(wish.fallbacks, sort_keys=True) if wish.fallbacks else "",
+        "ROOST_IDLE_STOP_S": str(wish.idle_stop_s) if wish.idle_stop_s else "",
+    }
+    return {name: value for name, value in env.items() if value}
 
 
 def _place(wish: SiteWish, programs: Programs, command: Sequence[str], packages: Sequence[str]) -> EnginePlace:
@@ -282,17 +303,20 @@ def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Progra
     if _saves_slots(slot, model, wish):
         place = replace(place, slots_dir=wish.slots_dir)
     projector, adapters = _beside(slot, model, catalogue)
+    memory_mib = slot.memory_mib or job_memory_mib(
+        model,
+        context_tokens=slot.context_size * slot.parallel,
+        cache_ram_mib=slot.cache_ram_mib,
+    )
     choice = SlotChoice(
         slot=slot.slot,
         model=model.name,
         file=model.file.relative_path,
         settings=slot.settings,
-        memory_mib=slot.memory_mib
-        or job_memory_mib(
-            model,
-            context_tokens=slot.context_size * slot.parallel,
-            cache_ram_mib=slot.cache_ram_mib,
-        ),
+        memory_mib=memory_mib,
+        memory=slot.memory or {HOST_POOL: memory_mib << 20},
+        keep_warm=slot.keep_warm,
+        on_demand=slot.on_demand,
         temperature=slot.temperature,
         split=LayerSplit(tuple(slot.gpus), tuple(slot.gpu_layers)),
         devices=devices,

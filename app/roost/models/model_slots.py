@@ -26,7 +26,8 @@ class ModelSlot(BaseModel):
 
     `model` is `NAME` or `NAME:QUANT` of the catalogue, `path` a GGUF file on the host instead; with neither a model is
     chosen. `gpu` lists indices of graphics processors as their vendor's tools number them. `context_size` is in tokens
-    for one request. `temperature` null leaves it to the client.
+    for one request. `temperature` null leaves it to the client. `keep_warm`: never stopped, for being idle or for
+    another's sake; `on_demand`: not started before somebody asks.
     """
 
     model_config = Strict
@@ -40,6 +41,8 @@ class ModelSlot(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     cache_ram_mib: int = Field(default=256, ge=0)
     adapters: list[Annotated[str, Field(pattern=MODEL_NAME)]] = Field(default_factory=list)
+    keep_warm: bool = False
+    on_demand: bool = False
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelSlot:
@@ -47,6 +50,8 @@ class ModelSlot(BaseModel):
             raise ValueError("name a model or a path, not both")
         if self.path and not Path(self.path).is_absolute():
             raise ValueError("path must begin with /")
+        if self.keep_warm and self.on_demand:
+            raise ValueError("a slot is kept warm or started on demand, not both")
         if 0 < self.context_size < LEAST_CONTEXT:
             raise ValueError(f"context_size must be 0 (chosen) or at least {LEAST_CONTEXT}")
         if isinstance(self.gpu, list) and (not self.gpu or len(set(self.gpu)) != len(self.gpu)):

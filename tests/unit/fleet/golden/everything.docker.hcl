@@ -32,7 +32,11 @@ job "roost-model-main" {
   }
 
   group "engine" {
+    # While it runs the agent scales it between 0 and 1; a playbook run keeps what it finds (fleet/deploy.py).
     count = 1
+
+    # The agent sees that the service is gone, and has the slots saved before the server is told to end.
+    shutdown_delay = "3s"
 
     network {
       mode = "host"
@@ -77,6 +81,10 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "memory=host:536870912",
+        "adapter=a",
+        "adapter=b",
+        "keeps_slots=true",
       ]
 
       check {
@@ -118,7 +126,7 @@ job "roost-model-main" {
           "--parallel",
           "2",
           "--cache-ram",
-          "256",
+          "0",
           "--fit",
           "off",
           "--flash-attn",

@@ -32,6 +32,7 @@ job "roost-model-main" {
   }
 
   group "engine" {
+    # While it runs the agent scales it between 0 and 1; a playbook run keeps what it finds (fleet/deploy.py).
     count = 1
 
     network {
@@ -77,6 +78,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "memory=host:872415232",
       ]
 
       check {
