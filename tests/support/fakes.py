@@ -15,7 +15,9 @@ from typing import Literal
 
 from aiohttp import web
 
-Mode = Literal["ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow", "linger"]
+Mode = Literal[
+    "ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow", "linger", "hang", "silent"
+]
 WORDS = ("The", " capital", " of", " France", " is", " Paris", ".")
 USAGE = {"prompt_tokens": 27, "completion_tokens": len(WORDS), "total_tokens": 27 + len(WORDS)}
 
@@ -26,6 +28,7 @@ class FakeEngine:
 
     stuck: /health says ok, nothing else answers. drop: closes the connection on a chat. die-mid-event: breaks off
     inside the third event. truncate: ends a stream cleanly without its end. error: answers a chat with `error`.
+    hang: no chat is ever answered, all else is. silent: nothing is answered, not even /health.
     slow: sends one event, then waits for `go`. linger: sends all, but ends the connection only after `go`.
     """
 
@@ -82,10 +85,12 @@ class FakeEngine:
         return None
 
     async def _wait_if_stuck(self) -> None:
-        if self.mode == "stuck":
+        if self.mode in ("stuck", "silent"):
             await asyncio.Event().wait()
 
     async def _health(self, _request: web.Request) -> web.Response:
+        if self.mode == "silent":
+            await asyncio.Event().wait()
         if self.mode == "loading":
             return web.json_response({"error": {"message": "Loading model"}}, status=503)
         return web.json_response({"status": "ok"})
@@ -135,6 +140,8 @@ class FakeEngine:
             self.chats.append(chat)
             self.bodies.append(body)
         await self._wait_if_stuck()
+        if self.mode == "hang":
+            await asyncio.Event().wait()
         if self.mode == "drop" and chat.get("max_tokens") != 1:
             self._abort(request)
         if self.mode == "error" and chat.get("max_tokens") != 1:

@@ -224,3 +224,10 @@ def test_following_a_log_ends_when_nomad_goes_away(site: Installation, roost: Ru
     site.nomad.answers["client/fs/logs/alloc-roost-agent"] = Broken(b"one\n")
     broken = roost("logs", "agent", "--follow")
     assert isinstance(broken.exception, NomadUnreachableError)
+
+
+def test_a_cold_job_is_healthy_and_a_stopped_one_is_not() -> None:
+    asleep = {"TaskGroups": [{"Count": 0}], "Stop": False}
+    row = job_row({"ID": "j", "Status": "dead"}, asleep, [])
+    assert (row.status, row.wanted, row.healthy) == ("cold", 0, True)
+    assert not job_row({"ID": "j", "Status": "dead"}, {**asleep, "Stop": True}, []).healthy

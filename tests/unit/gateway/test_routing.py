@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.engines.base import State
-from roost.gateway.routing import View, choose, resolve
+from roost.gateway.routing import View, choose, resolve, substitutes
 
 READY = View("main@a", "main", State.READY, ("tiny",), slots=2)
 LOADING = View("main@b", "main", State.LOADING, ("tiny",), reason="it is loading its model")
@@ -97,3 +99,45 @@ def test_only_ready_endpoints_that_offer_the_model_get_requests(views: list[View
     chosen = choose(views, route.ready, set())
     assert (chosen is None) == (not route.ready)
     assert chosen is None or chosen in route.ready
+
+
+BIG = View("big@e", "big", State.COLD, ("big-70b",), job="roost-model-big", memory=40)
+MIDDLE = View("middle@f", "middle", State.READY, ("middle-8b",), memory=8)
+SMALL = View("small@g", "small", State.READY, ("small-1b",), memory=1)
+EMBEDDING = View("embedding@h", "embedding", State.READY, ("words",), memory=1)
+FLEET = [BIG, MIDDLE, SMALL, EMBEDDING]
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "expected"),
+    [
+        ("big", {}, ["middle", "small"]),
+        ("big-70b", {}, ["middle", "small"]),
+        ("big-70b+adapter", {}, ["middle", "small"]),
+        ("middle", {}, ["small"]),
+        ("small", {}, []),
+        ("big", {"big": ["small"]}, ["small"]),
+        ("big-70b", {"big": ["small"]}, ["small"]),
+        ("big-70b", {"big-70b": ["small", "embedding"], "big": ["middle"]}, ["small"]),
+        ("big", {"big": []}, []),
+        ("embedding", {"embedding": ["small"]}, []),
+        ("words", {}, []),
+        ("unknown", {}, []),
+    ],
+)
+def test_who_may_stand_in(name: str, order: dict[str, list[str]], expected: list[str]) -> None:
+    assert substitutes(name, FLEET, order) == expected
+
+
+def test_a_cold_model_is_known_and_names_its_job() -> None:
+    route = resolve("big-70b", FLEET, {}, settled=True)
+    assert (route.ready, route.known, route.cold, route.state) == ({}, True, ("roost-model-big",), State.COLD)
+
+
+def test_an_adapter_leads_to_the_servers_that_have_it() -> None:
+    with_adapter = replace(MIDDLE, id="middle@i", adapters=("law",))
+    for name in ("middle-8b+law", "middle+law"):
+        route = resolve(name, [MIDDLE, with_adapter], {}, settled=True)
+        assert (route.ready, route.adapter) == ({"middle@i": "middle-8b"}, "law")
+    assert not resolve("middle-8b+other", [MIDDLE, with_adapter], {}, settled=True).known
+    assert not resolve("small-1b+law", [SMALL, with_adapter], {}, settled=True).known
