@@ -22,6 +22,9 @@ job "roost-model-main" {
     # While it runs the agent scales it between 0 and 1; a playbook run keeps what it finds (fleet/deploy.py).
     count = 1
 
+    # The agent sees that the service is gone, and has the slots saved before the server is told to end.
+    shutdown_delay = "3s"
+
     network {
       mode = "host"
       port "http" {
@@ -66,6 +69,7 @@ job "roost-model-main" {
         "slot=main",
         "model=smollm2-135m-instruct",
         "memory=host:536870912",
+        "keeps_slots=true",
       ]
 
       check {
