@@ -29,8 +29,7 @@ def made(slot: dict[str, object], **more: object) -> tuple[ModelServerJob, Agent
 
 def test_tags_are_read_as_they_were_written() -> None:
     server, _ = made(
-        {"memory": {"a/gpu0": 5 * GIB, "host": GIB}, "keep_warm": True, "save_slots": True, "adapters": ["x/p.gguf"]},
-        slots_dir="/srv/slots",
+        {"memory": {"a/gpu0": 5 * GIB, "host": GIB}, "keep_warm": True, "save_slots": True, "adapters": ["x/p.gguf"]}
     )
     said = read_tags(re.findall(r'^ +"(\w+=.*)",$', render_job(TEMPLATES, server), re.MULTILINE))
     assert said == Said(
@@ -44,7 +43,7 @@ def test_tags_are_read_as_they_were_written() -> None:
 
 
 def test_without_a_plan_a_server_holds_its_limit_of_the_machine() -> None:
-    server, _ = made({})
+    server, _ = made({"save_slots": False})
     assert read_tags(server.tags) == Said(
         engine="llama.cpp", models=(server.model,), memory={"host": server.memory_mib << 20}
     )
@@ -61,9 +60,9 @@ def test_a_slot_is_not_both_warm_and_on_demand() -> None:
 
 
 def test_saving_slots_leaves_time_for_it() -> None:
-    saving, _ = made({"save_slots": True}, slots_dir="/srv/slots")
+    saving, _ = made({"save_slots": True})
     assert 'shutdown_delay = "3s"' in render_job(TEMPLATES, saving)
-    assert "shutdown_delay" not in render_job(TEMPLATES, made({})[0])
+    assert "shutdown_delay" not in render_job(TEMPLATES, made({"save_slots": False})[0])
 
 
 def test_with_adapters_prompts_are_not_cached_across_them() -> None:
