@@ -21,6 +21,8 @@ from roost.ops.site import Site, load_site
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # between two tokens; a long prompt on a slow machine takes its time
 QUICK_TIMEOUT_S = 5.0
+READY, COLD, UNREACHABLE = "ready", "cold", "unreachable"
+BEST_FIRST = (READY, "loading", COLD, "down")
 DATA = "data:"
 DONE = "[DONE]"
 
@@ -44,6 +46,11 @@ class Readiness:
     ready: bool
     reasons: tuple[str, ...]
     slots: dict[str, dict[str, int]]
+
+    def state_of(self, slot: str) -> str:
+        """Return the best state of a slot's model servers; `unknown` or `unreachable` where nothing is said of it."""
+        counts = self.slots.get(slot, {})
+        return next((state for state in BEST_FIRST if counts.get(state)), "unknown" if self.reachable else UNREACHABLE)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
 import typer
 
+from roost.cli.api import Api, find_access_of
 from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model, whole_state
 from roost.cli.show import print_json, print_table, size
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -52,6 +53,7 @@ class ModelRow:
     slots: tuple[str, ...]
     path: str | None
     quantisations: tuple[QuantisationRow, ...]
+    states: dict[str, str] = field(default_factory=dict)  # by slot, as the agent sees them
 
 
 @app.callback()
@@ -75,7 +77,7 @@ def list_command(*, as_json: JsonOption = False) -> None:
 
 def _list(*, as_json: bool) -> None:
     site = load_site()
-    rows = list_models(site, load_catalogue(site.catalogue))
+    rows = with_states(list_models(site, load_catalogue(site.catalogue)), site)
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -85,7 +87,7 @@ def _list(*, as_json: bool) -> None:
             (
                 row.name,
                 row.file,
-                ", ".join(row.slots),
+                ", ".join(f"{slot} ({row.states[slot]})" for slot in row.slots),
                 row.tier,
                 ", ".join(row.roles),
                 "" if row.size is None else size(row.size),
@@ -168,6 +170,13 @@ def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
         rows.setdefault(model.name, []).append(row)
     found = [_row(name, quantisations, catalogue) for name, quantisations in rows.items()]
     return sorted(found, key=lambda row: (not row.slots, TIERS.index(row.tier), row.name))
+
+
+def with_states(rows: list[ModelRow], site: Site) -> list[ModelRow]:
+    """Add the state of each slot, warm or cold; the agent tells it without a key."""
+    with Api(find_access_of(site)[0]) as api:
+        seen = api.readiness()
+    return [replace(row, states={slot: seen.state_of(slot) for slot in row.slots}) for row in rows]
 
 
 def _row(name: str, quantisations: list[QuantisationRow], catalogue: Catalogue) -> ModelRow:

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.api import Access, Api, Readiness, find_access_of
+from roost.cli.api import COLD, READY, UNREACHABLE, Access, Api, Readiness, find_access_of
 from roost.cli.jobs import JobRow, job_rows
 from roost.cli.show import print_json, print_table
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
-READY, COLD, UNREACHABLE, NOT_READY = "ready", "cold", "unreachable", "not ready"
+NOT_READY = "not ready"
 Json = Any
 
 
@@ -140,11 +140,7 @@ def _model_row(slot: str, name: str, seen: Readiness, entries: list[dict[str, Js
         known = entry.get("roost") or {}
         if entry.get("id") == name and known.get("slot") == slot:
             return ModelRow(name, slot, str(known.get("state")), known.get("context"), str(known.get("reason") or ""))
-    counts = seen.slots.get(slot, {})
-    state = next(
-        (s for s in (READY, "loading", COLD, "down") if counts.get(s)), "unknown" if seen.reachable else UNREACHABLE
-    )
-    return ModelRow(name, slot, state)
+    return ModelRow(name, slot, seen.state_of(slot))
 
 
 def _print(found: Status) -> None:

@@ -139,7 +139,9 @@ def test_models(site: Installation, roost: Run) -> None:
     assert json.loads(roost("models", "list", "--json").stdout) == [row, *others]
     assert {other["file"] for other in others} == {"not locked"}
     assert (row["name"], row["licence"], row["file"], row["slots"]) == (MODEL, "Apache-2.0", "missing", ["main"])
+    assert row["states"] == {"main": "ready"}
     shown = roost("models").stdout
+    assert "main (ready)" in " ".join(shown.split())
     assert "94 MiB" in shown
     assert MODEL in shown
     assert not list((site.folder / "models").iterdir())
