@@ -130,3 +130,45 @@ PUBLISHED = (
     Published("gemma-3-27b", "gemma3", GEMMA3_27B),
     Published("gpt-oss-20b", "gpt-oss", GPT_OSS_20B, "MXFP4"),
 )
+
+
+def tiny(published: Published) -> dict[str, ShapeValue]:
+    """Return a shape of the same architecture that a server starts in no time."""
+    small: dict[str, ShapeValue] = {
+        "block_count": 4, "embedding_length": 256, "feed_forward_length": 512, "attention.head_count": 4,
+        "attention.head_count_kv": 2, "vocab_size": 512, "context_length": 4096, "rope.dimension_count": 64,
+    }  # fmt: skip
+    shape = published.shape
+    if "attention.key_length" in shape:
+        small |= {"attention.key_length": 64, "attention.value_length": 64}
+    if "expert_count" in shape:
+        small |= {"expert_count": 8, "expert_used_count": 2}
+        small |= {
+            key: 64 for key in ("expert_feed_forward_length", "expert_shared_feed_forward_length") if key in shape
+        }
+    if "attention.sliding_window" in shape:
+        small["attention.sliding_window"] = 128
+    return {**shape, **small, **TINY.get(published.architecture, {})}
+
+
+_STATES: dict[str, ShapeValue] = {
+    "ssm.inner_size": 512, "ssm.state_size": 16, "ssm.time_step_rank": 8, "attention.head_count_kv": [0, 2, 0, 2],
+}  # fmt: skip
+_DELTA: dict[str, ShapeValue] = {
+    "ssm.state_size": 64, "ssm.group_count": 2, "ssm.time_step_rank": 4, "ssm.inner_size": 256,
+    "rope.dimension_sections": [11, 11, 10, 0],
+}  # fmt: skip
+TINY: dict[str, dict[str, ShapeValue]] = {
+    "gemma3n": {"block_count": 22, "attention.sliding_window_pattern": [*([True] * 4), False] * 4 + [True, True]},
+    "lfm2": {"attention.head_count_kv": [0, 0, 2, 0]},
+    "granitehybrid": _STATES,
+    "jamba": _STATES,
+    "falcon-h1": _STATES | {"attention.head_count_kv": 2},
+    "qwen35": _DELTA,
+    "qwen35moe": _DELTA | {"feed_forward_length": 0},
+    "deepseek2": {
+        "attention.head_count_kv": 1, "attention.kv_lora_rank": 64, "attention.q_lora_rank": 64,
+        "rope.dimension_count": 32, "attention.key_length": 96, "attention.value_length": 64,
+        "attention.key_length_mla": 64, "attention.value_length_mla": 32,
+    },
+}  # fmt: skip

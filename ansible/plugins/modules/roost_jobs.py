@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,23 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
-from roost.fleet.jobs import Job, ModelServerJob, render_job
+from roost.fleet.engine_start import EngineStart
+from roost.fleet.job_memory import JobMemory, job_memory
+from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Job, ModelServerJob, render_job
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
-from roost.fleet.site_jobs import Made, SiteWish, job_secrets, programs_of, site_jobs, stale_jobs, templates_dir
+from roost.fleet.site_jobs import (
+    Made,
+    SiteWish,
+    host_engine,
+    job_secrets,
+    programs_of,
+    site_jobs,
+    stale_jobs,
+    templates_dir,
+)
 from roost.fleet.start_proof import prove, require
-from roost.models.catalogue import load_catalogue
+from roost.models.catalogue import Catalogue, load_catalogue
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -57,6 +68,10 @@ options:
     type: dict
   python:
     description: The Python that runs the agent where it is no container.
+    type: path
+    default: ""
+  state_dir:
+    description: Where it is kept what model servers took; empty to keep nothing and to ask the engine nothing.
     type: path
     default: ""
   listen_cert:
@@ -124,7 +139,10 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     catalogue = load_catalogue(release / "group_vars" / "models.yaml")
     made = Made.model_validate(params["artifacts"])
     python = Path(params["python"] or f"{sys.base_prefix}/bin/python3")
-    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python, wish.engine))
+    state_dir = Path(params["state_dir"]) if params["state_dir"] else None
+    engine = host_engine(wish, made)
+    memory = job_memory(catalogue, Path(wish.models_dir), state_dir, engine, ask=not dry_run, warn=module.warn)
+    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python, wish.engine), memory)
     secrets_dir = Path(params["secrets_dir"])
     lines: list[str] = []
     applied: list[str] = []
@@ -151,7 +169,10 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
-    starts = {} if dry_run else proven(client, jobs, applied)
+    proofs = {} if dry_run else proven(client, jobs, applied)
+    starts = {name: asdict(start) for name, start in proofs.items()}
+    if state_dir is not None:
+        keep_starts(wish, catalogue, memory, proofs)
     for name in stale_jobs(existing, jobs):
         applied.append(name)
         lines.append(f"{name}: no slot wants it any more, stopped")
@@ -161,20 +182,29 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
 
 
-def proven(client: NomadClient, jobs: Sequence[Job], applied: Sequence[str]) -> dict[str, Any]:
+def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts: Mapping[str, EngineStart]) -> None:
+    """Keep what model servers took, for the next plan; those with layers on other hosts or an encoder are left out."""
+    for slot in wish.slots:
+        start = starts.get(f"{MODEL_SERVICE_PREFIX}{slot.slot}")
+        if start is not None and not (slot.rpc or slot.projector or slot.adapters or slot.embedding):
+            model = catalogue.get(slot.model)
+            memory.started(model.name, model.quantisation, slot.settings, slot.split, start)
+
+
+def proven(client: NomadClient, jobs: Sequence[Job], applied: Sequence[str]) -> dict[str, EngineStart]:
     """Return what the engines said of their start, as far as their logs hold it.
 
     Raises:
         RoostError: layers that belong on a graphics processor are not there.
     """
-    starts: dict[str, Any] = {}
+    starts: dict[str, EngineStart] = {}
     for job in jobs:
         if isinstance(job, ModelServerJob):
             proof = prove(client, job.name)
             # A cold one has no log of a start; it is compared when `roost doctor` finds it warm.
             require(proof, job.driver, fresh=job.name in applied and proof.running)
             if proof.start is not None:
-                starts[job.name] = asdict(proof.start)
+                starts[job.name] = proof.start
     return starts
 
 
@@ -213,6 +243,7 @@ def main() -> None:
             "wish": {"type": "dict"},
             "artifacts": {"type": "dict"},
             "python": {"type": "path", "default": ""},
+            "state_dir": {"type": "path", "default": ""},
             "listen_cert": {"type": "str", "default": ""},
             "listen_key": {"type": "str", "default": "", "no_log": False},
             "timeout": {"type": "int", "default": 240},

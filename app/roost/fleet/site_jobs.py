@@ -26,6 +26,7 @@ from roost.fleet.devices import (
     engine_packages,
 )
 from roost.fleet.engine_args import RpcWorker
+from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
 from roost.fleet.jobs import (
     AGENT_JOB,
     LOOPBACK_NETWORK,
@@ -46,8 +47,9 @@ from roost.fleet.jobs import (
     rpc_worker_job,
 )
 from roost.models.catalogue import Catalogue
+from roost.models.estimate.on_host import HostEngine
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
-from roost.models.memory import job_memory_mib
+from roost.models.memory import MIB
 from roost.models.schema import Model
 from roost.models.slot_reuse import slots_reusable
 from roost.ops.errors import RoostError
@@ -130,6 +132,11 @@ class SlotWish(BaseModel):
             ubatch=self.ubatch,
             cache_ram_mib=self.cache_ram_mib,
         )
+
+    @property
+    def split(self) -> LayerSplit:
+        """Return which layers lie on which graphics processor of this host."""
+        return LayerSplit(tuple(self.gpus), tuple(self.gpu_layers))
 
 
 class SiteWish(BaseModel):
@@ -225,17 +232,20 @@ def used_backends(slots: Sequence[SlotWish], gpus: Sequence[Mapping[str, Any]]) 
     return sorted(used) + ([RPC] if any(slot.rpc for slot in slots) else [])
 
 
-def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs) -> list[Job]:
+def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs, memory: JobMemory | None = None) -> list[Job]:
     """Decide this site's jobs: a model server a slot, workers that hold layers of one, and the agent.
+
+    `memory` knows what this host's engine said of its needs; without it they are computed from headers.
 
     Raises:
         RoostError: a slot names a model that the catalogue does not have, or a graphics processor that is not there or
             on which the engine cannot compute.
     """
     driver = driver_of(wish.runtime)
+    memory = memory or job_memory(catalogue, Path(wish.models_dir), None, HostEngine(""))
     jobs: list[Job] = []
     for slot in wish.slots:
-        choice, place = _slot(slot, wish, catalogue, programs)
+        choice, place = _slot(slot, wish, catalogue, programs, memory)
         for number, worker in enumerate(slot.rpc):
             jobs.append(_rpc_worker(worker, number, slot, wish, programs))
         jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind))
@@ -281,7 +291,9 @@ def _place(wish: SiteWish, programs: Programs, command: Sequence[str], packages:
     )
 
 
-def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Programs) -> tuple[SlotChoice, EnginePlace]:
+def _slot(
+    slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Programs, memory: JobMemory
+) -> tuple[SlotChoice, EnginePlace]:
     """Decide one model server: what it serves, and how its engine is started."""
     model = catalogue.get(slot.model)
     packages = engine_packages(wish.engine_packages, wish.engine_gpu_packages, used_backends(wish.slots, wish.gpus))
@@ -303,10 +315,9 @@ def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Progra
     if _saves_slots(slot, model, wish):
         place = replace(place, slots_dir=wish.slots_dir)
     projector, adapters = _beside(slot, model, catalogue)
-    memory_mib = slot.memory_mib or job_memory_mib(
-        model,
-        context_tokens=slot.context_size * slot.parallel,
-        cache_ram_mib=slot.cache_ram_mib,
+    memory_mib = slot.memory_mib or (
+        memory.limit_mib(model.name, model.quantisation, slot.settings, slot.split)
+        + _beside_mib(slot, model, catalogue)
     )
     choice = SlotChoice(
         slot=slot.slot,
@@ -318,7 +329,7 @@ def _slot(slot: SlotWish, wish: SiteWish, catalogue: Catalogue, programs: Progra
         keep_warm=slot.keep_warm,
         on_demand=slot.on_demand,
         temperature=slot.temperature,
-        split=LayerSplit(tuple(slot.gpus), tuple(slot.gpu_layers)),
+        split=slot.split,
         devices=devices,
         rpc=tuple(RpcWorker(endpoint(worker.address, worker.port), worker.layers) for worker in slot.rpc),
         projector=projector,
@@ -334,6 +345,13 @@ def _saves_slots(slot: SlotWish, model: Model, wish: SiteWish) -> bool:
     if slot.save_slots is not None:
         return slot.save_slots
     return wish.engine == "llama.cpp" and slots_reusable(model.architecture, model.shape)
+
+
+def _beside_mib(slot: SlotWish, model: Model, catalogue: Catalogue) -> int:
+    """Return the MiB of the files of projector and adapters: the engine reads them whole."""
+    names = {f"{model.name}:projector", *(f"{model.name}:adapter:{adapter}" for adapter in slot.adapters)}
+    files = catalogue.known_files() if model.extras else {}
+    return -(-sum(file.bytes for name, file in files.items() if name in names) // MIB)
 
 
 def _beside(slot: SlotWish, model: Model, catalogue: Catalogue) -> tuple[str, tuple[str, ...]]:
@@ -389,6 +407,16 @@ def _rpc_worker(worker: RpcWish, number: int, slot: SlotWish, wish: SiteWish, pr
 def endpoint(address: str, port: int) -> str:
     """Write where a worker listens; an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def host_engine(wish: SiteWish, made: Made) -> HostEngine:
+    """Return this host's engine, to be asked what models need; of another engine than llama.cpp nothing is known."""
+    if wish.engine != "llama.cpp":
+        return HostEngine("")
+    if wish.runtime == "docker":
+        image = made.images.get("llama_server", "")
+        return image_engine(image, wish.engine_identity, Path(wish.models_dir), wish.gpus)
+    return tree_engine(Path(made.engine_tree), wish.engine_identity, wish.gpus)
 
 
 def job_secrets(

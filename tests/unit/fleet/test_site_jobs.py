@@ -61,7 +61,7 @@ def test_the_image_with_cuda_is_for_containers_only() -> None:
 def test_the_limit_is_the_plan_s_where_it_named_one() -> None:
     planned, own = jobs(ONE, AMD)[0], jobs({**ONE, "memory_mib": 0}, AMD)[0]
     assert planned.memory_mib == 512
-    assert own.memory_mib > 512
+    assert 352 < own.memory_mib < 512  # the layers lie on the processor's card, overhead and prompt cache do not
 
 
 def test_one_host_has_no_constraint_and_a_spare_makes_one() -> None:

@@ -10,7 +10,6 @@ import yaml
 
 from roost.models.catalogue import load_catalogue
 from roost.models.lock_file import Locked, add_lock
-from roost.models.memory import job_memory_mib, memory_limit_mib
 from roost.ops.errors import RoostError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "group_vars" / "models.yaml"
@@ -228,33 +227,3 @@ def test_a_lock_does_not_overrule_the_catalogue(tmp_path: Path) -> None:
     assert load_catalogue(path, lock).get(DEFAULT).file.bytes == 98362432
     with pytest.raises(RoostError, match="not valid YAML"):
         load_catalogue(_hubbed(tmp_path), lock)
-
-
-def test_memory_of_the_default_job() -> None:
-    """At most 715 MiB were measured for it, see roost.models.memory."""
-    model = load_catalogue(SHIPPED).get(DEFAULT)
-    assert job_memory_mib(model, context_tokens=16384, cache_ram_mib=256) == 832
-
-
-def test_memory_where_nothing_was_measured(tmp_path: Path) -> None:
-    """More than was measured, since it counts the most that the shape allows; without a shape it is not known."""
-    file = {"name": "x.gguf", "bytes": 98362432, "sha256": "1" * 64}
-    path = _hubbed(tmp_path, file, kv_bytes_per_token=None, compute_mib=None)
-    assert job_memory_mib(load_catalogue(path).get("tiny"), context_tokens=16384, cache_ram_mib=256) == 928
-    path = _hubbed(tmp_path, file, kv_bytes_per_token=None, shape={})
-    with pytest.raises(RoostError, match="does not say the block_count of tiny"):
-        job_memory_mib(load_catalogue(path).get("tiny"), context_tokens=16384, cache_ram_mib=256)
-
-
-@pytest.mark.parametrize(
-    ("weights_mib", "context", "cache", "limit"),
-    [(100, 0, 0, 208), (100, 1024, 0, 208 + 1024), (100, 1024, 10, 208 + 1040), (96, 0, 16, 224), (104, 0, 0, 208)],
-)
-def test_memory_formula(weights_mib: int, context: int, cache: int, limit: int) -> None:
-    assert limit == memory_limit_mib(
-        weights_bytes=weights_mib << 20,
-        kv_bytes_per_token=1 << 20,
-        context_tokens=context,
-        compute_mib=8,
-        cache_ram_mib=cache,
-    )

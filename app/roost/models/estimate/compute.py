@@ -111,6 +111,7 @@ class _Graph:
             yield self.forward(layer.feed_forward)
         if self.shape.experts:
             yield self.experts()
+        yield self.rows(3 * self.shape.per_layer_embedding * len(self.shape.layers))  # `project_per_layer_inputs`
 
     def peak(self) -> int:
         """Return the size of the whole buffer."""

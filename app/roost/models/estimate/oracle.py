@@ -3,9 +3,10 @@
 It loads the header, builds the real context without memory, and prints a line a device: name, model, context and
 compute in MiB, rounded down; `context` holds the output buffer too (tools/fit-params, common/fit.cpp).
 
-Three things are to be known of its figures. Weights that the engine repacks for the processor are missing, so it is
+Four things are to be known of its figures. Weights that the engine repacks for the processor are missing, so it is
 asked with `--no-repack`; they take the same room. It reserves an output for each token of a batch; the server only one
-a slot, so that much is taken off. And what is rounded down is taken from the header where both agree.
+a slot, so that much is taken off. Of some architectures (gemma3n) it counts a tied embedding twice, which a mapped file
+has once. And what is rounded down is taken from the header where both agree.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from roost.models.estimate.compute import F32
 from roost.models.estimate.hyperparameters import hyperparameters
 from roost.models.estimate.kv_cache import ubatch_size
+from roost.models.estimate.weights import tied_bytes
 from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
 from roost.models.gguf_header import Header
 from roost.ops.errors import RoostError
@@ -28,6 +30,7 @@ TIMEOUT_S = 60.0
 MAX_OUTPUT_CHARS = 1 << 16
 COLUMNS = 4
 HOST_ROW = "Host"
+UNIFIED = ("--kv-unified", "--no-kv-unified")
 
 # From a program's name to the command that runs it, and the folder to run it in (None for any).
 EngineCommand = Callable[[str], tuple[Sequence[str], Path | None]]
@@ -44,7 +47,7 @@ class OracleRow:
 
 
 def settings_arguments(settings: ServerSettings, split: LayerSplit) -> list[str]:
-    """Return the engine's arguments that memory depends on; the same for its server and its oracle."""
+    """Return the arguments of the engine's server that memory depends on."""
     arguments = [
         "--ctx-size", str(settings.context_size * settings.parallel), "--parallel", str(settings.parallel),
         "--kv-unified" if settings.kv_unified else "--no-kv-unified",
@@ -79,13 +82,20 @@ def ask_oracle(
 ) -> list[OracleRow]:
     """Run the oracle on a model's file.
 
+    It knows no `--kv-unified`: a cache for one slot is unified anyway.
+
     Raises:
-        RoostError: it is not there, does not end in time, or cannot read the file.
+        RoostError: it is not there, does not end in time, cannot read the file, or cannot be asked for such a cache.
     """
+    if settings.kv_unified and settings.parallel > 1:
+        raise RoostError(f"{PROGRAM} cannot be asked for a unified cache.", fix="Use what the header says.")
+    arguments = [word for word in settings_arguments(settings, split) if word not in UNIFIED]
+    if not split.total:
+        arguments += ["--device", "none"]
     program, folder = command(PROGRAM)
     asked = ["--model", str(model), "--fit-print", "on", "--no-repack", "--offline", "--log-verbosity", "1"]
     output = run(
-        [*program, *asked, *settings_arguments(settings, split)],
+        [*program, *asked, *arguments],
         cwd=folder,
         timeout_s=timeout_s,
         fix="See whether the engine can load the file: roost logs.",
@@ -111,6 +121,7 @@ def estimate_oracle(
     shape = hyperparameters(header)
     batch = ubatch_size(shape, settings)
     spare = max(0, batch - settings.parallel) * shape.vocabulary * F32
+    tied = tied_bytes(header)
     holder = _output_device(split, shape.layer_count + 1)
     devices = []
     for row in rows:
@@ -122,9 +133,10 @@ def estimate_oracle(
         if device == holder:
             compute = max(row.compute - spare, min(guess.compute, row.compute + MIB))
         kv = _exact(row.context, guess.kv + guess.output) - guess.output
-        devices.append(
-            DeviceBytes(device, _exact(row.model, guess.weights), max(0, kv), compute, guess.output, guess.other)
-        )
+        weights = _exact(row.model, guess.weights)
+        if device == HOST and _exact(row.model, guess.weights + tied) == guess.weights + tied:
+            weights = guess.weights
+        devices.append(DeviceBytes(device, weights, max(0, kv), compute, guess.output, guess.other))
     devices.sort(key=lambda found: found.device != HOST)
     return Estimate(tuple(devices), "oracle")
 

@@ -56,6 +56,12 @@ def weight_bytes(header: Header, shape: Hyperparameters, split: LayerSplit) -> d
     return found
 
 
+def tied_bytes(header: Header) -> int:
+    """Return the bytes of the token embedding if the output uses it too, else 0."""
+    sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
+    return 0 if OUTPUT in sizes else sizes.get(TOKENS, 0)
+
+
 def layer_bytes(header: Header, shape: Hyperparameters) -> list[int]:
     """Return the bytes of weights of each repeating layer."""
     found = [0] * len(shape.layers)

@@ -62,7 +62,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
-        "memory=host:872415232",
+        "memory=host:687865856",
         "keeps_slots=true",
       ]
 
@@ -166,7 +166,7 @@ job "roost-model-main" {
 
       resources {
         cpu    = 500
-        memory = 832
+        memory = 656
       }
 
       kill_timeout = "15s"

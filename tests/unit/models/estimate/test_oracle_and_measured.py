@@ -1,4 +1,4 @@
-"""What the engine says: its oracle's lines, its server's log, and figures kept on the host."""
+"""What the engine says: its oracle's lines, and figures kept on the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from roost.models.estimate.best import BestEstimator
 from roost.models.estimate.header import MIB, estimate_header
 from roost.models.estimate.measured import MAX_ENTRIES, MeasuredKey, MeasuredStore
 from roost.models.estimate.oracle import ask_oracle, estimate_oracle, read_oracle, settings_arguments, with_overhead
-from roost.models.estimate.server_log import read_log
 from roost.models.estimate.shape import header_of_shape
 from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
 from roost.ops.errors import RoostError
@@ -52,8 +51,14 @@ def test_the_oracle_is_run_with_the_servers_arguments(tmp_path: Path) -> None:
     assert rows[-1].model == 92 * MIB
     asked = (tmp_path / "asked").read_text()
     assert "--fit-print on" in asked
-    assert "--ctx-size 8192 --parallel 4 --no-kv-unified" in asked
+    assert "--ctx-size 8192 --parallel 4 --cache-type-k f16" in asked
     assert "--gpu-layers 0" in asked
+
+
+def test_the_oracle_knows_no_unified_cache(tmp_path: Path) -> None:
+    unified = replace(SETTINGS, kv_unified=True)
+    with pytest.raises(RoostError, match="cannot be asked for a unified cache"):
+        ask_oracle(lambda _name: (["true"], None), tmp_path / "m.gguf", unified, LayerSplit())
 
 
 @pytest.mark.parametrize(("script", "says"), [("exit 1", "failed"), ("exec sleep 60", "did not end")])
@@ -79,10 +84,15 @@ def test_oracle_and_header_agree_to_the_byte() -> None:
 
 
 def test_the_oracle_wins_where_they_differ() -> None:
-    host = estimate_oracle(read_oracle("Host 120 300 400"), SMOL, BY_HEADER, SETTINGS, LayerSplit()).on(HOST)
-    assert host.weights == 121 * MIB
+    host = estimate_oracle(read_oracle("Host 150 300 400"), SMOL, BY_HEADER, SETTINGS, LayerSplit()).on(HOST)
+    assert host.weights == 151 * MIB
     assert host.kv + host.output == 301 * MIB
     assert 300 * MIB < host.compute <= 401 * MIB
+
+
+def test_a_tied_embedding_counted_twice_counts_once() -> None:
+    host = estimate_oracle(read_oracle("Host 120 180 106"), SMOL, BY_HEADER, SETTINGS, LayerSplit()).on(HOST)
+    assert host.weights == BY_HEADER.on(HOST).weights
 
 
 def test_rows_of_graphics_processors_get_the_hosts_numbers() -> None:
@@ -95,63 +105,6 @@ def test_rows_of_graphics_processors_get_the_hosts_numbers() -> None:
     assert found.on("GPU5").compute < 900 * MIB < 1000 * MIB
     with pytest.raises(RoostError, match="found 2 graphics processors, 3 were planned"):
         estimate_oracle(rows, header, by_header, SETTINGS, LayerSplit((0, 1, 2), (10, 10, 13)))
-
-
-# --- the server's log --------------------------------------------------------------------------------------------
-
-# llama-server 0.7.0 with --log-verbosity 4; the measuring phase comes first and counts nothing
-CPU_LOG = """
-0.00.332.655 I load_tensors: loading model tensors, this can take a while... (load_mode = none)
-0.00.340.718 I load_tensors:          CPU model buffer size =     0.00 MiB
-0.00.341.040 I llama_context:        CPU  output buffer size =     0.75 MiB
-0.00.350.691 I sched_reserve:        CPU compute buffer size =    22.64 MiB
-0.00.413.655 I load_tensors: loading model tensors, this can take a while... (load_mode = mmap)
-0.00.425.482 I load_tensors:   CPU_Mapped model buffer size =    92.10 MiB
-0.00.426.768 I llama_context:        CPU  output buffer size =     0.75 MiB
-0.00.427.100 I llama_kv_cache:        CPU KV buffer size =   180.00 MiB
-0.00.450.691 I sched_reserve:        CPU compute buffer size =    16.64 MiB
-"""
-# The format of a build with CUDA, after the same source; not recorded, as no such machine was at hand.
-CUDA_LOG = """
-load_tensors: loading model tensors, this can take a while... (load_mode = mmap)
-load_tensors: offloaded 33/33 layers to GPU
-load_tensors:   CPU_Mapped model buffer size =   281.81 MiB
-load_tensors:        CUDA0 model buffer size =  2600.50 MiB
-load_tensors:        CUDA1 model buffer size =  1800.25 MiB
-llama_context:  CUDA_Host  output buffer size =     1.96 MiB
-llama_kv_cache:      CUDA0 KV buffer size =   640.00 MiB
-llama_kv_cache:      CUDA1 KV buffer size =   384.00 MiB
-llama_memory_recurrent:      CUDA1 RS buffer size =     6.00 MiB
-sched_reserve:      CUDA0 compute buffer size =   300.00 MiB
-sched_reserve:      CUDA1 compute buffer size =   304.00 MiB
-sched_reserve:  CUDA_Host compute buffer size =    40.00 MiB
-"""
-
-
-def test_log_of_a_server_without_graphics_processor() -> None:
-    found = read_log(CPU_LOG.splitlines(), LayerSplit())
-    assert found is not None
-    (host,) = found.devices
-    assert [round(size / MIB, 2) for size in (host.weights, host.kv, host.compute, host.output)] == [
-        92.10, 180.00, 16.64, 0.75,
-    ]  # fmt: skip
-    assert found.gpu_layers is None
-
-
-def test_log_of_a_server_on_two_graphics_processors() -> None:
-    found = read_log(CUDA_LOG.splitlines(), LayerSplit((1, 3), (20, 13)))
-    assert found is not None
-    assert (found.gpu_layers, found.layers) == (33, 33)
-    assert [device.device for device in found.devices] == [HOST, "GPU1", "GPU3"]
-    host, _first, second = found.devices
-    assert host.compute == 40 * MIB
-    assert host.output == round(1.96 * MIB)
-    assert second.kv == 390 * MIB
-
-
-@pytest.mark.parametrize("lines", [[], CPU_LOG.splitlines()[:-1], ["x compute buffer size = 1.00 MiB"]])
-def test_an_unfinished_log_says_nothing(lines: list[str]) -> None:
-    assert read_log(lines, LayerSplit()) is None
 
 
 # --- kept on the host --------------------------------------------------------------------------------------------
