@@ -35,6 +35,7 @@ VERBS = {
     "logs": Verb("roost.cli.logs", "logs", "Show what the agent, a model server, Nomad or the set-up logged."),
     "doctor": Verb("roost.cli.doctor", "doctor", "Find out what is wrong here, and how to put it right."),
     "hosts": Verb("roost.cli.hosts", "hosts", "Show what this machine has, and which models it can serve."),
+    "plan": Verb("roost.cli.plan", "plan", "Show which model runs where, why, and what would have to change."),
     "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),
     "images": Verb("roost.cli.images", "app", "Show, renew and tidy what the jobs run from."),
     "bundle": Verb("roost.cli.bundle", "bundle", "Make a folder to install from where there is no network."),

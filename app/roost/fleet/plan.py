@@ -52,6 +52,7 @@ class Placed:
     spares: tuple[str, ...] = ()
     rpc: tuple[tuple[str, int], ...] = ()
     copy: int = 0
+    slowed: bool = False  # meant for graphics processors, and not whole on them
     tokens_per_s: float = 0.0  # memory's speed / bytes that a token reads: the most that can be hoped for
 
 

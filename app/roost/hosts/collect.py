@@ -40,7 +40,7 @@ FILES = (
 )  # fmt: skip
 # Below a graphics processor's folder in sysfs, and of those that are on no bus.
 GPU_FILES = (
-    "resource", "mem_info_vram_total", "mem_info_gtt_total", "tile*/physical_vram_size_bytes",
+    "resource", "mem_info_vram_total", "mem_info_vram_used", "mem_info_gtt_total", "tile*/physical_vram_size_bytes",
     "tile*/memory/physical_vram_size_bytes", "drm/card*/lmem_total_bytes",
 )  # fmt: skip
 PLATFORM_GPUS = "class/drm/card*/device/uevent"
@@ -73,6 +73,7 @@ NVIDIA_QUESTIONS = {
         "--query-gpu=pci.bus_id,compute_cap,mig.mode.current",
         "--format=csv,noheader",
     ],
+    "nvidia-smi used": ["nvidia-smi", "--query-gpu=pci.bus_id,memory.used", "--format=csv,noheader,nounits"],
     "nvidia-smi list": ["nvidia-smi", "-L"],
 }
 # Written whenever software is installed: the clock cannot honestly be before it.

@@ -75,6 +75,16 @@ def details(text: str) -> dict[str, tuple[str, bool]]:
     return found
 
 
+def used(text: str) -> dict[str, int]:
+    """Return slot -> MiB that somebody holds now.
+
+    Reads `nvidia-smi --query-gpu=pci.bus_id,memory.used --format=csv,noheader,nounits`; a card that hides it answers
+    `[N/A]`.
+    """
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 2]
+    return {normal_slot(slot): int(mib) for slot, mib in rows if SLOT.search(slot) and mib.isdigit()}
+
+
 def slices(text: str) -> dict[int, tuple[int, ...]]:
     """Return the card's number -> MiB of each MIG slice, from `nvidia-smi -L` (NVIDIA MIG User Guide).
 

@@ -32,11 +32,13 @@ ASAHI = "asahi"
 
 @dataclass(frozen=True)
 class Memory:
-    """Sizes in MiB: `own` belongs to the processor, `shared` is the machine's that it may use. 0: not known."""
+    """Sizes in MiB: `own` belongs to the processor, `shared` is the machine's that it may use; of `own` so much is
+    `used` now. 0: not known."""
 
     own: int
     shared: int
     integrated: bool
+    used: int = 0
 
 
 def _mib(files: Mapping[str, str], path: str) -> int:
@@ -49,7 +51,8 @@ def amd(files: Mapping[str, str], slot: str, device: str) -> Memory:
     own = _mib(files, f"{PCI}/{slot}/mem_info_vram_total")
     gtt = _mib(files, f"{PCI}/{slot}/mem_info_gtt_total")
     integrated = device in APU_DEVICES or 0 < own <= APU_LARGEST_CARVE_OUT_MIB < gtt
-    return Memory(own, gtt if integrated else 0, integrated)
+    used = _mib(files, f"{PCI}/{slot}/mem_info_vram_used")
+    return Memory(own, gtt if integrated else 0, integrated, used)
 
 
 def intel(files: Mapping[str, str], slot: str, device: str, total_mib: int) -> Memory:

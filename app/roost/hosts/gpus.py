@@ -39,7 +39,8 @@ class Gpu:
     """A graphics processor that could compute; `memory_mib` is 0 where only its driver would know.
 
     `shared_mib` of the machine's memory may be used by an integrated one. With `mig` on, programs see only
-    `slices_mib`. Who has one of the groups `gids` may open its `nodes`; NVIDIA's own tools hand out theirs.
+    `slices_mib`. `used_mib` of its own memory somebody holds now. Who has one of the groups `gids` may open its
+    `nodes`; NVIDIA's own tools hand out theirs.
     """
 
     slot: str
@@ -55,6 +56,7 @@ class Gpu:
     slices_mib: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
     gids: tuple[int, ...] = ()
+    used_mib: int = 0
 
 
 def lspci_names(text: str) -> dict[str, str]:
@@ -109,6 +111,7 @@ def measure(
 ) -> tuple[Gpu, ...]:
     """Complete what was found with its memory and abilities; `total_mib` is the machine's memory."""
     details = gpu_nvidia.details(asked.get("nvidia-smi details", ""))
+    used = gpu_nvidia.used(asked.get("nvidia-smi used", ""))
     slices = gpu_nvidia.slices(asked.get("nvidia-smi list", ""))
     shares = gpu_nvidia.sharing_memory(asked.get("nvidia-smi", ""))
     # nvidia-smi numbers its cards in the order of their PCI addresses
@@ -126,6 +129,7 @@ def measure(
                     slices_mib=slices.get(numbers.get(gpu.slot, -1), ()) if mig else (),
                     integrated=unified,
                     shared_mib=total_mib if unified else 0,
+                    used_mib=used.get(gpu.slot, 0),
                 )
             )
         else:
@@ -134,7 +138,11 @@ def measure(
                 if gpu.vendor == "AMD"
                 else (gpu_sysfs.intel(files, gpu.slot, gpu.device, total_mib))
             )
-            measured.append(replace(gpu, memory_mib=read.own, shared_mib=read.shared, integrated=read.integrated))
+            measured.append(
+                replace(
+                    gpu, memory_mib=read.own, shared_mib=read.shared, integrated=read.integrated, used_mib=read.used
+                )
+            )
     model, compatible = gpu_sysfs.machine_model(files)
     measured += [
         Gpu(card, "Apple", model or kind, driver, 0, gpu_sysfs.apple_chip(compatible) or kind,

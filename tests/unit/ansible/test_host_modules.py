@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ansible_module import run_ansible, run_module
+from tests.support.ansible_module import REPOSITORY, run_ansible, run_module
 
 CONTENT = b"weights"
 
@@ -115,3 +115,40 @@ def test_an_unknown_model_is_a_sentence_with_a_fix(arguments: dict[str, object])
     failed = run_module("roost_model", {**arguments, "names": ["gpt"]})
     assert failed["failed"]
     assert failed["msg"].startswith("The catalogue has no model 'gpt'. Fix: Use one of: tiny")
+
+
+def test_a_plan_is_made_kept_and_made_again(tmp_path: Path) -> None:
+    """The default slots on any machine without a hub: the embedded model; a second run decides the same."""
+    facts = run_module("roost_facts", {"paths": [str(tmp_path)]})
+    arguments = {
+        "slots": [{"slot": "main", "parallel": 2, "cache_ram_mib": 256, "temperature": None}],
+        "facts": facts["roost_host"], "catalogue": str(REPOSITORY / "group_vars/models.yaml"), "models_custom": {},
+        "models_dir": str(tmp_path / "models"), "cache_dir": str(tmp_path / "cache"), "from_hub": "no",
+        "file": str(tmp_path / "plan.json"),
+    }  # fmt: skip
+    found = run_module("roost_plan", arguments)
+    assert (found["failed"], found["changed"]) == (False, False), found
+    (slot,) = found["slots"]
+    assert (slot["model"], slot["context_size"], slot["parallel"]) == ("smollm2-135m-instruct", 8192, 2)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "plan.json").write_text(json.dumps(found["plan"]))
+    again = run_module("roost_plan", arguments, "--check")
+    assert (again["slots"], again["plan"]) == (found["slots"], found["plan"])
+    assert again["explanation"][0].startswith("main: ")
+    assert "stays" in again["explanation"][0]
+
+
+def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> None:
+    facts = run_module("roost_facts", {"paths": [str(tmp_path)]})
+    arguments = {
+        "slots": [{"slot": "main", "model": "gpt-oss-120b", "context_size": 131072, "parallel": 8}],
+        "facts": facts["roost_host"] | {"memory_total_mib": 16000, "gpus": []},
+        "catalogue": str(REPOSITORY / "group_vars/models.yaml"), "models_custom": {},
+        "models_dir": str(tmp_path), "cache_dir": str(tmp_path), "file": str(tmp_path / "plan.json"),
+    }  # fmt: skip
+    failed = run_module("roost_plan", arguments)
+    assert failed["failed"]
+    assert "main (gpt-oss-120b): " in failed["msg"]
+    assert "more memory" in failed["msg"]
+    wrong = run_module("roost_plan", {**arguments, "facts": {"hostname": "h"}})
+    assert "not those of a machine" in wrong["msg"]

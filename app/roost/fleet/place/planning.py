@@ -12,7 +12,7 @@ from roost.fleet.place.fits import less, named_estimate, split_of
 from roost.fleet.place.keep import kept_picks, keys_of
 from roost.fleet.place.search import Asked, Key, Pick, Score, State, score
 from roost.fleet.place.solve import Solver
-from roost.fleet.place.words import placed_line, reason, refusal
+from roost.fleet.place.words import loss, placed_line, reason, refusal
 from roost.fleet.plan import Placed, Plan
 
 # What runs is moved only where quality, or at equal quality speed, becomes so many times better; or a role more served.
@@ -232,6 +232,7 @@ class Planning:
             reason=reason(pick, self.table),
             spares=spares,
             copy=pick.asked.copy,
+            slowed=loss(pick),
             tokens_per_s=round(pick.fit.tokens_per_s, 1),
         )
 

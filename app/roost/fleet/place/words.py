@@ -205,3 +205,8 @@ def _alternatives(
     graphics = wish.gpu != "none" and any(table.sites[n].host.gpus for n in numbers)
     if graphics and fitting(replace(wish, gpu="none"), known, wished):
         yield "gpu: none, which runs it on the processor, slowly"
+
+
+def loss(pick: Pick) -> bool:
+    """Say whether a model that was meant for graphics processors does not lie on them whole."""
+    return pick.asked.wish.gpu != "none" and pick.fit.way in {"partly", "processor"} and len(pick.fit.taken) > 1

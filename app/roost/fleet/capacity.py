@@ -1,0 +1,100 @@
+"""How much of a machine may be planned with: from its facts to what placement sees. Pure.
+
+Every margin that placement keeps stands here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from roost.fleet.plan import GpuCapacity, HostCapacity, Placed
+from roost.hosts.facts import HostFacts
+from roost.hosts.gpus import Gpu
+from roost.hosts.tiers import NOT_FOR_COMPUTING, SYSTEM_MIB, USUAL_GBS, published_gbs, shared_memory_mib, tier_of
+from roost.models.footprint import HOST
+
+MIB = 1 << 20
+# Of the machine's memory, for the system, Nomad and the agent: SYSTEM_MIB, but of a small machine at most this share.
+SYSTEM_SHARE = 0.4
+# Of a graphics processor's memory, the larger of both: estimates may be 1 % too low, and allocators waste a little.
+# What a driver needs for a program is in the estimate.
+GPU_RESERVE_MIB = 128
+GPU_RESERVE_SHARE = 0.02
+# GB/s of a card's own memory, as long as nothing was measured: of the cards in use the slow ones have about this
+# (NVIDIA T4: 320, L4: 300, as their data sheets say). Only the order of hosts and the words depend on it.
+USUAL_CARD_GBS = 300.0
+
+
+def capacity_of(
+    facts: HostFacts,
+    measured_gbs: float | None = None,
+    *,
+    name: str = "",
+    domain: str = "",
+    running: Sequence[Placed] = (),
+    vendors: Collection[str] | None = None,
+) -> HostCapacity:
+    """Return what may be planned with on a machine.
+
+    `measured_gbs` is its memory's bandwidth in GB/s if it was probed. `running` are model servers of ours there: the
+    graphics memory that they hold is not counted as somebody else's. `vendors`: whose graphics processors the engine
+    computes on; None for all.
+    """
+    gbs = measured_gbs or published_gbs(facts) or USUAL_GBS
+    return HostCapacity(
+        name=name or facts.hostname,
+        tier=tier_of(facts, measured_gbs).name,
+        free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib)) * MIB,
+        cores=facts.cpu_cores,
+        bandwidth_gbs=gbs,
+        gpus=_gpus(facts, gbs, _ours(running), vendors),
+        domain=domain,
+    )
+
+
+def reserve_mib(total_mib: int) -> int:
+    """Return what is left to the system, Nomad and the agent of so much memory."""
+    return min(SYSTEM_MIB, int(total_mib * SYSTEM_SHARE))
+
+
+def _ours(running: Sequence[Placed]) -> Mapping[str, int]:
+    """Return bytes by device that model servers of ours hold."""
+    held: dict[str, int] = {}
+    for placed in running:
+        for device in placed.estimate.devices:
+            held[device.device] = held.get(device.device, 0) + device.total
+    held.pop(HOST, None)
+    return held
+
+
+def _gpus(
+    facts: HostFacts, host_gbs: float, ours: Mapping[str, int], vendors: Collection[str] | None
+) -> tuple[GpuCapacity, ...]:
+    """Return the processors of one vendor, that with most memory: an engine computes with one backend at a time.
+
+    `index` is the place among the facts' `gpus`. Of a divided card the largest slice counts, as in `hosts.tiers`.
+    Intel's integrated ones are no faster than the processor and are left out, as there.
+    """
+    found: dict[str, list[GpuCapacity]] = {}
+    for index, gpu in enumerate(facts.gpus):
+        if gpu.driver in NOT_FOR_COMPUTING or (gpu.integrated and gpu.vendor == "Intel"):
+            continue
+        if vendors is not None and gpu.vendor not in vendors:
+            continue
+        size = _usable_mib(gpu, facts.memory_total_mib)
+        reserve = max(GPU_RESERVE_MIB, int(size * GPU_RESERVE_SHARE))
+        used = max(0, gpu.used_mib * MIB - ours.get(f"GPU{index}", 0))
+        free = (size - reserve) * MIB - (0 if gpu.mig or gpu.integrated else used)
+        if free > 0:
+            gbs = host_gbs if gpu.integrated else USUAL_CARD_GBS
+            one = GpuCapacity(index, gpu.vendor, gpu.name, free, gbs, integrated=gpu.integrated, alone=gpu.mig)
+            found.setdefault(gpu.vendor, []).append(one)
+    groups = sorted(found.values(), key=lambda group: (-sum(g.free_bytes for g in group), group[0].index))
+    cards = [group for group in groups if not group[0].integrated]
+    return tuple((cards or groups or [[]])[0])
+
+
+def _usable_mib(gpu: Gpu, total_mib: int) -> int:
+    if gpu.mig:
+        return max(gpu.slices_mib, default=0)
+    return shared_memory_mib(gpu, total_mib) if gpu.integrated else gpu.memory_mib

@@ -1,0 +1,80 @@
+"""`roost plan`: of this machine, of recorded ones, and as if something were different."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from roost.hosts.facts import facts_from
+from roost.ops.errors import RoostError
+from tests.unit.cli.conftest import Run
+from tests.unit.hosts.records import record
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the options that plan three recorded machines; nothing is installed."""
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "none.json"))
+    words = []
+    for name in ("nvidia-t4", "nvidia-2x4090", "raspberry-pi-5"):
+        file = tmp_path / f"{name}.json"
+        facts = facts_from(record(name)).as_dict() | {"hostname": name}
+        file.write_text(json.dumps({"facts": facts, "bandwidth": None}))
+        words += ["--hosts", str(file)]
+    return words
+
+
+def test_this_machine_before_anything_is_installed(roost: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "none.json"))
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    done = roost("plan", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [p["model"] for p in found["placed"]] == ["smollm2-135m-instruct"]
+    assert found["changes"][0].startswith("main: new, ")
+    assert found["devices"][0]["planned"] < found["devices"][0]["free"]
+
+
+def test_recorded_machines(roost: Run, fleet: list[str]) -> None:
+    done = roost("plan", *fleet, "--explain")
+    assert done.exit_code == 0, done.output
+    assert "nvidia-2x4090" in done.stdout
+    assert "Decisions, in order:" in done.stdout
+    found = json.loads(roost("plan", *fleet, "--json").stdout)
+    assert {p["host"] for p in found["placed"]} == {"nvidia-t4", "nvidia-2x4090", "raspberry-pi-5"}
+    over = [d for d in found["devices"] if d["planned"] > d["free"]]
+    assert over == []
+
+
+def test_what_is_refused_ends_with_1_and_says_what_would_have_to_change(roost: Run, fleet: list[str]) -> None:
+    done = roost("plan", *fleet, "--what-if", "main.model=gpt-oss-120b", "--what-if", "main.context_size=131072")
+    assert done.exit_code == 1, done.output
+    assert "main on raspberry-pi-5: refused, gpt-oss-120b:" in done.stdout
+    assert "To fit it: " in done.stdout
+    assert "more memory" in done.stdout
+
+
+def test_as_if_a_host_had_left(roost: Run, fleet: list[str]) -> None:
+    found = json.loads(roost("plan", *fleet, "--anywhere", "2", "--without", "nvidia-2x4090", "--json").stdout)
+    assert {p["host"] for p in found["placed"]} <= {"nvidia-t4", "raspberry-pi-5"}
+    assert any("its host nvidia-2x4090 is gone" in line for line in found["explanation"])
+    assert found["changes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--what-if", "main"], "is not SLOT.FIELD=VALUE"),
+        (["--without", "nobody"], "There is no host nobody"),
+        (["--from-hub", "perhaps"], "none of auto, yes, no"),
+        (["--what-if", "main.model=qwen9"], "no model 'qwen9'"),
+        (["--hosts", "/nonexistent.json"], "cannot be read"),
+    ],
+)
+def test_bad_input_ends_with_2(roost: Run, fleet: list[str], words: list[str], told: str) -> None:
+    done = roost("plan", *fleet, *words)
+    assert isinstance(done.exception, RoostError)
+    assert done.exception.exit_code == 2
+    assert told in done.exception.message

@@ -1,0 +1,76 @@
+"""How much of a machine may be planned with: table-driven over recorded machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from roost.fleet.capacity import MIB, USUAL_CARD_GBS, capacity_of, reserve_mib
+from roost.fleet.plan import Placed
+from roost.hosts.facts import HostFacts, facts_from
+from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
+from tests.unit.hosts.records import record
+
+
+def facts(name: str) -> HostFacts:
+    return facts_from(record(name))
+
+
+@pytest.mark.parametrize(
+    ("total_mib", "reserved"), [(1500, 600), (4096, 1638), (5120, 2048), (16384, 2048), (262144, 2048)]
+)
+def test_a_small_machine_keeps_a_share_and_a_large_one_a_fixed_amount(total_mib: int, reserved: int) -> None:
+    assert reserve_mib(total_mib) == reserved
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus"),
+    [
+        ("container-quota-v2", []),
+        ("nvidia-t4", [(0, 15360 - 307, False, False)]),
+        ("nvidia-2x4090", [(0, 24564 - 491, False, False), (1, 24564 - 491, False, False)]),
+        ("nvidia-nouveau", []),
+        ("intel-n100", []),
+    ],
+)
+def test_graphics_memory(name: str, gpus: list[tuple[int, int, bool, bool]]) -> None:
+    found = capacity_of(facts(name))
+    assert [(g.index, g.free_bytes // MIB, g.integrated, g.alone) for g in found.gpus] == gpus
+
+
+def test_an_integrated_processor_shares_the_machines_memory_and_its_speed() -> None:
+    found = capacity_of(facts("amd-strix-halo"))
+    (gpu,) = found.gpus
+    assert gpu.integrated
+    assert gpu.bandwidth_gbs == found.bandwidth_gbs == 256.0
+
+
+def test_of_a_divided_card_the_largest_slice_counts_and_stands_alone() -> None:
+    machine = facts("nvidia-mig-h100")
+    found = capacity_of(machine)
+    assert all(gpu.alone for gpu in found.gpus)
+    assert found.gpus[0].free_bytes < max(machine.gpus[0].slices_mib) * MIB
+
+
+def test_memory_that_others_hold_is_not_planned_with_and_our_own_is() -> None:
+    machine = facts("nvidia-t4")
+    busy = replace(machine, gpus=(replace(machine.gpus[0], used_mib=5000),))
+    whole = capacity_of(machine).gpus[0].free_bytes
+    assert capacity_of(busy).gpus[0].free_bytes == whole - 5000 * MIB
+    ours = Placed(
+        "main", "m", "Q4_K_M", machine.hostname, ServerSettings(4096), LayerSplit((0,), (33,)),
+        Estimate((DeviceBytes(HOST, other=MIB), DeviceBytes("GPU0", weights=4000 * MIB)), "header"), "",
+    )  # fmt: skip
+    assert capacity_of(busy, running=[ours]).gpus[0].free_bytes == whole - 1000 * MIB
+
+
+def test_only_processors_on_which_the_engine_computes_count() -> None:
+    assert capacity_of(facts("nvidia-t4"), vendors=["AMD"]).gpus == ()
+    assert len(capacity_of(facts("nvidia-t4"), vendors=["NVIDIA"]).gpus) == 1
+
+
+def test_measured_speed_wins() -> None:
+    found = capacity_of(facts("nvidia-t4"), 55.0, name="other", domain="rack")
+    assert (found.bandwidth_gbs, found.gpus[0].bandwidth_gbs) == (55.0, USUAL_CARD_GBS)
+    assert (found.name, found.domain, found.tier) == ("other", "rack", "power")
