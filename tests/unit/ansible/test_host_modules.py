@@ -132,7 +132,7 @@ def test_a_plan_is_made_kept_and_made_again(tmp_path: Path) -> None:
     assert (slot["model"], slot["context_size"], slot["parallel"]) == ("smollm2-135m-instruct", 8192, 2)
     assert not list(tmp_path.iterdir())
     (tmp_path / "plan.json").write_text(json.dumps(found["plan"]))
-    again = run_module("roost_plan", arguments, "--check")
+    again = run_module("roost_plan", arguments, check=True)
     assert (again["slots"], again["plan"]) == (found["slots"], found["plan"])
     assert again["explanation"][0].startswith("main: ")
     assert "stays" in again["explanation"][0]
