@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import TypeAdapter, ValidationError
 
 from roost.fleet.capacity import capacity_of
-from roost.fleet.host_plan import host_planner, need_placed, reach_of, resolved_slots, with_shape
+from roost.fleet.host_plan import host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
 from roost.fleet.plan import Plan
 from roost.fleet.plan_file import document_of, read_plan
 from roost.hosts.facts import HostFacts
@@ -98,6 +98,10 @@ slots:
   description: The slots, everything decided; as in roost.fleet.site_jobs.SlotWish.
   type: list
   returned: always
+pools:
+  description: Bytes that models may hold together, by graphics processor.
+  type: dict
+  returned: always
 plan:
   description: What is kept for the next run.
   type: dict
@@ -162,6 +166,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         slots=resolved_slots(plan, slots, catalogue),
+        pools=memory_pools(host),
         plan=document_of(plan),
         explanation=list(plan.explanation),
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from roost.fleet.place import Candidate, Wish, place
 from roost.fleet.place.wishes import SHAPES
 from roost.fleet.plan import HostCapacity, Placed, Plan
+from roost.fleet.site_jobs import HOST_POOL
 from roost.models.catalogue import Catalogue
 from roost.models.choose import Seen, guess_roles
 from roost.models.estimate.header import HeaderEstimator
@@ -219,9 +220,18 @@ def _resolved(slot: ModelSlot, placed: Placed, catalogue: Catalogue) -> dict[str
         "gpu_layers": list(placed.split.gpu_layers),
         "memory_mib": memory_mib(placed),
     }
-    if slot.adapters:
-        found["adapters"] = slot.adapters
+    for name in ("adapters", "keep_warm", "on_demand"):
+        if getattr(slot, name):
+            found[name] = getattr(slot, name)
+    if placed.split.gpus:
+        held = {f"GPU{index}": placed.estimate.on(f"GPU{index}").total for index in placed.split.gpus}
+        found["memory"] = {HOST_POOL: found["memory_mib"] * MIB, **held}
     return found
+
+
+def memory_pools(host: HostCapacity) -> dict[str, int]:
+    """Return the bytes that the models on each graphics processor may hold together, by its name."""
+    return {f"GPU{gpu.index}": gpu.free_bytes for gpu in host.gpus}
 
 
 def memory_mib(placed: Placed) -> int:

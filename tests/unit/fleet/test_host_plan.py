@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from roost.fleet.fleet_plan import changed_slots, device_uses, differences, fleet_wishes, read_hosts
-from roost.fleet.host_plan import FromHub, host_planner, need_placed, reach_of, resolved_slots, with_shape
+from roost.fleet.host_plan import FromHub, host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
 from roost.fleet.plan import HostCapacity, Plan
 from roost.fleet.plan_file import document_of, read_plan
 from roost.fleet.site_jobs import SlotWish
@@ -70,7 +70,10 @@ def test_who_names_a_model_decides_how_many_there_are(catalogue: Catalogue) -> N
     slots = parse_slots(named)
     (wish,) = resolved_slots(plan, slots, catalogue)
     assert (wish["model"], wish["context_size"], wish["gpus"]) == ("qwen3-8b:Q8_0", 16384, [0])
-    assert SlotWish.model_validate(wish).memory_mib < 2048
+    found = SlotWish.model_validate(wish)
+    assert found.memory_mib < 2048
+    assert found.memory["host"] == found.memory_mib << 20
+    assert 8 << 30 < found.memory["GPU0"] <= memory_pools(machine)["GPU0"]
 
 
 def test_a_refusal_fails_with_what_would_have_to_change(catalogue: Catalogue) -> None:
