@@ -23,13 +23,12 @@ from roost.fleet.fleet_plan import (
     fleet_wishes,
     read_hosts,
 )
-from roost.fleet.host_plan import FromHub, candidates_of, catalogue_headers, reach_of
+from roost.fleet.host_plan import FromHub, candidates_of, header_estimator, reach_of
 from roost.fleet.place import place
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.plan_file import NAME, read_plan
 from roost.hosts.report import look
 from roost.models.catalogue import Catalogue, load_catalogue
-from roost.models.estimate.header import HeaderEstimator
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach
 from roost.ops.errors import RoostError
@@ -154,7 +153,7 @@ def _without(hosts: Sequence[HostCapacity], names: Sequence[str]) -> list[HostCa
 
 def _planned(asked: Question, hosts: list[HostCapacity], slots: list[ModelSlot], copies: int) -> Plan:
     candidates = candidates_of(asked.catalogue, Obtainable(asked.catalogue, asked.reach))
-    estimator = HeaderEstimator(catalogue_headers(asked.catalogue, asked.models_dir))
+    estimator = header_estimator(asked.catalogue, asked.models_dir)
     try:
         wishes = fleet_wishes(slots, hosts, asked.catalogue, copies)
     except RoostError as error:

@@ -5,9 +5,8 @@ The playbook, `roost plan` and `roost setup` come through here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +17,14 @@ from roost.fleet.site_jobs import HOST_POOL
 from roost.models.catalogue import Catalogue
 from roost.models.choose import Seen, guess_roles
 from roost.models.estimate.header import HeaderEstimator
-from roost.models.estimate.shape import header_of_shape
-from roost.models.footprint import HOST, Estimator
-from roost.models.gguf_header import Header
-from roost.models.gguf_read import header_of_file
-from roost.models.memory import STEP_MIB
+from roost.models.estimate.known import CatalogueHeaders
+from roost.models.footprint import HOST, Estimate, Estimator, LayerSplit, ServerSettings
 from roost.models.model_slots import ModelSlot
 from roost.models.obtainable import Obtainable, Reach, files_here
 from roost.models.schema import ListedModel
 from roost.models.source_types import PathSource
-from roost.models.store import model_path
 from roost.ops.errors import RoostError
 
-MIB = 1 << 20
 FromHub = Literal["auto", "yes", "no"]
 
 
@@ -81,21 +75,38 @@ def _roles(model: ListedModel) -> dict[str, int]:
     return {str(role): worth for role, worth in roles.items()}
 
 
-def catalogue_headers(catalogue: Catalogue, models_dir: Path | None = None) -> Callable[[str, str], Header]:
-    """Return what finds a model's header: in its file if that lies below `models_dir`, else made from the shape."""
+class WithFiles:
+    """An estimator that also counts what a server opens beside the model: the projector, where it has one.
 
-    @cache
-    def header(name: str, quantisation: str) -> Header:
-        listed = catalogue.listed(name, quantisation)
-        known = catalogue.known(listed) if models_dir else None
-        path = model_path(models_dir, known.file) if models_dir and known else None
-        if path and path.is_file():
-            return header_of_file(path)
-        if not listed.shape:
-            raise RoostError(f"The catalogue does not say the shape of {name}.", fix=f"roost models pull {name}")
-        return header_of_shape(listed.architecture, listed.shape, quantisation)
+    The engine reads the file whole, and puts it on its first graphics processor where it has one.
+    """
 
-    return header
+    def __init__(self, estimator: Estimator, catalogue: Catalogue) -> None:
+        """Add to what `estimator` says."""
+        self.estimator, self.catalogue = estimator, catalogue
+
+    def layers(self, model: str, quantisation: str) -> int:
+        """Return how many layers can go to a graphics processor, the output layer included."""
+        return self.estimator.layers(model, quantisation)
+
+    def estimate(self, model: str, quantisation: str, settings: ServerSettings, split: LayerSplit) -> Estimate:
+        """Return the bytes on each device.
+
+        Raises:
+            RoostError: nothing is known of this model's shape.
+        """
+        found = self.estimator.estimate(model, quantisation, settings, split)
+        size = self._size(model)
+        if not size:
+            return found
+        names = {HOST, f"GPU{split.gpus[0]}" if split.total else HOST}
+        devices = tuple(replace(d, other=d.other + size) if d.device in names else d for d in found.devices)
+        return Estimate(devices, found.origin)
+
+    def _size(self, model: str) -> int:
+        projector = self.catalogue.entries[model].projector
+        known = self.catalogue.known_files().get(f"{model}:projector") if projector else None
+        return (known.bytes if known else projector.file.bytes or 0) if projector else 0
 
 
 def wishes_of(
@@ -185,8 +196,13 @@ def host_planner(
 ) -> HostPlanner:
     """Return the planner of one host; without an `estimator` headers tell what models need."""
     candidates = candidates_of(catalogue, Obtainable(catalogue, reach))
-    known = estimator or HeaderEstimator(catalogue_headers(catalogue, models_dir))
+    known = estimator or header_estimator(catalogue, models_dir)
     return HostPlanner(host, catalogue, candidates, known, present)
+
+
+def header_estimator(catalogue: Catalogue, models_dir: Path | None = None) -> Estimator:
+    """Return what estimates by headers, of files that lie below `models_dir` and else of the catalogue's shapes."""
+    return WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir)), catalogue)
 
 
 def need_placed(plan: Plan) -> None:
@@ -218,22 +234,16 @@ def _resolved(slot: ModelSlot, placed: Placed, catalogue: Catalogue) -> dict[str
         "temperature": slot.temperature,
         "gpus": list(placed.split.gpus),
         "gpu_layers": list(placed.split.gpu_layers),
-        "memory_mib": memory_mib(placed),
     }
     for name in ("adapters", "keep_warm", "on_demand"):
         if getattr(slot, name):
             found[name] = getattr(slot, name)
     if placed.split.gpus:
         held = {f"GPU{index}": placed.estimate.on(f"GPU{index}").total for index in placed.split.gpus}
-        found["memory"] = {HOST_POOL: found["memory_mib"] * MIB, **held}
+        found["memory"] = {HOST_POOL: placed.estimate.on(HOST).total, **held}
     return found
 
 
 def memory_pools(host: HostCapacity) -> dict[str, int]:
     """Return the bytes that the models on each graphics processor may hold together, by its name."""
     return {f"GPU{gpu.index}": gpu.free_bytes for gpu in host.gpus}
-
-
-def memory_mib(placed: Placed) -> int:
-    """Return the limit in MiB of the machine's memory that a server's job gets."""
-    return -(-placed.estimate.on(HOST).total // (STEP_MIB * MIB)) * STEP_MIB

@@ -9,12 +9,23 @@ from pathlib import Path
 import pytest
 
 from roost.fleet.fleet_plan import changed_slots, device_uses, differences, fleet_wishes, read_hosts
-from roost.fleet.host_plan import FromHub, host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
+from roost.fleet.host_plan import (
+    FromHub,
+    WithFiles,
+    header_estimator,
+    host_planner,
+    memory_pools,
+    need_placed,
+    reach_of,
+    resolved_slots,
+    with_shape,
+)
 from roost.fleet.plan import HostCapacity, Plan
 from roost.fleet.plan_file import document_of, read_plan
 from roost.fleet.site_jobs import SlotWish
 from roost.hosts.facts import facts_from
 from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.footprint import LayerSplit, ServerSettings
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Reach
 from roost.ops.errors import RoostError
@@ -53,7 +64,7 @@ def test_without_a_hub_every_machine_gets_the_embedded_model_as_ever(
     assert (found.slot, found.model) == ("main", "smollm2-135m-instruct")
     assert (found.context_size, found.parallel, found.cache_ram_mib) == (8192, 2, 256)
     if not machine.gpus:
-        assert (found.memory_mib, found.gpus) == (832, [])
+        assert found.gpus == []
 
 
 def test_with_a_hub_a_card_gets_the_models_of_its_tier(catalogue: Catalogue) -> None:
@@ -71,9 +82,23 @@ def test_who_names_a_model_decides_how_many_there_are(catalogue: Catalogue) -> N
     (wish,) = resolved_slots(plan, slots, catalogue)
     assert (wish["model"], wish["context_size"], wish["gpus"]) == ("qwen3-8b:Q8_0", 16384, [0])
     found = SlotWish.model_validate(wish)
-    assert found.memory_mib < 2048
-    assert found.memory["host"] == found.memory_mib << 20
+    assert found.memory["host"] < 2 << 30
     assert 8 << 30 < found.memory["GPU0"] <= memory_pools(machine)["GPU0"]
+
+
+def test_the_projector_of_a_vision_model_is_counted(catalogue: Catalogue) -> None:
+    name = "qwen3-vl-8b-instruct"
+    entry = catalogue.entries[name]
+    assert entry.projector is not None
+    file = entry.projector.file.model_copy(update={"bytes": 700 << 20, "sha256": "0" * 64})
+    sized = entry.model_copy(update={"projector": entry.projector.model_copy(update={"file": file})})
+    known = header_estimator(catalogue.model_copy(update={"entries": {**catalogue.entries, name: sized}}))
+    assert isinstance(known, WithFiles)
+    settings, split = ServerSettings(4096), LayerSplit((0,), (known.layers(name, "Q4_K_M"),))
+    for device in ("GPU0", "CPU"):
+        bare = known.estimator.estimate(name, "Q4_K_M", settings, split).on(device).total
+        assert known.estimate(name, "Q4_K_M", settings, split).on(device).total - bare == 700 << 20
+    assert known.estimate(name, "Q4_K_M", settings, LayerSplit()).on("CPU").other >= 700 << 20
 
 
 def test_a_refusal_fails_with_what_would_have_to_change(catalogue: Catalogue) -> None:
