@@ -49,7 +49,8 @@ async def gateway_over(folder: Path, nomad: FakeNomad, key_file: Path, **more: o
 async def ask(gateway: Served, messages: object = CAPITAL, model: str = "auto") -> dict[str, Any]:
     """Ask without chance, and return the whole answer."""
     body = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 12}
-    async with gateway.client.post(gateway.url + CHAT, json=body) as answer:
+    # The service closes a connection after 5 idle seconds, maybe just as we ask.
+    async with gateway.client.post(gateway.url + CHAT, json=body, headers={"Connection": "close"}) as answer:
         document: dict[str, Any] = await answer.json()
         assert answer.status == 200, document
         return document | {"served": answer.headers["x-roost-model"]}

@@ -19,6 +19,7 @@ from tests.support.net import eventually
 from tests.support.nomad import DevNomad, dev_nomad
 
 JOB = "roost-model-main"
+NO_KEEP_ALIVE = {"Connection": "close"}  # the service closes a connection after 5 idle seconds, maybe just as we ask
 TEMPLATE = """
 job "{job}" {{
   type = "service"
@@ -128,7 +129,8 @@ async def test_a_model_is_stopped_when_idle_started_on_demand_and_replaced_when_
             return gateway.states()
 
         async def ask() -> dict[str, dict[str, dict[str, int]]]:
-            async with gateway.client.post(f"{gateway.url}/v1/chat/completions", json=question) as answer:
+            url = f"{gateway.url}/v1/chat/completions"
+            async with gateway.client.post(url, json=question, headers=NO_KEEP_ALIVE) as answer:
                 document: dict[str, dict[str, dict[str, int]]] = await answer.json()
                 assert answer.status == 200, document
                 return document

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from roost.engines.base import Report, State
+from roost.gateway.planned import Planned
 from roost.gateway.registry import Member, Registry, Timing
 from tests.support.net import eventually
 
@@ -136,3 +137,17 @@ async def test_a_probe_that_dies_is_told() -> None:
         registry.sync([A])
         await asyncio.wait_for(told.wait(), 5)
         assert registry.fault == "probe main@a:1"
+
+
+async def test_a_job_that_works_on_a_request_is_not_closed() -> None:
+    member = Member("main", "http://a:1", job="roost-model-main")
+    async with registry_of({}, Timing(ready_s=60)) as registry:
+        registry.sync([member])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        with registry.endpoints()[0].lease(asyncio.timeout(None)):
+            assert not registry.close_job("roost-model-main")
+        assert registry.close_job("roost-model-main")
+        registry.plan([Planned("roost-model-main", "main")])
+        assert not registry.route("tiny").ready
+        registry.open_job("roost-model-main")
+        assert registry.route("tiny").ready

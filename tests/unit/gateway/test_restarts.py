@@ -68,6 +68,14 @@ async def test_a_server_that_cannot_save_is_stopped_all_the_same(tmp_path: Path)
         await eventually(lambda: nomad.scaled == [(JOB, 0)], 10, "the stop")
 
 
+async def test_slots_are_saved_before_an_idle_server_is_stopped(tmp_path: Path) -> None:
+    async with one_server(tmp_path, "keeps_slots=true", idle_stop_s=1.0) as (gateway, nomad, engine):
+        nomad.refusal = "job scaling blocked due to active deployment"
+        await eventually(lambda: engine.slot_actions[-1:] == ["save 0"], 10, "the slots to be saved")
+        await eventually(lambda: gateway.states() == ["ready"], 5, "the server to get requests again")
+        assert nomad.scaled == []
+
+
 async def test_nomad_may_refuse_to_replace(tmp_path: Path) -> None:
     more = {"canary_every_s": 0.1, "health_timeout_s": 0.3, "stuck_restart_s": 0.1}
     async with one_server(tmp_path, **more) as (gateway, nomad, engine):
