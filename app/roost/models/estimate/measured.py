@@ -73,6 +73,13 @@ class MeasuredStore:
             return None
         return Estimate(tuple(DeviceBytes(**device.model_dump()) for device in entry.devices), entry.origin)
 
+    def find(self, sha256: str, settings: ServerSettings, split: LayerSplit) -> list[Estimate]:
+        """Return all that is known of a file with these settings, of any engine and prompt cache; the best last."""
+        wanted = " ".join(settings_arguments(settings, split))
+        found = [entry for text, entry in self._read().entries.items() if f"|{sha256}|{wanted} --cache-ram " in text]
+        found.sort(key=lambda entry: RANK[entry.origin])
+        return [Estimate(tuple(DeviceBytes(**d.model_dump()) for d in entry.devices), entry.origin) for entry in found]
+
     def keep(self, key: MeasuredKey, found: Estimate) -> bool:
         """Keep figures unless better ones are there; say whether the file changed.
 
