@@ -83,6 +83,7 @@ def compare(header: Header, path: Path, settings: Sequence[ServerSettings]) -> E
         high = max(TOTAL_LIMIT_PERCENT / 100 * total, TOTAL_LIMIT_MIB * MIB)
         if not -BELOW_LIMIT_PERCENT / 100 * total <= off <= high or abs(kv[-1]) > PART_LIMIT_PERCENT:
             broken += 1
+    worst: float = max(kv, key=abs)
     return Errors(
         len(settings), round(max(kv, key=abs), 3), round(min(totals), 2), round(max(totals), 2),
         round(min(computes), 1), round(max(computes), 1), broken,
