@@ -85,7 +85,7 @@ def compare(header: Header, path: Path, settings: Sequence[ServerSettings]) -> E
             broken += 1
     worst: float = max(kv, key=abs)
     return Errors(
-        len(settings), round(max(kv, key=abs), 3), round(min(totals), 2), round(max(totals), 2),
+        len(settings), round(worst, 3), round(min(totals), 2), round(max(totals), 2),
         round(min(computes), 1), round(max(computes), 1), broken,
     )  # fmt: skip
 
