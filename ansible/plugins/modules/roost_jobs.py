@@ -16,6 +16,7 @@ from roost.fleet import deploy
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Job, ModelServerJob, render_job
+from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.site_jobs import (
@@ -164,6 +165,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         to_be_made = tls == TO_BE_MADE and TO_BE_MADE[0] in items.values()
         if to_be_made or ensure_variable(client, path, items, dry_run=dry_run):
             lines.append(f"{path}: new secrets")
+    if ensure_variable_exists(client, dry_run=dry_run):
+        lines.append("the variable of the API's keys: new, without a key")
     for job in jobs:
         change = apply_one(module, client, job, release, dry_run=dry_run)
         if change.changed:

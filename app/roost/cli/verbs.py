@@ -39,6 +39,9 @@ VERBS = {
     "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),
     "images": Verb("roost.cli.images", "app", "Show, renew and tidy what the jobs run from."),
     "bundle": Verb("roost.cli.bundle", "bundle", "Make a folder to install from where there is no network."),
+    "keys": Verb("roost.cli.keys", "app", "Make, show, change and revoke keys of the API."),
+    "limits": Verb("roost.cli.limits", "app", "Show and change how fast keys may be."),
+    "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
     "serve": Verb("roost.cli.serve", "serve", "Run the agent service in the foreground."),
 }
 EPILOG = "Example: roost chat 'What is the capital of France?'"

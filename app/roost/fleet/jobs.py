@@ -26,8 +26,14 @@ MODEL_SERVICE_PREFIX = "roost-model-"
 KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags are read by roost.gateway.tags
 RPC_JOB_PREFIX = "roost-rpc-"
 AGENT_JOB = "roost-agent"
+# The keys of the API. A job may read the variables nomad/jobs/JOB and nomad/jobs/JOB/GROUP without any policy
+# (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity): the first is the playbook's, this one that of
+# `roost keys`.
+KEYS_VARIABLE = f"nomad/jobs/{AGENT_JOB}/agent"
+KEYS_ITEM = "keys"
 MODELS_MOUNT = "/models"
 SLOTS_MOUNT = "/slots"
+STATE_MOUNT = "/state"
 MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
 AGENT_TEMPLATE = "agent.nomad.hcl.j2"
 RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
@@ -183,6 +189,16 @@ class RpcWorkerJob:
 
 
 @dataclass(frozen=True)
+class SecretFile:
+    """A file in the task's secrets folder: an item of a Nomad variable. `reread`: a new content needs no restart."""
+
+    name: str
+    variable: str
+    item: str
+    reread: bool = False
+
+
+@dataclass(frozen=True)
 class AgentJob:
     """Everything the agent's template shows."""
 
@@ -196,7 +212,8 @@ class AgentJob:
     command: str
     args: list[str]
     env: dict[str, str]
-    secret_files: list[str]
+    secret_files: list[SecretFile]
+    state_mount: str
     port: int
     cpu_mhz: int
     memory_mib: int
@@ -229,6 +246,7 @@ class AgentChoice:
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     listen: str = ""
+    state_dir: str = ""  # on the host
 
 
 Job = ModelServerJob | RpcWorkerJob | AgentJob
@@ -330,19 +348,26 @@ def model_server_job(
 
 def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
     """Decide the agent's job: it finds model servers through the Task API, with its own identity only."""
-    secret_files = ["engine_key", "api_key_sha256"]
+    own = f"nomad/jobs/{AGENT_JOB}"
+    secret_files = [
+        SecretFile("engine_key", own, "engine_key"),
+        SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
+        SecretFile("keys.json", KEYS_VARIABLE, KEYS_ITEM, reread=True),
+    ]
     env = {
         **choice.env,
         "ROOST_BIND": choice.bind,
         "ROOST_PORT": str(choice.port),
         "ROOST_API_KEYS_FILE": "${NOMAD_SECRETS_DIR}/api_key_sha256",
+        "ROOST_KEYS_FILE": "${NOMAD_SECRETS_DIR}/keys.json",
+        "ROOST_STATE_DIR": STATE_MOUNT if choice.driver == "docker" else choice.state_dir,
         "ROOST_ENGINE_KEY_FILE": "${NOMAD_SECRETS_DIR}/engine_key",
         "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",
         "ROOST_MODEL_SERVICE_PREFIX": MODEL_SERVICE_PREFIX,
         "ROOST_LOG_LEVEL": choice.log_level,
     }
     if choice.listen:
-        secret_files += ["tls_cert", "tls_key"]
+        secret_files += [SecretFile(name, own, name) for name in ("tls_cert", "tls_key")]
         env |= {
             "ROOST_LISTEN": choice.listen,
             "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",
@@ -361,6 +386,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         args=args,
         env=dict(sorted(env.items())),
         secret_files=secret_files,
+        state_mount=STATE_MOUNT,
         port=choice.port,
         cpu_mhz=200,
         memory_mib=choice.memory_mib,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
@@ -152,6 +152,8 @@ class SiteWish(BaseModel):
     listen: str = ""
     agent_memory_mib: int
     agent_log_level: str
+    agent_state_dir: str = ""
+    agent_settings: dict[str, JsonValue] = Field(default_factory=dict)  # environment; what is no text goes as JSON
     models_dir: str
     slots: list[SlotWish] = Field(min_length=1)
     engine_threads: int = Field(default=0, ge=0)
@@ -259,7 +261,12 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs, memory: 
         image=programs.agent_image,
         command=agent_program,
         args=tuple(agent_args),
-        env={**programs.agent_env, **warmth_env(wish)},
+        env={
+            **programs.agent_env,
+            **warmth_env(wish),
+            **{name: _environment(value) for name, value in wish.agent_settings.items()},
+        },
+        state_dir=wish.agent_state_dir,
         listen=wish.listen,
     )
     return [*jobs, agent_job(agent, wish.agent_identity, datacenter=wish.datacenter)]
@@ -417,6 +424,10 @@ def host_engine(wish: SiteWish, made: Made) -> HostEngine:
         image = made.images.get("llama_server", "")
         return image_engine(image, wish.engine_identity, Path(wish.models_dir), wish.gpus)
     return tree_engine(Path(made.engine_tree), wish.engine_identity, wish.gpus)
+
+
+def _environment(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def job_secrets(

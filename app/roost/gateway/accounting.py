@@ -1,8 +1,8 @@
-"""How many tokens an answer cost, read from its end after the client has all of it."""
+"""How many tokens an answer cost and how long the model server worked, read from the answer's end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,21 +12,30 @@ DATA = b"data: "
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of the prompt and of the answer."""
+    """Tokens of the prompt, those of them that came from the cache, and of the answer; time of the engine in ms."""
 
     prompt: int
     completion: int
+    cached: int = 0
+    engine_ms: float = 0.0  # 0 where the model server does not say
+
+
+class _Details(BaseModel):
+    cached_tokens: int | None = None
 
 
 class _Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
 
 
 class _Timings(BaseModel):
     prompt_n: int
     cache_n: int = 0
     predicted_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
 
 
 class _Answer(BaseModel):
@@ -35,16 +44,23 @@ class _Answer(BaseModel):
 
 
 def of_answer(body: bytes) -> Tokens | None:
-    """Read one JSON answer or chunk: OpenAI's `usage`, else llama-server's `timings`."""
+    """Read one JSON answer or chunk: OpenAI's `usage`, and llama-server's `timings` for what that leaves out."""
     try:
         answer = _Answer.model_validate_json(body)
     except ValidationError:
         return None
-    if answer.usage:
-        return Tokens(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-    if answer.timings:
-        return Tokens(answer.timings.prompt_n + answer.timings.cache_n, answer.timings.predicted_n)
-    return None
+    usage, timings = answer.usage, answer.timings
+    if timings is None and usage is None:
+        return None
+    tokens = Tokens(0, 0)
+    if timings:
+        total = timings.prompt_n + timings.cache_n
+        tokens = Tokens(total, timings.predicted_n, timings.cache_n, timings.prompt_ms + timings.predicted_ms)
+    if usage:
+        tokens = replace(tokens, prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+        if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens is not None:
+            tokens = replace(tokens, cached=usage.prompt_tokens_details.cached_tokens)
+    return tokens
 
 
 def of_stream(tail: bytes) -> Tokens | None:

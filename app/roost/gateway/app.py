@@ -22,23 +22,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from roost import __version__
 from roost.engines.base import Engine
 from roost.engines.llamacpp import Pace, client_of
-from roost.gateway.auth import Keys, RequireKey
+from roost.gateway.access import guard
+from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import models_document, readiness
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
+from roost.gateway.key_routes import add_key_routes
+from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.planned import JobWatcher, Planned
 from roost.gateway.proxy import CHAT_PATH, ChatProxy, ProxyResponse
 from roost.gateway.registry import Hooks, Member, Registry, Timing
 from roost.gateway.requests import ChatRequest
 from roost.gateway.restarts import Restarter
+from roost.gateway.routing import visible_to
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
 from roost.gateway.tags import parse_pools
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
+from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +64,8 @@ class Gateway:
     slots: SlotsKeeper
     restarter: Restarter
     api: TaskApi | None
+    meter: Meter
+    routes: Sequence[BaseRoute]
 
 
 class Envelope:
@@ -120,22 +127,26 @@ def build(
     policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s)
     keeper = Keeper(registry, api, slots.save, metrics, policy)
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
-    proxy = ChatProxy(settings, registry, session, metrics, keeper)
+    keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
+    meter = Meter(settings, keys, metrics)
+    proxy = ChatProxy(settings, registry, session, metrics, keeper, meter)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     _add_routes(app, registry, metrics, proxy)
+    add_key_routes(app, keys, meter)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths
-    keyed = RequireKey(app, keys=Keys(settings.api_keys_file), is_public=public.__contains__)
-    return Gateway(Envelope(keyed), registry, metrics, keeper, slots, restarter, api)
+    guard(app.routes, public)
+    keyed = RequireKey(app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key)
+    return Gateway(Envelope(keyed), registry, metrics, keeper, slots, restarter, api, meter, app.routes)
 
 
 def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatProxy) -> None:
     started = int(time.time())
 
-    def entries() -> list[dict[str, object]]:
+    def entries(key: ApiKey) -> list[dict[str, object]]:
         contexts = {endpoint.id: endpoint.report.context for endpoint in registry.endpoints()}
-        return models_document(registry.views(), contexts, started)
+        return models_document(visible_to(key, registry.views()), contexts, started)
 
     body_schema = {
         "requestBody": {
@@ -150,14 +161,14 @@ def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatP
         return ProxyResponse(proxy)
 
     @app.get("/v1/models")
-    async def models() -> JSONResponse:
-        """List the models."""
-        return JSONResponse({"object": "list", "data": entries()})
+    async def models(request: Request) -> JSONResponse:
+        """List the models that the key may use."""
+        return JSONResponse({"object": "list", "data": entries(caller_of(request.scope))})
 
     @app.get("/v1/models/{name:path}")
-    async def model(name: str) -> JSONResponse:
+    async def model(request: Request, name: str) -> JSONResponse:
         """Describe one model."""
-        found = [entry for entry in entries() if entry["id"] == name]
+        found = [entry for entry in entries(caller_of(request.scope)) if entry["id"] == name]
         if not found:
             raise model_not_found(name)
         return JSONResponse(found[0])
@@ -214,7 +225,8 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
     else:
         registry.sync(())
     try:
-        yield
+        async with gateway.meter.running(registry.fail):
+            yield
     finally:
         for task in tasks:
             task.cancel()

@@ -1,23 +1,32 @@
-"""Who may use the API: keys, kept only as SHA-256."""
+"""Who asks: keys, kept only as SHA-256, and what stops those who guess."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from roost.gateway.errors import unauthorized
+from roost.gateway.errors import ApiError, expired_key, too_many_wrong_keys, unauthorized
+from roost.gateway.penalties import Penalties
 from roost.gateway.secret_file import WatchedFile
+from roost.ops.api_keys import ApiKey, KeyDocument, Tier, TierChange, TierLimits, first_keys, parse_document
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+CALLER = "roost.caller"  # where a request's scope holds its key
+HELD_AT_ONCE = 64  # refusals that wait before they are sent; further ones go at once, a waiting one costs memory
+NO_LIMITS = TierLimits()
+NO_CHANGE = TierChange()
 
 
-def parse_digests(text: str) -> tuple[bytes, ...]:
+def parse_digests(text: str) -> tuple[str, ...]:
     """Read one hex SHA-256 a line; empty lines and lines with # do not count.
 
     Raises:
@@ -28,22 +37,86 @@ def parse_digests(text: str) -> tuple[bytes, ...]:
     for line in wanted:
         if not DIGEST.fullmatch(line):
             raise ValueError("a line is no SHA-256 in hex")
-    return tuple(bytes.fromhex(line) for line in wanted)
+    return tuple(wanted)
 
 
 class Keys:
-    """The accepted keys, read again when the file changes. Without a file no key is accepted."""
+    """The accepted keys, read again when a file changes. Without a file no key is accepted.
 
-    def __init__(self, path: Path | None) -> None:
-        nobody: tuple[bytes, ...] = ()
-        self._file = WatchedFile(path, parse_digests, nobody) if path else None
+    `digests_file` holds the administrator's first keys, `document_file` all others (`roost keys`).
+    """
 
-    def accepts(self, key: str) -> bool:
-        """Say whether `key` is one of them, in a time that does not depend on which."""
-        digests = self._file.value() if self._file else ()
-        given = hashlib.sha256(key.encode()).digest()
-        matches = [hmac.compare_digest(given, digest) for digest in digests]
-        return any(matches)
+    def __init__(
+        self,
+        digests_file: Path | None,
+        document_file: Path | None = None,
+        tiers: Mapping[Tier, TierLimits] | None = None,
+    ) -> None:
+        nobody: tuple[str, ...] = ()
+        self._digests = WatchedFile(digests_file, parse_digests, nobody) if digests_file else None
+        self._document = WatchedFile(document_file, parse_document, KeyDocument()) if document_file else None
+        self._configured = dict(tiers or {})
+        self._seen: tuple[object, object] | None = None
+        self._by_digest: dict[str, ApiKey] = {}
+        self._by_name: dict[str, ApiKey] = {}
+        self._tiers: dict[Tier, TierLimits] = {}
+        self._changed: frozenset[Tier] = frozenset()
+
+    def find(self, secret: str) -> ApiKey | None:
+        """Return the key that this is, expired or not; None if it is none, or revoked.
+
+        The time this takes says something of SHA-256 sums at most, which nobody can choose.
+        """
+        self._refresh()
+        given = hashlib.sha256(secret.encode()).hexdigest()
+        key = self._by_digest.get(given)
+        if key is None:
+            return None
+        if hmac.compare_digest(key.sha256, given):
+            return key
+        still_good = key.previous_until is not None and datetime.now(UTC) < key.previous_until
+        return key if still_good else None
+
+    def named(self, name: str) -> ApiKey | None:
+        """Return the key of that name, revoked ones too."""
+        self._refresh()
+        return self._by_name.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names of all keys."""
+        self._refresh()
+        return sorted(self._by_name)
+
+    def limits(self, key: ApiKey) -> TierLimits:
+        """Return what the key's tier allows now."""
+        self._refresh()
+        return self._tiers[key.tier]
+
+    def tiers(self) -> dict[Tier, TierLimits]:
+        """Return what each tier allows now."""
+        self._refresh()
+        return self._tiers
+
+    def overridden(self) -> frozenset[Tier]:
+        """Return the tiers whose numbers an administrator changed at run time."""
+        self._refresh()
+        return self._changed
+
+    def _refresh(self) -> None:
+        digests = self._digests.value() if self._digests else ()
+        document = self._document.value() if self._document else None
+        if self._seen is not None and self._seen[0] is digests and self._seen[1] is document:
+            return
+        self._seen = (digests, document)
+        named = [*first_keys(digests), *(document.keys if document else ())]
+        self._by_name = {key.name: key for key in named}
+        self._by_digest = {key.previous_sha256: key for key in named if key.previous_sha256 and not key.revoked}
+        self._by_digest |= {key.sha256: key for key in reversed(named) if not key.revoked}
+        changes = document.tiers if document else {}
+        self._tiers = {
+            tier: changes.get(tier, NO_CHANGE).applied_to(self._configured.get(tier, NO_LIMITS)) for tier in Tier
+        }
+        self._changed = frozenset(changes)
 
 
 def bearer(authorization: str) -> str:
@@ -53,20 +126,61 @@ def bearer(authorization: str) -> str:
 
 
 class RequireKey:
-    """ASGI middleware: everything needs a key but what `is_public(path)` names."""
+    """ASGI middleware: everything needs a key but what `is_public(path)` names; puts the key into the scope.
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, is_public: Callable[[str], bool]) -> None:
+    Wrong keys are answered later and later per client address. A right key always passes: an address may be shared,
+    and a key has 256 bits.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        is_public: Callable[[str], bool],
+        on_wrong: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._app = app
         self._keys = keys
         self._is_public = is_public
+        self._on_wrong = on_wrong
+        self._clock = clock
+        self._sleep = sleep
+        self._penalties = Penalties()
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401; anything but HTTP is not served."""
         if scope["type"] not in {"http", "lifespan"}:
             return
         if scope["type"] == "http" and not self._is_public(scope["path"]):
-            key = bearer(Headers(scope=scope).get("authorization", ""))
-            if not key or not self._keys.accepts(key):
-                await unauthorized().response()(scope, receive, send)
+            secret = bearer(Headers(scope=scope).get("authorization", ""))
+            key = self._keys.find(secret) if secret else None
+            if key is None or (key.expires is not None and key.expires <= datetime.now(UTC)):
+                await self._refuse(scope, receive, send, expired=key is not None)
                 return
+            scope[CALLER] = key
         await self._app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, expired: bool) -> None:
+        self._on_wrong()
+        client = scope.get("client")
+        penalty = self._penalties.strike(str(client[0]) if client else "", self._clock())
+        if penalty.hold_s and self._held < HELD_AT_ONCE:
+            self._held += 1
+            try:
+                await self._sleep(penalty.hold_s)
+            finally:
+                self._held -= 1
+        error: ApiError = expired_key() if expired else unauthorized()
+        if penalty.retry_after_s:
+            error = too_many_wrong_keys(penalty.retry_after_s)
+        await error.response()(scope, receive, send)
+
+
+def caller_of(scope: Scope) -> ApiKey:
+    """Return the key that a request was sent with; only behind `RequireKey`."""
+    key: ApiKey = scope[CALLER]
+    return key

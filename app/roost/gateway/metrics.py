@@ -82,6 +82,13 @@ class Metrics:
             "roost_slot_tokens", "Tokens of conversations saved and restored.", ["slot", "action"],
             registry=self.registry,
         )  # fmt: skip
+        self._wrong_keys = Counter("roost_wrong_keys", "Requests without a good key.", registry=self.registry)
+        self._refused = Counter(
+            "roost_refused", "Requests that a limit of their key refused.", ["key", "reason"], registry=self.registry
+        )
+        self._usage_trouble = Counter(
+            "roost_usage_not_written", "Failures to write usage down.", ["where"], registry=self.registry
+        )
         self.in_flight = Gauge("roost_in_flight", "Chat requests being worked on.", registry=self.registry)
         info = Gauge("roost_build_info", "The version that runs.", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
@@ -121,6 +128,18 @@ class Metrics:
     def slot_tokens(self, slot: str, action: str, tokens: int) -> None:
         """Count tokens; `action` is `saved` or `restored`."""
         self._slots.labels(slot, action).inc(tokens)
+
+    def wrong_key(self) -> None:
+        """Count a request that had no good key."""
+        self._wrong_keys.inc()
+
+    def refused(self, key: str, reason: str) -> None:
+        """Count a refusal; `key` is the name of an existing key, `reason` requests, tokens, concurrency or budget."""
+        self._refused.labels(key, reason).inc()
+
+    def usage_trouble(self, where: str) -> None:
+        """Count a failure to write to the `spool` or the `ledger`."""
+        self._usage_trouble.labels(where).inc()
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

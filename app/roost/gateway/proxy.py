@@ -16,13 +16,18 @@ from starlette.types import Receive, Scope, Send
 
 from roost.engines.base import State
 from roost.gateway import accounting, errors
+from roost.gateway.accounting import Tokens
+from roost.gateway.auth import caller_of
 from roost.gateway.errors import ApiError
 from roost.gateway.keeper import Keeper
+from roost.gateway.limits import Ticket
+from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import NO_MODEL, Metrics
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse_chat, read_body
 from roost.gateway.routing import ADAPTER_MARK, Route, choose
 from roost.gateway.settings import Settings
+from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +67,11 @@ class Exchange:
     begun: bool = False  # the client has response headers
     tail: bytes = b""
     cut: str = ""  # why a stream ended early
+    ticket: Ticket | None = None
+    events: int = 0  # of a stream, that went to the client
+    sent_on: float = 0.0  # when a model server got it
+    tokens: Tokens | None = None
+    settled: bool = False
 
     @property
     def served(self) -> str:
@@ -84,12 +94,14 @@ class ChatProxy:
         session: aiohttp.ClientSession,
         metrics: Metrics,
         keeper: Keeper,
+        meter: Meter,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._session = session
         self._metrics = metrics
         self._keeper = keeper
+        self._meter = meter
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +115,8 @@ class ChatProxy:
             request = parse_chat(body)
             exchange.stream = request.stream
             exchange.forgiving = forgiving(scope)
-            await _unless_gone(receive, self._serve(request, exchange, send))
+            exchange.ticket = self._meter.admit(caller_of(scope), len(body))
+            await _unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
         except ApiError as error:
             exchange.status = error.status
             await error.response(_headers(exchange))(scope, receive, send)
@@ -118,7 +131,11 @@ class ChatProxy:
             self._metrics.in_flight.dec()
             self._account(exchange)
 
-    async def _serve(self, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+    async def _seated(self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+        async with ticket.place(self._settings.wait_s):
+            await self._serve(ticket.key, request, exchange, send)
+
+    async def _serve(self, key: ApiKey, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         """Find an endpoint, try it, and go on to others while the client has nothing yet.
 
         Raises:
@@ -129,7 +146,7 @@ class ChatProxy:
         tried: set[str] = set()
         deaths = 0
         while True:
-            route = self._registry.route(request.model)
+            route = self._registry.route(request.model, key)
             if not (route.ready or route.known):
                 raise errors.model_not_found(request.model)
             used = route
@@ -137,7 +154,7 @@ class ChatProxy:
                 for job in route.cold:
                     patience = max(self._settings.wait_s, self._settings.start_wait_s)
                     self._keeper.want(job, patience)
-                used = self._substitute(request, route, exchange, time.monotonic() - began) or route
+                used = self._substitute(key, request, route, exchange, time.monotonic() - began) or route
             chosen = choose(self._registry.views(), used.ready, tried)
             endpoint = self._registry.get(chosen) if chosen else None
             if endpoint:
@@ -164,11 +181,13 @@ class ChatProxy:
             until = self._settings.fallback_after_s if waited < self._settings.fallback_after_s else patience
             await self._registry.changed(min(until, patience) - waited)
 
-    def _substitute(self, request: ParsedRequest, route: Route, exchange: Exchange, waited_s: float) -> Route | None:
+    def _substitute(
+        self, key: ApiKey, request: ParsedRequest, route: Route, exchange: Exchange, waited_s: float
+    ) -> Route | None:
         """Return who may answer while the chosen model cannot; a moment's absence is waited for."""
         if not exchange.forgiving or (not route.cold and waited_s < self._settings.fallback_after_s):
             return None
-        return self._registry.substitute(request.model, self._settings.model_fallbacks)
+        return self._registry.substitute(request.model, self._settings.model_fallbacks, key)
 
     def _name(self, exchange: Exchange, endpoint: Endpoint, request: ParsedRequest, route: Route, used: Route) -> None:
         exchange.model, exchange.endpoint, exchange.adapter = used.ready[endpoint.id], endpoint.id, used.adapter
@@ -182,6 +201,7 @@ class ChatProxy:
         engine = endpoint.engine
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
         body = request.body_for(exchange.model, endpoint.report.adapters, exchange.adapter)
+        exchange.sent_on = time.perf_counter()
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):
@@ -224,6 +244,7 @@ class ChatProxy:
         body = await answer.read()
         endpoint.engine.proved()
         exchange.tail, exchange.first_byte = body, time.perf_counter()
+        self._settle(exchange, 200)
         kind = answer.headers.get("Content-Type", "application/json").encode()
         await _start(exchange, send, [(b"content-type", kind), (b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
@@ -252,6 +273,9 @@ class ChatProxy:
                     ],
                 )
             exchange.tail = (exchange.tail + data[:end])[-accounting.TAIL_BYTES :]
+            exchange.events += data.count(accounting.DATA, 0, end)
+            if data.endswith(LAST_EVENT):
+                self._settle(exchange, 200)
             await send({"type": "http.response.body", "body": data[:end], "more_body": True})
         if not exchange.begun:
             raise _UnansweredError("it sent an empty stream", died=True)
@@ -263,12 +287,23 @@ class ChatProxy:
         event = b"data: " + errors.engine_failed(reason).body() + b"\n\n"
         await send({"type": "http.response.body", "body": event})
 
-    def _account(self, exchange: Exchange) -> None:
-        now = time.perf_counter()
-        tokens = None
+    def _settle(self, exchange: Exchange, status: int) -> None:
+        """Count the request, once; before its last byte goes out, so that nobody has an answer that was not counted."""
+        if exchange.settled:
+            return
+        exchange.settled = True
         if exchange.tail:
             read = accounting.of_stream if exchange.stream else accounting.of_answer
-            tokens = read(exchange.tail)
+            exchange.tokens = read(exchange.tail)
+        if exchange.ticket:
+            busy_ms = (time.perf_counter() - exchange.sent_on) * 1000 if exchange.sent_on else 0.0
+            outcome = Outcome(exchange.model, status, exchange.tokens, exchange.events, busy_ms)
+            self._meter.settle(exchange.ticket, outcome)
+
+    def _account(self, exchange: Exchange) -> None:
+        self._settle(exchange, exchange.status)
+        now = time.perf_counter()
+        tokens = exchange.tokens
         if exchange.instead_of and exchange.begun:
             self._metrics.fell_back(exchange.endpoint.partition("@")[0], exchange.why_instead)
         first_s = exchange.first_byte - exchange.started if exchange.first_byte else None
@@ -282,6 +317,7 @@ class ChatProxy:
         log.info(
             "chat",
             request_id=exchange.request_id,
+            key=exchange.ticket.key.name if exchange.ticket else None,
             model=exchange.served,
             instead_of=exchange.instead_of or None,
             endpoint=exchange.endpoint,
@@ -319,7 +355,8 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-roost-fallback-for": exchange.instead_of,
         "x-roost-fallback-reason": exchange.why_instead,
     }
-    return {name: value for name, value in named.items() if value}
+    limits = exchange.ticket.headers if exchange.ticket else {}
+    return {name: value for name, value in named.items() if value} | limits
 
 
 async def _start(exchange: Exchange, send: Send, headers: list[tuple[bytes, bytes]]) -> None:

@@ -12,8 +12,9 @@ import structlog
 
 from roost.engines.base import Engine, Report, State
 from roost.gateway.planned import Planned, by_job, view_of
-from roost.gateway.routing import Route, View, resolve, substitutes
+from roost.gateway.routing import Route, View, resolve_for, substitutes
 from roost.gateway.tasks import spawn
+from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
 
@@ -249,15 +250,15 @@ class Registry:
         oldest = time.monotonic() - self._timing.remember_s
         return {model: slot for model, (slot, at) in self._seen.items() if at >= oldest}
 
-    def route(self, name: str) -> Route:
-        """Resolve a model's name against the present state."""
-        return resolve(name, self.views(), self.remembered(), settled=self._settled)
+    def route(self, name: str, key: ApiKey | None = None) -> Route:
+        """Resolve a model's name against the present state, among what `key` may use."""
+        return resolve_for(key, name, self.views(), self.remembered(), settled=self._settled)
 
-    def substitute(self, name: str, order: Mapping[str, Sequence[str]]) -> Route | None:
+    def substitute(self, name: str, order: Mapping[str, Sequence[str]], key: ApiKey | None = None) -> Route | None:
         """Return a route to what may answer for `name` while it cannot, or None if nothing of that is ready."""
         views = self.views()
         for other in substitutes(name, views, order):
-            route = resolve(other, views, {}, settled=self._settled)
+            route = resolve_for(key, other, views, {}, settled=self._settled)
             if route.ready:
                 return route
         return None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from roost.engines.base import State
+from roost.ops.api_keys import ApiKey
 
 AUTO = "auto"
 MAIN_SLOT = "main"
@@ -73,6 +74,37 @@ def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *
     state = next((state for state in (State.COLD, State.LOADING) if state in states), State.DOWN)
     cold = tuple(sorted({view.job for view in in_slot or offering if view.state is State.COLD and view.job}))
     return Route({}, known=known or bool(unknown) or not settled, reason=reason, cold=cold, state=state)
+
+
+def resolve_for(
+    key: ApiKey | None, name: str, views: Collection[View], remembered: Mapping[str, str], *, settled: bool
+) -> Route:
+    """Find the endpoints like `resolve`, among those that a key may use; what it may not use does not exist for it."""
+    if key is None or not key.models:
+        return resolve(name, views, remembered, settled=settled)
+    mine = visible_to(key, views)
+    known = {model: slot for model, slot in remembered.items() if key.may_use(model, slot)}
+    route = resolve(name, mine, known, settled=settled)
+    hidden = not _offered(name, mine) and _offered(name, views)
+    return replace(route, known=False) if hidden else route
+
+
+def visible_to(key: ApiKey, views: Collection[View]) -> list[View]:
+    """Return the endpoints that a key may use, with those of their models that it may use."""
+    if not key.models:
+        return list(views)
+    found = []
+    for view in views:
+        models = tuple(model for model in view.models if key.may_use(model, view.slot))
+        if models or not view.models:
+            found.append(replace(view, models=models))
+    return found
+
+
+def _offered(name: str, views: Collection[View]) -> bool:
+    base = name.rpartition(ADAPTER_MARK)[0] or name
+    slot = MAIN_SLOT if base == AUTO else base
+    return any(view.slot == slot or base in view.models or name in view.models for view in views)
 
 
 def substitutes(name: str, views: Collection[View], order: Mapping[str, Sequence[str]]) -> list[str]:

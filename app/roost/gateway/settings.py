@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from roost.gateway.tags import parse_pools
+from roost.gateway.usage import Price
+from roost.ops.api_keys import Tier, TierLimits
 from roost.ops.errors import RoostError
 
 
@@ -25,13 +27,23 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
-    api_keys_file: Path | None = None  # one hex SHA-256 of a key a line
+    api_keys_file: Path | None = None  # one hex SHA-256 of an administrator's key a line
+    keys_file: Path | None = None  # the document that `roost keys` writes
+    tiers: dict[Tier, TierLimits] = Field(default_factory=dict)  # JSON; a tier that is not named has no limits
     engine_key_file: Path | None = None
     nomad_socket: Path | None = None
     nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")
     nomad_namespace: str = "default"
     model_service_prefix: str = "roost-model-"
     static_endpoints: str = ""  # base URLs, or slot=URL, separated by commas
+
+    state_dir: Path | None = None  # where usage is kept; without it in memory only
+    usage_prices: dict[str, Price] = Field(default_factory=dict)  # JSON: MODEL or * -> per million tokens
+    usage_currency: str = Field(default="", max_length=8)
+    usage_watts: float = Field(default=0.0, ge=0)  # what the machine draws more while it answers; 0 is unknown
+    usage_keep_days: int = Field(default=400, ge=32)
+    usage_sync_s: float = Field(default=0.05, gt=0)  # a power cut loses at most so much
+    usage_absorb_s: float = Field(default=1.0, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=8 << 20, gt=0)

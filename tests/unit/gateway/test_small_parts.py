@@ -44,7 +44,7 @@ def test_tokens_come_from_usage_or_from_timings() -> None:
     usage = b'{"usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
     timings = b'data: {"choices": [], "timings": {"prompt_n": 1, "cache_n": 26, "predicted_n": 3}}\n\ndata: [DONE]\n\n'
     assert of_answer(usage) == Tokens(3, 4)
-    assert of_stream(timings) == Tokens(27, 3)
+    assert of_stream(timings) == Tokens(27, 3, cached=26)
     assert of_stream(b'ken": 1}\n\ndata: ' + usage + b"\n\ndata: [DONE]\n\n") == Tokens(3, 4)
     assert of_stream(b"data: [DONE]\n\n") is None
     assert of_answer(b"no json") is None

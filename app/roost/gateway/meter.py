@@ -1,0 +1,89 @@
+"""What stands between a key and the models: limits before a request, its account after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from roost.gateway.accountant import Accountant, Pace
+from roost.gateway.accounting import Tokens
+from roost.gateway.auth import Keys
+from roost.gateway.limits import Limiter, Ticket
+from roost.gateway.metrics import Metrics
+from roost.gateway.settings import Settings
+from roost.gateway.usage import Use, cost_of, energy_of, price_of
+from roost.ops.api_keys import ApiKey
+
+GONE = frozenset({0, 499})  # the service stops, or the client left: the model server worked, but never said how much
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended. `tokens` None: the model server did not count; then `events` of the answer were seen.
+
+    `busy_ms` is how long the model server was at it as seen from outside, for one that does not say.
+    """
+
+    model: str
+    status: int
+    tokens: Tokens | None
+    events: int
+    busy_ms: float
+
+
+class Meter:
+    """One object a service."""
+
+    def __init__(self, settings: Settings, keys: Keys, metrics: Metrics) -> None:
+        self.currency = settings.usage_currency
+        self._prices = settings.usage_prices
+        self._watts = settings.usage_watts
+        self.limiter = Limiter(keys.limits, lambda name: self.accountant.spent(name), metrics.refused)
+        pace = Pace(settings.usage_sync_s, settings.usage_absorb_s, keep_days=settings.usage_keep_days)
+        self.accountant = Accountant(settings.state_dir, pace, self.limiter.levels, metrics.usage_trouble)
+        self.limiter.restore(*self.accountant.kept_levels())
+
+    @asynccontextmanager
+    async def running(self, on_death: Callable[[str], None]) -> AsyncIterator[None]:
+        """Write the accounts down while the context is open."""
+        async with self.accountant.running(on_death):
+            yield
+
+    def admit(self, key: ApiKey, body_bytes: int) -> Ticket:
+        """Let a request of a key in.
+
+        Raises:
+            ApiError: 429, it has to wait.
+        """
+        return self.limiter.admit(key, body_bytes)
+
+    def settle(self, ticket: Ticket, outcome: Outcome) -> None:
+        """Count a request that is over. When this returns, the end of the process no longer loses it."""
+        if not outcome.model:  # it came to no model
+            ticket.settle(0)
+            return
+        use = self._use(ticket, outcome)
+        ticket.settle(use.prompt + use.completion)
+        self.accountant.record(use)
+
+    def _use(self, ticket: Ticket, outcome: Outcome) -> Use:
+        tokens = outcome.tokens
+        estimated = tokens is None and (outcome.events > 0 or outcome.status in GONE)
+        if tokens is None:
+            tokens = Tokens(ticket.estimate, outcome.events) if estimated else Tokens(0, 0)
+        worked = tokens.engine_ms or (outcome.busy_ms if estimated or outcome.status < 400 else 0.0)
+        return Use(
+            at=time.time(),
+            key=ticket.key.name,
+            model=outcome.model,
+            status=outcome.status,
+            prompt=tokens.prompt,
+            cached=tokens.cached,
+            completion=tokens.completion,
+            engine_ms=round(worked, 1),
+            estimated=estimated,
+            cost=cost_of(tokens.prompt, tokens.cached, tokens.completion, price_of(self._prices, outcome.model)),
+            energy_j=energy_of(worked, self._watts),
+        )

@@ -1,0 +1,74 @@
+"""How those who send wrong keys are slowed down: pure, the clock comes from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+FREE = 20  # wrong keys in a row that cost nothing: somebody mistypes, a program still has the old one
+FIRST_S = 1.0
+LONGEST_S = 60.0
+HOLD_S = 1.0  # at most so long is a refusal held back
+FORGET_S = 300.0  # after so long without a wrong key an address begins anew
+ADDRESSES = 4096
+IPV6_PREFIX = 64  # one customer has at least so many addresses
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How long to hold the refusal back, and when to say the next try makes sense; seconds."""
+
+    hold_s: float = 0.0
+    retry_after_s: int = 0
+
+
+@dataclass
+class _Record:
+    strikes: int
+    at: float
+
+
+class Penalties:
+    """Wrong keys per address; remembers at most `ADDRESSES` of them, the latest."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+
+    def strike(self, address: str, now: float) -> Penalty:
+        """Count a wrong key from an address; `now` is of a monotonic clock, in seconds."""
+        who = network_of(address)
+        record = self._records.get(who)
+        if record is None or now - record.at > FORGET_S:
+            record = self._records[who] = _Record(0, now)
+        record.strikes += 1
+        record.at = now
+        self._records.move_to_end(who)
+        while len(self._records) > ADDRESSES:
+            self._records.popitem(last=False)
+        return penalty_of(record.strikes)
+
+    def __len__(self) -> int:
+        """Return how many addresses are remembered."""
+        return len(self._records)
+
+
+def penalty_of(strikes: int) -> Penalty:
+    """Return what the n-th wrong key costs: nothing at first, then twice as long each time."""
+    over = strikes - FREE
+    if over <= 0:
+        return Penalty()
+    wait = min(LONGEST_S, FIRST_S * 2.0 ** min(over - 1, 16))
+    return Penalty(min(HOLD_S, wait), math.ceil(wait))
+
+
+def network_of(address: str) -> str:
+    """Return whom an address stands for: itself, or its /64 if it is IPv6."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))

@@ -1,0 +1,187 @@
+"""Keys in a real Nomad: what `roost keys` writes reaches a running agent without a restart, and no other job."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from roost.fleet import deploy
+from roost.fleet.jobs import AGENT_JOB, KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
+from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
+from roost.fleet.nomad_api import NomadClient
+from roost.fleet.nomad_setup import AGENT_POLICY, ensure_job_policy, ensure_variable
+from roost.ops import api_keys
+from roost.ops.api_keys import Tier, TierChange, digest_of
+from roost.ops.errors import RoostError
+from tests.support.engine import REPOSITORY
+from tests.support.net import free_port, wait_until
+from tests.support.nomad import nomad_server
+
+FIRST = "roost-the-first-key"
+SOON_S = 20.0
+OTHER_JOB = """
+job "other" {{
+  type = "batch"
+  group "other" {{
+    task "other" {{
+      driver = "raw_exec"
+      identity {{
+        env = true
+      }}
+      config {{
+        command = "{python}"
+        args    = ["{program}"]
+      }}
+    }}
+  }}
+}}
+"""
+ASK = """
+import http.client, os, pathlib, socket
+answers = []
+for path in ("nomad/jobs/other", "{keys}"):
+    connection = http.client.HTTPConnection("nomad")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(os.environ["NOMAD_SECRETS_DIR"] + "/api.sock")
+    connection.request("GET", "/v1/var/" + path, headers={{"Authorization": "Bearer " + os.environ["NOMAD_TOKEN"]}})
+    answers.append(str(connection.getresponse().status))
+made = pathlib.Path("{answers}")
+made.with_suffix(".new").write_text(" ".join(answers))
+made.with_suffix(".new").rename(made)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A Nomad with the agent's job in it."""
+
+    client: NomadClient
+    url: str
+    state: Path
+
+    def ask(self, path: str, key: str) -> httpx.Response:
+        """Ask the agent."""
+        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+
+    def started(self) -> str:
+        """Return when the agent's task was started."""
+        (allocation,) = self.client.allocations(AGENT_JOB)
+        return str(allocation["TaskStates"]["agent"]["StartedAt"])
+
+
+@contextmanager
+def agent_in_nomad(folder: Path) -> Iterator[Running]:
+    """Run the agent as a job of a real Nomad, from the product's own template."""
+    state = folder / "state"
+    state.mkdir()
+    with nomad_server(folder) as client:
+        ensure_job_policy(client, AGENT_JOB, AGENT_POLICY)
+        ensure_variable(
+            client, f"nomad/jobs/{AGENT_JOB}", {"engine_key": "k", "api_key_sha256": digest_of(FIRST) + "\n"}
+        )
+        assert ensure_variable_exists(client)
+        port = free_port()
+        choice = AgentChoice(
+            "raw_exec",
+            "127.0.0.1",
+            port,
+            256,
+            "info",
+            state_dir=str(state),
+            env={"PYTHONPATH": str(REPOSITORY / "app"), "ROOST_TIERS": '{"bulk": {"requests": 7}}'},
+        )
+        job = agent_job(choice, Identity("", "", os.getuid(), os.getgid()), datacenter="dc1")
+        job = dataclasses.replace(job, command=sys.executable, args=["-P", "-m", "roost.cli.serve"])
+        deploy.apply(client, render_job(REPOSITORY / "nomad", job), dry_run=False, timeout_s=60)
+        try:
+            yield Running(client, f"http://127.0.0.1:{port}", state)
+        finally:
+            deploy.stop(client, AGENT_JOB, purge=True, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Return a Nomad with the agent, for all tests of this file."""
+    with agent_in_nomad(tmp_path_factory.mktemp("nomad")) as found:
+        yield found
+
+
+def test_a_key_is_good_within_seconds_and_worthless_within_seconds_without_a_restart(running: Running) -> None:
+    started, store, secret = running.started(), NomadKeyStore(running.client), api_keys.new_secret()
+    assert running.ask("/v1/key", FIRST).json()["role"] == "admin"
+    assert running.ask("/v1/key", secret).status_code == 401
+    key = api_keys.made_key({"name": "alice", "sha256": digest_of(secret), "tier": "bulk"})
+    update(store, lambda document: api_keys.with_key(document, key))
+    took = {}
+    begun = time.monotonic()
+    wait_until(lambda: running.ask("/v1/key", secret).status_code == 200, SOON_S, "the new key", step_s=0.1)
+    took["add"] = time.monotonic() - begun
+    assert running.ask("/v1/key", secret).json()["limits"]["requests"] == 7
+    update(store, lambda document: api_keys.with_tier(document, Tier.BULK, TierChange(requests=3)))
+    wait_until(
+        lambda: running.ask("/v1/key", secret).json()["limits"]["requests"] == 3, SOON_S, "the new limit", step_s=0.1
+    )
+    begun = time.monotonic()
+    update(store, lambda document: api_keys.without_key(document, "alice", key.created or _now(), purge=False))
+    wait_until(lambda: running.ask("/v1/key", secret).status_code in (401, 429), SOON_S, "its end", step_s=0.1)
+    took["revoke"] = time.monotonic() - begun
+    assert running.started() == started
+
+
+def test_two_at_once_lose_nothing(running: Running) -> None:
+    def add(number: int) -> None:
+        key = api_keys.made_key({"name": f"both-{number}", "sha256": digest_of(str(number))})
+        update(NomadKeyStore(running.client), lambda document: api_keys.with_key(document, key))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(12)))
+    names = {key.name for key in NomadKeyStore(running.client).load()[0].keys}
+    assert {f"both-{number}" for number in range(12)} <= names
+
+
+def test_a_later_run_of_the_playbook_keeps_the_keys(running: Running) -> None:
+    before = NomadKeyStore(running.client).load()
+    items = {"engine_key": "k", "api_key_sha256": digest_of(FIRST) + "\n"}
+    assert not ensure_variable_exists(running.client)
+    assert not ensure_variable(running.client, f"nomad/jobs/{AGENT_JOB}", items)
+    assert NomadKeyStore(running.client).load() == before
+
+
+def test_a_variable_that_is_full_says_so(running: Running) -> None:
+    """How many keys fit: docs/operations.md says at least 300."""
+    plain = [
+        api_keys.made_key(
+            {"name": f"key-{n:04d}", "sha256": digest_of(str(n)), "created": _now(), "owner": "somebody@example.org"}
+        )
+        for n in range(300)
+    ]
+    store = NomadKeyStore(running.client)
+    kept, _ = store.load()
+    update(store, lambda document: document.model_copy(update={"keys": tuple(plain)}))
+    many = tuple(key.model_copy(update={"name": f"{key.name}-{n}"}) for key in plain for n in range(9))
+    with pytest.raises(RoostError, match="takes no more keys"):
+        update(store, lambda document: document.model_copy(update={"keys": many}))
+    update(store, lambda _document: kept)
+
+
+def test_another_job_may_not_read_the_keys(running: Running, tmp_path: Path) -> None:
+    text = OTHER_JOB.format(python=sys.executable, program=tmp_path / "ask.py")
+    (tmp_path / "ask.py").write_text(ASK.format(answers=tmp_path / "answers", keys=KEYS_VARIABLE))
+    running.client.put("jobs", {"Job": deploy.parse(running.client, text)})
+    wait_until((tmp_path / "answers").exists, 30, "the other job's answers")
+    deploy.stop(running.client, "other", purge=True, timeout_s=30)
+    assert (tmp_path / "answers").read_text().split() == ["404", "403"]  # its own, which is not there, and the keys
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

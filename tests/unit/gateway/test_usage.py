@@ -1,0 +1,390 @@
+"""Usage: what is counted, what it costs, and that neither a kill nor a full disk nor a broken file loses it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.gateway import spool
+from roost.gateway.accountant import DATABASE, Accountant, Pace
+from roost.gateway.ledger import Ledger, Position, Question
+from roost.gateway.limits import Level, Spent
+from roost.gateway.usage import FREE, Group, Price, Sums, Use, cost_of, energy_of, parse_use, price_of
+from roost.ops.errors import RoostError
+from tests.support.fakes import USAGE, WORDS, fake_engine
+from tests.support.gateway import Served, quick_settings, served
+from tests.support.killed_usage import LAST, kill_gateways
+from tests.support.net import eventually
+from tests.unit.gateway.test_access import key, write_document
+from tests.unit.gateway.test_limits import chat
+from tests.unit.gateway.test_proxy_faults import CHAT, QUESTION, metric
+
+QUICK = Pace(sync_s=0.005, absorb_s=0.01)
+TODAY = datetime.now(UTC).date().isoformat()
+
+
+def use(**more: object) -> Use:
+    """Return a finished request."""
+    plain = Use(time.time(), "alice", "tiny", 200, 27, 20, 7, 100.0, False, 0.5, 3.0)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def accountant(folder: Path | None, pace: Pace = QUICK, trouble: list[str] | None = None) -> Accountant:
+    """Return an accountant that is not running yet."""
+    return Accountant(folder, pace, dict, (trouble if trouble is not None else []).append)
+
+
+@asynccontextmanager
+async def counting(folder: Path | None, pace: Pace = QUICK) -> AsyncIterator[Accountant]:
+    """Run an accountant."""
+    made = accountant(folder, pace)
+    async with made.running(lambda _name: None):
+        yield made
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder whose names match."""
+    return sorted(folder.glob(pattern))
+
+
+async def total(counted: Accountant, **question: str) -> Sums:
+    """Return the sums of all usage."""
+    rows = await counted.ask(Question(by=(), **question))
+    return rows[0][1] if rows else Sums()
+
+
+# --- Pure --------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_from_its_line() -> None:
+    assert parse_use(use(at=1.5).line()) == use(at=1.5)
+    for rubbish in (b"[]", b"{}", b"x"):
+        with pytest.raises(ValueError, match=r"no record|Expecting"):
+            parse_use(rubbish)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "price", "cost"),
+    [
+        ((1_000_000, 0, 0), Price(input=2), 2.0),
+        ((1_000_000, 400_000, 500_000), Price(input=1, output=4, cached=0.1), 0.6 + 0.04 + 2.0),
+        ((1_000_000, 400_000, 0), Price(input=1), 1.0),  # no price of its own for what was cached
+        ((100, 0, 100), FREE, 0.0),
+    ],
+)
+def test_cost_is_price_times_tokens(tokens: tuple[int, int, int], price: Price, cost: float) -> None:
+    assert cost_of(*tokens, price) == pytest.approx(cost)
+
+
+def test_energy_is_time_times_watts_and_unknown_without() -> None:
+    assert energy_of(90_000, 200) == 18_000
+    assert energy_of(90_000, 0) == 0
+
+
+def test_a_star_is_the_price_of_all_others() -> None:
+    prices = {"tiny": Price(input=1), "*": Price(input=2)}
+    assert [price_of(prices, name).input for name in ("tiny", "big")] == [1, 2]
+    assert price_of({}, "tiny") == FREE
+
+
+@given(st.lists(st.binary(max_size=30).filter(lambda text: b"\n" not in text), max_size=8), st.integers(0, 400))
+def test_a_spool_that_was_cut_anywhere_gives_whole_lines_only(texts: list[bytes], cut: int) -> None:
+
+    with tempfile.TemporaryDirectory() as made:
+        written = spool.Spool(Path(made), 1)
+        for text in texts:
+            written.append(text)
+        written.close()
+        raw = written.path.read_bytes()
+        written.path.write_bytes(raw[:cut])
+        found = list(spool.read(written.path))
+    assert found == texts[: len(found)]
+    assert len(found) >= raw[:cut].count(b"\n")
+
+
+def test_the_ledger_adds_up_and_answers_by_any_dimension(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / DATABASE)
+    sums = Sums()
+    sums.add(use(status=200))
+    sums.add(use(status=499, estimated=True))
+    for day in ("2030-01-30", "2030-01-31", "2030-02-01"):
+        for name in ("alice", "bob"):
+            ledger.absorb({Group(day, name, "tiny"): sums}, Position(1, 5))
+    assert ledger.position() == Position(1, 5)
+    assert [s.requests for _, s in ledger.ask(Question(by=()))] == [12]
+    assert [(n["key"], s.failed) for n, s in ledger.ask(Question(by=("key",)))] == [("alice", 3), ("bob", 3)]
+    found = ledger.ask(Question(by=("day", "key"), since="2030-01-31", until="2030-01-31", key="bob"))
+    assert found == [({"day": "2030-01-31", "key": "bob"}, sums)]
+    assert ledger.ask(Question(model="none")) == []
+    assert ledger.spent("2030-01-31") == {name: Spent(68, 136, 1.0, 2.0) for name in ("alice", "bob")}
+    ledger.absorb({}, Position(2, 0), {"alice": Level(1, 2, 3, 4)}, forget_before="2030-02-01")
+    assert [n["day"] for n, _ in ledger.ask(Question(by=("day",)))] == ["2030-02-01"]
+    assert ledger.levels()[0] == {"alice": Level(1, 2, 3, 4)}
+    ledger.close()
+
+
+def test_the_ledger_is_safe_against_a_power_cut(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / DATABASE)
+    pragma = ledger._connection.execute
+    assert (pragma("PRAGMA synchronous").fetchone()[0], pragma("PRAGMA journal_mode").fetchone()[0]) == (2, "wal")
+    ledger.close()
+
+
+# --- The accountant ----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_recorded_is_in_the_sums_after_any_end(tmp_path: Path) -> None:
+    async with counting(tmp_path) as counted:
+        for _ in range(3):
+            counted.record(use())
+        assert counted.spent("alice") == Spent(3 * 34, 3 * 34, 1.5, 1.5)
+    dead = accountant(tmp_path)  # never runs: like a process that is killed before it absorbs anything
+    for _ in range(4):
+        dead.record(use())
+    _let_go(dead)
+    async with counting(tmp_path) as counted:
+        assert (await total(counted)).requests == 7
+        assert counted.spent("alice").tokens_day == 7 * 34
+
+
+async def test_a_kill_between_the_ledger_and_the_spool_counts_nothing_twice(tmp_path: Path) -> None:
+    dead = accountant(tmp_path)
+    for _ in range(4):
+        dead.record(use())
+    await dead.absorb()
+    dead.record(use())
+    _let_go(dead)
+    for _ in range(2):  # and starting again without an end does not either
+        again = accountant(tmp_path)
+        assert (await total(again)).requests == 5
+        _let_go(again)
+
+
+async def test_old_spools_go_and_memory_holds_sums_only(tmp_path: Path) -> None:
+    async with counting(tmp_path, replace(QUICK, spool_bytes=2000)) as counted:
+        for _ in range(20):
+            for _ in range(50):
+                counted.record(use())
+            await counted.absorb()
+        assert len(counted._pending) == 0
+        await eventually(lambda: len(spool.numbers(tmp_path)) == 1, 5, "one spool")
+        assert (await total(counted)).requests == 1000
+        assert sum(path.stat().st_size for path in matching(tmp_path, spool.PATTERN)) < 10_000
+
+
+async def test_a_full_disk_loses_nothing_that_memory_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trouble: list[str] = []
+    counted = accountant(tmp_path, trouble=trouble)
+    write = os.write
+
+    def full(handle: int, data: bytes) -> int:
+        write(handle, data[:7])  # half a line is there
+        raise OSError(28, "No space left on device")
+
+    counted.record(use())
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        counted.record(use())
+    counted.record(use())
+    assert trouble == ["spool"]
+    assert len(list(spool.read(matching(tmp_path, spool.PATTERN)[0]))) == 2
+    assert (await total(counted)).requests == 3
+    _let_go(counted)
+
+
+async def test_sums_wait_while_the_ledger_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = accountant(tmp_path)
+    counted.record(use())
+
+    def refuse(*_args: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(counted._ledger, "absorb", refuse)
+        with pytest.raises(sqlite3.OperationalError):
+            await counted.absorb()
+    counted.record(use())
+    assert (await total(counted)).requests == 2
+    _let_go(counted)
+
+
+async def test_a_broken_database_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"this is no database" * 100)
+    async with counting(tmp_path) as counted:
+        counted.record(use())
+        assert (await total(counted)).requests == 1
+    assert len(matching(tmp_path, f"{DATABASE}.broken-*")) == 1
+
+
+async def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
+    async with counting(tmp_path):
+        with pytest.raises(RoostError, match="Another agent"):
+            accountant(tmp_path)
+    with pytest.raises(RoostError, match="cannot be written"):
+        accountant(tmp_path / "none")
+
+
+async def test_a_new_day_and_a_new_month_begin_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2030, 1, 30, 12, tzinfo=UTC)
+    monkeypatch.setattr(time, "time", lambda: now.timestamp())
+    counted = accountant(tmp_path)
+    counted.record(use(at=now.timestamp()))
+    now += timedelta(days=1)
+    assert counted.spent("alice") == Spent(0, 34, 0.0, 0.5)
+    now += timedelta(days=1)
+    assert counted.spent("alice") == Spent()
+    _let_go(counted)
+
+
+async def test_without_a_folder_all_is_in_memory() -> None:
+    async with counting(None) as counted:
+        counted.record(use())
+        assert (await total(counted)).requests == 1
+
+
+def _let_go(counted: Accountant) -> None:
+    """Leave an accountant as the kernel leaves that of a killed process: nothing is written, the lock is free."""
+    counted._ledger.close()
+    assert counted._spool
+    counted._spool.close()
+    assert counted._lock is not None
+    os.close(counted._lock)
+    counted._thread.shutdown()
+
+
+# --- Through the whole gateway -----------------------------------------------------------------------------------
+
+
+async def asked(gateway: Served, query: str = "", who: str = "") -> list[dict[str, object]]:
+    """Ask for usage; returns its rows."""
+    headers = {"Authorization": f"Bearer {who}"} if who else {}
+    async with gateway.client.get(f"{gateway.url}/v1/usage{query}", headers=headers) as answer:
+        assert answer.status == 200
+        document = await answer.json()
+    data = document["data"]
+    assert isinstance(data, list)
+    return data
+
+
+async def test_usage_is_seen_by_its_owner_and_all_of_it_by_an_administrator(tmp_path: Path) -> None:
+    prices = {"tiny": Price(input=1_000_000, output=10)}
+    document = write_document(tmp_path, key("alice"), key("bob"))
+    async with (
+        fake_engine() as engine,
+        served(
+            quick_settings(
+                tmp_path,
+                static_endpoints=engine.url,
+                keys_file=document,
+                usage_prices=prices,
+                usage_watts=100.0,
+                usage_currency="EUR",
+            )
+        ) as gateway,
+    ):
+        await gateway.ready()
+        for who, stream in (("alice", True), ("alice", False), ("bob", False)):
+            options = {"stream_options": {"include_usage": True}} if stream else {}
+            assert (await chat(gateway, who, stream=stream, **options))[0] == 200
+        rows = {str(row["key"]): row for row in await asked(gateway)}
+        assert {name: row["requests"] for name, row in rows.items()} == {"alice": 2, "bob": 1}
+        alice = rows["alice"]
+        assert alice["prompt_tokens"] == 2 * USAGE["prompt_tokens"]
+        assert alice["completion_tokens"] == 2 * USAGE["completion_tokens"]
+        assert alice["cost"] == pytest.approx(2 * (27 + 7 * 10 / 1e6))
+        assert alice["estimated"] == 0
+        assert float(str(alice["energy_wh"])) > 0
+        assert [row["key"] for row in await asked(gateway, who="bob")] == ["bob"]
+        (row,) = await asked(gateway, f"?by=day,model&since={TODAY}&until={TODAY}", who="alice")
+        assert (row["day"], row["model"], row["requests"]) == (TODAY, "tiny", 2)
+        assert await asked(gateway, "?until=2000-01-01") == []
+        for wrong in ("?by=colour", "?since=yesterday"):
+            async with gateway.client.get(f"{gateway.url}/v1/usage{wrong}") as answer:
+                assert answer.status == 400
+
+
+async def test_who_leaves_pays_for_what_passed_by(tmp_path: Path) -> None:
+    async with (
+        fake_engine(mode="slow") as engine,
+        served(quick_settings(tmp_path, static_endpoints=engine.url)) as gateway,
+    ):
+        await gateway.ready()
+        async with gateway.client.post(gateway.url + CHAT, json={**QUESTION, "stream": True}) as answer:
+            await answer.content.readany()
+        await eventually(lambda: engine.left == 1, 5, "the client to be gone")
+        await eventually(lambda: bool(gateway.gateway.meter.accountant.spent("admin").tokens_day), 5, "usage")
+        (row,) = await asked(gateway)
+    assert (row["requests"], row["failed"], row["estimated"], row["completion_tokens"]) == (1, 1, 1, 1)
+    assert int(str(row["prompt_tokens"])) > 0
+
+
+async def test_a_stream_without_usage_is_counted_by_its_events(tmp_path: Path) -> None:
+    async with fake_engine() as engine, served(quick_settings(tmp_path, static_endpoints=engine.url)) as gateway:
+        await gateway.ready()
+        await chat(gateway, "", stream=True)
+        async with gateway.client.post(gateway.url + CHAT, json={**QUESTION, "stream": True}) as answer:
+            await answer.read()
+        (row,) = await asked(gateway)
+    assert (row["requests"], row["estimated"]) == (1, 1)
+    assert row["completion_tokens"] in (len(WORDS), len(WORDS) + 1)
+
+
+async def test_a_stream_is_counted_before_its_last_event_goes_out(tmp_path: Path) -> None:
+    async with (
+        fake_engine(mode="linger") as engine,
+        served(quick_settings(tmp_path, static_endpoints=engine.url)) as gateway,
+    ):
+        await gateway.ready()
+        body = {**QUESTION, "stream": True, "stream_options": {"include_usage": True}}
+        async with gateway.client.post(gateway.url + CHAT, json=body) as answer:
+            read = b""
+            while not read.endswith(LAST):
+                read += await answer.content.readany()
+            assert gateway.gateway.meter.accountant.spent("admin").tokens_day == USAGE["total_tokens"]
+            engine.go.set()
+
+
+async def test_what_came_to_no_model_is_no_usage(tmp_path: Path) -> None:
+    async with fake_engine() as engine, served(quick_settings(tmp_path, static_endpoints=engine.url)) as gateway:
+        await gateway.ready()
+        async with gateway.client.post(gateway.url + CHAT, json={**QUESTION, "model": "none"}) as answer:
+            assert answer.status == 404
+        assert await asked(gateway) == []
+
+
+async def test_failures_to_write_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    async with (
+        fake_engine() as engine,
+        served(quick_settings(tmp_path, static_endpoints=engine.url, state_dir=state)) as gateway,
+    ):
+        await gateway.ready()
+
+        def fail(_text: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(gateway.gateway.meter.accountant._spool, "append", fail)
+        async with gateway.client.post(gateway.url + CHAT, json=QUESTION) as answer:
+            assert answer.status == 200  # inference goes on
+        assert await metric(gateway, "roost_usage_not_written_total", where="spool") == 1
+        assert [row["requests"] for row in await asked(gateway)] == [1]
+
+
+async def test_kill_dash_nine_loses_no_acknowledged_request_and_invents_none(tmp_path: Path) -> None:
+    found = await kill_gateways(3, tmp_path)
+    assert found.kills == 3
+    assert found.acknowledged > 20
+    assert (found.lost, found.invented, found.wrong_tokens) == (0, 0, 0)
+    assert found.counts == sorted(found.counts)
