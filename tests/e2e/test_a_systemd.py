@@ -17,8 +17,8 @@ from tests.hosts.snapshot import compare
 
 Measure = Callable[[str, float], None]
 LISTEN_PORT = 8443
-# Raft's log, the client's state and the tasks' logs change while Nomad runs.
-NOMAD_AT_WORK = (r"^/var/lib/roost/nomad/",)
+# Raft's log, the client's state and the tasks' logs change while Nomad runs, and the agent counts every question.
+NOMAD_AT_WORK = (r"^/var/lib/roost/nomad/", r"^/var/lib/roost/agent/")
 
 
 @pytest.fixture(scope="module")

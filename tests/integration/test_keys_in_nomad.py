@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from roost.ops.api_keys import Tier, TierChange, digest_of
 from roost.ops.errors import RoostError
 from tests.support.engine import REPOSITORY
 from tests.support.net import free_port, wait_until
-from tests.support.nomad import nomad_server
+from tests.support.nomad_tls import nomad_server
 
 FIRST = "roost-the-first-key"
 SOON_S = 20.0
@@ -110,9 +111,13 @@ def agent_in_nomad(folder: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running() -> Iterator[Running]:
     """Return a Nomad with the agent, for all tests of this file."""
-    with agent_in_nomad(tmp_path_factory.mktemp("nomad")) as found:
+    # Not below pytest's folder: the path of the Task API's socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="n", ignore_cleanup_errors=True) as folder,
+        agent_in_nomad(Path(folder)) as found,
+    ):
         yield found
 
 
@@ -174,11 +179,25 @@ def test_a_variable_that_is_full_says_so(running: Running) -> None:
     update(store, lambda _document: kept)
 
 
+def test_nomad_takes_the_containers_job_too(running: Running) -> None:
+    choice = AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1", listen="192.0.2.1:8443")
+    job = agent_job(choice, Identity("a", "a", 8361, 8361), datacenter="dc1")
+    parsed = deploy.parse(running.client, render_job(REPOSITORY / "nomad", job))
+    (group,) = parsed["TaskGroups"]
+    assert group["Volumes"]["state"]["Source"] == "roost-agent"
+    assert not group["Volumes"]["state"]["ReadOnly"]
+
+
 def test_another_job_may_not_read_the_keys(running: Running, tmp_path: Path) -> None:
     text = OTHER_JOB.format(python=sys.executable, program=tmp_path / "ask.py")
     (tmp_path / "ask.py").write_text(ASK.format(answers=tmp_path / "answers", keys=KEYS_VARIABLE))
     running.client.put("jobs", {"Job": deploy.parse(running.client, text)})
-    wait_until((tmp_path / "answers").exists, 30, "the other job's answers")
+    try:
+        wait_until((tmp_path / "answers").exists, SOON_S, "the other job's answers")
+    except AssertionError as late:
+        (allocation,) = running.client.allocations("other")
+        log = b"".join(running.client.logs(allocation["ID"], "other")).decode()
+        raise AssertionError(f"{late}: {log}") from None
     deploy.stop(running.client, "other", purge=True, timeout_s=30)
     assert (tmp_path / "answers").read_text().split() == ["404", "403"]  # its own, which is not there, and the keys
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 from roost.fleet.nomad_api import NomadAccess, NomadClient
 from roost.fleet.nomad_setup import ensure_acl, wait_for_leader, wait_for_node
 from roost.ops.pki import LeafSpec, ensure_pki

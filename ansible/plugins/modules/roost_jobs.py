@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from roost.fleet import deploy
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
-from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Job, ModelServerJob, render_job
+from roost.fleet.jobs import KEYS_VARIABLE, MODEL_SERVICE_PREFIX, Job, ModelServerJob, render_job
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
@@ -161,12 +161,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         api_keys=[(secrets_dir / "api-key").read_text().strip()],
         tls=tls,
     )
-    for path, items in secrets.items():
-        to_be_made = tls == TO_BE_MADE and TO_BE_MADE[0] in items.values()
-        if to_be_made or ensure_variable(client, path, items, dry_run=dry_run):
-            lines.append(f"{path}: new secrets")
-    if ensure_variable_exists(client, dry_run=dry_run):
-        lines.append("the variable of the API's keys: new, without a key")
+    lines += store_variables(client, secrets, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
     for job in jobs:
         change = apply_one(module, client, job, release, dry_run=dry_run)
         if change.changed:
@@ -183,6 +178,23 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+
+
+def store_variables(
+    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, to_be_made: bool, dry_run: bool
+) -> list[str]:
+    """Store what jobs read, and a place for the API's keys, which is left alone once it is there; a line a change.
+
+    With `to_be_made` some of it is not known yet.
+    """
+    lines: list[str] = []
+    for path, items in secrets.items():
+        unknown = to_be_made and TO_BE_MADE[0] in items.values()
+        if unknown or ensure_variable(client, path, items, dry_run=dry_run):
+            lines.append(f"{path}: new secrets")
+    if ensure_variable_exists(client, dry_run=dry_run):
+        lines.append(f"{KEYS_VARIABLE}: new, for the API's keys")
+    return lines
 
 
 def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts: Mapping[str, EngineStart]) -> None:

@@ -70,7 +70,7 @@ class Ticket:
         self.headers = rate_headers(limits, account.requests, account.tokens, now)
 
     @asynccontextmanager
-    async def place(self, patience_s: float) -> AsyncIterator[None]:
+    async def place(self, patience_s: float) -> AsyncIterator[Ticket]:
         """Hold one of the key's concurrent places, first come first served.
 
         Raises:
@@ -82,7 +82,7 @@ class Ticket:
         else:
             account.running += 1
         try:
-            yield
+            yield self
         finally:
             _release(account)
 

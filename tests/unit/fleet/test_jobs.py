@@ -91,6 +91,19 @@ def test_agent_listens_with_tls_only_when_told() -> None:
     assert "${NOMAD_SECRETS_DIR}/tls_key" in listening
 
 
+def test_the_agent_rereads_its_keys_and_keeps_its_state() -> None:
+    text = render_agent()
+    keys = text[text.index('"${NOMAD_SECRETS_DIR}/keys.json"') :]
+    assert 'nomadVar \\"nomad/jobs/roost-agent/agent\\"' in keys
+    assert keys.index('change_mode = "noop"') < keys.index("resources {")
+    assert text.count('change_mode = "restart"') == 1  # the engine's key: who has an open connection keeps the old one
+    assert 'source = "roost-agent"' in text
+    assert 'ROOST_STATE_DIR = "/state"' in text
+    local = render_agent(jobs.AgentChoice("raw_exec", "127.0.0.1", 8360, 256, "info", state_dir="/srv/agent"))
+    assert 'ROOST_STATE_DIR = "/srv/agent"' in local
+    assert "volume" not in local
+
+
 def test_no_secret_is_in_the_text_of_a_job() -> None:
     text = render_agent()
     assert "ROOST_API_KEYS_FILE" in text
