@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +13,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.gateway.errors import ApiError, expired_key, too_many_wrong_keys, unauthorized
-from roost.gateway.penalties import Penalties
+from roost.gateway.penalties import Slowdown
 from roost.gateway.secret_file import WatchedFile
 from roost.ops.api_keys import ApiKey, KeyDocument, Tier, TierChange, TierLimits, first_keys, parse_document
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CALLER = "roost.caller"  # where a request's scope holds its key
-HELD_AT_ONCE = 64  # refusals that wait before they are sent; further ones go at once, a waiting one costs memory
 NO_LIMITS = TierLimits()
 NO_CHANGE = TierChange()
 
@@ -139,17 +136,13 @@ class RequireKey:
         keys: Keys,
         is_public: Callable[[str], bool],
         on_wrong: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        slowdown: Slowdown | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._is_public = is_public
         self._on_wrong = on_wrong
-        self._clock = clock
-        self._sleep = sleep
-        self._penalties = Penalties()
-        self._held = 0
+        self._slowdown = slowdown or Slowdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401; anything but HTTP is not served."""
@@ -167,13 +160,7 @@ class RequireKey:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, expired: bool) -> None:
         self._on_wrong()
         client = scope.get("client")
-        penalty = self._penalties.strike(str(client[0]) if client else "", self._clock())
-        if penalty.hold_s and self._held < HELD_AT_ONCE:
-            self._held += 1
-            try:
-                await self._sleep(penalty.hold_s)
-            finally:
-                self._held -= 1
+        penalty = await self._slowdown.hold(str(client[0]) if client else "")
         error: ApiError = expired_key() if expired else unauthorized()
         if penalty.retry_after_s:
             error = too_many_wrong_keys(penalty.retry_after_s)

@@ -86,6 +86,9 @@ class Metrics:
         self._refused = Counter(
             "roost_refused", "Requests that a limit of their key refused.", ["key", "reason"], registry=self.registry
         )
+        self._invalid = Counter(
+            "roost_invalid_requests", "Requests refused for what they are.", ["key", "status"], registry=self.registry
+        )
         self._usage_trouble = Counter(
             "roost_usage_not_written", "Failures to write usage down.", ["where"], registry=self.registry
         )
@@ -136,6 +139,10 @@ class Metrics:
     def refused(self, key: str, reason: str) -> None:
         """Count a refusal; `key` is the name of an existing key, `reason` requests, tokens, concurrency or budget."""
         self._refused.labels(key, reason).inc()
+
+    def invalid(self, key: str, status: int) -> None:
+        """Count a request that was refused for its body: 400, 408 too slow, 413 too large."""
+        self._invalid.labels(key, str(status)).inc()
 
     def usage_trouble(self, where: str) -> None:
         """Count a failure to write to the `spool` or the `ledger`."""

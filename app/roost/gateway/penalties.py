@@ -1,10 +1,13 @@
-"""How those who send wrong keys are slowed down: pure, the clock comes from outside."""
+"""How those who send wrong keys, or what is not valid, are slowed down. `Penalties` is pure, `Slowdown` waits."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
+import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 FREE = 20  # wrong keys in a row that cost nothing: somebody mistypes, a program still has the old one
@@ -13,6 +16,7 @@ LONGEST_S = 60.0
 HOLD_S = 1.0  # at most so long is a refusal held back
 FORGET_S = 300.0  # after so long without a wrong key an address begins anew
 ADDRESSES = 4096
+HELD_AT_ONCE = 64  # further answers go at once
 IPV6_PREFIX = 64  # one customer has at least so many addresses
 
 
@@ -52,6 +56,31 @@ class Penalties:
     def __len__(self) -> int:
         """Return how many addresses are remembered."""
         return len(self._records)
+
+
+class Slowdown:
+    """Holds answers back, a bounded number of them at once: a waiting one costs memory."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._penalties = Penalties()
+        self._clock = clock
+        self._sleep = sleep
+        self._held = 0
+
+    async def hold(self, who: str) -> Penalty:
+        """Count what `who` did, wait what that costs, and return it."""
+        penalty = self._penalties.strike(who, self._clock())
+        if penalty.hold_s and self._held < HELD_AT_ONCE:
+            self._held += 1
+            try:
+                await self._sleep(penalty.hold_s)
+            finally:
+                self._held -= 1
+        return penalty
 
 
 def penalty_of(strikes: int) -> Penalty:

@@ -23,10 +23,12 @@ from roost.gateway.keeper import Keeper
 from roost.gateway.limits import Ticket
 from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import NO_MODEL, Metrics
+from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse_chat, read_body
 from roost.gateway.routing import ADAPTER_MARK, Route, choose
 from roost.gateway.settings import Settings
+from roost.gateway.shape import ShapeLimits
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
@@ -102,6 +104,10 @@ class ChatProxy:
         self._metrics = metrics
         self._keeper = keeper
         self._meter = meter
+        self._violations = Slowdown()
+        self._shape = ShapeLimits(
+            settings.max_messages, settings.max_image_bytes, settings.max_schema_depth, settings.max_schema_nodes
+        )
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,10 +115,7 @@ class ChatProxy:
         exchange = Exchange(request_id=scope.get("roost.request_id", ""))
         self._metrics.in_flight.inc()
         try:
-            body = await read_body(
-                scope, receive, limit=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
-            )
-            request = parse_chat(body)
+            body, request = await self._read(scope, receive)
             exchange.stream = request.stream
             exchange.forgiving = forgiving(scope)
             exchange.ticket = self._meter.admit(caller_of(scope), len(body))
@@ -130,6 +133,23 @@ class ChatProxy:
         finally:
             self._metrics.in_flight.dec()
             self._account(exchange)
+
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[bytes, ParsedRequest]:
+        """Receive and check a request; a key that keeps sending what is not valid is answered later.
+
+        Raises:
+            ApiError: 400, 408, 413.
+        """
+        try:
+            body = await read_body(
+                scope, receive, limit=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
+            )
+            return body, parse_chat(body, self._shape)
+        except ApiError as error:
+            name = caller_of(scope).name
+            self._metrics.invalid(name, error.status)
+            await self._violations.hold(name)
+            raise
 
     async def _seated(self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         async with ticket.place(self._settings.wait_s):

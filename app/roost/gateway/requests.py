@@ -7,12 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from roost.gateway.errors import ApiError
+from roost.gateway.shape import ShapeLimits, check_images, check_messages, check_schema
+
+DEFAULT_LIMITS = ShapeLimits()
 
 
 class Message(BaseModel):
@@ -29,6 +32,8 @@ class ChatRequest(BaseModel):
     model: str = Field(default="auto", min_length=1, max_length=256)
     messages: list[Message] = Field(min_length=1)
     stream: StrictBool | None = False
+    tools: JsonValue = None
+    response_format: JsonValue = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class ParsedRequest:
             raise ApiError(400, f"The body is not valid JSON: {error}.") from None
 
 
-def parse_chat(body: bytes) -> ParsedRequest:
+def parse_chat(body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> ParsedRequest:
     """Check a body.
 
     Raises:
@@ -76,6 +81,10 @@ def parse_chat(body: bytes) -> ParsedRequest:
         where = ".".join(str(part) for part in first["loc"])
         message = f"{where}: {first['msg']}." if where else f"{first['msg']}."
         raise ApiError(400, message, param=where or None) from None
+    check_messages(len(request.messages), limits)
+    check_images(((message.model_extra or {}).get("content") for message in request.messages), limits)
+    check_schema("tools", request.tools, limits)
+    check_schema("response_format", request.response_format, limits)
     return ParsedRequest(model=request.model, stream=bool(request.stream), body=body)
 
 

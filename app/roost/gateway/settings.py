@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from roost.gateway.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
 from roost.gateway.usage import Price
 from roost.ops.api_keys import Tier, TierLimits
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=8 << 20, gt=0)
+    max_messages: int = Field(default=ShapeLimits.messages, gt=0)
+    max_image_bytes: int = Field(default=ShapeLimits.image_bytes, gt=0)
+    max_schema_depth: int = Field(default=ShapeLimits.schema_depth, gt=0)
+    max_schema_nodes: int = Field(default=ShapeLimits.schema_nodes, gt=0)
     body_timeout_s: float = Field(default=60.0, gt=0)
     wait_s: float = Field(default=30.0, ge=0)  # for a model that is loading or moving
     connect_timeout_s: float = Field(default=3.0, gt=0)

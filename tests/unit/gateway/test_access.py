@@ -17,7 +17,7 @@ from starlette.types import Message
 from roost.gateway.access import guard
 from roost.gateway.app import build, client_session
 from roost.gateway.auth import Keys, RequireKey
-from roost.gateway.penalties import ADDRESSES, FREE, LONGEST_S, Penalties, network_of
+from roost.gateway.penalties import ADDRESSES, FREE, LONGEST_S, Penalties, Slowdown, network_of
 from roost.ops.api_keys import ApiKey, KeyDocument, digest_of, made_key
 from roost.web import pages
 from tests.support.fakes import fake_engine
@@ -169,7 +169,7 @@ async def test_wrong_keys_are_answered_later_and_a_right_one_always(tmp_path: Pa
 
     digests = tmp_path / "digests"
     digests.write_text(hashlib.sha256(b"right").hexdigest())
-    guarding = RequireKey(app, keys=Keys(digests), is_public=lambda _path: False, clock=lambda: now, sleep=sleep)
+    guarding = RequireKey(app, keys=Keys(digests), is_public=lambda _path: False, slowdown=Slowdown(lambda: now, sleep))
 
     async def knock(secret: str, address: str) -> None:
         headers = [(b"authorization", f"Bearer {secret}".encode())]
