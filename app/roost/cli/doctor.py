@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from cryptography import x509
 
 from roost import __version__
 from roost.cli.api import Access, Api
-from roost.cli.doctor_models import look_at_models, look_at_servers
+from roost.cli.doctor_models import look_at_models, look_at_plan, look_at_servers
 from roost.cli.logs import NOMAD_UNIT
 from roost.cli.show import print_json
 from roost.cli.status import Status, look
@@ -101,8 +101,11 @@ def examine(site: Site) -> Report:
     variables = _variables(site)
     catalogue = load_catalogue(site.catalogue)
     bundle = str(variables.get("extra_ca_bundle") or "")
+    plan = look_at_plan()
     models = look_at_models(site, catalogue, extra_ca=Path(bundle) if bundle else None)
-    servers = look_at_servers(site, status, catalogue, _contexts(variables), facts.clock)
+    models = replace(models, memory=plan.memory)
+    servers = look_at_servers(site, status, catalogue, {**_contexts(variables), **plan.contexts}, facts.clock)
+    servers = replace(servers, refused=plan.refused, unplanned=plan.problem)
     return Report(
         [
             *diagnose(facts, seen),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from roost.cli.jobs import JobRow
+from roost.cli.plan import planned, question
 from roost.cli.status import ModelRow, Status
 from roost.engines.llamacpp import SILENT, STALLED, STUCK
 from roost.fleet.findings import FleetSeen, ServerSeen
+from roost.fleet.fleet_plan import device_uses
 from roost.fleet.nomad_api import NomadClient
+from roost.fleet.plan import HostCapacity, Plan, Refused
 from roost.models.catalogue import Catalogue
-from roost.models.findings import Lock, ModelsSeen, PlannedFile
+from roost.models.findings import Lock, MemoryFigure, ModelsSeen, PlannedFile
 from roost.models.obtainable import only_hub
 from roost.models.schema import ListedDownload, find_lock
 from roost.models.source_types import HubSource
@@ -97,7 +100,7 @@ def _ask_hub(source: HubSource | None, extra_ca: Path | None) -> str | None:
 def look_at_servers(
     site: Site, status: Status, catalogue: Catalogue, contexts: Mapping[str, int], now: float
 ) -> FleetSeen:
-    """Put together what Nomad and the agent say of each slot. `contexts` are those that the variables name."""
+    """Put together what Nomad and the agent say of each slot. `contexts` are those that are planned."""
     models = {row.slot: row for row in status.models}
     jobs = {row.id: row for row in status.jobs}
     made_with = _models_of_jobs(site) if status.nomad_version else {}
@@ -131,6 +134,45 @@ def _bytes_of(slot: Slot, catalogue: Catalogue) -> int:
     with suppress(RoostError):
         return catalogue.get(slot.model).bytes
     return 0
+
+
+@dataclass(frozen=True)
+class PlanSeen:
+    """What placement says today: which slots it refuses, and the memory of what runs by the kept plan.
+
+    `problem` says why nothing was planned; then `refused` is None.
+    """
+
+    refused: tuple[Refused, ...] | None = None
+    memory: tuple[MemoryFigure, ...] = ()
+    contexts: dict[str, int] = field(default_factory=dict)  # of what runs, in tokens of one request
+    problem: str = ""
+
+
+def look_at_plan() -> PlanSeen:
+    """Plan this machine as the playbook would, and hold the plan that is kept against what there is."""
+    try:
+        asked = question([], "")
+        plan = planned(asked, asked.hosts, asked.slots)
+    except RoostError as error:
+        return PlanSeen(problem=error.message)
+    except PermissionError:
+        return PlanSeen(problem="only root may read the plan that is kept; run sudo roost doctor")
+    running = asked.present.placed if asked.present else ()
+    contexts = {placed.slot: placed.settings.context_size for placed in running}
+    return PlanSeen(plan.refused, memory_figures(asked.present, asked.hosts), contexts)
+
+
+def memory_figures(present: Plan | None, hosts: Sequence[HostCapacity]) -> tuple[MemoryFigure, ...]:
+    """Return what the model servers that run are planned with on each device, and what there is: pure."""
+    if present is None:
+        return ()
+    found = []
+    for use in device_uses(present, hosts):
+        slots = [p.slot for p in present.placed if p.host == use.host and p.estimate.on(use.device).total]
+        if slots:
+            found.append(MemoryFigure(", ".join(sorted(slots)), use.device, use.planned, None, use.free))
+    return tuple(found)
 
 
 def _models_of_jobs(site: Site) -> dict[str, str]:

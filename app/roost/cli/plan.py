@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -23,7 +23,7 @@ from roost.fleet.fleet_plan import (
     fleet_wishes,
     read_hosts,
 )
-from roost.fleet.host_plan import FromHub, candidates_of, header_estimator, reach_of
+from roost.fleet.host_plan import FromHub, candidates_of, from_hub_of, header_estimator, reach_of
 from roost.fleet.place import place
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.plan_file import NAME, read_plan
@@ -82,9 +82,9 @@ def plan(
         raise RoostError(f"--from-hub {from_hub!r} is none of auto, yes, no.", exit_code=BAD_INPUT)
     asked = question(hosts or [], from_hub)
     slots = changed_slots(asked.slots, what_if or [])
-    before = _planned(asked, asked.hosts, asked.slots, anywhere) if hosts and (what_if or without) else asked.present
+    before = planned(asked, asked.hosts, asked.slots, anywhere) if hosts and (what_if or without) else asked.present
     left = _without(asked.hosts, without or [])
-    found = _planned(replace(asked, present=before), left, slots, anywhere)
+    found = planned(replace(asked, present=before), left, slots, anywhere)
     uses = device_uses(found, left)
     changes = differences(before, found)
     if as_json:
@@ -114,21 +114,21 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     variables = site_variables(site) if site else load_variables(release_dir(), Path(os.devnull))
     catalogue = load_catalogue(site.catalogue if site else release_dir() / "group_vars" / "models.yaml")
     slots = parse_slots(variables["model_slots"])
-    vendors = _vendors(variables)
+    vendors = gpu_vendors(variables)
     if files:
         problem = "" if from_hub in {"", "yes"} else f"--from-hub is {from_hub}"
         return Question(read_hosts(files, vendors), slots, catalogue, Reach(hub_problem=problem))
     kept = site.bandwidth_file if site else None
     report = look([site.state_dir, site.cache_dir] if site else [], bandwidth_file=kept)
     present = read_plan(site.state_dir / NAME) if site else None
-    choice = from_hub or str(variables["models_from_hub"])
+    choice = from_hub_of(from_hub or variables["models_from_hub"])
     nowhere = Path(os.devnull)
     reach = reach_of(
         catalogue,
         models_dir=site.models_dir if site else nowhere,
         cache_dir=site.cache_dir if site else nowhere,
         offline_dir=str(variables["roost_offline_dir"] or ""),
-        from_hub="yes" if choice == "yes" else "no" if choice == "no" else "auto",
+        from_hub=choice,
         mirror=os.environ.get("HF_ENDPOINT", ""),
     )
     measured = report.bandwidth.gbs if report.bandwidth else None
@@ -137,7 +137,8 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     return Question([host], slots, catalogue, reach, site.models_dir if site else None, present)
 
 
-def _vendors(variables: dict[str, object]) -> list[str]:
+def gpu_vendors(variables: Mapping[str, object]) -> list[str]:
+    """Return whose graphics processors the engine can compute on."""
     packages = variables["engine_gpu_packages"]
     usable = variables["engine"] == "llama.cpp" and isinstance(packages, dict)
     return [str(name) for name in packages if name != "RPC"] if usable and isinstance(packages, dict) else []
@@ -151,7 +152,12 @@ def _without(hosts: Sequence[HostCapacity], names: Sequence[str]) -> list[HostCa
     return [host for host in hosts if host.name not in names]
 
 
-def _planned(asked: Question, hosts: list[HostCapacity], slots: list[ModelSlot], copies: int) -> Plan:
+def planned(asked: Question, hosts: list[HostCapacity], slots: list[ModelSlot], copies: int = 0) -> Plan:
+    """Place slots on hosts.
+
+    Raises:
+        RoostError: a slot names what there is not; exit code 2.
+    """
     candidates = candidates_of(asked.catalogue, Obtainable(asked.catalogue, asked.reach))
     estimator = header_estimator(asked.catalogue, asked.models_dir)
     try:

@@ -37,10 +37,11 @@ class ServerSeen:
 
 @dataclass(frozen=True)
 class FleetSeen:
-    """What was seen. `refused` is what the plan of now could not place; None: nothing was planned anew."""
+    """What was seen. `refused` is what the plan of now could not place; None: it was not made, for `unplanned`."""
 
     servers: Sequence[ServerSeen] = ()
     refused: Sequence[Refused] | None = None
+    unplanned: str = ""
 
 
 def fleet_findings(seen: FleetSeen) -> list[Finding]:
@@ -65,7 +66,8 @@ def fleet_not_checked(seen: FleetSeen) -> list[NotChecked]:
     if jobs:
         found.append(NotChecked(f"whether the jobs of {', '.join(jobs)} are as planned", "Nomad did not say"))
     if seen.refused is None:
-        found.append(NotChecked("whether all slots would be placed today", "nothing was planned anew"))
+        why = seen.unplanned or "nothing was planned anew"
+        found.append(NotChecked("whether all slots would be placed today", why))
     return found
 
 

@@ -28,6 +28,11 @@ from roost.ops.errors import RoostError
 FromHub = Literal["auto", "yes", "no"]
 
 
+def from_hub_of(value: object) -> FromHub:
+    """Return what the variable `models_from_hub` says; YAML reads a bare yes or no as true or false."""
+    return "yes" if value in {True, "yes"} else "no" if value in {False, "no"} else "auto"
+
+
 def reach_of(
     catalogue: Catalogue, *, models_dir: Path, cache_dir: Path, offline_dir: str, from_hub: FromHub, mirror: str
 ) -> Reach:

@@ -33,7 +33,10 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class MemoryFigure:
-    """What one model server needs of a device, in bytes: estimated, measured (None: not yet), and what is there."""
+    """What slots need of a device, in bytes: estimated, measured (None: not compared), and what is there.
+
+    `slot` names one, or all that share the device.
+    """
 
     slot: str
     device: str
@@ -149,9 +152,10 @@ def _memory(seen: ModelsSeen) -> Iterator[Finding]:
         if figure.there is not None and figure.estimated > figure.there:
             yield Finding(
                 f"memory:{figure.slot}:{figure.device}", "error",
-                f"The slot {figure.slot} needs {figure.estimated // MIB} MiB of {where}, {figure.there // MIB} MiB are "
-                "there for it.",
-                "Its server is killed, or kills others.", "Choose a smaller model or context: roost setup.",
+                f"What is planned for {figure.slot} needs {figure.estimated // MIB} MiB of {where}, "
+                f"{figure.there // MIB} MiB may be planned with.",
+                "A server is killed for lack of memory, or does not start.",
+                "Choose smaller models or contexts: roost setup.",
             )  # fmt: skip
         if figure.measured is not None and figure.measured > figure.estimated:
             over = 100 * (figure.measured - figure.estimated) / max(1, figure.estimated)

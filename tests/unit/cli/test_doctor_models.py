@@ -11,9 +11,11 @@ from roost.cli import doctor_models
 from roost.cli.jobs import JobRow
 from roost.cli.status import ModelRow
 from roost.engines.llamacpp import STUCK
+from roost.fleet.plan import GpuCapacity, HostCapacity, Placed, Plan
 from roost.models import hub as hubs
 from roost.models.catalogue import load_catalogue
 from roost.models.findings import ModelsSeen, model_findings
+from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
 from roost.models.lock_file import Locked, add_lock
 from roost.ops.site import Slot, load_site
 from tests.support.hub_server import FILE, REPOSITORY, hub
@@ -112,3 +114,28 @@ def test_the_model_of_a_job_is_in_a_tag() -> None:
     job = {"TaskGroups": [{"Services": None, "Tasks": [{"Services": [{"Tags": ["slot=main", "model=a:Q8_0"]}]}]}]}
     assert doctor_models.model_of_job(job) == "a:Q8_0"
     assert doctor_models.model_of_job({}) == ""
+
+
+def placed(slot: str, device: str, total: int) -> Placed:
+    estimate = Estimate((DeviceBytes(HOST, 1), DeviceBytes(device, total)), "header")
+    return Placed(slot, "m", "Q8_0", "box", ServerSettings(512), LayerSplit(), estimate, "")
+
+
+def test_the_kept_plan_is_held_against_what_there_is() -> None:
+    host = HostCapacity("box", "sweet", 10, 2, 40.0, (GpuCapacity(0, "AMD", "card", 100),))
+    plan = Plan((placed("main", "GPU0", 70), placed("router", "GPU0", 50)))
+    figures = {figure.device: figure for figure in doctor_models.memory_figures(plan, [host])}
+    assert (figures["GPU0"].slot, figures["GPU0"].estimated, figures["GPU0"].there) == ("main, router", 120, 100)
+    assert [f.id for f in model_findings(ModelsSeen(memory=tuple(figures.values())))] == ["memory:main, router:GPU0"]
+    assert doctor_models.memory_figures(None, [host]) == ()
+
+
+def test_what_would_be_refused_today_is_seen(site: Installation) -> None:
+    assert doctor_models.look_at_plan().refused == ()
+    (site.folder / "host.yaml").write_text("model_slots: [{slot: main, context_size: 100000000}]\n")
+    (refused,) = doctor_models.look_at_plan().refused or ()
+    assert refused.slot == "main"
+    (site.folder / "host.yaml").write_text("model_slots: [{slot: main, model: nowhere}]\n")
+    seen = doctor_models.look_at_plan()
+    assert seen.refused is None
+    assert "nowhere" in seen.problem
