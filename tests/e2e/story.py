@@ -129,6 +129,25 @@ def second_run_changes_nothing(host: Host, measure: Measure, *args: str) -> None
     measure(f"{host.name}: second run", done.seconds)
 
 
+def setup_ends_with_an_answer(host: Host, measure: Measure) -> None:
+    """`roost setup --yes` with no model hub: a model answers; again nothing changes; undone all is as before."""
+    before = host.exec("cat /etc/roost/host.yaml 2>/dev/null || true").out
+    pids = host.pids()
+    command = "HF_ENDPOINT=http://127.0.0.1:9 roost setup --yes --json"
+    done = host.exec(command)
+    measure(f"{host.name}: roost setup --yes", done.seconds)
+    told = json.loads(done.out)
+    assert (told["written"], told["applied"]) == (True, True)
+    assert "Paris" in told["answer"]["answer"]
+    assert [offer["download"] for offer in told["offers"]] == [0]
+    assert all("no model hub answers" in why for why in told["left_out"].values())
+    again = json.loads(host.exec(command).out)
+    assert (again["diff"], again["written"], again["applied"]) == ("", False, True)
+    assert host.pids() == pids
+    host.exec("roost setup --undo --yes")
+    assert host.exec("cat /etc/roost/host.yaml 2>/dev/null || true").out == before
+
+
 def says_what_it_is(host: Host) -> None:
     """The command, Ansible's local facts and Nomad's metadata agree, with the memory's speed measured once."""
     told = json.loads(host.exec("env -i /etc/ansible/facts.d/roost.fact").out)

@@ -43,6 +43,10 @@ def test_the_host_says_what_it_is(installed: Site) -> None:
     story.says_what_it_is(installed.host)
 
 
+def test_setup_ends_in_a_running_model_without_a_hub(installed: Site, measure: Measure) -> None:
+    story.setup_ends_with_an_answer(installed.host, measure)
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)

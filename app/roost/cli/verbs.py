@@ -34,6 +34,7 @@ VERBS = {
     "jobs": Verb("roost.cli.jobs", "jobs", "Show the jobs that Nomad runs."),
     "logs": Verb("roost.cli.logs", "logs", "Show what the agent, a model server, Nomad or the set-up logged."),
     "doctor": Verb("roost.cli.doctor", "doctor", "Find out what is wrong here, and how to put it right."),
+    "setup": Verb("roost.cli.setup", "setup", "Choose models that run well here, fetch and start them."),
     "hosts": Verb("roost.cli.hosts", "hosts", "Show what this machine has, and which models it can serve."),
     "plan": Verb("roost.cli.plan", "plan", "Show which model runs where, why, and what would have to change."),
     "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),

@@ -69,7 +69,7 @@ class Obtainable:
                 if not self._held_offline(name, download, offline):
                     return WhyNot(f"the offline folder {offline} does not hold it", "make it with `roost bundle`")
             elif self._reach.hub_problem and only_hub(download):
-                reason = f"no model hub answers: {self._reach.hub_problem}"
+                reason = f"no model hub answers: {self._reach.hub_problem.rstrip('.')}"
                 return WhyNot(reason, "let this machine reach it, or set HF_ENDPOINT")
             elif all(isinstance(source, PathSource) and not source.path.exists() for source in download.sources):
                 return WhyNot(f"{download.sources[0]} does not exist", "put the file there")

@@ -35,7 +35,7 @@ def final_screen(report: dict[str, Any], site: Site) -> str:
         ("Nomad UI", f"{site.nomad}/   (browser certificate: {site.nomad_cert.with_suffix('.p12')})"),
         ("API key", str(site.api_key_file)),
         None,
-        ("Next", 'roost chat "Name three rivers."    roost status    roost doctor    roost --help'),
+        ("Next", 'roost chat "Name three rivers."    roost setup    roost status    roost doctor    roost --help'),
     ]
     lines = ["" if row is None else f"  {row[0]:<10} {row[1]}".rstrip() for row in rows]
     return "\n".join(["", "Roost is running.", *lines, ""])

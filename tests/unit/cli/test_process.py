@@ -36,12 +36,12 @@ def test_version_and_help() -> None:
     assert roost("--version").stdout == "roost 0.1.0\n"
     shown = roost("--help")
     assert shown.returncode == 0
-    for verb in ("status", "chat", "models", "jobs", "logs", "doctor", "verify", "images", "bundle", "serve"):
+    for verb in ("status", "chat", "models", "jobs", "logs", "doctor", "setup", "verify", "images", "bundle", "serve"):
         assert f" {verb} " in shown.stdout
 
 
 @pytest.mark.parametrize(
-    "verb", ["status", "chat", "models", "jobs", "logs", "doctor", "verify", "images", "bundle", "serve"]
+    "verb", ["status", "chat", "models", "jobs", "logs", "doctor", "setup", "verify", "images", "bundle", "serve"]
 )
 def test_every_verb_has_help(verb: str) -> None:
     shown = roost(verb, "--help")
