@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from roost.cli.api import Api, find_access_of
+from roost.cli.model_estimate import estimate_model
 from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model, whole_state
 from roost.cli.show import print_json, print_table, size
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -20,6 +21,7 @@ app = typer.Typer(invoke_without_command=True)
 app.command("show")(show_model)
 app.command("pull")(pull_models)
 app.command("gc")(collect_garbage)
+app.command("estimate")(estimate_model)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
