@@ -8,6 +8,7 @@ The protocol is that of huggingface_hub 2.4 (`get_hf_file_metadata`, `hf_raise_f
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import ssl
 import threading
@@ -119,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
                 return
             self._answer(int(fault), **({"Retry_After": "7"} if fault == "429" else {}))
             return
+        if self.path.startswith("/api/models/"):
+            self._listing()
+            return
         repository, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
         if repository != state.repository:
@@ -142,6 +146,20 @@ class Handler(BaseHTTPRequestHandler):
                 X_Linked_Size=str(len(content)), X_Linked_Etag=f'"{etag}"', Accept_Ranges="bytes",
             )  # fmt: skip
 
+    def _listing(self) -> None:
+        """Answer `GET /api/models/REPOSITORY/revision/REVISION`: what the repository is and holds."""
+        state = self.state
+        if self.path != f"/api/models/{state.repository}/revision/main":
+            self._answer(401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+            return
+        files = [{"rfilename": name} for name in (state.file, *state.others)]
+        body = json.dumps({"id": state.repository, "sha": state.commit, "siblings": files}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def _storage(self, commit: str, file: str) -> None:
         state = self.state
         content = state.bytes_of(commit, file)
@@ -152,16 +170,17 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "drop":
             return
         wanted = self.headers.get("Range", "")
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start = int(first or 0)
         if start >= len(content):
             self._answer(416)  # not every storage says how long the file is
             return
-        body = content[start:]
+        body = content[start : int(last) + 1] if last else content[start:]
         if fault == "wrong":
             body = bytes(len(body))
         self.send_response(206 if wanted else 200)
         if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         share = {"dead": 0, "stall": len(body) // 2, "cut": len(body) // 2}.get(fault, len(body))

@@ -120,12 +120,15 @@ def pull_models(
 def collect_garbage(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them, as without --yes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List, or with --yes remove, model files that no slot serves, with their cached copies.
 
     Example: sudo roost models gc --yes
     """
+    if yes and dry_run:
+        raise RoostError("--yes and --dry-run exclude each other.", fix="Give one of them.", exit_code=2)
     site = load_site()
     catalogue = load_catalogue(site.catalogue)
     places = Places(site.models_dir, site.cache_dir)

@@ -10,6 +10,7 @@ import typer
 from roost.cli.api import Api, find_access_of
 from roost.cli.model_estimate import estimate_model
 from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model, whole_state
+from roost.cli.models_add import add_model, remove_model
 from roost.cli.show import print_json, print_table, size
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.schema import TIERS, ModelFile
@@ -22,6 +23,8 @@ app.command("show")(show_model)
 app.command("pull")(pull_models)
 app.command("gc")(collect_garbage)
 app.command("estimate")(estimate_model)
+app.command("add")(add_model)
+app.command("remove")(remove_model)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -132,7 +132,8 @@ class Catalogue(BaseModel):
 
     def _no_model(self, asked: str) -> RoostError:
         names = sorted(self.entries)
-        near = difflib.get_close_matches(asked.lower().replace(":", "-"), names, 3, 0.6)
+        word = asked.lower().replace(":", "-")
+        near = difflib.get_close_matches(word, names, 3, 0.6) or [name for name in names if word in name][:3]
         fix = f"Did you mean {' or '.join(near)}? " if near else ""
         return RoostError(
             f"The catalogue has no model {asked!r}.",

@@ -18,9 +18,18 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
-from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, get_token, hf_hub_url, set_client_factory
+from huggingface_hub import (
+    HfApi,
+    HfFileMetadata,
+    constants,
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_url,
+    set_client_factory,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -38,6 +47,7 @@ from roost.ops.fetch import CHECK_NETWORK, FRUITLESS_ATTEMPTS
 from roost.ops.retry import RETRY_STATUSES, asked_wait_s, wait_s
 
 ASK_TIMEOUT_S = 20.0
+T = TypeVar("T")
 LOGIN = "give its token: HF_TOKEN=..., or a file made by `hf auth login`"
 
 
@@ -75,10 +85,12 @@ def ask(source: HubSource, hub: Hub) -> HubFile:
     Raises:
         RoostError: it does not have it, does not give it to this user, or cannot be reached.
     """
-    if hub.extra_ca is not None:
-        set_client_factory(partial(httpx2.Client, verify=_trust(hub.extra_ca), timeout=None))
     url = hf_hub_url(source.repository, source.file, revision=source.revision, endpoint=hub.endpoint)
-    found = _answer(url, source, hub)
+
+    def metadata() -> HfFileMetadata:
+        return get_hf_file_metadata(url, token=hub.token or False, timeout=ASK_TIMEOUT_S, endpoint=hub.endpoint)
+
+    found = _answer(metadata, source, hub)
     if not found.commit_hash or not found.size:
         raise RoostError(
             f"{hub.endpoint} does not answer as a model hub does.", fix="Correct HF_ENDPOINT, or unset it."
@@ -88,11 +100,28 @@ def ask(source: HubSource, hub: Hub) -> HubFile:
     return HubFile(at_commit, found.commit_hash, found.size, sha256)
 
 
-def _answer(url: str, source: HubSource, hub: Hub) -> HfFileMetadata:
+def list_files(source: HubSource, hub: Hub) -> list[str]:
+    """Return the names of all files in the source's repository; its `file` does not matter.
+
+    Raises:
+        RoostError: as for `ask`.
+    """
+    api = HfApi(endpoint=hub.endpoint, token=hub.token or False)
+
+    def names() -> list[str]:
+        info = api.model_info(source.repository, revision=source.revision, timeout=ASK_TIMEOUT_S)
+        return [file.rfilename for file in info.siblings or ()]
+
+    return _answer(names, source, hub)
+
+
+def _answer(request: Callable[[], T], source: HubSource, hub: Hub) -> T:
     """Ask until there is an answer, or a refusal that will stay."""
+    if hub.extra_ca is not None:
+        set_client_factory(partial(httpx2.Client, verify=_trust(hub.extra_ca), timeout=None))
     for attempt in count(1):
         try:
-            return get_hf_file_metadata(url, token=hub.token or False, timeout=ASK_TIMEOUT_S, endpoint=hub.endpoint)
+            return request()
         except HfHubHTTPError as error:
             status = error.response.status_code
             asked = asked_wait_s(_titled(error.response.headers), datetime.now(UTC))
@@ -109,7 +138,7 @@ def _answer(url: str, source: HubSource, hub: Hub) -> HfFileMetadata:
             said = f"did not answer: {error}"
         hub.notify(f"The hub {said}; asking again in {delay:.0f} s")
         hub.sleep(delay)
-    raise AssertionError(url)  # count does not end
+    raise AssertionError(source)  # count does not end
 
 
 def _titled(headers: httpx2.Headers) -> dict[str, str]:
