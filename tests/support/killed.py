@@ -43,7 +43,7 @@ def write_catalogue(folder: Path, file: dict[str, object]) -> Path:
     """Write a catalogue with the model `tiny` of the hub; return its path."""
     content = {
         "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
-        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato",
         "quantisations": {
             "Q4_K_M": {
                 "file": {"name": "tiny.gguf", **file},

@@ -138,9 +138,6 @@ class Traits(BaseModel):
     adapters: dict[Annotated[str, Field(pattern=MODEL_NAME)], ListedDownload] = Field(default_factory=dict)
     facts: list[str] = Field(default_factory=list)  # where what is said here comes from
     missing: list[str] = Field(default_factory=list)  # what could not be found
-    # Measured for the memory limit of a job; without them it is computed from the shape.
-    kv_bytes_per_token: int | None = Field(default=None, gt=0)
-    compute_mib: int | None = Field(default=None, ge=0)
 
     @field_validator("tier")
     @classmethod

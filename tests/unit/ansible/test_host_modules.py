@@ -79,7 +79,7 @@ def arguments(tmp_path: Path) -> dict[str, object]:
     (tmp_path / "origin" / "tiny.gguf").write_bytes(CONTENT)
     model = {
         "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
-        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato",
         "quantisations": {
             "Q8_0": {
                 "file": {"name": "tiny.gguf", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},

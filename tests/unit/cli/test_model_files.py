@@ -38,7 +38,7 @@ def catalogue(site: Installation) -> Path:
     models["hubbed"] = {"quantisations": {"Q4_K_M": {"file": {"name": "hubbed.gguf"}, "sources": [source]}}}
     common = {
         "title": "Tiny", "licence": "CC0-1.0", "architecture": "llama", "parameters": {"total": 1, "active": 1},
-        "context_length": 128, "roles": {"main": 10}, "tier": "potato", "kv_bytes_per_token": 1, "compute_mib": 0,
+        "context_length": 128, "roles": {"main": 10}, "tier": "potato",
     }  # fmt: skip
     path = site.folder / "models.yaml"
     path.write_text(yaml.safe_dump({"models": {name: {**common, **model} for name, model in models.items()}}))

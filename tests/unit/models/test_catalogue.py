@@ -60,7 +60,6 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
         (("parameters", "active"), 1 << 40, f"models.{DEFAULT}.parameters: Value error, active cannot be more"),
         (("shape",), {"block_count": 1}, f"models.{DEFAULT}.shape: Value error, lacks embedding_length"),
         (("shape", "block_count"), {}, f"models.{DEFAULT}.shape.block_count."),
-        (("kv_bytes_per_token",), "many", f"models.{DEFAULT}.kv_bytes_per_token: "),
         (("quantisations",), {}, f"models.{DEFAULT}.quantisations: "),
         (("quantisations", "Q 4"), {}, f"models.{DEFAULT}.quantisations.Q 4: "),
         ((*Q4_1, "file", "sha256"), "ABC", f"{AT_Q4_1}.file.sha256: "),
