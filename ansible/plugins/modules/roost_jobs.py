@@ -64,7 +64,7 @@ options:
   wish:
     description: What the jobs shall be; see roost.fleet.site_jobs.SiteWish.
     type: dict
-  models_custom:
+  custom:
     description: Models of the operator, merged over the catalogue's.
     type: dict
     default: {}
@@ -141,7 +141,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     dry_run: bool = module.check_mode
     wish = SiteWish.model_validate(params["wish"])
     release = Path(params["release_dir"])
-    catalogue = load_catalogue(release / "group_vars" / "models.yaml", custom=params["models_custom"])
+    catalogue = load_catalogue(release / "group_vars" / "models.yaml", custom=params["custom"])
     made = Made.model_validate(params["artifacts"])
     python = Path(params["python"] or f"{sys.base_prefix}/bin/python3")
     state_dir = Path(params["state_dir"]) if params["state_dir"] else None
@@ -260,7 +260,7 @@ def main() -> None:
             "secrets_dir": {"type": "path", "required": True, "no_log": False},
             "release_dir": {"type": "path", "required": True},
             "wish": {"type": "dict"},
-            "models_custom": {"type": "dict", "default": {}},
+            "custom": {"type": "dict", "default": {}},
             "artifacts": {"type": "dict"},
             "python": {"type": "path", "default": ""},
             "state_dir": {"type": "path", "default": ""},

@@ -30,7 +30,7 @@ options:
     description: The catalogue file.
     type: path
     required: true
-  models_custom:
+  custom:
     description: Models of the operator, merged over the catalogue's.
     type: dict
     default: {}
@@ -94,7 +94,7 @@ def main() -> None:
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
             "catalogue": {"type": "path", "required": True},
-            "models_custom": {"type": "dict", "default": {}},
+            "custom": {"type": "dict", "default": {}},
             "models_dir": {"type": "path", "required": True},
             "cache_dir": {"type": "path", "required": True},
             "offline_dir": {"type": "str", "default": ""},
@@ -119,7 +119,7 @@ def main() -> None:
         peer_identity=(Path(wanted["peer_cert"]), Path(wanted["peer_key"])) if wanted["peer_cert"] else None,
     )
     try:
-        catalogue = load_catalogue(Path(wanted["catalogue"]), custom=wanted["models_custom"])
+        catalogue = load_catalogue(Path(wanted["catalogue"]), custom=wanted["custom"])
         chosen = known_downloads(wanted["names"], catalogue, places, default_path(), dry_run=module.check_mode)
         done = ensure_models(chosen, places, dry_run=module.check_mode, rehash=wanted["rehash"])
     except (RoostError, OSError) as error:

@@ -16,6 +16,7 @@ from roost.fleet.plan_file import document_of, read_plan
 from roost.hosts.facts import HostFacts
 from roost.models.catalogue import load_catalogue
 from roost.models.model_slots import parse_slots
+from roost.models.path_slots import entries_of_paths
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -55,8 +56,9 @@ options:
     type: path
     required: true
   models_custom:
-    description: Models of the operator, merged over the catalogue's; without it those written down on this machine.
+    description: Models of the operator, merged over the catalogue's.
     type: dict
+    default: {}
   models_dir:
     description: Folder of the models.
     type: path
@@ -98,6 +100,10 @@ slots:
   description: The slots, everything decided; as in roost.fleet.site_jobs.SlotWish.
   type: list
   returned: always
+models_custom:
+  description: Models of the operator, with an entry for each file that a slot names.
+  type: dict
+  returned: always
 pools:
   description: Bytes that models may hold together, by graphics processor.
   type: dict
@@ -123,7 +129,7 @@ def main() -> None:
             "host": {"type": "str", "default": ""},
             "gpu_vendors": {"type": "list", "elements": "str", "default": []},
             "catalogue": {"type": "path", "required": True},
-            "models_custom": {"type": "dict"},
+            "models_custom": {"type": "dict", "default": {}},
             "models_dir": {"type": "path", "required": True},
             "cache_dir": {"type": "path", "required": True},
             "offline_dir": {"type": "str", "default": ""},
@@ -136,7 +142,9 @@ def main() -> None:
     models_dir = Path(params["models_dir"])
     measured = (params["bandwidth"].get("bandwidth") or {}).get("gbs")
     try:
-        catalogue = load_catalogue(Path(params["catalogue"]), custom=params["models_custom"])
+        wanted = parse_slots(params["slots"])
+        custom = entries_of_paths(wanted, params["models_custom"], models_dir, dry_run=module.check_mode)
+        catalogue = load_catalogue(Path(params["catalogue"]), custom=custom)
         reach = reach_of(
             catalogue,
             models_dir=models_dir,
@@ -153,7 +161,7 @@ def main() -> None:
             running=present.placed,
             vendors=params["gpu_vendors"],
         )
-        slots, optional = with_shape(parse_slots(params["slots"]), host.tier)
+        slots, optional = with_shape(wanted, host.tier)
         plan = host_planner(host, catalogue, reach, models_dir=models_dir, present=present)(slots, optional)
         need_placed(plan)
     except ValidationError as error:
@@ -166,6 +174,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         slots=resolved_slots(plan, slots, catalogue),
+        models_custom=custom,
         pools=memory_pools(host),
         plan=document_of(plan),
         explanation=list(plan.explanation),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from roost.hosts.tiers import BORDERS
 from roost.models.choose import Seen, guess_roles
-from roost.models.gguf_header import Header, Skipped, Value
+from roost.models.gguf_header import Header, Skipped, Value, type_name
 from roost.models.schema import (
     SHAPE_KEYS,
     ListedDownload,
@@ -128,12 +129,17 @@ def name_of(title: str) -> str:
 
 
 def quantisation_of(header: Header, file_name: str) -> str:
-    """Return the quantisation: as the file's name says, since it knows variants that the header does not; else the
-    header's `general.file_type`."""
+    """Return the quantisation: as the file's name says, since it knows variants that the header does not; else as
+    `general.file_type` does; else the type of most of the weights."""
     if found := named_quantisation(file_name):
         return found
     kind = header.metadata.get("general.file_type")
-    return FILE_TYPES.get(kind, "unknown") if isinstance(kind, int) else "unknown"
+    if isinstance(kind, int) and kind in FILE_TYPES:
+        return FILE_TYPES[kind]
+    sizes: Counter[int] = Counter()
+    for tensor in header.tensors:
+        sizes[tensor.type] += tensor.bytes
+    return type_name(sizes.most_common(1)[0][0]) if sizes else "unknown"
 
 
 def named_quantisation(file_name: str) -> str:

@@ -19,7 +19,7 @@ from roost.ops.files import write_atomic
 from roost.ops.host_file import load, merge
 
 VARIABLE = "models_custom"
-HEADER = "---\n# Written from models_custom by the playbook and by `roost models add`; change that, not this file.\n"
+HEADER = "---\n# Models beside the catalogue's, written by the playbook and by `roost models add`: change host.yaml.\n"
 Change = Callable[[dict[str, ListedEntry]], dict[str, ListedEntry]]
 
 
@@ -36,11 +36,12 @@ def change_custom(host_file: Path, change: Change, *, dry_run: bool = False) -> 
             return change(_entries(host_file))
         with host_file.with_name(f".{host_file.name}.lock").open("a") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            after = change(_entries(host_file))
+            before, beside = _entries(host_file), host_file.with_name(CUSTOM_NAME)
+            after = change(before)
             listed = {name: listed_entry(entry) for name, entry in after.items()}
             text = host_file.read_text() if host_file.exists() else ""
             write_atomic(host_file, merge(text, {VARIABLE: listed or None}, host_file), mode=0o600)
-            write_atomic(host_file.with_name(CUSTOM_NAME), custom_text(listed))
+            write_atomic(beside, custom_text({**_others(beside, before), **listed}))
             return after
     except PermissionError as error:
         raise RoostError(
@@ -52,6 +53,13 @@ def change_custom(host_file: Path, change: Change, *, dry_run: bool = False) -> 
         raise RoostError(
             f"{host_file} cannot be changed: {error.strerror}.", fix="Put that right, then run it again."
         ) from None
+
+
+def _others(beside: Path, mine: Mapping[str, object]) -> dict[str, object]:
+    """Return the entries that the playbook wrote from elsewhere: the inventory, and slots that name a file."""
+    content = yaml.safe_load(beside.read_text()) if beside.exists() else None
+    models = content.get("models") if isinstance(content, dict) else None
+    return {name: entry for name, entry in (models or {}).items() if name not in mine}
 
 
 def custom_text(listed: Mapping[str, object]) -> str:

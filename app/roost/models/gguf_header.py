@@ -140,6 +140,20 @@ def type_number(name: str) -> int:
     raise RoostError(f"There is no tensor type {name!r}.")
 
 
+def type_name(number: int) -> str:
+    """Return a tensor type's name in ggml, such as `Q4_K`, by its number.
+
+    Raises:
+        RoostError: this version does not know the type.
+    """
+    from gguf import GGMLQuantizationType  # takes long: it brings numpy
+
+    try:
+        return GGMLQuantizationType(number).name
+    except ValueError:
+        raise _bad(f"it has a tensor of the unknown type {number}", "Use a newer version of Roost.") from None
+
+
 @cache
 def _blocks() -> Mapping[int, tuple[int, int]]:
     from gguf import GGML_QUANT_SIZES  # takes long: it brings numpy

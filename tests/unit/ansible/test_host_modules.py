@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from roost.models.catalogue import load_catalogue
+from roost.models.estimate.shape import header_of_shape
 from tests.support.ansible_module import REPOSITORY, run_ansible, run_module
+from tests.support.gguf_files import write_sparse
 
 CONTENT = b"weights"
 
@@ -136,6 +139,28 @@ def test_a_plan_is_made_kept_and_made_again(tmp_path: Path) -> None:
     assert (again["slots"], again["plan"]) == (found["slots"], found["plan"])
     assert again["explanation"][0].startswith("main: ")
     assert "stays" in again["explanation"][0]
+
+
+def test_a_file_named_by_a_slot_is_planned_and_fetched(tmp_path: Path) -> None:
+    facts = run_module("roost_facts", {"paths": [str(tmp_path)]})
+    catalogue = REPOSITORY / "group_vars/models.yaml"
+    listed = load_catalogue(catalogue, custom={}).listed("smollm2-135m-instruct")
+    file = tmp_path / "mine.gguf"
+    write_sparse(header_of_shape(listed.architecture, listed.shape, "Q4_1"), file)
+    folders = {"models_dir": str(tmp_path / "models"), "cache_dir": str(tmp_path / "cache")}
+    slots = [{"slot": "main", "path": str(file), "context_size": 4096}]
+    found = run_module(
+        "roost_plan",
+        {"slots": slots, "facts": facts["roost_host"], "catalogue": str(catalogue), "models_custom": {}, **folders,
+         "from_hub": "no", "file": str(tmp_path / "plan.json")},
+    )  # fmt: skip
+    assert not found["failed"], found
+    assert [slot["model"] for slot in found["slots"]] == ["file-mine"]
+    done = run_module(
+        "roost_model",
+        {"names": ["file-mine"], "catalogue": str(catalogue), "custom": found["models_custom"], **folders},
+    )
+    assert Path(done["models"][0]["path"]).read_bytes() == file.read_bytes()
 
 
 def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_quantisations_in_file_names(file: str, quantisation: str) -> None:
 def test_the_header_says_it_where_the_name_does_not() -> None:
     plain = FILE.model_copy(update={"file": ListedFile(name="plain.gguf")})
     assert entry_of(header("qwen3-8b", general__file_type=7), plain).quantisation == "Q8_0"
-    assert entry_of(header("qwen3-8b"), plain).quantisation == "unknown"
+    assert entry_of(header("qwen3-8b"), plain).quantisation == "Q4_K"  # the type of most of its weights
 
 
 FILES = [
@@ -167,9 +167,11 @@ def test_host_yaml_keeps_its_text_and_both_files_agree(tmp_path: Path) -> None:
     assert (host.stat().st_mode & 0o777, (tmp_path / "models.custom.yaml").stat().st_mode & 0o777) == (0o600, 0o644)
     assert parse_custom(yaml.safe_load(host.read_text())["models_custom"]) == {"mine": entry}
     assert parse_custom(yaml.safe_load((tmp_path / "models.custom.yaml").read_text())["models"]) == {"mine": entry}
+    theirs = {"theirs": listed_entry(entry), "mine": listed_entry(entry)}
+    (tmp_path / "models.custom.yaml").write_text(custom_text(theirs))  # as the playbook does
     change_custom(host, lambda _before: {})
+    assert yaml.safe_load((tmp_path / "models.custom.yaml").read_text()) == {"models": {"theirs": theirs["theirs"]}}
     assert host.read_text() == "---\n# mine\napi_port: 9000\n"
-    assert yaml.safe_load((tmp_path / "models.custom.yaml").read_text()) == {"models": {}}
 
 
 def test_the_playbook_writes_the_same_text() -> None:
