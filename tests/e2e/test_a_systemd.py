@@ -119,7 +119,7 @@ def test_agent_image_moves_only_the_agent(installed: Site) -> None:
 def test_an_upgrade_that_does_not_answer_goes_back(installed: Site, measure: Measure) -> None:
     host = installed.host
     before, current = host.pids(), host.exec("readlink /opt/roost/current").out
-    routes = f"{CLONE}/app/roost/gateway/proxy.py"
+    routes = f"{CLONE}/app/roost/gateway/paths.py"
     host.exec(f"cp {routes} /root/was && sed -i 's|^CHAT_PATH = .*|CHAT_PATH = \"/v1/elsewhere\"|' {routes}")
     done = host.bootstrap("--yes", "--upgrade", check=False)
     host.exec(f"mv /root/was {routes}")

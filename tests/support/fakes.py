@@ -42,6 +42,10 @@ class FakeEngine:
     slot_files: dict[str, int] | None = None  # saved slots by file name, None: started without a folder for them
     slot_actions: list[str] = field(default_factory=list)
     adapters: tuple[str, ...] = ()
+    answers: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)  # of further routes, by path
+    counter: bool = False  # whether it counts tokens: one for each word
+    counted: list[bytes] = field(default_factory=list)
+    asked: list[tuple[str, bytes]] = field(default_factory=list)  # path and body of what went to further routes
     go: asyncio.Event = field(default_factory=asyncio.Event)
     chats: list[dict[str, object]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -65,6 +69,8 @@ class FakeEngine:
         app.router.add_post("/slots/{id}", self._slot_action)
         app.router.add_get("/lora-adapters", self._lora)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/chat/completions/input_tokens", self._count)
+        app.router.add_post("/{path:.*}", self._other)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
@@ -127,6 +133,24 @@ class FakeEngine:
     async def _lora(self, request: web.Request) -> web.Response:
         document = [{"id": n, "path": f"/l/{name}.gguf", "scale": 0.0} for n, name in enumerate(self.adapters)]
         return self._gate(request) or web.json_response(document)
+
+    async def _count(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if not self.counter:
+            return web.json_response({"error": {"message": "File Not Found"}}, status=404)
+        self.counted.append(body)
+        words = [word for message in json.loads(body)["messages"] for word in message["content"].split()]
+        return self._gate(request) or web.json_response({"input_tokens": len(words)})
+
+    async def _other(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        await self._wait_if_stuck()
+        status, document = self.answers.get(request.path, (404, {"error": {"message": "File Not Found"}}))
+        if status != 404:
+            self.asked.append((request.path, body))
+        if self.mode == "drop" and b'"Hi"' not in body:  # which is what the probe asks
+            self._abort(request)
+        return self._gate(request) or web.json_response(document, status=status)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

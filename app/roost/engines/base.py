@@ -16,6 +16,15 @@ class State(StrEnum):
     DOWN = "down"
 
 
+class Skill(StrEnum):
+    """What a request needs a model server for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    RERANK = "rerank"
+    TOKENIZE = "tokenize"
+
+
 @dataclass(frozen=True)
 class Report:
     """What one probe found out.
@@ -23,7 +32,7 @@ class Report:
     `context` is in tokens for one request; `slots` is how many requests run at a time; None where the server does
     not say. `reason` is a sentence for the operator whenever the state is not ready. `stuck` says that the server
     takes connections and answers none, so that what waits for it should wait elsewhere. `adapters` are the names of
-    its LoRA adapters in the server's own order.
+    its LoRA adapters in the server's own order. `lacks` are the skills that the server has said it does not have.
     """
 
     state: State
@@ -33,6 +42,7 @@ class Report:
     reason: str = ""
     stuck: bool = False
     adapters: tuple[str, ...] = ()
+    lacks: frozenset[Skill] = frozenset()
 
 
 class Engine(Protocol):
@@ -53,6 +63,17 @@ class Engine(Protocol):
 
     async def probe(self, *, busy: bool) -> Report:
         """Ask the server how it is. Never raises for what the server does; `busy`: it works on a request of ours."""
+        ...
+
+    async def count(self, path: str, body: bytes) -> int | None:
+        """Return how many tokens the prompt of a request to `path` has, by the server's own tokeniser and template.
+
+        Of several prompts the longest counts. None where the server cannot say. Raises what the connection raises.
+        """
+        ...
+
+    def ignores(self, path: str) -> frozenset[str]:
+        """Return the fields of a request to `path` that the server takes and does not heed."""
         ...
 
     async def save_slots(self) -> int:

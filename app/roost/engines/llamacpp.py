@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from typing import Annotated
 import aiohttp
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 
-from roost.engines.base import Report, SlotsError, State
+from roost.engines.base import Report, Skill, SlotsError, State
+from roost.engines.llama_count import COMPLETIONS, COUNTERS, IGNORED, prompts, read_count, to_tokenize
 from roost.engines.llama_slots import OVER_TOKENS, WORTH_TOKENS, Motion, Progress, Saved, Slot, SlotList
 
 HEALTH_TIMEOUT_S = 5.0
@@ -24,6 +26,11 @@ STALLED = "its slots are at work and made no progress for {:.0f} s"
 SILENT = "it accepts connections and does not answer"
 CONNECT_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
 NOT_OFFERED = frozenset({404, 501})
+# The shortest request that shows whether a server has a skill. One that has not says so without any work.
+TRIALS: dict[Skill, tuple[str, dict[str, object]]] = {
+    Skill.EMBED: ("/v1/embeddings", {"input": "Hi"}),
+    Skill.RERANK: ("/v1/rerank", {"query": "Hi", "documents": ["Hi"]}),
+}
 
 
 class _Meta(BaseModel):
@@ -105,6 +112,7 @@ class LlamaServer:
         self._progress = Progress(self._pace.stall_s)
         self._identity = ""  # of model, build and context: what saved slots depend on
         self._described: Report | None = None
+        self._shown: set[Skill] = set()  # beside generating text
         self._last_proof = float("-inf")
         self._failures = 0
 
@@ -156,7 +164,7 @@ class LlamaServer:
         described = known or await self._describe()
         if time.monotonic() - self._last_proof > self._pace.canary_every_s:
             asked_at = time.monotonic()
-            if await self._prove(described.models[0], busy=busy):
+            if await self._prove(described, busy=busy):
                 self._last_proof = max(self._last_proof, asked_at)
         self._described = described
         return described
@@ -179,9 +187,21 @@ class LlamaServer:
         if status == 200:
             loaded = sorted(ADAPTERS.validate_json(body), key=lambda adapter: adapter.id)
             report = replace(report, adapters=tuple(PurePath(adapter.path).stem for adapter in loaded))
-        return report
+        return replace(report, lacks=await self._lacks(report.models[0]))
 
-    async def _prove(self, model: str, *, busy: bool) -> bool:
+    async def _lacks(self, model: str) -> frozenset[Skill]:
+        """Return what the server says it cannot do; of one that is too busy to answer that is not known."""
+        lacks: set[Skill] = set()
+        self._shown = set()
+        for skill, (path, trial) in TRIALS.items():
+            try:
+                status, _ = await self._post(path, json.dumps({"model": model, **trial}).encode())
+            except TimeoutError:
+                continue
+            (self._shown if status == 200 else lacks).add(skill)
+        return frozenset(lacks)
+
+    async def _prove(self, report: Report, *, busy: bool) -> bool:
         """Make the server's main loop answer: by its slots while they are at work, else by one token.
 
         Returns whether that proved something; while slots stand still for less than `stall_s` nothing is proved yet.
@@ -206,7 +226,7 @@ class LlamaServer:
         elif slots.all_busy() or self._must_spare(slots):
             return True
         try:
-            await self._ask_a_token(model)
+            await self._ask_a_token(report)
         except TimeoutError:
             if self._last_proof < began:
                 if await self._works():
@@ -236,20 +256,44 @@ class LlamaServer:
         status, body = await self._get("/slots", timeout_s)
         return SlotList.read(body) if status == 200 else None
 
-    async def _ask_a_token(self, model: str) -> None:
-        canary = {
-            "model": model,
-            "messages": [{"role": "user", "content": "Hi"}],
-            "max_tokens": 1,
-            "temperature": 0,
-        }
-        async with asyncio.timeout(self._pace.canary_timeout_s):
+    async def _ask_a_token(self, report: Report) -> None:
+        """Ask for the least that this model can do: an encoder has no next token to give."""
+        path, canary = next(
+            (trial for skill, trial in TRIALS.items() if skill in self._shown),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}),
+        )
+        body = json.dumps({"model": report.models[0], "temperature": 0, **canary}).encode()
+        status, _ = await self._post(path, body, self._pace.canary_timeout_s)
+        if status != 200:
+            raise _ProbeError(f"it answered a one-token request with {status}")
+
+    async def _post(self, path: str, body: bytes, timeout_s: float | None = None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", **self.headers()}
+        async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
             async with self._session.post(
-                f"{self._base_url}/v1/chat/completions", json=canary, headers=self.headers()
+                f"{self._base_url}{path}", data=body, headers=headers, timeout=CONNECT_TIMEOUT
             ) as answer:
-                await answer.read()
-                if answer.status != 200:
-                    raise _ProbeError(f"it answered a one-token request with {answer.status}")
+                return answer.status, await answer.read()
+
+    async def count(self, path: str, body: bytes) -> int | None:
+        """Return how many tokens a prompt has; see `Engine.count`."""
+        if path == COMPLETIONS:
+            counts = [
+                prompt if isinstance(prompt, int) else await self._counted("/tokenize", to_tokenize(prompt))
+                for prompt in prompts(body)
+            ]
+            known = [count for count in counts if count is not None]
+            return max(known) if known and len(known) == len(counts) else None
+        counter = COUNTERS.get(path)
+        return await self._counted(counter, body) if counter else None
+
+    async def _counted(self, path: str, body: bytes) -> int | None:
+        status, answer = await self._post(path, body)
+        return read_count(answer) if status == 200 else None
+
+    def ignores(self, path: str) -> frozenset[str]:
+        """Return the fields that the server does not heed; see `Engine.ignores`."""
+        return IGNORED.get(path, frozenset())
 
     async def _get(self, path: str, timeout_s: float | None = None) -> tuple[int, bytes]:
         async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
@@ -315,10 +359,10 @@ class LlamaServer:
 class LlamaCppPythonServer(LlamaServer):
     """One `roost.engines.llama_cpp_python_server`: it works on one request at a time and has no list of slots."""
 
-    async def _prove(self, model: str, *, busy: bool) -> bool:
+    async def _prove(self, report: Report, *, busy: bool) -> bool:
         if not busy:  # a canary would only queue behind the request it works on
             try:
-                await self._ask_a_token(model)
+                await self._ask_a_token(report)
             except TimeoutError:
                 raise _StuckError(STUCK.format(self._pace.canary_timeout_s)) from None
         return True

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.gateway.auth import caller_of
 from roost.gateway.errors import not_allowed
+from roost.gateway.kinds import KINDS
 from roost.ops.api_keys import Role
 
 EVERYBODY = frozenset[Role]()  # without a key
@@ -28,7 +29,7 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/v1/key": ANY_KEY,
     "/v1/usage": ANY_KEY,
     "/v1/limits": ADMINS,
-    "/v1/chat/completions": USERS,
+    **{kind.path: USERS for kind in KINDS},
 }
 
 

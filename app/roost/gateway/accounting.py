@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 TAIL_BYTES = 8192
 DATA = b"data: "
@@ -25,9 +25,32 @@ class _Details(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
+    """In the words of OpenAI's chats, of its responses, or of Anthropic, who counts what was cached apart."""
+
+    prompt_tokens: int = Field(validation_alias=AliasChoices("prompt_tokens", "input_tokens"))
+    completion_tokens: int = Field(default=0, validation_alias=AliasChoices("completion_tokens", "output_tokens"))
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    prompt_tokens_details: _Details | None = Field(
+        default=None, validation_alias=AliasChoices("prompt_tokens_details", "input_tokens_details")
+    )
+
+    @property
+    def prompt(self) -> int:
+        """Return the tokens of the whole prompt."""
+        return self.prompt_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+
+
+class _Written(BaseModel):
+    output_tokens: int
+
+
+class _MessageEnd(BaseModel):
+    usage: _Written
+
+
+class _Inner(BaseModel):
+    usage: _Usage | None = None
 
 
 class _Timings(BaseModel):
@@ -40,6 +63,8 @@ class _Timings(BaseModel):
 
 class _Answer(BaseModel):
     usage: _Usage | None = None
+    response: _Inner | None = None  # the last event of a streamed response
+    message: _Inner | None = None  # the first event of a streamed message
     timings: _Timings | None = None
 
 
@@ -49,7 +74,8 @@ def of_answer(body: bytes) -> Tokens | None:
         answer = _Answer.model_validate_json(body)
     except ValidationError:
         return None
-    usage, timings = answer.usage, answer.timings
+    inner = answer.response or answer.message
+    usage, timings = answer.usage or (inner.usage if inner else None), answer.timings
     if timings is None and usage is None:
         return None
     tokens = Tokens(0, 0)
@@ -57,17 +83,32 @@ def of_answer(body: bytes) -> Tokens | None:
         total = timings.prompt_n + timings.cache_n
         tokens = Tokens(total, timings.predicted_n, timings.cache_n, timings.prompt_ms + timings.predicted_ms)
     if usage:
-        tokens = replace(tokens, prompt=usage.prompt_tokens, completion=usage.completion_tokens)
-        if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens is not None:
-            tokens = replace(tokens, cached=usage.prompt_tokens_details.cached_tokens)
+        tokens = replace(tokens, prompt=usage.prompt, completion=usage.completion_tokens)
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+        if cached is not None or usage.cache_read_input_tokens:
+            tokens = replace(tokens, cached=cached or usage.cache_read_input_tokens)
     return tokens
 
 
-def of_stream(tail: bytes) -> Tokens | None:
-    """Read the last part of an event stream, newest event first."""
+def of_stream(tail: bytes, head: bytes = b"") -> Tokens | None:
+    """Read the last part of an event stream, newest event first; for Anthropic's messages its first part, too."""
     for line in reversed(tail.splitlines()):
         if line.startswith(DATA) and (b'"usage"' in line or b'"timings"' in line):
-            tokens = of_answer(line.removeprefix(DATA))
+            data = line.removeprefix(DATA)
+            tokens = of_answer(data) or _of_message(data, head)
             if tokens:
                 return tokens
+    return None
+
+
+def _of_message(end: bytes, head: bytes) -> Tokens | None:
+    """Read `message_delta`, which says how much was written, with `message_start`, which says how much was read."""
+    try:
+        written = _MessageEnd.model_validate_json(end).usage.output_tokens
+    except ValidationError:
+        return None
+    for line in head.splitlines():
+        read = of_answer(line.removeprefix(DATA)) if line.startswith(DATA) else None
+        if read:
+            return Tokens(read.prompt, written)
     return None

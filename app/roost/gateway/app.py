@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,21 +25,22 @@ from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.discovery import NomadWatcher, parse_static
-from roost.gateway.documents import models_document, readiness
+from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
 from roost.gateway.key_routes import add_key_routes
 from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
+from roost.gateway.paths import is_anthropic
 from roost.gateway.planned import JobWatcher, Planned
-from roost.gateway.proxy import CHAT_PATH, ChatProxy, ProxyResponse
+from roost.gateway.proxy import Proxy
 from roost.gateway.registry import Hooks, Member, Registry, Timing
-from roost.gateway.requests import ChatRequest
 from roost.gateway.restarts import Restarter
 from roost.gateway.routing import visible_to
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
+from roost.gateway.surface import add_surface
 from roost.gateway.tags import parse_pools
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
@@ -89,6 +90,8 @@ class Envelope:
             if message["type"] == "http.response.start":
                 begun = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+                if is_anthropic(scope["path"]):  # as its clients call it
+                    MutableHeaders(scope=message)["request-id"] = request_id
             await send(message)
 
         try:
@@ -129,9 +132,10 @@ def build(
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
     meter = Meter(settings, keys, metrics)
-    proxy = ChatProxy(settings, registry, session, metrics, keeper, meter)
+    proxy = Proxy(settings, registry, session, metrics, keeper, meter)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
-    _add_routes(app, registry, metrics, proxy)
+    add_surface(app, proxy)
+    _add_routes(app, registry, metrics, settings.model_aliases)
     add_key_routes(app, keys, meter)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
@@ -141,24 +145,12 @@ def build(
     return Gateway(Envelope(keyed), registry, metrics, keeper, slots, restarter, api, meter, app.routes)
 
 
-def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatProxy) -> None:
+def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, aliases: Mapping[str, str]) -> None:
     started = int(time.time())
 
     def entries(key: ApiKey) -> list[dict[str, object]]:
-        contexts = {endpoint.id: endpoint.report.context for endpoint in registry.endpoints()}
-        return models_document(visible_to(key, registry.views()), contexts, started)
-
-    body_schema = {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": ChatRequest.model_json_schema()}},
-        }
-    }
-
-    @app.post(CHAT_PATH, openapi_extra=body_schema)
-    async def chat() -> Response:
-        """Answer a conversation, plain or streamed, as OpenAI's API does."""
-        return ProxyResponse(proxy)
+        reports = {endpoint.id: endpoint.report for endpoint in registry.endpoints()}
+        return models_document(visible_to(key, registry.views()), reports, aliases, started)
 
     @app.get("/v1/models")
     async def models(request: Request) -> JSONResponse:
@@ -168,10 +160,10 @@ def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, proxy: ChatP
     @app.get("/v1/models/{name:path}")
     async def model(request: Request, name: str) -> JSONResponse:
         """Describe one model."""
-        found = [entry for entry in entries(caller_of(request.scope)) if entry["id"] == name]
-        if not found:
+        entry = find_model(entries(caller_of(request.scope)), name)
+        if entry is None:
             raise model_not_found(name)
-        return JSONResponse(found[0])
+        return JSONResponse(entry)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

@@ -122,6 +122,11 @@ def bearer(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
+def key_of(headers: Headers) -> str:
+    """Return the key of a request: as OpenAI's clients send it, or as Anthropic's do."""
+    return bearer(headers.get("authorization", "")) or headers.get("x-api-key", "").strip()
+
+
 class RequireKey:
     """ASGI middleware: everything needs a key but what `is_public(path)` names; puts the key into the scope.
 
@@ -149,7 +154,7 @@ class RequireKey:
         if scope["type"] not in {"http", "lifespan"}:
             return
         if scope["type"] == "http" and not self._is_public(scope["path"]):
-            secret = bearer(Headers(scope=scope).get("authorization", ""))
+            secret = key_of(Headers(scope=scope))
             key = self._keys.find(secret) if secret else None
             if key is None or (key.expires is not None and key.expires <= datetime.now(UTC)):
                 await self._refuse(scope, receive, send, expired=key is not None)

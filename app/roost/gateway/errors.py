@@ -6,13 +6,31 @@ import json
 import math
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from roost.engines.base import Skill
+from roost.gateway.paths import RESPONSES_PATH, is_anthropic
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 RATE_LIMIT = "rate_limit_error"
 PERMISSION = "permission_error"
+
+
+# https://docs.anthropic.com/en/api/errors
+ANTHROPIC_TYPES = {
+    400: INVALID_REQUEST,
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: INVALID_REQUEST,
+    408: INVALID_REQUEST,
+    413: "request_too_large",
+    429: "rate_limit_error",
+    501: INVALID_REQUEST,
+    503: "overloaded_error",
+}
 
 
 class ApiError(Exception):
@@ -28,6 +46,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
+        numbers: Mapping[str, int | None] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -37,11 +56,21 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
+        self.numbers = dict(numbers or {})
 
-    def body(self) -> bytes:
-        """Return the JSON document `{"error": {...}}`."""
-        fields = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": fields}).encode()
+    def body(self, path: str = "") -> bytes:
+        """Return the JSON document `{"error": {...}}` as the clients of that path expect it."""
+        numbers = {name: number for name, number in self.numbers.items() if number is not None}
+        if is_anthropic(path):
+            fields = {"type": ANTHROPIC_TYPES.get(self.status, "api_error"), "message": self.message, **numbers}
+            return json.dumps({"type": "error", "error": fields}).encode()
+        said = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return json.dumps({"error": {**said, **numbers}}).encode()
+
+    def event(self, path: str) -> bytes:
+        """Return the error as the last event of a stream that has begun."""
+        name = b"event: error\n" if is_anthropic(path) or path == RESPONSES_PATH else b""
+        return name + b"data: " + self.body(path) + b"\n\n"
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """Return the error as an HTTP response."""
@@ -50,7 +79,24 @@ class ApiError(Exception):
             extra["retry-after"] = str(self.retry_after_s)
         if self.status == 401:
             extra["www-authenticate"] = "Bearer"
-        return Response(self.body(), self.status, extra, media_type="application/json")
+        return ErrorResponse(self, extra)
+
+
+class ErrorResponse(Response):
+    """An error whose shape is that of the protocol which the request's path belongs to."""
+
+    def __init__(self, error: ApiError, headers: Mapping[str, str]) -> None:
+        super().__init__(error.body(), error.status, headers, media_type="application/json")
+        self._error = error
+        self._extra = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if is_anthropic(scope["path"]):
+            body = self._error.body(scope["path"])
+            await Response(body, self.status_code, self._extra, media_type="application/json")(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
 
 
 def unauthorized() -> ApiError:
@@ -121,28 +167,38 @@ def engine_failed(why: str) -> ApiError:
     return ApiError(502, f"The model server failed: {why}.", kind=SERVER_ERROR, code="engine_failed")
 
 
-class _EngineError(BaseModel):
-    message: str = ""
-    type: str = ""
+def not_offered(what: str) -> ApiError:
+    """The model server has no such route."""
+    return ApiError(501, f"Not offered here: {what}.", kind=SERVER_ERROR, code="not_offered")
 
 
-class _EngineAnswer(BaseModel):
-    error: _EngineError
+SKILLS = {
+    Skill.GENERATE: "generate text",
+    Skill.EMBED: "make embeddings",
+    Skill.RERANK: "rerank",
+    Skill.TOKENIZE: "tokenise",
+}
 
 
-PASSED_ON = frozenset({400, 413, 422, 429, 501})
+def not_able(name: str, skill: Skill) -> ApiError:
+    """The model was not made for that, or its server was not started for it."""
+    message = f"The model {name!r} does not {SKILLS[skill]}; GET /v1/models says which ones do."
+    return ApiError(400, message, code="model_not_able", param="model")
 
 
-def from_engine(status: int, body: bytes) -> ApiError:
-    """Translate a model server's refusal; what is the client's fault keeps its status, all else becomes 502."""
-    try:
-        error = _EngineAnswer.model_validate_json(body).error
-    except ValidationError:
-        error = _EngineError()
-    if status not in PASSED_ON:
-        return engine_failed(f"it answered {status}" + (f" ({error.message})" if error.message else ""))
-    message = error.message or f"The model server refused the request with status {status}."
-    if error.type == "exceed_context_size_error":
-        return ApiError(status, message, code="context_length_exceeded", param="messages")
-    kind = RATE_LIMIT if status == 429 else SERVER_ERROR if status == 501 else INVALID_REQUEST
-    return ApiError(status, message, kind=kind)
+def too_long(prompt: int, answer: int | None, context: int, prompt_field: str, limit_field: str) -> ApiError:
+    """A request needs more tokens than the context has: OpenAI's words, with the numbers as fields too."""
+    room = context - prompt
+    wanted = "" if answer is None else f" and {answer} in the answer ({limit_field})"
+    advice = f"send {limit_field} up to {room}" if room > 0 else f"shorten {prompt_field}"
+    message = (
+        f"This model's maximum context length is {context} tokens. However, the request has {prompt} tokens in "
+        f"{prompt_field}{wanted}. Please {advice}, or use a model with a longer context."
+    )
+    return ApiError(
+        400,
+        message,
+        code="context_length_exceeded",
+        param=limit_field if room > 0 else prompt_field,
+        numbers={"context": context, "prompt_tokens": prompt, "answer_tokens": answer},
+    )

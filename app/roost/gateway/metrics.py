@@ -42,7 +42,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.registry.register(_Endpoints(views))
         self._requests = Counter(
-            "roost_requests", "Finished chat requests.", ["model", "status"], registry=self.registry
+            "roost_requests", "Finished requests.", ["kind", "model", "status"], registry=self.registry
         )
         self._first_token = Histogram(
             "roost_time_to_first_token_seconds",
@@ -92,15 +92,15 @@ class Metrics:
         self._usage_trouble = Counter(
             "roost_usage_not_written", "Failures to write usage down.", ["where"], registry=self.registry
         )
-        self.in_flight = Gauge("roost_in_flight", "Chat requests being worked on.", registry=self.registry)
+        self.in_flight = Gauge("roost_in_flight", "Requests being worked on.", registry=self.registry)
         info = Gauge("roost_build_info", "The version that runs.", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
 
     def finished(
-        self, model: str, status: int, *, duration_s: float, first_s: float | None, tokens: Tokens | None
+        self, kind: str, model: str, status: int, *, duration_s: float, first_s: float | None, tokens: Tokens | None
     ) -> None:
         """Count a finished request; `status` 499 is a client that left."""
-        self._requests.labels(model, str(status)).inc()
+        self._requests.labels(kind, model, str(status)).inc()
         self._duration.labels(model).observe(duration_s)
         if first_s is not None:
             self._first_token.labels(model).observe(first_s)

@@ -1,8 +1,9 @@
-"""`/v1/chat/completions`: from a client to whichever model server will answer, byte for byte."""
+"""Every kind of request: from a client to whichever model server will answer, byte for byte."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -14,18 +15,22 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from roost.engines.base import State
+from roost.engines.base import Skill, State
 from roost.gateway import accounting, errors
 from roost.gateway.accounting import Tokens
 from roost.gateway.auth import caller_of
+from roost.gateway.engine_errors import from_engine
 from roost.gateway.errors import ApiError
+from roost.gateway.fitting import fitted, wants_cut
 from roost.gateway.keeper import Keeper
+from roost.gateway.kinds import CHAT, Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import NO_MODEL, Metrics
+from roost.gateway.names import meaning
 from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Endpoint, Registry
-from roost.gateway.requests import ParsedRequest, parse_chat, read_body
+from roost.gateway.requests import ParsedRequest, parse, read_body
 from roost.gateway.routing import ADAPTER_MARK, Route, choose
 from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
@@ -33,11 +38,9 @@ from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
 FALLBACK_HEADER = "x-roost-fallback"
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
 DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third
-LAST_EVENT = b"data: [DONE]\n\n"
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
 
@@ -56,6 +59,7 @@ class Exchange:
     """What is known of one request while it runs, for headers, metrics and the log."""
 
     request_id: str
+    kind: Kind = CHAT
     started: float = field(default_factory=time.perf_counter)
     model: str = NO_MODEL
     endpoint: str = ""
@@ -65,9 +69,13 @@ class Exchange:
     status: int = 0
     stream: bool = False
     forgiving: bool = True  # another model may answer
+    may_cut: bool = False  # what does not fit the context
+    was_cut: str = ""
     first_byte: float | None = None
     begun: bool = False  # the client has response headers
+    head: bytes = b""  # the first events of a stream
     tail: bytes = b""
+    ended: bool = False  # the last event of a stream is there
     cut: str = ""  # why a stream ended early
     ticket: Ticket | None = None
     events: int = 0  # of a stream, that went to the client
@@ -86,8 +94,8 @@ def whole_events(data: bytes) -> int:
     return max((at + len(end) for end in EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
 
 
-class ChatProxy:
-    """Forwards chat requests. One object a service."""
+class Proxy:
+    """Forwards requests. One object a service."""
 
     def __init__(
         self,
@@ -110,14 +118,15 @@ class ChatProxy:
         )
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, kind: Kind, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI request to the end; the client leaving ends the work on the model server too."""
-        exchange = Exchange(request_id=scope.get("roost.request_id", ""))
+        exchange = Exchange(scope.get("roost.request_id", ""), kind)
         self._metrics.in_flight.inc()
         try:
-            body, request = await self._read(scope, receive)
+            body, request = await self._read(kind, scope, receive)
             exchange.stream = request.stream
-            exchange.forgiving = forgiving(scope)
+            exchange.forgiving = forgiving(scope) and kind.skill is Skill.GENERATE
+            exchange.may_cut = wants_cut(scope)
             exchange.ticket = self._meter.admit(caller_of(scope), len(body))
             await _unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
         except ApiError as error:
@@ -125,7 +134,7 @@ class ChatProxy:
             await error.response(_headers(exchange))(scope, receive, send)
         except ClientDisconnect:
             # Clients hang up once they have read the last event; then nothing was cut.
-            if not exchange.tail.endswith(LAST_EVENT):
+            if not exchange.ended:
                 exchange.status = CLIENT_LEFT
         except asyncio.CancelledError:
             exchange.cut = "the service is stopping"
@@ -134,7 +143,7 @@ class ChatProxy:
             self._metrics.in_flight.dec()
             self._account(exchange)
 
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[bytes, ParsedRequest]:
+    async def _read(self, kind: Kind, scope: Scope, receive: Receive) -> tuple[bytes, ParsedRequest]:
         """Receive and check a request; a key that keeps sending what is not valid is answered later.
 
         Raises:
@@ -144,7 +153,7 @@ class ChatProxy:
             body = await read_body(
                 scope, receive, limit=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
             )
-            return body, parse_chat(body, self._shape)
+            return body, parse(kind, body, self._shape)
         except ApiError as error:
             name = caller_of(scope).name
             self._metrics.invalid(name, error.status)
@@ -163,10 +172,11 @@ class ChatProxy:
         """
         began = time.monotonic()
         patience = self._settings.wait_s
+        name = meaning(request.model, self._registry.offered(), self._settings.model_aliases)
         tried: set[str] = set()
         deaths = 0
         while True:
-            route = self._registry.route(request.model, key)
+            route = self._registry.route(name, key)
             if not (route.ready or route.known):
                 raise errors.model_not_found(request.model)
             used = route
@@ -174,8 +184,9 @@ class ChatProxy:
                 for job in route.cold:
                     patience = max(self._settings.wait_s, self._settings.start_wait_s)
                     self._keeper.want(job, patience)
-                used = self._substitute(key, request, route, exchange, time.monotonic() - began) or route
-            chosen = choose(self._registry.views(), used.ready, tried)
+                used = self._substitute(key, name, route, exchange, time.monotonic() - began) or route
+            able = self._able(request, used)
+            chosen = choose(self._registry.views(), able, tried)
             endpoint = self._registry.get(chosen) if chosen else None
             if endpoint:
                 self._name(exchange, endpoint, request, route, used)
@@ -201,13 +212,26 @@ class ChatProxy:
             until = self._settings.fallback_after_s if waited < self._settings.fallback_after_s else patience
             await self._registry.changed(min(until, patience) - waited)
 
-    def _substitute(
-        self, key: ApiKey, request: ParsedRequest, route: Route, exchange: Exchange, waited_s: float
-    ) -> Route | None:
+    def _able(self, request: ParsedRequest, route: Route) -> list[str]:
+        """Return the ready endpoints of a route that have what the request needs.
+
+        Raises:
+            ApiError: there are ready ones, and none has it.
+        """
+        able = []
+        for name in route.ready:
+            endpoint = self._registry.get(name)
+            if endpoint and request.kind.skill not in endpoint.report.lacks:
+                able.append(name)
+        if route.ready and not able:
+            raise errors.not_able(request.model, request.kind.skill)
+        return able
+
+    def _substitute(self, key: ApiKey, name: str, route: Route, exchange: Exchange, waited_s: float) -> Route | None:
         """Return who may answer while the chosen model cannot; a moment's absence is waited for."""
         if not exchange.forgiving or (not route.cold and waited_s < self._settings.fallback_after_s):
             return None
-        return self._registry.substitute(request.model, self._settings.model_fallbacks, key)
+        return self._registry.substitute(name, self._settings.model_fallbacks, key)
 
     def _name(self, exchange: Exchange, endpoint: Endpoint, request: ParsedRequest, route: Route, used: Route) -> None:
         exchange.model, exchange.endpoint, exchange.adapter = used.ready[endpoint.id], endpoint.id, used.adapter
@@ -220,13 +244,16 @@ class ChatProxy:
     async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         engine = endpoint.engine
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
-        body = request.body_for(exchange.model, endpoint.report.adapters, exchange.adapter)
         exchange.sent_on = time.perf_counter()
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):
+                    body = await self._body(endpoint, request, exchange)
+                    if request.kind.counts:
+                        await self._count(endpoint, request, exchange, send)
+                        return
                     async with self._session.post(
-                        engine.base_url + CHAT_PATH, data=body, headers=headers, timeout=self._timeout
+                        engine.base_url + request.kind.upstream, data=body, headers=headers, timeout=self._timeout
                     ) as answer:
                         await self._answer(endpoint, answer, request, exchange, send)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -239,6 +266,33 @@ class ChatProxy:
             if not exchange.begun:
                 raise _UnansweredError(reason, died=True) from None
             await self._break_off(exchange, send, reason)
+
+    async def _body(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange) -> bytes:
+        """Return what the endpoint gets.
+
+        Raises:
+            ApiError: it cannot do what is asked, or there is no room for it.
+        """
+        kind, report = request.kind, endpoint.report
+        adapters = report.adapters if kind.adapters else ()
+        if kind.skill is Skill.GENERATE and report.adapters and not kind.adapters:
+            raise errors.not_offered(f"{kind.path} with adapters: the model server cannot be told which one applies")
+        request.refuse(endpoint.engine.ignores(kind.upstream))
+        body = request.body_for(exchange.model, adapters, exchange.adapter)
+        found = await fitted(endpoint.engine, kind, body, request.answer, report.context, cut=exchange.may_cut)
+        exchange.was_cut = found.cut
+        return found.body
+
+    async def _count(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+        """Answer with how many tokens a request's prompt has at this endpoint."""
+        tokens = await endpoint.engine.count(request.like(), request.body)
+        if tokens is None:
+            raise errors.not_offered("counting: the model server has no way to count this request")
+        context = endpoint.report.context
+        left = None if context is None else max(0, context - tokens)
+        document: dict[str, object] = {"object": "token_count", "model": exchange.served, "tokens": tokens}
+        document |= {"context": context, "left": left}
+        await _send_whole(exchange, send, b"application/json", json.dumps(document).encode())
 
     async def _answer(
         self,
@@ -254,7 +308,7 @@ class ChatProxy:
             self._registry.mark(endpoint, State.LOADING, reason)
             raise _UnansweredError(reason)
         if answer.status != 200:
-            error = errors.from_engine(answer.status, await answer.read())
+            error = from_engine(answer.status, await answer.read(), request.kind)
             if error.status == 502:
                 self._registry.suspect(endpoint)
             raise error
@@ -262,12 +316,11 @@ class ChatProxy:
             await self._relay_stream(endpoint, answer, exchange, send)
             return
         body = await answer.read()
-        endpoint.engine.proved()
+        if request.kind.skill is not Skill.TOKENIZE:  # a stuck server still does that
+            endpoint.engine.proved()
         exchange.tail, exchange.first_byte = body, time.perf_counter()
         self._settle(exchange, 200)
-        kind = answer.headers.get("Content-Type", "application/json").encode()
-        await _start(exchange, send, [(b"content-type", kind), (b"content-length", b"%d" % len(body))])
-        await send({"type": "http.response.body", "body": body})
+        await _send_whole(exchange, send, answer.headers.get("Content-Type", "application/json").encode(), body)
 
     async def _relay_stream(
         self, endpoint: Endpoint, answer: aiohttp.ClientResponse, exchange: Exchange, send: Send
@@ -283,6 +336,7 @@ class ChatProxy:
                 continue
             if not exchange.begun:
                 exchange.first_byte = time.perf_counter()
+                exchange.head = data[:end]
                 await _start(
                     exchange,
                     send,
@@ -292,9 +346,12 @@ class ChatProxy:
                         (b"x-accel-buffering", b"no"),
                     ],
                 )
-            exchange.tail = (exchange.tail + data[:end])[-accounting.TAIL_BYTES :]
+            exchange.ended = exchange.kind.ended(data[:end])
+            # The last event holds the whole answer in some kinds of stream; what is to be counted stands at its end.
+            keep = max(accounting.TAIL_BYTES, end) if exchange.ended else accounting.TAIL_BYTES
+            exchange.tail = (exchange.tail + data[:end])[-keep:]
             exchange.events += data.count(accounting.DATA, 0, end)
-            if data.endswith(LAST_EVENT):
+            if exchange.ended:
                 self._settle(exchange, 200)
             await send({"type": "http.response.body", "body": data[:end], "more_body": True})
         if not exchange.begun:
@@ -302,9 +359,9 @@ class ChatProxy:
         await send({"type": "http.response.body", "body": held})
 
     async def _break_off(self, exchange: Exchange, send: Send, reason: str) -> None:
-        """End a stream whose model server is gone, with an error that clients of OpenAI understand."""
+        """End a stream whose model server is gone, with an error that its clients understand."""
         exchange.cut, exchange.status = reason, 502  # for metrics and the log; the client already has a 200
-        event = b"data: " + errors.engine_failed(reason).body() + b"\n\n"
+        event = errors.engine_failed(reason).event(exchange.kind.path)
         await send({"type": "http.response.body", "body": event})
 
     def _settle(self, exchange: Exchange, status: int) -> None:
@@ -313,8 +370,10 @@ class ChatProxy:
             return
         exchange.settled = True
         if exchange.tail:
-            read = accounting.of_stream if exchange.stream else accounting.of_answer
-            exchange.tokens = read(exchange.tail)
+            if exchange.stream:
+                exchange.tokens = accounting.of_stream(exchange.tail, exchange.head)
+            else:
+                exchange.tokens = accounting.of_answer(exchange.tail)
         if exchange.ticket:
             busy_ms = (time.perf_counter() - exchange.sent_on) * 1000 if exchange.sent_on else 0.0
             outcome = Outcome(exchange.model, status, exchange.tokens, exchange.events, busy_ms)
@@ -328,6 +387,7 @@ class ChatProxy:
             self._metrics.fell_back(exchange.endpoint.partition("@")[0], exchange.why_instead)
         first_s = exchange.first_byte - exchange.started if exchange.first_byte else None
         self._metrics.finished(
+            exchange.kind.name,
             exchange.served,
             exchange.status,
             duration_s=now - exchange.started,
@@ -335,7 +395,7 @@ class ChatProxy:
             tokens=tokens,
         )
         log.info(
-            "chat",
+            exchange.kind.name,
             request_id=exchange.request_id,
             key=exchange.ticket.key.name if exchange.ticket else None,
             model=exchange.served,
@@ -348,19 +408,21 @@ class ChatProxy:
             tokens_in=tokens.prompt if tokens else None,
             tokens_out=tokens.completion if tokens else None,
             cut=exchange.cut or None,
+            left_out=exchange.was_cut or None,
         )
 
 
 class ProxyResponse(Response):
     """Lets the proxy take over the raw ASGI connection from inside a route."""
 
-    def __init__(self, proxy: ChatProxy) -> None:
+    def __init__(self, proxy: Proxy, kind: Kind) -> None:
         super().__init__()
         self._proxy = proxy
+        self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the connection to the proxy."""
-        await self._proxy.handle(scope, receive, send)
+        await self._proxy.handle(self._kind, scope, receive, send)
 
 
 def forgiving(scope: Scope) -> bool:
@@ -374,6 +436,7 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-roost-endpoint": exchange.endpoint,
         "x-roost-fallback-for": exchange.instead_of,
         "x-roost-fallback-reason": exchange.why_instead,
+        "x-roost-cut": exchange.was_cut,
     }
     limits = exchange.ticket.headers if exchange.ticket else {}
     return {name: value for name, value in named.items() if value} | limits
@@ -383,6 +446,11 @@ async def _start(exchange: Exchange, send: Send, headers: list[tuple[bytes, byte
     exchange.begun, exchange.status = True, 200
     extra = [(name.encode(), _header_value(value)) for name, value in _headers(exchange).items()]
     await send({"type": "http.response.start", "status": 200, "headers": headers + extra})
+
+
+async def _send_whole(exchange: Exchange, send: Send, content_type: bytes, body: bytes) -> None:
+    await _start(exchange, send, [(b"content-type", content_type), (b"content-length", b"%d" % len(body))])
+    await send({"type": "http.response.body", "body": body})
 
 
 def _header_value(value: str) -> bytes:

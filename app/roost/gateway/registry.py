@@ -250,6 +250,12 @@ class Registry:
         oldest = time.monotonic() - self._timing.remember_s
         return {model: slot for model, (slot, at) in self._seen.items() if at >= oldest}
 
+    def offered(self) -> set[str]:
+        """Return the names of all models and slots, of those that were seen lately, too."""
+        names = {view.slot for view in self.views()} | {model for view in self.views() for model in view.models}
+        remembered = self.remembered()
+        return names | remembered.keys() | set(remembered.values())
+
     def route(self, name: str, key: ApiKey | None = None) -> Route:
         """Resolve a model's name against the present state, among what `key` may use."""
         return resolve_for(key, name, self.views(), self.remembered(), settled=self._settled)
@@ -298,6 +304,7 @@ class Registry:
                 context=before.context,
                 slots=before.slots,
                 adapters=before.adapters,
+                lacks=before.lacks,
             )
         endpoint.report = report
         if endpoint.id in self._endpoints:

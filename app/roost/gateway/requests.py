@@ -1,48 +1,38 @@
-"""What a chat request must have before a model server sees it."""
+"""A request as it came, checked, and as it goes on to a model server."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from roost.gateway.bodies import Asked
 from roost.gateway.errors import ApiError
-from roost.gateway.shape import ShapeLimits, check_images, check_messages, check_schema
+from roost.gateway.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
+from roost.gateway.shape import ShapeLimits
 
 DEFAULT_LIMITS = ShapeLimits()
-
-
-class Message(BaseModel):
-    """One message; everything beyond its role is the model server's to judge."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: str = Field(min_length=1, max_length=64)
-
-
-class ChatRequest(BaseModel):
-    """The fields that the gateway itself looks at; all others pass untouched. Nesting ends at 200 levels."""
-
-    model: str = Field(default="auto", min_length=1, max_length=256)
-    messages: list[Message] = Field(min_length=1)
-    stream: StrictBool | None = False
-    tools: JsonValue = None
-    response_format: JsonValue = None
+UNSET: tuple[object, ...] = (None, False, "", [], {})
 
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A checked request: the model's name as asked for, whether to stream, and the bytes as they came."""
+    """A checked request: its kind, the model's name as asked for, whether to stream, and the bytes as they came.
 
+    `answer` is the longest answer that is wanted, in tokens, if the client says.
+    """
+
+    kind: Kind
     model: str
     stream: bool
     body: bytes
+    answer: int | None = None
 
     def body_for(self, model: str, adapters: Sequence[str] = (), adapter: str = "") -> bytes:
         """Return the bytes to send on: as they came, but with `model` where the client asked for another name.
@@ -65,27 +55,45 @@ class ParsedRequest:
         except ValueError as error:
             raise ApiError(400, f"The body is not valid JSON: {error}.") from None
 
+    def refuse(self, ignored: Collection[str]) -> None:
+        """See that the request has none of the fields that the model server would ignore, or not set.
 
-def parse_chat(body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> ParsedRequest:
-    """Check a body.
+        Raises:
+            ApiError: 400 with the first one.
+        """
+        if not any(f'"{name}"'.encode() in self.body for name in ignored):
+            return
+        document = from_json(self.body)
+        for name in sorted(ignored):
+            value = document.get(name)
+            if value not in UNSET and not (value == 1 and value is not True):  # 1 is what such numbers are anyway
+                message = f"{name}: the model server has no such thing, and would ignore it."
+                raise ApiError(400, message, code="unsupported_parameter", param=name)
+
+    def like(self) -> str:
+        """Return the path of the kind of request that a body to be counted belongs to, by its field."""
+        document = from_json(self.body)
+        return next(kind.path for kind in (CHAT, RESPONSES, COMPLETIONS) if document.get(kind.prompt_field) is not None)
+
+
+def parse(kind: Kind, body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> ParsedRequest:
+    """Check the body of a request of that kind.
 
     Raises:
         ApiError: 400 with the first thing that is wrong and where.
     """
     try:
-        request = ChatRequest.model_validate_json(body)
+        request: Asked = kind.shape.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise ApiError(400, f"The body is not valid JSON: {first['msg']}.") from None
         where = ".".join(str(part) for part in first["loc"])
-        message = f"{where}: {first['msg']}." if where else f"{first['msg']}."
+        said = first["msg"].removeprefix("Value error, ")
+        message = f"{where}: {said}." if where else f"{said[0].upper()}{said[1:]}."
         raise ApiError(400, message, param=where or None) from None
-    check_messages(len(request.messages), limits)
-    check_images(((message.model_extra or {}).get("content") for message in request.messages), limits)
-    check_schema("tools", request.tools, limits)
-    check_schema("response_format", request.response_format, limits)
-    return ParsedRequest(model=request.model, stream=bool(request.stream), body=body)
+    request.check(limits)
+    return ParsedRequest(kind, request.model, bool(request.stream), body, request.answer_tokens())
 
 
 def _too_large(limit: int) -> ApiError:

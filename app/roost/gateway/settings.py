@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     start_wait_s: float = Field(default=120.0, ge=0)  # for a model that was cold and is being started
     idle_stop_s: float = Field(default=0.0, ge=0)  # a model that nobody used for so long is stopped; 0: never
     memory_pools: str = ""  # POOL=BYTES, separated by commas: what the models of a pool may hold together
+    model_aliases: dict[str, str] = Field(default_factory=dict)  # JSON: another name -> slot or model
     model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first
     fallback_after_s: float = Field(default=1.0, ge=0)  # how long a chosen model that should be there is waited for
     slots_timeout_s: float = Field(default=10.0, gt=0)  # to save or restore the slots of a model server

@@ -22,29 +22,32 @@ class ShapeLimits:
     schema_nodes: int = 10_000
 
 
-def check_messages(count: int, limits: ShapeLimits) -> None:
-    """Refuse too many messages.
+def check_messages(count: int, limits: ShapeLimits, name: str = "messages") -> None:
+    """Refuse too many messages, or what else `name` holds.
 
     Raises:
         ApiError: 400.
     """
     if count > limits.messages:
-        raise ApiError(400, f"messages: there are {count}, at most {limits.messages} are taken.", param="messages")
+        raise ApiError(400, f"{name}: there are {count}, at most {limits.messages} are taken.", param=name)
 
 
 def check_images(contents: Iterable[object], limits: ShapeLimits) -> None:
-    """Refuse a part `image_url` whose data are larger than allowed; `contents` are those of the messages.
+    """Refuse an image whose data are larger than allowed; `contents` are those of the messages.
+
+    OpenAI's chats and responses have it in `image_url`, Anthropic's messages in `source`.
 
     Raises:
         ApiError: 400 with the part's place.
     """
     for number, content in enumerate(contents):
         for place, part in enumerate(content if isinstance(content, list) else ()):
-            image = part.get("image_url") if isinstance(part, Mapping) else None
-            url = image.get("url") if isinstance(image, Mapping) else image
-            size = len(url) * BASE64_BYTES // BASE64_CHARACTERS if isinstance(url, str) else 0
+            field = "source" if isinstance(part, Mapping) and "source" in part else "image_url"
+            image = part.get(field) if isinstance(part, Mapping) else None
+            data = (image.get("url") or image.get("data")) if isinstance(image, Mapping) else image
+            size = len(data) * BASE64_BYTES // BASE64_CHARACTERS if isinstance(data, str) else 0
             if size > limits.image_bytes:
-                where = f"messages.{number}.content.{place}.image_url"
+                where = f"messages.{number}.content.{place}.{field}"
                 raise ApiError(400, f"{where}: the image is larger than {limits.image_bytes} bytes.", param=where)
 
 

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from roost.engines import llamacpp
-from roost.engines.base import Report, State
+from roost.engines.base import Report, Skill, State
 from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer, Pace
 from roost.gateway.app import client_session
 from tests.support.fakes import FakeEngine, fake_engine
 from tests.support.net import free_port
+
+TEXT_ONLY = frozenset({Skill.EMBED, Skill.RERANK})  # what a server lacks that generates text and nothing else
 
 
 @asynccontextmanager
@@ -28,7 +30,7 @@ async def probe(client: LlamaServer, *, busy: bool = False) -> Report:
 async def test_a_ready_server_tells_what_it_is() -> None:
     async with fake_engine() as engine, client_of(engine.url) as client:
         report = await probe(client)
-        assert report == Report(State.READY, models=("tiny",), context=2048, slots=2)
+        assert report == Report(State.READY, models=("tiny",), context=2048, slots=2, lacks=TEXT_ONLY)
         assert client.headers() == {"Authorization": "Bearer engine-key"}
 
 
@@ -105,7 +107,7 @@ async def test_a_server_without_llama_cpps_pages_is_understood() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     engine.port = runner.addresses[0][1]
     async with client_of(engine.url) as client:
-        assert await probe(client) == Report(State.READY, models=("other",))
+        assert await probe(client) == Report(State.READY, models=("other",), lacks=TEXT_ONLY)
     await runner.cleanup()
 
 

@@ -26,6 +26,9 @@ from tests.support.gateway import API_KEY, Served, quick_settings, served
 NOW = datetime.now(UTC).replace(microsecond=0)
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 # What each role gets from each route: admin, user, read-only, nobody.
+BODY_IS_WRONG = ("completions", "embeddings", "rerank", "responses", "responses/input_tokens", "tokenize", "detokenize")
+BODY_IS_WRONG += ("messages",)
+NOT_AT_THE_SERVER = ("count", "messages/count_tokens")
 EXPECTED = {
     ("GET", "/healthz"): (200, 200, 200, 200),
     ("GET", "/readyz"): (200, 200, 200, 200),
@@ -37,6 +40,9 @@ EXPECTED = {
     ("GET", "/v1/usage"): (200, 200, 200, 401),
     ("GET", "/v1/limits"): (200, 403, 403, 401),
     ("POST", "/v1/chat/completions"): (200, 200, 403, 401),
+    # A chat is no body for these, or the scripted server does not have them: who gets that far was let in.
+    **{("POST", f"/v1/{path}"): (400, 400, 403, 401) for path in BODY_IS_WRONG},
+    **{("POST", f"/v1/{path}"): (501, 501, 403, 401) for path in NOT_AT_THE_SERVER},
     **{("GET", path): (200, 200, 200, 200) for path in pages.OPEN_PATHS},
 }
 WHO = ("admin", "user", "read-only", "")

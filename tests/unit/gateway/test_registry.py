@@ -32,6 +32,14 @@ class Scripted:
         self.probes += 1
         return self.report if not busy else READY
 
+    async def count(self, path: str, body: bytes) -> int | None:
+        del path, body
+        return None
+
+    def ignores(self, path: str) -> frozenset[str]:
+        del path
+        return frozenset()
+
     async def save_slots(self) -> int:
         return 0
 

@@ -12,7 +12,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from roost.gateway.errors import ApiError
-from roost.gateway.requests import parse_chat, read_body
+from roost.gateway.kinds import CHAT
+from roost.gateway.requests import ParsedRequest, parse, read_body
+
+
+def parse_chat(body: bytes) -> ParsedRequest:
+    return parse(CHAT, body)
+
 
 HELLO = '[{"role": "user", "content": "hi"}]'
 

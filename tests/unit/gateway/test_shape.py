@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from roost.gateway import kinds
 from roost.gateway.errors import ApiError
 from roost.gateway.penalties import FREE, HELD_AT_ONCE, Slowdown
-from roost.gateway.requests import parse_chat
+from roost.gateway.requests import parse
 from roost.gateway.shape import ShapeLimits
 from tests.support.fakes import fake_engine
 from tests.support.gateway import quick_settings, served
@@ -36,7 +37,7 @@ def image(characters: int) -> dict[str, object]:
 )
 def test_what_is_within_the_limits_passes_as_it_came(body: dict[str, object]) -> None:
     raw = json.dumps(body).encode()
-    assert parse_chat(raw, SMALL).body == raw
+    assert parse(kinds.CHAT, raw, SMALL).body == raw
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_what_is_within_the_limits_passes_as_it_came(body: dict[str, object]) ->
 )
 def test_what_is_too_large_is_named(body: dict[str, object], param: str) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(json.dumps(body).encode(), SMALL)
+        parse(kinds.CHAT, json.dumps(body).encode(), SMALL)
     assert (caught.value.status, caught.value.param) == (400, param)
 
 

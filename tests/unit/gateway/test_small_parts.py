@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.gateway.accounting import Tokens, of_answer, of_stream
-from roost.gateway.errors import from_engine
+from roost.gateway.engine_errors import from_engine
+from roost.gateway.kinds import CHAT
 from roost.gateway.proxy import whole_events
 from roost.gateway.telemetry import REDACTED, redact
 
@@ -33,7 +34,7 @@ from roost.gateway.telemetry import REDACTED, redact
 def test_an_engine_error_becomes_one_that_openai_clients_know(
     status: int, body: object, expected: tuple[int, str, str | None]
 ) -> None:
-    error = from_engine(status, json.dumps(body).encode() if body else b"<html>")
+    error = from_engine(status, json.dumps(body).encode() if body else b"<html>", CHAT)
     assert (error.status, error.kind, error.code) == expected
     document = json.loads(error.body())["error"]
     assert set(document) == {"message", "type", "param", "code"}
