@@ -31,6 +31,7 @@ from roost.fleet.site_jobs import (
 )
 from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.estimate.measured import MeasuredStore
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -173,7 +174,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
             lines += [f"{job.name}: {line}" for line in change.lines]
     proofs = {} if dry_run else proven(client, jobs, applied)
     starts = {name: asdict(start) for name, start in proofs.items()}
-    if state_dir is not None:
+    if state_dir is not None and not dry_run:
+        MeasuredStore(state_dir).use(engine.build)  # the next plan looks for this engine's figures
         keep_starts(wish, catalogue, memory, proofs)
     for name in stale_jobs(existing, jobs):
         applied.append(name)

@@ -10,6 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import TypeAdapter, ValidationError
 
 from roost.fleet.capacity import capacity_of
+from roost.fleet.figures import host_figures
 from roost.fleet.host_plan import host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
 from roost.fleet.plan import Plan
 from roost.fleet.plan_file import document_of, read_plan
@@ -67,6 +68,10 @@ options:
     description: Folder of downloads, safe to delete.
     type: path
     required: true
+  state_dir:
+    description: Where it is kept what model servers took; empty to plan with what headers say.
+    type: path
+    default: ""
   offline_dir:
     description: Folder made by C(roost bundle), or empty.
     type: str
@@ -132,6 +137,7 @@ def main() -> None:
             "models_custom": {"type": "dict", "default": {}},
             "models_dir": {"type": "path", "required": True},
             "cache_dir": {"type": "path", "required": True},
+            "state_dir": {"type": "path", "default": ""},
             "offline_dir": {"type": "str", "default": ""},
             "from_hub": {"type": "str", "choices": ["auto", "yes", "no"], "default": "auto"},
             "file": {"type": "path", "required": True},
@@ -154,15 +160,18 @@ def main() -> None:
             mirror=os.environ.get("HF_ENDPOINT", ""),
         )
         present = read_plan(Path(params["file"])) or Plan(())
+        facts = TypeAdapter(HostFacts).validate_python(params["facts"])
         host = capacity_of(
-            TypeAdapter(HostFacts).validate_python(params["facts"]),
+            facts,
             measured,
             name=params["host"],
             running=present.placed,
             vendors=params["gpu_vendors"],
         )
         slots, optional = with_shape(wanted, host.tier)
-        plan = host_planner(host, catalogue, reach, models_dir=models_dir, present=present)(slots, optional)
+        state_dir = Path(params["state_dir"]) if params["state_dir"] else None
+        figures = host_figures(catalogue, models_dir, state_dir, [gpu.name for gpu in facts.gpus])
+        plan = host_planner(host, catalogue, reach, figures=figures, present=present)(slots, optional)
         need_placed(plan)
     except ValidationError as error:
         module.fail_json(msg=f"The facts are not those of a machine: {error}")

@@ -13,6 +13,7 @@ import typer
 from roost.cli.show import print_json, print_table
 from roost.fleet.artifacts.from_site import release_dir, site_variables
 from roost.fleet.capacity import capacity_of
+from roost.fleet.figures import Figures, header_figures, host_figures, place_known
 from roost.fleet.fleet_plan import (
     BAD_INPUT,
     MIB,
@@ -23,8 +24,7 @@ from roost.fleet.fleet_plan import (
     fleet_wishes,
     read_hosts,
 )
-from roost.fleet.host_plan import FromHub, candidates_of, from_hub_of, header_estimator, reach_of
-from roost.fleet.place import place
+from roost.fleet.host_plan import FromHub, candidates_of, from_hub_of, reach_of
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.plan_file import NAME, read_plan
 from roost.hosts.report import look
@@ -40,13 +40,13 @@ HubChoice = Literal["", "auto", "yes", "no"]
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be planned: hosts, slots, the catalogue and what of it can be had, what runs now."""
+    """What is to be planned: hosts, slots, the catalogue, what of it can be had and needed, what runs now."""
 
     hosts: list[HostCapacity]
     slots: list[ModelSlot]
     catalogue: Catalogue
     reach: Reach
-    models_dir: Path | None = None
+    figures: Figures
     present: Plan | None = None
 
 
@@ -90,7 +90,7 @@ def plan(
     if as_json:
         print_json({
             "ok": not found.refused,
-            "placed": [asdict(placed) for placed in found.placed],
+            "placed": [{**asdict(placed), "origin": placed.estimate.origin} for placed in found.placed],
             "refused": [asdict(refused) for refused in found.refused],
             "explanation": list(found.explanation),
             "devices": [asdict(use) for use in uses],
@@ -117,7 +117,8 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     vendors = gpu_vendors(variables)
     if files:
         problem = "" if from_hub in {"", "yes"} else f"--from-hub is {from_hub}"
-        return Question(read_hosts(files, vendors), slots, catalogue, Reach(hub_problem=problem))
+        reach = Reach(hub_problem=problem)
+        return Question(read_hosts(files, vendors), slots, catalogue, reach, header_figures(catalogue))
     kept = site.bandwidth_file if site else None
     report = look([site.state_dir, site.cache_dir] if site else [], bandwidth_file=kept)
     present = read_plan(site.state_dir / NAME) if site else None
@@ -134,7 +135,9 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     measured = report.bandwidth.gbs if report.bandwidth else None
     running = present.placed if present else ()
     host = capacity_of(report.facts, measured, running=running, vendors=vendors)
-    return Question([host], slots, catalogue, reach, site.models_dir if site else None, present)
+    names = [gpu.name for gpu in report.facts.gpus]
+    figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
+    return Question([host], slots, catalogue, reach, figures, present)
 
 
 def gpu_vendors(variables: Mapping[str, object]) -> list[str]:
@@ -159,17 +162,17 @@ def planned(asked: Question, hosts: list[HostCapacity], slots: list[ModelSlot], 
         RoostError: a slot names what there is not; exit code 2.
     """
     candidates = candidates_of(asked.catalogue, Obtainable(asked.catalogue, asked.reach))
-    estimator = header_estimator(asked.catalogue, asked.models_dir)
     try:
         wishes = fleet_wishes(slots, hosts, asked.catalogue, copies)
     except RoostError as error:
         raise RoostError(error.message, fix=error.fix, exit_code=BAD_INPUT) from None
-    return place(hosts, candidates, wishes, estimator, asked.present)
+    return place_known(hosts, candidates, wishes, asked.figures, asked.present)
 
 
 def _print(found: Plan, uses: Sequence[DeviceUse], changes: Sequence[str], *, explain: bool, compared: bool) -> None:
     print_table(
-        ["host", "slot", "model", "context", "where", "MiB", "tokens/s", "why"], [_row(p) for p in found.placed]
+        ["host", "slot", "model", "context", "where", "MiB", "known", "tokens/s", "why"],
+        [_row(p) for p in found.placed],
     )
     print()
     print_table(
@@ -201,6 +204,7 @@ def _row(placed: Placed) -> tuple[object, ...]:
         f"{placed.settings.parallel} x {placed.settings.context_size}",
         f"{where or 'processor'} {over}".strip(),
         memory,
+        placed.estimate.origin,
         round(placed.tokens_per_s),
         placed.reason,
     )

@@ -6,19 +6,18 @@ The playbook, `roost plan` and `roost setup` come through here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from roost.fleet.place import Candidate, Wish, place
+from roost.fleet.figures import Figures, header_figures, place_known
+from roost.fleet.place import Candidate, Wish
 from roost.fleet.place.wishes import SHAPES
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.site_jobs import HOST_POOL
 from roost.models.catalogue import Catalogue
 from roost.models.choose import Seen, guess_roles
-from roost.models.estimate.header import HeaderEstimator
-from roost.models.estimate.known import CatalogueHeaders
-from roost.models.footprint import HOST, Estimate, Estimator, LayerSplit, ServerSettings
+from roost.models.footprint import HOST
 from roost.models.model_slots import ModelSlot
 from roost.models.obtainable import Obtainable, Reach, files_here
 from roost.models.schema import ListedModel
@@ -78,40 +77,6 @@ def candidates_of(catalogue: Catalogue, obtainable: Obtainable) -> list[Candidat
 def _roles(model: ListedModel) -> dict[str, int]:
     roles = model.roles or guess_roles(Seen(model.reference, model.title, model.architecture))
     return {str(role): worth for role, worth in roles.items()}
-
-
-class WithFiles:
-    """An estimator that also counts what a server opens beside the model: the projector, where it has one.
-
-    The engine reads the file whole, and puts it on its first graphics processor where it has one.
-    """
-
-    def __init__(self, estimator: Estimator, catalogue: Catalogue) -> None:
-        """Add to what `estimator` says."""
-        self.estimator, self.catalogue = estimator, catalogue
-
-    def layers(self, model: str, quantisation: str) -> int:
-        """Return how many layers can go to a graphics processor, the output layer included."""
-        return self.estimator.layers(model, quantisation)
-
-    def estimate(self, model: str, quantisation: str, settings: ServerSettings, split: LayerSplit) -> Estimate:
-        """Return the bytes on each device.
-
-        Raises:
-            RoostError: nothing is known of this model's shape.
-        """
-        found = self.estimator.estimate(model, quantisation, settings, split)
-        size = self._size(model)
-        if not size:
-            return found
-        names = {HOST, f"GPU{split.gpus[0]}" if split.total else HOST}
-        devices = tuple(replace(d, other=d.other + size) if d.device in names else d for d in found.devices)
-        return Estimate(devices, found.origin)
-
-    def _size(self, model: str) -> int:
-        projector = self.catalogue.entries[model].projector
-        known = self.catalogue.known_files().get(f"{model}:projector") if projector else None
-        return (known.bytes if known else projector.file.bytes or 0) if projector else 0
 
 
 def wishes_of(
@@ -177,7 +142,7 @@ class HostPlanner:
     host: HostCapacity
     catalogue: Catalogue
     candidates: Sequence[Candidate]
-    estimator: Estimator
+    figures: Figures
     present: Plan | None = None
 
     def __call__(self, slots: Sequence[ModelSlot], optional: Collection[str] = ()) -> Plan:
@@ -187,7 +152,7 @@ class HostPlanner:
             RoostError: a slot names what there is not.
         """
         wishes = wishes_of(slots, self.host, self.catalogue, optional)
-        return place([self.host], self.candidates, wishes, self.estimator, self.present)
+        return place_known([self.host], self.candidates, wishes, self.figures, self.present)
 
 
 def host_planner(
@@ -196,18 +161,12 @@ def host_planner(
     reach: Reach,
     *,
     models_dir: Path | None = None,
-    estimator: Estimator | None = None,
+    figures: Figures | None = None,
     present: Plan | None = None,
 ) -> HostPlanner:
-    """Return the planner of one host; without an `estimator` headers tell what models need."""
+    """Return the planner of one host; without `figures` headers tell what models need."""
     candidates = candidates_of(catalogue, Obtainable(catalogue, reach))
-    known = estimator or header_estimator(catalogue, models_dir)
-    return HostPlanner(host, catalogue, candidates, known, present)
-
-
-def header_estimator(catalogue: Catalogue, models_dir: Path | None = None) -> Estimator:
-    """Return what estimates by headers, of files that lie below `models_dir` and else of the catalogue's shapes."""
-    return WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir)), catalogue)
+    return HostPlanner(host, catalogue, candidates, figures or header_figures(catalogue, models_dir), present)
 
 
 def need_placed(plan: Plan) -> None:
@@ -244,8 +203,9 @@ def _resolved(slot: ModelSlot, placed: Placed, catalogue: Catalogue) -> dict[str
         if getattr(slot, name):
             found[name] = getattr(slot, name)
     if placed.split.gpus:
-        held = {f"GPU{index}": placed.estimate.on(f"GPU{index}").total for index in placed.split.gpus}
-        found["memory"] = {HOST_POOL: placed.estimate.on(HOST).total, **held}
+        needs = placed.planned or placed.estimate  # a job that runs is not changed for a better figure
+        held = {f"GPU{index}": needs.on(f"GPU{index}").total for index in placed.split.gpus}
+        found["memory"] = {HOST_POOL: needs.on(HOST).total, **held}
     return found
 
 

@@ -81,7 +81,7 @@ def tree_engine(tree: Path, who: Identity, gpus: Sequence[Mapping[str, Any]]) ->
         first, rest = who.command("raw_exec", argv[0], argv[1:])
         return [first, *rest], folder
 
-    return HostEngine(tree.name, gpu_words(gpus), command if tree.name else None)
+    return HostEngine(tree.name, gpu_words(_names(gpus)), command if tree.name else None)
 
 
 def image_engine(image: str, who: Identity, models_dir: Path, gpus: Sequence[Mapping[str, Any]]) -> HostEngine:
@@ -93,12 +93,16 @@ def image_engine(image: str, who: Identity, models_dir: Path, gpus: Sequence[Map
     def command(program: str) -> tuple[Sequence[str], Path | None]:
         return [*run, "--entrypoint", f"/usr/bin/{program}", image], None
 
-    return HostEngine(image, gpu_words(gpus), command if image else None)
+    return HostEngine(image, gpu_words(_names(gpus)), command if image else None)
 
 
-def gpu_words(gpus: Sequence[Mapping[str, Any]]) -> str:
+def gpu_words(names: Sequence[str]) -> str:
     """Name a host's graphics processors; measured figures hold for these only."""
-    return ", ".join(str(gpu.get("name", "")) for gpu in gpus)
+    return ", ".join(names)
+
+
+def _names(gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(gpu.get("name", "")) for gpu in gpus]
 
 
 def measured_devices(start: EngineStart, split: LayerSplit) -> list[DeviceBytes] | None:

@@ -38,7 +38,8 @@ class Placed:
     """One model server and its place. `spares` are hosts with room kept for it, best first.
 
     With `rpc`, layers lie on other hosts too: (host, layers there), and `host` runs the server; the estimate then names
-    their devices `HOSTNAME/GPU0`. `copy` counts the servers of one slot that may run anywhere.
+    their devices `HOSTNAME/GPU0`. `copy` counts the servers of one slot that may run anywhere. `planned` are the
+    figures that the server was placed and started with, where `estimate` knows better by now.
     """
 
     slot: str
@@ -54,6 +55,7 @@ class Placed:
     copy: int = 0
     slowed: bool = False  # meant for graphics processors, and not whole on them
     tokens_per_s: float = 0.0  # memory's speed / bytes that a token reads: the most that can be hoped for
+    planned: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 def document_of(plan: Plan) -> dict[str, Any]:
-    """Return what is kept of a plan as plain data: the decisions. The words to each run's changes are not kept."""
-    found: dict[str, Any] = json.loads(_PLAN.dump_json(plan))
+    """Return what is kept of a plan as plain data: the decisions, with the figures that they were taken with.
+
+    The words to each run's changes are not kept, nor what became known of a server since it was placed.
+    """
+    decided = tuple(replace(p, estimate=p.planned or p.estimate) for p in plan.placed)
+    found: dict[str, Any] = json.loads(_PLAN.dump_json(replace(plan, placed=decided)))
+    for placed in found["placed"]:
+        del placed["planned"]
     return {"placed": found["placed"], "refused": found["refused"]}
 
 

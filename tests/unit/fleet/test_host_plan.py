@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from roost.fleet.figures import header_figures
 from roost.fleet.fleet_plan import changed_slots, device_uses, differences, fleet_wishes, read_hosts
 from roost.fleet.host_plan import (
     FromHub,
-    WithFiles,
-    header_estimator,
     host_planner,
     memory_pools,
     need_placed,
@@ -25,6 +24,7 @@ from roost.fleet.plan_file import document_of, read_plan
 from roost.fleet.site_jobs import SlotWish
 from roost.hosts.facts import facts_from
 from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.estimate.beside import WithFiles
 from roost.models.footprint import LayerSplit, ServerSettings
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Reach
@@ -92,7 +92,7 @@ def test_the_projector_of_a_vision_model_is_counted(catalogue: Catalogue) -> Non
     assert entry.projector is not None
     file = entry.projector.file.model_copy(update={"bytes": 700 << 20, "sha256": "0" * 64})
     sized = entry.model_copy(update={"projector": entry.projector.model_copy(update={"file": file})})
-    known = header_estimator(catalogue.model_copy(update={"entries": {**catalogue.entries, name: sized}}))
+    known = header_figures(catalogue.model_copy(update={"entries": {**catalogue.entries, name: sized}})).best
     assert isinstance(known, WithFiles)
     settings, split = ServerSettings(4096), LayerSplit((0,), (known.layers(name, "Q4_K_M"),))
     for device in ("GPU0", "CPU"):

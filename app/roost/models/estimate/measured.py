@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,7 @@ class _Entry(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    engine: str = ""
     entries: dict[str, _Entry] = Field(default_factory=dict)
 
 
@@ -65,6 +67,26 @@ class MeasuredStore:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self._seen: tuple[object, _File] | None = None
+
+    @property
+    def engine(self) -> str:
+        """Return the build of the engine that runs on this host, empty where nobody said."""
+        return self._read().engine
+
+    def use(self, engine: str) -> bool:
+        """Keep which build of the engine runs on this host; say whether that was new.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with self._turn():
+            content = self._read().model_copy(deep=True)
+            if content.engine == engine:
+                return False
+            content.engine = engine
+            self._write(content)
+            return True
 
     def get(self, key: MeasuredKey) -> Estimate | None:
         """Return what is known for this key."""
@@ -89,9 +111,8 @@ class MeasuredStore:
         if found.origin == "header":
             return False
         entry = _Entry(origin=found.origin, devices=[_Device(**asdict(device)) for device in found.devices])
-        with self.path.with_name(f".{NAME}.lock").open("a") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            content = self._read()
+        with self._turn():
+            content = self._read().model_copy(deep=True)
             there = content.entries.get(key.text())
             if there is not None and (RANK[there.origin] > RANK[entry.origin] or there == entry):
                 return False
@@ -99,12 +120,27 @@ class MeasuredStore:
             content.entries[key.text()] = entry
             while len(content.entries) > MAX_ENTRIES:
                 del content.entries[next(iter(content.entries))]
-            write_atomic(self.path, content.model_dump_json(indent=1) + "\n")
+            self._write(content)
             return True
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one writer in at a time."""
+        with self.path.with_name(f".{NAME}.lock").open("a") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, content: _File) -> None:
+        write_atomic(self.path, content.model_dump_json(indent=1) + "\n")
+
     def _read(self) -> _File:
+        """Return the file's content, read again only when it was replaced: a search asks it many times."""
         try:
-            return _File.model_validate_json(self.path.read_text())
+            info = self.path.stat()
+            version = (info.st_ino, info.st_size, info.st_mtime_ns)
+            if self._seen is None or self._seen[0] != version:
+                self._seen = (version, _File.model_validate_json(self.path.read_text()))
+            return self._seen[1]
         except (OSError, UnicodeDecodeError, ValidationError):
             return _File()
 
