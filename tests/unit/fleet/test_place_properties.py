@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from roost.fleet.place import Wish, place, shape_of
 from roost.fleet.plan import HostCapacity, Plan
+from roost.models.footprint import HOST
 from tests.support.fleets import (
     MODELS,
     SHAPES,
     FakeEstimator,
     fleets,
+    gpu,
+    host,
     machines,
     over,
     places,
@@ -47,6 +50,16 @@ def test_no_device_is_planned_beyond_its_memory(hosts: list[HostCapacity], data:
     plan = planned(hosts, [*wishes, *(w for w in fill if (w.slot, w.host) not in taken)])
     assert over(plan, hosts) == []
     assert len(plan.placed) + len(plan.refused) >= len(wishes)
+
+
+@EXAMPLES
+@given(st.lists(st.sampled_from([0.2, 0.5, 1.1, 3, 24]), min_size=2, max_size=3), st.sampled_from(["middle", "huge"]))
+def test_no_graphics_processor_is_named_without_a_layer(sizes: list[float], named: str) -> None:
+    machine = host("h", 64, *(gpu(index, size) for index, size in enumerate(sizes)))
+    for placed in planned([machine], [Wish("main", model=named)]).placed:
+        assert all(placed.split.gpu_layers)
+        gpus = [f"GPU{index}" for index in placed.split.gpus]
+        assert [d.device for d in placed.estimate.devices if d.device != HOST] == gpus
 
 
 @EXAMPLES

@@ -232,14 +232,15 @@ class Site:
         count = layers if offer.partly else PARTS * len(places)
         parts = list(share(count, [room[i] for i in places])) if len(places) > 1 else [1]
         for _ in range(SHIFTS):
-            shared = share(layers, parts)
+            used, shared = with_layers(places, share(layers, parts))
             needs = self.estimates.needs(offer.candidate, offer.settings, shared)
             if needs is None:
                 return None
-            fit = self.taking(needs, places, shared, way, room)
+            fit = self.taking(needs, used, shared, way, room)
             if fit:
                 return fit
-            left = [room[i] - need for i, need in zip(places, needs.gpus, strict=True)]
+            taken = dict(zip(used, needs.gpus, strict=True))
+            left = [room[i] - taken.get(i, 0) for i in places]
             short, wide = left.index(min(left)), left.index(max(left))
             if left[short] >= 0 or left[wide] <= 0 or parts[short] < 2:
                 return None
@@ -256,9 +257,9 @@ class Site:
             for place in sorted(places, key=lambda i: (-self._gbs[i], i)):
                 parts[place] = max(0, min(left, int(room[place] / size) - spare))
                 left -= parts[place]
-            shared = share(layers, [parts[place] for place in places])
+            used, shared = with_layers(places, share(layers, [parts[place] for place in places]))
             needs = None if left else self.estimates.needs(offer.candidate, offer.settings, shared)
-            fit = self.taking(needs, places, shared, "split", room) if needs else None
+            fit = self.taking(needs, used, shared, "split", room) if needs else None
             if fit:
                 return fit
         return None
@@ -299,6 +300,12 @@ def share(count: int, weights: Sequence[int]) -> tuple[int, ...]:
     for i in order[: count - sum(shared)]:
         shared[i] += 1
     return tuple(shared)
+
+
+def with_layers(places: Sequence[int], layers: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the places that have layers, and how many: a job is given no graphics processor that it does not use."""
+    some = [(place, count) for place, count in zip(places, layers, strict=True) if count]
+    return tuple(place for place, _ in some), tuple(count for _, count in some)
 
 
 def named_estimate(fit: Fit, host: HostCapacity) -> Estimate:

@@ -89,7 +89,7 @@ def _over(
     seconds = sum(w / (d.gbs * GB) for d, w in zip(devices, needs.gpu_read, strict=True) if d.gbs)
     first = table.sites[numbers[0]].host
     by_host = {n: sum(c for d, c in zip(devices, shared, strict=True) if d.number == n) for n in numbers}
-    own = [(d, c) for d, c in zip(devices, shared, strict=True) if d.number == numbers[0] and d.place]
+    own = [(d, c) for d, c in zip(devices, shared, strict=True) if d.number == numbers[0] and d.place and c]
     placed = Placed(
         slot=asked.wish.slot,
         model=candidate.model,
