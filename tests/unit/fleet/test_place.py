@@ -109,6 +109,28 @@ def test_small_graphics_processors_share_a_model_by_their_memory() -> None:
     assert "since no single one holds it" in placed.reason
 
 
+@pytest.mark.parametrize("wish", [Wish("main"), Wish("main", model="small")], ids=["chosen", "named"])
+def test_a_model_that_loses_its_graphics_processor_is_said_to(wish: Wish) -> None:
+    with_card, without = host("h", 32, gpu(0, 8), tier="sweet"), host("h", 32, tier="sweet")
+    before = planned([with_card], [wish])
+    lost = planned([without], [wish], before)
+    assert only(before).split.total
+    assert not only(before).slowed
+    assert only(lost).slowed
+    assert "the graphics processors that it lay on are not usable any more" in only(lost).reason
+    assert planned([without], [wish], lost).placed == lost.placed  # said until it changes, and nothing else does
+    assert not only(planned([without], [replace(wish, gpu="none")], lost)).slowed  # that is how it is accepted
+    back = only(planned([with_card], [wish], lost))
+    assert back.split.total
+    assert not back.slowed
+
+
+def test_a_model_that_is_taken_off_its_graphics_processor_on_purpose_is_not_lost() -> None:
+    with_card = host("h", 32, gpu(0, 8), tier="sweet")
+    before = planned([with_card], [Wish("main", model="small")])
+    assert not only(planned([with_card], [Wish("main", model="small", gpu="none")], before)).slowed
+
+
 def test_slices_of_a_card_share_no_model() -> None:
     machine = host("h", 2, gpu(0, 8, alone=True), gpu(1, 8, alone=True), tier="power")
     (refused,) = planned([machine], [Wish("main", model="large", quantisation="Q4_K_M")]).refused

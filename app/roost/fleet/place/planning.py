@@ -12,7 +12,7 @@ from roost.fleet.place.fits import less, named_estimate, split_of
 from roost.fleet.place.keep import kept_picks, keys_of
 from roost.fleet.place.search import Asked, Key, Pick, Score, State, score
 from roost.fleet.place.solve import Solver
-from roost.fleet.place.words import loss, placed_line, reason, refusal
+from roost.fleet.place.words import loss, lost_graphics, placed_line, reason, refusal
 from roost.fleet.plan import Placed, Plan
 
 # What runs is moved only where quality, or at equal quality speed, becomes so many times better; or a role more served.
@@ -220,7 +220,9 @@ class Planning:
         site = self.table.sites[pick.number]
         before = self.running.get(pick.asked.key)
         if pick.asked.key in self.kept and before:
-            return replace(before, estimate=named_estimate(pick.fit, site.host), spares=spares)
+            slowed = before.slowed and pick.asked.wish.gpu != "none"
+            return replace(before, estimate=named_estimate(pick.fit, site.host), spares=spares, slowed=slowed)
+        lost = lost_graphics(before, pick, site.host) if before else ""
         return Placed(
             slot=pick.asked.wish.slot,
             model=pick.offer.candidate.model,
@@ -229,10 +231,10 @@ class Planning:
             settings=pick.asked.wish.settings(pick.context),
             split=split_of(pick.fit, site.host),
             estimate=named_estimate(pick.fit, site.host),
-            reason=reason(pick, self.table),
+            reason=reason(pick, self.table) + lost,
             spares=spares,
             copy=pick.asked.copy,
-            slowed=loss(pick),
+            slowed=loss(pick) or bool(lost),
             tokens_per_s=round(pick.fit.tokens_per_s, 1),
         )
 

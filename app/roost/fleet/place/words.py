@@ -9,7 +9,7 @@ from roost.fleet.place.choices import Table, worth
 from roost.fleet.place.fits import Fit, Room, Site
 from roost.fleet.place.search import Asked, Pick
 from roost.fleet.place.wishes import Candidate, Wish
-from roost.fleet.plan import Placed, Refused
+from roost.fleet.plan import HostCapacity, Placed, Refused
 from roost.hosts.tiers import LEAST_TOKENS_PER_S
 
 GIB = 1 << 30
@@ -210,3 +210,11 @@ def _alternatives(
 def loss(pick: Pick) -> bool:
     """Say whether a model that was meant for graphics processors does not lie on them whole."""
     return pick.asked.wish.gpu != "none" and pick.fit.way in {"partly", "processor"} and len(pick.fit.taken) > 1
+
+
+def lost_graphics(before: Placed, pick: Pick, host: HostCapacity) -> str:
+    """Say that a server lay on graphics processors that its host shows no more, for a broken driver say; or nothing."""
+    gone = set(before.split.gpus) - {gpu.index for gpu in host.gpus}
+    if before.host != host.name or not gone or pick.fit.places or pick.asked.wish.gpu == "none":
+        return ""
+    return "; the graphics processors that it lay on are not usable any more (`roost doctor`)"
