@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.engine import cache_dir
 from tests.unit.fleet.golden_jobs import texts
+from tests.unit.fleet.test_jobs import NAMES_OF_STRANGERS, render_with_template
 
 TEXTS = texts()
 
@@ -42,3 +44,14 @@ def test_a_broken_job_is_not(nomad: Path, tmp_path: Path) -> None:
     for old, new in (("count = 1", 'count = "many"'), ('driver = "docker"', ""), ("affinity {", "affection {")):
         assert old in text
         assert validate(nomad, tmp_path, text.replace(old, new)).returncode != 0, new
+
+
+@pytest.mark.parametrize("name", NAMES_OF_STRANGERS)
+def test_names_are_names_to_nomad_too(nomad: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "job.hcl"
+    path.write_text(render_with_template(name))
+    argv = [str(nomad), "job", "run", "-output", "-address", "http://127.0.0.1:1", str(path)]
+    task = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)["Job"]["TaskGroups"][0]
+    args = task["Tasks"][0]["Config"]["args"]
+    assert args[args.index("--chat-template") + 1] == name
+    assert "${NOMAD_PORT_http}" in args

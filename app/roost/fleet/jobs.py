@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
@@ -40,6 +40,10 @@ RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
 META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
 LOOPBACK_NETWORK = "loopback"
+# What HCL would not take for itself in a string: quotes, control characters, interpolation (but not of Nomad's own
+# variables, which it fills in when a task starts) and directives.
+HCL_SPECIAL = re.compile(r'[\\"\x00-\x1f\x7f]|\$(?=\{(?!NOMAD_\w+\}))|%(?=\{)')
+HCL_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
 
@@ -424,8 +428,13 @@ def rpc_worker_job(
 
 
 def hcl_string(value: object) -> str:
-    """Quote a value as an HCL string. `${NOMAD_…}` stays, so that Nomad fills it in at run time."""
-    return json.dumps(str(value), ensure_ascii=False)
+    """Quote a value as an HCL string. `${NOMAD_…}` stays, so that Nomad fills it in at run time; nothing else is code.
+
+    What begins an interpolation or a directive is written as an escape, which HCL reads as the plain character
+    (https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, Template Literals).
+    """
+    escaped = HCL_SPECIAL.sub(lambda found: HCL_ESCAPES.get(found[0], f"\\u{ord(found[0]):04x}"), str(value))
+    return f'"{escaped}"'
 
 
 def render_job(templates: Path, job: Job) -> str:

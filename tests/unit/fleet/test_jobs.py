@@ -31,6 +31,21 @@ def render_model(place: jobs.EnginePlace, choice: jobs.SlotChoice = CHOICE) -> s
     return jobs.render_job(TEMPLATES, jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1"))
 
 
+# Nothing of this may be read as HCL: interpolation, directives, escapes that only JSON knows.
+NAMES_OF_STRANGERS = (
+    '${file("/etc/shadow")}',
+    "%{ if true }x%{ endif }",
+    "a\bb\fc",
+    'quote" }\n}',
+    "$${x} %%{y}",
+    "${NOMAD_",
+)
+
+
+def render_with_template(name: str) -> str:
+    return render_model(LOCAL, dataclasses.replace(CHOICE, chat_template=name))
+
+
 def render_agent(choice: jobs.AgentChoice = AGENT) -> str:
     return jobs.render_job(TEMPLATES, jobs.agent_job(choice, WHO, datacenter="dc1"))
 
@@ -146,3 +161,15 @@ def test_the_other_engine_gets_its_settings_as_environment() -> None:
         assert line in text
     assert '"engine=llama-cpp-python"' in text
     assert "ROOST_ENGINE_TEMPERATURE" not in render_model(place)
+
+
+@pytest.mark.parametrize("name", NAMES_OF_STRANGERS)
+def test_no_name_is_read_as_hcl(name: str) -> None:
+    written = jobs.hcl_string(name)
+    assert not re.search(r"[$%]\{", written)
+    assert not re.search(r"(?<!\\)\\[bf]", written)
+    assert f"{written}," in render_with_template(name)
+
+
+def test_what_nomad_fills_in_stays() -> None:
+    assert jobs.hcl_string("${NOMAD_SECRETS_DIR}/engine-key") == '"${NOMAD_SECRETS_DIR}/engine-key"'
