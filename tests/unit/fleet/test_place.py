@@ -146,6 +146,28 @@ def test_a_named_model_that_fits_partly_is_split_and_the_plan_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize("roles", [("router", "memory"), ("main", "main"), ("memory", "router")])
+def test_a_small_server_does_not_take_the_only_card_that_holds_a_large_one(roles: tuple[str, str]) -> None:
+    """Found by hypothesis: a spare was refused what its plan had kept for it, when the smaller one chose first."""
+    machine = host("h", 1, gpu(0, 2, gbs=200), gpu(1, 4, gbs=200), gpu(2, 8, gbs=200, alone=True), gbs=20)
+    wishes = [
+        Wish("router", roles[0], "router", "Q4_K_M", context_size=32768),
+        Wish("memory", roles[1], "middle", "Q4_K_M", context_size=4096),
+    ]
+    plan = place([machine], MODELS, wishes, FakeEstimator(SHAPES))
+    assert plan.refused == ()
+    assert over(plan, [machine]) == []
+    assert {p.slot: p.split.gpus for p in plan.placed} == {"router": (2,), "memory": (0, 1)}
+
+
+def test_what_fits_in_all_but_not_as_it_is_spread_is_refused_as_that() -> None:
+    machine = host("h", 0.1, gpu(0, 2.7), gpu(1, 2.65))  # 5.35 GiB; the model needs 5.31 on one, 5.38 on two
+    plan = place([machine], MODELS, [Wish("main", model="middle", context_size=2048)], FakeEstimator(SHAPES))
+    (refused,) = plan.refused
+    assert "not as that is spread over its graphics processors" in refused.reason
+    assert "tokens/s" not in refused.reason + refused.remedy
+
+
 def test_no_silent_fall_to_the_processor() -> None:
     machine = host("h", 16, gpu(0, 0.2))
     (refused,) = planned([machine], [Wish("main", model="large", context_size=4096)]).refused

@@ -24,7 +24,7 @@ from tests.support.fleets import (
     slot_wishes,
 )
 
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(max_examples=150)
 ROLES = ("main", "router", "specialist", "memory")
 
 
@@ -139,7 +139,7 @@ def test_what_may_run_anywhere_fits_its_spare_when_its_host_fails(
             assert gone not in placed.spares
         # what fails over asks for exactly what it had, beside what stays where it is
         asked = [
-            Wish(p.slot, "main", p.model, p.quantisation, "auto" if p.split.gpus else "none", p.settings.context_size,
+            Wish(p.slot, p.slot, p.model, p.quantisation, "auto" if p.split.gpus else "none", p.settings.context_size,
                  parallel=p.settings.parallel, cache_ram_mib=p.settings.cache_ram_mib, host=p.spares[0])
             for p in moved
         ]  # fmt: skip

@@ -31,7 +31,25 @@ class Solver:
             search = Exact(self.table, ordered, numbers, state)
             search.descend(0, (0, 0, 0, 0))
             if search.nodes <= EXACT_NODES:
-                return search.best
+                return search.best if len(search.best) == len(ordered) else self._fuller(search, numbers, state)
             turns = by_turns(self.table, ordered, numbers, state)
             return max(search.best, turns, key=lambda picks: score(picks, self.table))
         return by_turns(self.table, ordered, numbers, state)
+
+    def _fuller(self, found: Exact, numbers: Sequence[int], state: State) -> list[Pick]:
+        """Return what is found when the largest choose first, if that serves more.
+
+        Each offer is tried in one way only, the best for itself, so that of several graphics processors a small server
+        may take the only one that would hold a large one.
+        """
+        again = Exact(self.table, sorted(found.asked, key=lambda a: -self._size(a, numbers)), numbers, state)
+        again.descend(0, (0, 0, 0, 0))
+        return again.best if again.best_score[0] > found.best_score[0] else found.best
+
+    def _size(self, asked: Asked, numbers: Sequence[int]) -> int:
+        """Return the bytes that the best offer for a wish takes, on the host where it takes most."""
+        best = (self.table.offers(asked.wish, n)[:1] for n in numbers if asked.wish.host in {"", self._name(n)})
+        return max((o.needs.host + sum(o.needs.gpus) for offers in best for o in offers), default=0)
+
+    def _name(self, number: int) -> str:
+        return self.table.sites[number].host.name

@@ -116,18 +116,33 @@ def refusal(asked: Asked, table: Table, rooms: Sequence[Room]) -> Refused:
     short = min(_shortages(wish, known, table, numbers, rooms), key=lambda s: (s.total, s.site.host.name), default=None)
     if short is None:
         return refused(*_no_such_gpu(wish, table, numbers))
-    if not short.total:
+    ways = list(_alternatives(wish, known, table, numbers, rooms))
+    if not short.total and _would_fit(wish, short, table, rooms):
         return refused(
             f"it would answer with fewer than {LEAST_TOKENS_PER_S:.0f} tokens/s",
             "Name the model in the slot if that is fast enough.",
         )
-    ways = [str(short), *_alternatives(wish, known, table, numbers, rooms)]
+    if not short.total:
+        return refused(
+            f"{short.candidate.reference} with {wish.parallel} x {tokens(short.context)} tokens fits what is left on "
+            f"{short.site.host.name} in all, but not as that is spread over its graphics processors",
+            f"{', or '.join(ways) or 'Another model, or fewer slots'}.",
+        )
+    ways = [str(short), *ways]
     kind = "graphics memory" if short.gpu else "memory"
     why = (
         f"{short.candidate.reference} with {wish.parallel} x {tokens(short.context)} tokens does not fit the {kind} "
         f"that is left on {short.site.host.name}"
     )
     return refused(why, f"{', or '.join(ways)}.")
+
+
+def _would_fit(wish: Wish, short: Shortage, table: Table, rooms: Sequence[Room]) -> bool:
+    """Say whether a model fits, however slowly it answers."""
+    number = table.numbers[short.site.host.name]
+    graphics = bool(short.site.places(wish))
+    offer = table.offer(short.candidate, wish, short.context, 1, graphics=graphics, partly=graphics)
+    return offer is not None and bool(short.site.fit(replace(offer, least_tokens_per_s=0.0), wish, rooms[number]))
 
 
 def _not_allowed(wish: Wish, named: Sequence[Candidate], tiers: Sequence[str]) -> tuple[str, str]:
