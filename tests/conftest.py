@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+# Examples are the same in every run, so that a change breaks a test and not the day; `tests/run full` searches on with
+# new ones (--hypothesis-profile search). No deadline: a machine that is busy makes no example wrong.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)
+settings.load_profile("steady")
+
 
 def pytest_configure() -> None:
     """Hear Ctrl-C, and let programs under test hear it, where whoever started the tests made them deaf to it.

@@ -114,7 +114,7 @@ def test_every_cut_is_refused() -> None:
             header_of_bytes(whole[:length])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=12))
 def test_damage_gives_a_header_or_an_error(place: int, damage: bytes) -> None:
     data = bytearray(header_bytes(SMALL, {"general.name": "x", "general.tags": ["a", "b"]}))
@@ -131,7 +131,7 @@ def test_damage_gives_a_header_or_an_error(place: int, damage: bytes) -> None:
     assert most < 64 << 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=400))
 def test_noise_is_an_error(noise: bytes) -> None:
     with pytest.raises(RoostError):

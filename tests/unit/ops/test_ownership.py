@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.ops.errors import RoostError
@@ -16,7 +16,6 @@ NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 ENTRIES = st.lists(st.tuples(st.sampled_from(KINDS), NAMES), max_size=12)
 
 
-@settings(deadline=None)  # every change waits for the disk
 @given(entries=ENTRIES, gone=ENTRIES)
 def test_what_was_recorded_and_not_forgotten_is_owned_in_order(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str]], gone: list[tuple[str, str]]
