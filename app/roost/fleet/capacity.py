@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from roost.fleet.plan import GpuCapacity, HostCapacity, Placed
+from roost.hosts.card_bandwidth import published_card_gbs
 from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
 from roost.hosts.tiers import NOT_FOR_COMPUTING, SYSTEM_MIB, USUAL_GBS, published_gbs, shared_memory_mib, tier_of
@@ -20,8 +21,8 @@ SYSTEM_SHARE = 0.4
 # What a driver needs for a program is in the estimate.
 GPU_RESERVE_MIB = 128
 GPU_RESERVE_SHARE = 0.02
-# GB/s of a card's own memory, as long as nothing was measured: of the cards in use the slow ones have about this
-# (NVIDIA T4: 320, L4: 300, as their data sheets say). Only the order of hosts and the words depend on it.
+# GB/s of a card's own memory where nobody published it (`hosts.card_bandwidth`): of the cards in use the slow ones have
+# about this.
 USUAL_CARD_GBS = 300.0
 
 
@@ -86,12 +87,20 @@ def _gpus(
         used = max(0, gpu.used_mib * MIB - ours.get(f"GPU{index}", 0))
         free = (size - reserve) * MIB - (0 if gpu.mig or gpu.integrated else used)
         if free > 0:
-            gbs = host_gbs if gpu.integrated else USUAL_CARD_GBS
+            gbs = host_gbs if gpu.integrated else _card_gbs(gpu, size)
             one = GpuCapacity(index, gpu.vendor, gpu.name, free, gbs, integrated=gpu.integrated, alone=gpu.mig)
             found.setdefault(gpu.vendor, []).append(one)
     groups = sorted(found.values(), key=lambda group: (-sum(g.free_bytes for g in group), group[0].index))
     cards = [group for group in groups if not group[0].integrated]
     return tuple((cards or groups or [[]])[0])
+
+
+def _card_gbs(gpu: Gpu, usable_mib: int) -> float:
+    """Return the bandwidth of a card's memory; a slice has its share of it."""
+    published = published_card_gbs(gpu.vendor, gpu.name, gpu.memory_mib)
+    if published is None:
+        return USUAL_CARD_GBS
+    return published * usable_mib / gpu.memory_mib if gpu.mig and gpu.memory_mib else published
 
 
 def _usable_mib(gpu: Gpu, total_mib: int) -> int:

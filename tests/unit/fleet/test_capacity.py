@@ -74,3 +74,12 @@ def test_measured_speed_wins() -> None:
     found = capacity_of(facts("nvidia-t4"), 55.0, name="other", domain="rack")
     assert (found.bandwidth_gbs, found.gpus[0].bandwidth_gbs) == (55.0, USUAL_CARD_GBS)
     assert (found.name, found.domain, found.tier) == ("other", "rack", "power")
+
+
+def test_a_cards_speed_is_the_published_one_else_the_usual() -> None:
+    fast = facts("nvidia-2x4090")
+    assert [gpu.bandwidth_gbs for gpu in capacity_of(fast).gpus] == [1008.0, 1008.0]
+    unknown = replace(fast, gpus=tuple(replace(gpu, name="NVIDIA Something") for gpu in fast.gpus))
+    assert {gpu.bandwidth_gbs for gpu in capacity_of(unknown).gpus} == {USUAL_CARD_GBS}
+    (slice_,) = capacity_of(facts("nvidia-mig-h100")).gpus
+    assert 0 < slice_.bandwidth_gbs < 3350.0
