@@ -204,11 +204,15 @@ def store_variables(
 
 
 def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts: Mapping[str, EngineStart]) -> None:
-    """Keep what model servers took, for the next plan; those with layers on other hosts or an encoder are left out."""
+    """Keep what model servers took, for the next plan.
+
+    Those with layers on other hosts, encoders, and those that compute with adapters are left out.
+    """
     for slot in wish.slots:
         start = starts.get(f"{MODEL_SERVICE_PREFIX}{slot.slot}")
-        if start is not None and not (slot.rpc or slot.projector or slot.adapters or slot.embedding):
-            model = catalogue.get(slot.model)
+        model = catalogue.get(slot.model)
+        encoder = slot.embedding or set(model.roles) == {"embedding"}
+        if start is not None and not (slot.rpc or slot.adapters or encoder):
             memory.started(model.name, model.quantisation, slot.settings, slot.split, start)
 
 

@@ -9,6 +9,10 @@ The lines, of version 0.7.0 at verbosity 4 (src/llama-model.cpp, llama-context.c
     llama_kv_cache:    Vulkan0 KV buffer size =   360.00 MiB
     sched_reserve: Vulkan_Host compute buffer size =    12.52 MiB
 
+What a projector takes to compute is told the same way by mtmd's clip.cpp, and is no part of the model's buffers:
+
+    alloc_compute_meta:      CUDA0 compute buffer size =   248.10 MiB
+
 Older ones name the same with other beginnings, and devices as `using device CUDA0 (NAME) - 7971 MiB free`. A buffer on
 a worker of another host is called `RPC0[HOST:PORT]`.
 """
@@ -27,6 +31,7 @@ USED = re.compile(r"using device (\S+) \((.+)\) - (\d+) MiB free")
 LOADING = re.compile(r"load_tensors: loading model tensors")
 OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s*([\d.]+) MiB")
+OF_PROJECTOR = re.compile(r"\b(alloc|reserve)_compute_meta:")
 LAYERS = re.compile(r"n_layer\s+= (\d+)\s*$")
 CONTEXT = re.compile(r"llama_context: n_ctx\s+= (\d+)\s*$")
 SLOTS = re.compile(r"llama_context: n_seq_max\s+= (\d+)\s*$")
@@ -112,7 +117,7 @@ class _Start:
     def read(self, line: str) -> None:
         if found := OFFLOADED.search(line):
             self.layers, self.of = int(found[1]), int(found[2])
-        elif found := BUFFER.search(line):
+        elif (found := BUFFER.search(line)) and not OF_PROJECTOR.search(line):
             on = self.buffers.setdefault(_device(found[1]), {})
             kind = KINDS[found[2]]
             on[kind] = on.get(kind, 0.0) + float(found[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,11 @@ def _names(gpus: Sequence[Mapping[str, Any]]) -> list[str]:
 def measured_devices(start: EngineStart, split: LayerSplit) -> list[DeviceBytes] | None:
     """Return what an engine's start took on each device; None where its log does not say it all.
 
-    The engine's devices are those of the split, in its order. Layers on workers of other hosts are not this host's.
+    The engine's devices are those of the split, in its order: the first is CUDA0, Vulkan0, whichever its log has first.
+    Layers on workers of other hosts are not this host's.
     """
-    ours = {name: sizes for name, sizes in start.buffers.items() if name != ENGINE_HOST and ":" not in name}
+    found = {name: sizes for name, sizes in start.buffers.items() if name != ENGINE_HOST and ":" not in name}
+    ours = {name: found[name] for name in sorted(found, key=_number)}
     host = start.buffers.get(ENGINE_HOST, Buffers())
     if not host.model or len(ours) != sum(1 for layers in split.gpu_layers if layers):
         return None
@@ -124,3 +127,8 @@ def measured_devices(start: EngineStart, split: LayerSplit) -> list[DeviceBytes]
         )
         for name, sizes in named
     ]
+
+
+def _number(device: str) -> int:
+    """Return the number in the engine's name of a device."""
+    return int(re.sub(r"\D", "", device) or 0)

@@ -117,6 +117,27 @@ def test_devices_of_a_start() -> None:
     assert measured_devices(start, LayerSplit((0,), (33,))) is None
 
 
+def test_the_engines_devices_are_taken_by_their_number() -> None:
+    lines = CUDA_LOG.strip().splitlines()
+    swapped = [lines[0], *reversed(lines[1:])]
+    first, second = (read_start("\n".join(text)) for text in (lines, swapped))
+    assert first is not None
+    assert second is not None
+    split = LayerSplit((1, 3), (20, 13))
+    assert measured_devices(second, split) == measured_devices(first, split)
+
+
+def test_what_a_projector_computes_with_is_not_the_models() -> None:
+    # as llama-server writes it after the model's own lines (tools/mtmd/clip.cpp)
+    vision = """
+load_hparams: model size:         887.99 MiB
+alloc_compute_meta:      CUDA0 compute buffer size =   248.10 MiB
+alloc_compute_meta:        CPU compute buffer size =    24.93 MiB
+reserve_compute_meta:        CPU compute buffer size =    64.49 MiB
+"""
+    assert read_start(CUDA_LOG + vision) == read_start(CUDA_LOG)
+
+
 def test_the_engine_reads_files_as_its_own_user(tmp_path: Path) -> None:
     tree = tree_engine(tmp_path / "engine-1", WHO, [{"name": "RTX 4090"}])
     assert (tree.build, tree.gpu) == ("engine-1", "RTX 4090")
