@@ -72,7 +72,7 @@ def allows(planned: Estimate, known: Estimate) -> bool:
 
 def header_figures(catalogue: Catalogue, models_dir: Path | None = None) -> Figures:
     """Return what headers say: of files that lie below `models_dir`, and else of the catalogue's shapes."""
-    estimator = WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir)), catalogue)
+    estimator = WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir)), catalogue, models_dir)
     return Figures(estimator, estimator)
 
 
@@ -89,7 +89,7 @@ def host_figures(
         return header
     engine = HostEngine(build, gpu_words(gpu_names))
     best = HostEstimator(CatalogueHeaders(catalogue, models_dir), state_dir, engine)
-    return Figures(WithFiles(best, catalogue), header.header)
+    return Figures(WithFiles(best, catalogue, models_dir), header.header)
 
 
 def place_known(

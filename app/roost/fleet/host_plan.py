@@ -100,6 +100,7 @@ def wishes_of(
                 context_size=slot.context_size,
                 parallel=slot.parallel,
                 cache_ram_mib=slot.cache_ram_mib,
+                adapters=tuple(slot.adapters),
                 host=host.name,
                 optional=slot.slot in optional,
             )

@@ -47,6 +47,7 @@ from roost.fleet.jobs import (
     rpc_worker_job,
 )
 from roost.models.catalogue import Catalogue
+from roost.models.estimate.beside import beside_bytes
 from roost.models.estimate.on_host import HostEngine
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 from roost.models.memory import MIB
@@ -131,6 +132,7 @@ class SlotWish(BaseModel):
             batch=self.batch,
             ubatch=self.ubatch,
             cache_ram_mib=self.cache_ram_mib,
+            adapters=tuple(self.adapters),
         )
 
     @property
@@ -324,7 +326,7 @@ def _slot(
     projector, adapters = _beside(slot, model, catalogue)
     memory_mib = slot.memory_mib or (
         memory.limit_mib(model.name, model.quantisation, slot.settings, slot.split)
-        + _beside_mib(slot, model, catalogue)
+        + -(-beside_bytes(catalogue, model.name, slot.adapters, Path(wish.models_dir)) // MIB)
     )
     choice = SlotChoice(
         slot=slot.slot,
@@ -352,13 +354,6 @@ def _saves_slots(slot: SlotWish, model: Model, wish: SiteWish) -> bool:
     if slot.save_slots is not None:
         return slot.save_slots
     return wish.engine == "llama.cpp" and slots_reusable(model.architecture, model.shape)
-
-
-def _beside_mib(slot: SlotWish, model: Model, catalogue: Catalogue) -> int:
-    """Return the MiB of the files of projector and adapters: the engine reads them whole."""
-    names = {f"{model.name}:projector", *(f"{model.name}:adapter:{adapter}" for adapter in slot.adapters)}
-    files = catalogue.known_files() if model.extras else {}
-    return -(-sum(file.bytes for name, file in files.items() if name in names) // MIB)
 
 
 def _beside(slot: SlotWish, model: Model, catalogue: Catalogue) -> tuple[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ class ServerSettings:
     """How one model server is started, as far as memory depends on it. Defaults are llama-server's own.
 
     `context_size` is in tokens and counts for one request: the engine is given `context_size * parallel` in all.
+    `adapters` are names of the catalogue, or files below the models folder.
     """
 
     context_size: int
@@ -26,6 +27,7 @@ class ServerSettings:
     batch: int = 2048
     ubatch: int = 512
     cache_ram_mib: int = 0  # the engine's cache of prompts, always in the machine's memory
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

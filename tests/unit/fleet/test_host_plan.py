@@ -19,15 +19,16 @@ from roost.fleet.host_plan import (
     resolved_slots,
     with_shape,
 )
-from roost.fleet.plan import HostCapacity, Plan
+from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.plan_file import document_of, read_plan
 from roost.fleet.site_jobs import SlotWish
 from roost.hosts.facts import facts_from
 from roost.models.catalogue import Catalogue, load_catalogue
-from roost.models.estimate.beside import WithFiles
+from roost.models.estimate.beside import WithFiles, beside_bytes
 from roost.models.footprint import LayerSplit, ServerSettings
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Reach
+from roost.models.schema import ListedDownload
 from roost.ops.errors import RoostError
 from tests.support.fleets import gpu, host
 from tests.unit.hosts.records import record
@@ -99,6 +100,31 @@ def test_the_projector_of_a_vision_model_is_counted(catalogue: Catalogue) -> Non
         bare = known.estimator.estimate(name, "Q4_K_M", settings, split).on(device).total
         assert known.estimate(name, "Q4_K_M", settings, split).on(device).total - bare == 700 << 20
     assert known.estimate(name, "Q4_K_M", settings, LayerSplit()).on("CPU").other >= 700 << 20
+
+
+def test_adapters_of_a_slot_are_counted_and_no_others(catalogue: Catalogue, tmp_path: Path) -> None:
+    name, machine = "qwen3-8b", host("h", 14, gpu(0, 23))
+    file = {"name": "poet.gguf", "bytes": 300 << 20, "sha256": "1" * 64}
+    poet = ListedDownload.model_validate({"file": file, "sources": [{"kind": "path", "path": "/x"}]})
+    entry = catalogue.entries[name].model_copy(update={"adapters": {"poet": poet}})
+    adapted = catalogue.model_copy(update={"entries": {**catalogue.entries, name: entry}})
+
+    def planned(adapters: list[str]) -> Placed:
+        slots = parse_slots([{"slot": "main", "model": name, "context_size": 16384, "adapters": adapters}])
+        return host_planner(machine, adapted, ANY, models_dir=tmp_path)(slots).placed[0]
+
+    bare, adapted_one = planned([]), planned(["poet"])
+    assert (bare.settings.adapters, adapted_one.settings.adapters) == ((), ("poet",))
+    for device in ("CPU", "GPU0"):
+        assert adapted_one.estimate.on(device).total == bare.estimate.on(device).total + (300 << 20)
+
+
+def test_an_adapter_that_is_a_file_is_looked_at(catalogue: Catalogue, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    with (tmp_path / "own/poet.gguf").open("wb") as file:
+        file.truncate(3 << 20)
+    assert beside_bytes(catalogue, "qwen3-8b", ["own/poet.gguf", "own/none.gguf"], tmp_path) == 3 << 20
+    assert beside_bytes(catalogue, "qwen3-8b", ["own/poet.gguf"], None) == 0
 
 
 def test_a_refusal_fails_with_what_would_have_to_change(catalogue: Catalogue) -> None:

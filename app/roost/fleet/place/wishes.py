@@ -83,6 +83,7 @@ class Wish:
     cache_ram_mib: int = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    adapters: tuple[str, ...] = ()
     host: str = ""
     copies: int = 1
     optional: bool = False
@@ -106,6 +107,7 @@ class Wish:
             cache_type_k=self.cache_type_k,
             cache_type_v=self.cache_type_v,
             cache_ram_mib=self.cache_ram_mib,
+            adapters=self.adapters,
         )
 
     def first_context(self, candidate: Candidate) -> int:
