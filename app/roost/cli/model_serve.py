@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 import uvicorn
 
-from roost.cli.serve import Listener, open_socket
+from roost.cli.serve import Listener, open_socket, parse_listen
 from roost.models.share import build
 from roost.ops.errors import RoostError
 from roost.ops.site import Site
@@ -40,9 +39,8 @@ def address_of(listen: str) -> Listener:
     Raises:
         RoostError: it is no address of that form.
     """
-    host, _, port = listen.rpartition(":")
     try:
-        return Listener(str(ipaddress.ip_address(host.strip("[]"))), int(port), tls=True)
+        return parse_listen(listen)
     except ValueError:
         raise RoostError(f"{listen!r} is not ADDR:PORT.", fix="Write 192.0.2.7:8465, say.") from None
 

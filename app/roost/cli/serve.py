@@ -29,6 +29,7 @@ from roost.web import pages
 log = structlog.get_logger(__name__)
 
 BACKLOG = 2048
+HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,8 @@ def listeners(settings: Settings) -> list[Listener]:
     found = [Listener(settings.bind, settings.port, tls=False)]
     if not settings.listen:
         return found
-    host, _, port = settings.listen.rpartition(":")
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
-        number = int(port)
+        beyond = parse_listen(settings.listen)
     except ValueError:
         raise RoostError(
             f"ROOST_LISTEN is {settings.listen!r}, which is not ADDR:PORT.", fix="Write 192.0.2.7:8443, say."
@@ -82,7 +81,20 @@ def listeners(settings: Settings) -> list[Listener]:
             f"ROOST_LISTEN is {settings.listen}, but beyond loopback nothing is served without TLS.",
             fix="Set ROOST_TLS_CERT and ROOST_TLS_KEY, or remove ROOST_LISTEN.",
         )
-    return [*found, Listener(str(address), number, tls=True)]
+    return [*found, beyond]
+
+
+def parse_listen(text: str) -> Listener:
+    """Return the listener with TLS that `ADDR:PORT` means.
+
+    Raises:
+        ValueError: it is no address of that form, or no port.
+    """
+    host, _, port = text.rpartition(":")
+    number = int(port)
+    if not 0 <= number <= HIGHEST_PORT:
+        raise ValueError(text)
+    return Listener(str(ipaddress.ip_address(host.strip("[]"))), number, tls=True)
 
 
 def open_socket(listener: Listener) -> socket.socket:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from roost.gateway.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
 from roost.gateway.usage import Price
 from roost.ops.api_keys import Tier, TierLimits
 from roost.ops.errors import RoostError
+
+LONGEST_S = 366 * 86400.0  # an event loop's clock takes no infinity
+Wait = Annotated[float, Field(ge=0, le=LONGEST_S)]
+Duration = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
 class Settings(BaseSettings):
@@ -41,10 +45,10 @@ class Settings(BaseSettings):
     state_dir: Path | None = None  # where usage is kept; without it in memory only
     usage_prices: dict[str, Price] = Field(default_factory=dict)  # JSON: MODEL or * -> per million tokens
     usage_currency: str = Field(default="", max_length=8)
-    usage_watts: float = Field(default=0.0, ge=0)  # what the machine draws more while it answers; 0 is unknown
-    usage_keep_days: int = Field(default=400, ge=32)
-    usage_sync_s: float = Field(default=0.05, gt=0)  # a power cut loses at most so much
-    usage_absorb_s: float = Field(default=1.0, gt=0)
+    usage_watts: float = Field(default=0.0, ge=0, le=1e6)  # what the machine draws more while it answers; 0 is unknown
+    usage_keep_days: int = Field(default=400, ge=32, le=36500)
+    usage_sync_s: Duration = 0.05  # a power cut loses at most so much
+    usage_absorb_s: Duration = 1.0
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=8 << 20, gt=0)
@@ -52,25 +56,25 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=ShapeLimits.image_bytes, gt=0)
     max_schema_depth: int = Field(default=ShapeLimits.schema_depth, gt=0)
     max_schema_nodes: int = Field(default=ShapeLimits.schema_nodes, gt=0)
-    body_timeout_s: float = Field(default=60.0, gt=0)
-    wait_s: float = Field(default=30.0, ge=0)  # for a model that is loading or moving
-    connect_timeout_s: float = Field(default=3.0, gt=0)
-    remember_s: float = Field(default=300.0, ge=0)  # how long a model without any endpoint counts as known
-    probe_every_s: float = Field(default=2.0, gt=0)
-    probe_unready_every_s: float = Field(default=0.25, gt=0)
-    health_timeout_s: float = Field(default=5.0, gt=0)
-    canary_every_s: float = Field(default=30.0, gt=0)
-    canary_timeout_s: float = Field(default=30.0, gt=0)
-    stall_s: float = Field(default=300.0, gt=0)  # slots at work that make no progress for so long are stuck
-    stuck_restart_s: float = Field(default=30.0, ge=0)  # a server that stays stuck for so long is replaced; 0: never
-    start_wait_s: float = Field(default=120.0, ge=0)  # for a model that was cold and is being started
-    idle_stop_s: float = Field(default=0.0, ge=0)  # a model that nobody used for so long is stopped; 0: never
+    body_timeout_s: Duration = 60.0
+    wait_s: Wait = 30.0  # for a model that is loading or moving
+    connect_timeout_s: Duration = 3.0
+    remember_s: Wait = 300.0  # how long a model without any endpoint counts as known
+    probe_every_s: Duration = 2.0
+    probe_unready_every_s: Duration = 0.25
+    health_timeout_s: Duration = 5.0
+    canary_every_s: Duration = 30.0
+    canary_timeout_s: Duration = 30.0
+    stall_s: Duration = 300.0  # slots at work that make no progress for so long are stuck
+    stuck_restart_s: Wait = 30.0  # a server that stays stuck for so long is replaced; 0: never
+    start_wait_s: Wait = 120.0  # for a model that was cold and is being started
+    idle_stop_s: Wait = 0.0  # a model that nobody used for so long is stopped; 0: never
     memory_pools: str = ""  # POOL=BYTES, separated by commas: what the models of a pool may hold together
     model_aliases: dict[str, str] = Field(default_factory=dict)  # JSON: another name -> slot or model
     model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first
-    fallback_after_s: float = Field(default=1.0, ge=0)  # how long a chosen model that should be there is waited for
-    slots_timeout_s: float = Field(default=10.0, gt=0)  # to save or restore the slots of a model server
-    drain_s: float = Field(default=15.0, ge=0)  # for streams that still run when the service is stopped
+    fallback_after_s: Wait = 1.0  # how long a chosen model that should be there is waited for
+    slots_timeout_s: Duration = 10.0  # to save or restore the slots of a model server
+    drain_s: Wait = 15.0  # for streams that still run when the service is stopped
 
     @field_validator("memory_pools")
     @classmethod
@@ -87,6 +91,9 @@ def load_settings() -> Settings:
     """
     try:
         return Settings()
+    except SettingsError as error:  # what should be JSON and is not
+        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "...")
+        raise RoostError(f"The environment variable ROOST_{field.upper()} is no JSON.", fix="Correct it.") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper().removeprefix("ROOST_")

@@ -16,7 +16,7 @@ MS_PER_S = 1000.0
 class Price(BaseModel):
     """What a million tokens of a model cost, in the site's currency; `cached` None is the price of `input`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     input: float = Field(default=0.0, ge=0)
     output: float = Field(default=0.0, ge=0)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from roost.cli.healthcheck import healthy
+from roost.cli.model_serve import address_of
 from roost.cli.serve import Listener, listeners
 from roost.gateway.settings import Settings, load_settings
 from roost.ops.errors import RoostError
@@ -50,6 +51,8 @@ def test_beyond_loopback_there_is_tls_beside_it(tmp_path: Path) -> None:
         ({"listen": "192.0.2.7:8443", "tls_cert": "/c"}, "without TLS"),
         ({"listen": "192.0.2.7"}, "not ADDR:PORT"),
         ({"listen": "all:8443"}, "not ADDR:PORT"),
+        ({"listen": "192.0.2.7:65536"}, "not ADDR:PORT"),
+        ({"listen": "192.0.2.7:-1"}, "not ADDR:PORT"),
     ],
 )
 def test_anything_else_is_refused_with_a_fix(values: dict[str, object], message: str) -> None:
@@ -58,9 +61,31 @@ def test_anything_else_is_refused_with_a_fix(values: dict[str, object], message:
     assert caught.value.fix
 
 
-def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROOST_PORT", "http")
-    with pytest.raises(RoostError, match="ROOST_PORT"):
+@pytest.mark.parametrize("text", ["", "192.0.2.7", "all:8465", "192.0.2.7:65536", "192.0.2.7:-1"])
+def test_models_are_served_at_an_address_only(text: str) -> None:
+    assert address_of("[2001:db8::7]:8465") == Listener("2001:db8::7", 8465, tls=True)
+    with pytest.raises(RoostError, match="not ADDR:PORT"):
+        address_of(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("TIERS", "{no JSON"),
+        ("TIERS", '{"standard": {"requests": -1}}'),
+        ("MODEL_FALLBACKS", "main"),
+        ("WAIT_S", "nan"),
+        ("WAIT_S", "inf"),
+        ("DRAIN_S", "1e300"),
+        ("PROBE_EVERY_S", "inf"),
+        ("USAGE_KEEP_DAYS", "1000000"),
+        ("MEMORY_POOLS", "gpu=much"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ROOST_{name}", value)
+    with pytest.raises(RoostError, match=f"ROOST_{name}"):
         load_settings()
 
 
