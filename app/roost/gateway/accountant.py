@@ -64,6 +64,7 @@ class Accountant:
         self._dirty = asyncio.Event()
         self._absorbing = asyncio.Lock()
         self._done: list[spool.Spool] = []  # old spools to be removed
+        self._turned = False  # the day has changed, and the ledger was not asked since
         self._lock = _locked(folder) if folder else None
         try:
             self._ledger = _open_ledger(folder)
@@ -97,13 +98,16 @@ class Accountant:
         return self._spent.get(key, Spent())
 
     def _spend(self, use: Use) -> None:
-        before = self.spent(use.key)
-        tokens = use.prompt + use.completion
-        self._spent[use.key] = Spent(
-            before.tokens_day + tokens,
+        self.spent(use.key)  # turns the day if need be
+        self._add(use.key, use.prompt + use.completion, use.cost, today=True)
+
+    def _add(self, key: str, tokens: int, cost: float, *, today: bool) -> None:
+        before = self._spent.get(key, Spent())
+        self._spent[key] = Spent(
+            before.tokens_day + tokens * today,
             before.tokens_month + tokens,
-            before.cost_day + use.cost,
-            before.cost_month + use.cost,
+            before.cost_day + cost * today,
+            before.cost_month + cost,
         )
 
     def _turn_day(self, today: str) -> None:
@@ -113,6 +117,8 @@ class Accountant:
             for key, old in self._spent.items()
         }
         self._spent_day = today
+        self._turned = True
+        self._dirty.set()
 
     def kept_levels(self) -> tuple[Mapping[str, Level], float]:
         """Return the buckets' levels that were kept, and how many seconds ago."""
@@ -141,7 +147,8 @@ class Accountant:
         Raises:
             sqlite3.Error: the database cannot be read or written.
         """
-        await self.absorb()
+        if self._pending:  # a question alone costs no write
+            await self.absorb()
         return await self._beside(lambda: self._ledger.ask(question))
 
     async def absorb(self) -> None:
@@ -157,15 +164,35 @@ class Accountant:
             levels = self._levels_of()
             self._turn_spool()
             keep_from = (datetime.now(UTC) - timedelta(days=self._pace.keep_days)).date().isoformat()
+            written = False
+
+            def write() -> None:
+                nonlocal written
+                self._ledger.absorb(batch, position, levels, keep_from)
+                written = True
+
             try:
-                await self._beside(lambda: self._ledger.absorb(batch, position, levels, keep_from))
-            except BaseException:
-                for group, sums in batch.items():
-                    self._pending.setdefault(group, Sums()).merge(sums)
-                raise
+                await self._beside(write)
+            finally:
+                if not written:
+                    for group, sums in batch.items():
+                        self._pending.setdefault(group, Sums()).merge(sums)
             done, self._done = self._done, []
             for old in done:
                 await self._beside(old.remove)
+            if self._turned:
+                await self._read_spent()
+
+    async def _read_spent(self) -> None:
+        """Take what was used from the ledger after the day has changed: a clock may have been wrong and gone back."""
+        day = self._spent_day
+        spent = await self._beside(lambda: self._ledger.spent(day))
+        if day != self._spent_day:
+            return
+        self._turned, self._spent = False, spent
+        for group, sums in self._pending.items():
+            if group.day[:7] == day[:7]:
+                self._add(group.key, sums.prompt + sums.completion, sums.cost, today=group.day == day)
 
     def _turn_spool(self) -> None:
         """Begin another spool when this one is long; the old one goes once its content is in the ledger."""
@@ -200,7 +227,13 @@ class Accountant:
                 loop.call_later(self._pace.absorb_s, self._dirty.set)
 
     async def _beside(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Have the thread do something. Who is cancelled meanwhile still waits: the thread cannot be stopped."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
 
     def _trouble(self, where: str, error: Exception) -> None:
         self._on_trouble(where)

@@ -56,8 +56,9 @@ class Spool:
         os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file; who appends from now on gets an error, whatever has its number then."""
+        handle, self._file = self._file, -1
+        os.close(handle)
 
     def remove(self) -> None:
         """Close the file and delete it."""

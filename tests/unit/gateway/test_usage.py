@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.gateway import spool
@@ -98,6 +100,7 @@ def test_a_star_is_the_price_of_all_others() -> None:
     assert price_of({}, "tiny") == FREE
 
 
+@settings(deadline=None)  # it syncs nothing, but waits for the disk all the same
 @given(st.lists(st.binary(max_size=30).filter(lambda text: b"\n" not in text), max_size=8), st.integers(0, 400))
 def test_a_spool_that_was_cut_anywhere_gives_whole_lines_only(texts: list[bytes], cut: int) -> None:
 
@@ -219,6 +222,42 @@ async def test_sums_wait_while_the_ledger_cannot_be_written(tmp_path: Path, monk
     _let_go(counted)
 
 
+async def test_what_is_cancelled_while_it_is_written_is_not_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = accountant(tmp_path)
+    counted.record(use())
+    write, entered, go_on = counted._ledger.absorb, threading.Event(), threading.Event()
+
+    def slow(
+        sums: Mapping[Group, Sums], position: Position, levels: Mapping[str, Level] | None, forget_before: str
+    ) -> None:
+        entered.set()
+        assert go_on.wait(10)
+        write(sums, position, levels, forget_before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(counted._ledger, "absorb", slow)
+        absorbing = asyncio.create_task(counted.absorb())
+        await eventually(entered.is_set, 5, "the thread to write")
+        absorbing.cancel()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await absorbing
+    assert (await total(counted)).requests == 1
+    _let_go(counted)
+
+
+async def test_questions_alone_write_nothing(tmp_path: Path) -> None:
+    counted = accountant(tmp_path)
+    counted.record(use())
+    assert (await total(counted)).requests == 1
+    changes = counted._ledger._connection.total_changes
+    assert (await total(counted)).requests == 1
+    assert counted._ledger._connection.total_changes == changes
+    _let_go(counted)
+
+
 async def test_a_broken_database_is_put_aside(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"this is no database" * 100)
     async with counting(tmp_path) as counted:
@@ -245,6 +284,27 @@ async def test_a_new_day_and_a_new_month_begin_at_nothing(tmp_path: Path, monkey
     now += timedelta(days=1)
     assert counted.spent("alice") == Spent()
     _let_go(counted)
+
+
+async def test_a_clock_that_was_wrong_for_a_while_renews_no_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, wrong = datetime(2030, 1, 31, 12, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)
+    now = right
+    monkeypatch.setattr(time, "time", lambda: now.timestamp())
+    async with counting(tmp_path) as counted:
+        counted.record(use(at=now.timestamp()))
+        await counted.absorb()
+        for other in (wrong, right + timedelta(days=1)):
+            now = other
+            assert counted.spent("alice") == Spent()
+            now = right
+            await eventually(lambda: counted.spent("alice") == Spent(34, 34, 0.5, 0.5), 5, "what was used")
+    now = wrong  # a machine without a clock of its own starts
+    async with counting(tmp_path) as counted:
+        now = right
+        counted.record(use(at=now.timestamp()))
+        await eventually(lambda: counted.spent("alice") == Spent(68, 68, 1.0, 1.0), 5, "what was used")
 
 
 async def test_without_a_folder_all_is_in_memory() -> None:
