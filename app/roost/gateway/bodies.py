@@ -22,6 +22,7 @@ class Asked(BaseModel):
 
     model: Name = "auto"
     stream: StrictBool | None = False
+    json_schema: JsonValue = None  # llama-server's own way to say what an answer shall look like
 
     def answer_tokens(self) -> int | None:
         """Return how long the answer may be, in tokens; None if the client does not say."""
@@ -45,6 +46,13 @@ class Message(BaseModel):
 
 def _contents(messages: Iterable[Message]) -> Iterable[object]:
     return ((message.model_extra or {}).get("content") for message in messages)
+
+
+def _check_items(given: str | list[JsonValue] | None, limits: ShapeLimits) -> None:
+    items = given if isinstance(given, list) else []
+    check_messages(len(items), limits, "input")
+    for field in ("content", "output"):  # of a message, of a tool
+        check_images((item.get(field) if isinstance(item, dict) else None for item in items), limits, "input")
 
 
 class ChatRequest(Asked):
@@ -113,9 +121,7 @@ class ResponsesRequest(Asked):
 
     def check(self, limits: ShapeLimits) -> None:
         """Bound items, images, tools and the schema of the answer."""
-        items = self.input if isinstance(self.input, list) else []
-        check_messages(len(items), limits, "input")
-        check_images((item.get("content") for item in items if isinstance(item, dict)), limits)
+        _check_items(self.input, limits)
         check_schema("tools", self.tools, limits)
         check_schema("text", self.text, limits)
 
@@ -167,6 +173,12 @@ class CountRequest(Asked):
         if [self.messages, self.input, self.prompt].count(None) != 2:
             raise ValueError("exactly one of messages, input and prompt is needed")
         return self
+
+    def check(self, limits: ShapeLimits) -> None:
+        """Bound messages, items and images."""
+        check_messages(len(self.messages or ()), limits)
+        check_images(_contents(self.messages or ()), limits)
+        _check_items(self.input, limits)
 
 
 def _limit(value: int | None) -> int | None:

@@ -57,6 +57,7 @@ RESPONSES = Kind(
     counted=True,
 )
 MESSAGES = Kind("messages", MESSAGES_PATH, bodies.MessagesRequest, last_event=(b"event: message_stop",), counted=True)
+COUNT = Kind("count", "/v1/count", bodies.CountRequest, Skill.TOKENIZE, counts=True)
 KINDS = (
     CHAT,
     COMPLETIONS,
@@ -66,7 +67,7 @@ KINDS = (
     Kind("rerank", "/v1/rerank", bodies.RerankRequest, Skill.RERANK, prompt_field="documents"),
     Kind("tokenize", "/v1/tokenize", bodies.TokenizeRequest, Skill.TOKENIZE, "/tokenize"),
     Kind("detokenize", "/v1/detokenize", bodies.DetokenizeRequest, Skill.TOKENIZE, "/detokenize"),
-    Kind("count", "/v1/count", bodies.CountRequest, Skill.TOKENIZE, counts=True),
+    COUNT,
     Kind("messages_count", "/v1/messages/count_tokens", bodies.MessagesCountRequest, Skill.TOKENIZE),
     Kind(
         "responses_count", "/v1/responses/input_tokens", bodies.ResponsesRequest, Skill.TOKENIZE, prompt_field="input"

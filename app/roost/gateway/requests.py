@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 from roost.gateway.bodies import Asked
 from roost.gateway.errors import ApiError
 from roost.gateway.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
-from roost.gateway.shape import ShapeLimits
+from roost.gateway.shape import ShapeLimits, check_schema
 
 DEFAULT_LIMITS = ShapeLimits()
 UNSET: tuple[object, ...] = (None, False, "", [], {})
@@ -92,6 +92,7 @@ def parse(kind: Kind, body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> Pars
         said = first["msg"].removeprefix("Value error, ")
         message = f"{where}: {said}." if where else f"{said[0].upper()}{said[1:]}."
         raise ApiError(400, message, param=where or None) from None
+    check_schema("json_schema", request.json_schema, limits)
     request.check(limits)
     return ParsedRequest(kind, request.model, bool(request.stream), body, request.answer_tokens())
 

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from roost.gateway.errors import ApiError
 
 BASE64_CHARACTERS, BASE64_BYTES = 4, 3
+URL_PART, INSIDE = "_url", "data:"
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,38 @@ def check_messages(count: int, limits: ShapeLimits, name: str = "messages") -> N
         raise ApiError(400, f"{name}: there are {count}, at most {limits.messages} are taken.", param=name)
 
 
-def check_images(contents: Iterable[object], limits: ShapeLimits) -> None:
-    """Refuse an image whose data are larger than allowed; `contents` are those of the messages.
+def check_images(contents: Iterable[object], limits: ShapeLimits, name: str = "messages") -> None:
+    """Refuse an image (video …) that is larger than allowed, or that is an address.
 
-    OpenAI's chats and responses have it in `image_url`, Anthropic's messages in `source`.
+    Model servers fetch addresses themselves (llama-server http and https), from inside the fleet's network: a key would
+    reach what only its machines may reach. `contents` are those of what `name` holds. OpenAI's chats and responses have
+    images in `image_url`, Anthropic's messages in `source`, also within the content of a tool's result.
 
     Raises:
         ApiError: 400 with the part's place.
     """
     for number, content in enumerate(contents):
-        for place, part in enumerate(content if isinstance(content, list) else ()):
-            field = "source" if isinstance(part, Mapping) and "source" in part else "image_url"
-            image = part.get(field) if isinstance(part, Mapping) else None
-            data = (image.get("url") or image.get("data")) if isinstance(image, Mapping) else image
-            size = len(data) * BASE64_BYTES // BASE64_CHARACTERS if isinstance(data, str) else 0
-            if size > limits.image_bytes:
-                where = f"messages.{number}.content.{place}.{field}"
-                raise ApiError(400, f"{where}: the image is larger than {limits.image_bytes} bytes.", param=where)
+        _check_parts(f"{name}.{number}.content", content, limits)
+
+
+def _check_parts(where: str, content: object, limits: ShapeLimits) -> None:
+    for place, part in enumerate(content if isinstance(content, list) else ()):
+        for name, value in part.items() if isinstance(part, Mapping) else ():
+            here = f"{where}.{place}.{name}"
+            if name == "content":
+                _check_parts(here, value, limits)
+            elif name == "source" or name.endswith(URL_PART):
+                inner = value if isinstance(value, Mapping) else {"url": value}
+                _check_data(here, inner.get("url"), inner.get("data"), limits)
+
+
+def _check_data(where: str, url: object, data: object, limits: ShapeLimits) -> None:
+    if isinstance(url, str) and not url.startswith(INSIDE):
+        message = f"{where}: send the data themselves (data:image/png;base64,…); no address is fetched."
+        raise ApiError(400, message, param=where)
+    longest = max(len(text) if isinstance(text, str) else 0 for text in (url, data))
+    if longest * BASE64_BYTES // BASE64_CHARACTERS > limits.image_bytes:
+        raise ApiError(400, f"{where}: the image is larger than {limits.image_bytes} bytes.", param=where)
 
 
 def check_schema(name: str, schema: JsonValue, limits: ShapeLimits) -> None:

@@ -22,7 +22,7 @@ ASK = {"role": "user", "content": "x"}
 
 def image(characters: int) -> dict[str, object]:
     """Return a message with an image of that many characters."""
-    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "d" * characters}}]}
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:{'d' * (characters - 5)}"}}]}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ def test_what_is_within_the_limits_passes_as_it_came(body: dict[str, object]) ->
         ({"messages": [ASK, ASK, ASK]}, "messages"),
         ({"messages": [ASK, image(44)]}, "messages.1.content.0.image_url"),
         ({"messages": [ASK], "tools": {"a": {"b": {"c": {"d": 1}}}}}, "tools"),
+        ({"messages": [ASK], "json_schema": {"a": {"b": {"c": {"d": 1}}}}}, "json_schema"),
         ({"messages": [ASK], "response_format": {"a": [1, 2, 3, 4, 5, 6, 7]}}, "response_format"),
     ],
 )
@@ -53,6 +54,39 @@ def test_what_is_too_large_is_named(body: dict[str, object], param: str) -> None
     with pytest.raises(ApiError) as caught:
         parse(kinds.CHAT, json.dumps(body).encode(), SMALL)
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+ADDRESSES = ("http://192.0.2.7/x", "HTTPS://host/x", "file:///etc/passwd", "ftp://h", "x", "")
+PARTS: list[tuple[kinds.Kind, object, str]] = [
+    (kinds.CHAT, {"type": "image_url", "image_url": {"url": "URL"}}, "image_url"),
+    (kinds.CHAT, {"type": "image_url", "image_url": "URL"}, "image_url"),
+    (kinds.CHAT, {"type": "video_url", "video_url": {"url": "URL"}}, "video_url"),
+    (kinds.RESPONSES, {"type": "input_image", "image_url": "URL"}, "image_url"),
+    (kinds.MESSAGES, {"type": "image", "source": {"type": "url", "url": "URL"}}, "source"),
+    (
+        kinds.MESSAGES,
+        {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": "URL"}}]},
+        "content.0.source",
+    ),
+    (kinds.COUNT, {"type": "image_url", "image_url": {"url": "URL"}}, "image_url"),
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+@pytest.mark.parametrize(("kind", "part", "place"), PARTS)
+def test_a_model_server_is_sent_nowhere(url: str, kind: kinds.Kind, part: object, place: str) -> None:
+    part = json.loads(json.dumps(part).replace("URL", url))
+    field = "input" if kind is kinds.RESPONSES else "messages"
+    body = {field: [ASK, {"role": "user", "content": [{"type": "text", "text": "?"}, part]}], "max_tokens": 1}
+    with pytest.raises(ApiError) as caught:
+        parse(kind, json.dumps(body).encode(), SMALL)
+    assert (caught.value.status, caught.value.param) == (400, f"{field}.1.content.1.{place}")
+
+
+def test_what_a_tool_is_called_with_is_no_image() -> None:
+    call = {"type": "tool_use", "name": "open", "input": {"page_url": "https://example.org/", "source": "x"}}
+    body = {"messages": [ASK, {"role": "assistant", "content": [call]}], "max_tokens": 1}
+    assert parse(kinds.MESSAGES, json.dumps(body).encode(), SMALL)
 
 
 async def test_answers_are_held_back_after_a_while_and_only_so_many_at_once() -> None:
