@@ -48,6 +48,7 @@ class _Use:
     asked_at: float | None = None  # we have asked Nomad for it, and it has not said yet that it is wanted
     begun: bool = False  # it was started by us and has not been ready since
     leave_until: float = 0.0  # Nomad refused to stop it
+    stopped_at: float = float("-inf")  # Nomad took our stop
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ class Keeper:
             return
         for job, why in found.stop.items():
             if self._registry.close_job(job):
-                self._stops[job] = asyncio.create_task(self._stop(operator, job, why))
+                self._stops[job] = asyncio.create_task(self._stop(operator, planned[job], why))
         for job in found.start:
-            await self._start(operator, job)
+            await self._start(operator, planned[job])
 
     def _use(self, job: str, now: float) -> _Use:
         return self._uses.setdefault(job, _Use(last_used=now))
@@ -137,6 +138,10 @@ class Keeper:
             use.asked_at = None
         elif use.begun and (use.asked_at is None or now - use.asked_at > SEEN_WITHIN_S):
             self._failed(use, planned.job, "Nomad went back to the version before", now)
+        if self._registry.is_closed(planned.job) and planned.job not in self._stops:
+            if now - use.stopped_at > SEEN_WITHIN_S:  # somebody else, a playbook perhaps, has started it again
+                log.warning("model_runs_on", job=planned.job)
+                self._registry.open_job(planned.job)
         loads = planned.wanted > 0 and any(e.report.state is State.LOADING for e in endpoints)
         if busy or loads or (ready and use.wanted_since is not None):
             use.last_used = now  # what loads was wanted by somebody: its idle time begins when it is ready
@@ -162,8 +167,8 @@ class Keeper:
         use.not_before = now + min(RETRY_FIRST_S * 2 ** (use.failures - 1), RETRY_MOST_S)
         log.warning("model_start_failed", job=job, reason=why, failures=use.failures)
 
-    async def _start(self, operator: Operator, job: str) -> None:
-        use = self._uses[job]
+    async def _start(self, operator: Operator, planned: Planned) -> None:
+        job, use = planned.job, self._uses[planned.job]
         use.asked_at = use.last_used = time.monotonic()
         use.begun = True
         try:
@@ -171,12 +176,12 @@ class Keeper:
         except NomadError as error:
             self._failed(use, job, str(error), time.monotonic())
             return
-        self._metrics.started(self._registry.planned()[job].slot)
+        self._metrics.started(planned.slot)
         log.info("model_started", job=job)
 
-    async def _stop(self, operator: Operator, job: str, why: str) -> None:
+    async def _stop(self, operator: Operator, planned: Planned, why: str) -> None:
         """Save what its slots hold, then stop it; it gets no requests meanwhile."""
-        planned = self._registry.planned()[job]
+        job = planned.job
         self._uses[job].begun = False
         for endpoint in self._registry.of_job(job):
             await self._save(endpoint)
@@ -187,5 +192,6 @@ class Keeper:
             self._uses[job].leave_until = time.monotonic() + RETRY_FIRST_S
             self._registry.open_job(job)
             return
+        self._uses[job].stopped_at = time.monotonic()
         self._metrics.stopped(planned.slot, "room" if why.endswith(ROOM.format("")) else "idle")
         log.info("model_stopped", job=job, reason=why)

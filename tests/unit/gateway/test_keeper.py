@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,46 @@ async def test_nomad_may_refuse(tmp_path: Path) -> None:
         ) as answer:
             assert answer.status == 503
             assert "failed to start" in code_of(await answer.json())[1]
+
+
+async def test_a_job_that_is_removed_while_it_is_started_harms_nobody(tmp_path: Path) -> None:
+    async with fleet(tmp_path, start_wait_s=1.0, wait_s=1.0) as (gateway, nomad, _, _):
+        keeper, registry = gateway.gateway.keeper, gateway.gateway.registry
+
+        removed = asyncio.Event()
+
+        class Removing:
+            async def scale(self, job: str, count: int, why: str) -> None:
+                nomad.jobs.pop(SPECIALIST)
+                nomad.set(SPECIALIST)
+                await eventually(lambda: SPECIALIST not in registry.planned(), 5, f"{job} to go ({count}, {why})")
+                removed.set()
+
+        keeper._operator = Removing()
+        keeper.want(SPECIALIST, 60)
+        await asyncio.wait_for(removed.wait(), 10)
+        assert (await ask(gateway, model="auto"))[0] == 200
+        assert registry.fault == ""
+
+
+async def test_a_stopped_model_that_somebody_else_started_again_gets_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roost.gateway.keeper.SEEN_WITHIN_S", 0.3)
+    async with fleet(tmp_path, running=(1, 1)) as (gateway, nomad, _, _):
+
+        class Deaf:
+            async def scale(self, job: str, count: int, why: str) -> None:
+                nomad.scaled.append((job, count))  # and a playbook sets it back before anybody sees it
+
+        keeper, registry = gateway.gateway.keeper, gateway.gateway.registry
+        keeper._operator = Deaf()
+        keeper._policy = replace(keeper._policy, idle_stop_s=0.01)
+        await eventually(lambda: (SPECIALIST, 0) in nomad.scaled, 5, "the stop")
+        keeper._policy = replace(keeper._policy, idle_stop_s=0.0)
+        await eventually(lambda: not registry.is_closed(SPECIALIST), 5, "the job to be open again")
+        status, document, _ = await ask(gateway, model="big")
+        assert (status, document["model"]) == (200, "big")
 
 
 async def test_a_stuck_server_is_replaced_once(tmp_path: Path) -> None:
