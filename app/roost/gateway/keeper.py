@@ -138,10 +138,10 @@ class Keeper:
             use.asked_at = None
         elif use.begun and (use.asked_at is None or now - use.asked_at > SEEN_WITHIN_S):
             self._failed(use, planned.job, "Nomad went back to the version before", now)
-        if self._registry.is_closed(planned.job) and planned.job not in self._stops:
-            if now - use.stopped_at > SEEN_WITHIN_S:  # somebody else, a playbook perhaps, has started it again
-                log.warning("model_runs_on", job=planned.job)
-                self._registry.open_job(planned.job)
+        closed = self._registry.is_closed(planned.job) and planned.job not in self._stops
+        if closed and now - use.stopped_at > SEEN_WITHIN_S:  # somebody else, perhaps a playbook, has started it again
+            log.warning("model_runs_on", job=planned.job)
+            self._registry.open_job(planned.job)
         loads = planned.wanted > 0 and any(e.report.state is State.LOADING for e in endpoints)
         if busy or loads or (ready and use.wanted_since is not None):
             use.last_used = now  # what loads was wanted by somebody: its idle time begins when it is ready

@@ -41,6 +41,11 @@ class Member:
         return f"{self.slot}@{self.base_url.split('://', 1)[-1]}"
 
 
+def _same_server(one: Member, other: Member) -> bool:
+    """Say whether two members of one address are the same server, and to be spoken to in the same way."""
+    return (one.allocation, one.engine, one.keeps_slots) == (other.allocation, other.engine, other.keeps_slots)
+
+
 class Endpoint:
     """One member with the client that talks to it and the newest belief about it."""
 
@@ -141,13 +146,15 @@ class Registry:
         What is in flight on an endpoint that is gone goes on: its server may be draining.
         """
         wanted = {member.id: member for member in members}
-        for gone in self._endpoints.keys() - wanted.keys():
+        stay = {n for n, e in self._endpoints.items() if n in wanted and _same_server(e.member, wanted[n])}
+        for gone in self._endpoints.keys() - stay:
             log.info("endpoint_gone", endpoint=gone)
             endpoint = self._endpoints.pop(gone)
             self._tasks.pop(gone).cancel()
-            self.hooks.gone(endpoint)
+            if gone not in wanted:  # else another server has its address, and would be asked in its place
+                self.hooks.gone(endpoint)
         for name in wanted.keys() & self._endpoints.keys():
-            self._endpoints[name].member = wanted[name]  # a new allocation may have got the same port
+            self._endpoints[name].member = wanted[name]
         for name in wanted.keys() - self._endpoints.keys():
             log.info("endpoint_found", endpoint=name)
             endpoint = Endpoint(wanted[name], self._connect(wanted[name]))

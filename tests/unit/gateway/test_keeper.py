@@ -195,6 +195,7 @@ async def test_a_stopped_model_that_somebody_else_started_again_gets_requests(
 
         class Deaf:
             async def scale(self, job: str, count: int, why: str) -> None:
+                assert why
                 nomad.scaled.append((job, count))  # and a playbook sets it back before anybody sees it
 
         keeper, registry = gateway.gateway.keeper, gateway.gateway.registry

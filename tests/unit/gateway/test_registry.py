@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from roost.engines.base import Report, State
 from roost.gateway.planned import Planned
-from roost.gateway.registry import Member, Registry, Timing
+from roost.gateway.registry import Hooks, Member, Registry, Timing
 from tests.support.net import eventually
 
 READY = Report(State.READY, models=("tiny",), context=4096, slots=2)
@@ -113,6 +114,36 @@ async def test_members_that_stay_keep_what_is_known_about_them() -> None:
         assert registry.route("tiny").ready.keys() >= {"main@a:1"}
         registry.sync([B])
         assert registry.get("main@a:1") is None
+
+
+async def test_another_server_at_the_same_address_is_looked_at_anew() -> None:
+    """The endpoint's name is its address: what was believed of the server before says nothing of this one."""
+    engines: list[Scripted] = []
+
+    def connect(member: Member) -> Scripted:
+        engines.append(Scripted(member.base_url))
+        engines[-1].report = replace(READY, models=("tiny", "other")[len(engines) - 1 :])
+        return engines[-1]
+
+    registry = Registry(connect, Timing(ready_s=60))
+    left: list[str] = []
+    registry.hooks = Hooks(gone=lambda endpoint: left.append(endpoint.member.allocation))
+    try:
+        registry.sync([replace(A, allocation="one", adapters=("x",))])
+        await eventually(lambda: bool(registry.route("tiny").ready), 5, "the endpoint")
+        before = registry.endpoints()[0]
+        registry.sync([replace(A, allocation="one", adapters=("x", "y"))])  # what is said of the same one may change
+        assert registry.endpoints()[0] is before
+        assert left == []
+        registry.sync([replace(A, allocation="two")])
+        assert not registry.route("tiny").ready
+        await eventually(lambda: bool(registry.route("other").ready), 5, "the other server")
+        assert not registry.route("tiny").ready
+        assert left == []  # nobody saves the slots of the one in the name of the other
+        registry.sync([])
+        assert left == ["two"]
+    finally:
+        await registry.close()
 
 
 async def test_requests_on_a_stuck_endpoint_are_let_go() -> None:
