@@ -193,6 +193,8 @@ class Proxy:
                 try:
                     await self._attempt(endpoint, request, exchange, send)
                 except _UnansweredError as problem:
+                    if endpoint.id in tried and not problem.died and time.monotonic() - began >= patience:
+                        raise errors.model_unavailable(request.model, problem.reason) from None
                     tried.add(endpoint.id)
                     deaths += problem.died
                     self._metrics.failover("died" if problem.died else "unavailable")
@@ -439,12 +441,12 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-roost-cut": exchange.was_cut,
     }
     limits = exchange.ticket.headers if exchange.ticket else {}
-    return {name: value for name, value in named.items() if value} | limits
+    return {name: _header_value(value) for name, value in named.items() if value} | limits
 
 
 async def _start(exchange: Exchange, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
     exchange.begun, exchange.status = True, 200
-    extra = [(name.encode(), _header_value(value)) for name, value in _headers(exchange).items()]
+    extra = [(name.encode(), value.encode()) for name, value in _headers(exchange).items()]
     await send({"type": "http.response.start", "status": 200, "headers": headers + extra})
 
 
@@ -453,8 +455,8 @@ async def _send_whole(exchange: Exchange, send: Send, content_type: bytes, body:
     await send({"type": "http.response.body", "body": body})
 
 
-def _header_value(value: str) -> bytes:
-    return value.encode("ascii", "replace")
+def _header_value(value: str) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in value)  # a model may have any name
 
 
 async def _unless_gone(receive: Receive, work: Awaitable[None]) -> None:

@@ -137,6 +137,24 @@ async def test_waiting_ends(tmp_path: Path) -> None:
             assert "loading its model" in message
 
 
+async def test_waiting_ends_where_a_server_refuses_again_and_again(tmp_path: Path) -> None:
+    """Its health and our canary say that it is ready, and each request of a client that it is not."""
+    busy = (503, {"error": {"message": "no"}})
+    async with fake_engine(mode="error", error=busy) as engine, serving(tmp_path, engine, wait_s=0.3) as gateway:
+        await gateway.ready()
+        status, document, _ = await asyncio.wait_for(ask(gateway), 10)
+        assert (status, code_of(document)[0]) == (503, "model_unavailable")
+
+
+async def test_a_model_may_have_any_name(tmp_path: Path) -> None:
+    refusal = (400, {"error": {"message": "no"}})
+    async with fake_engine(model="模型", mode="error", error=refusal) as engine, serving(tmp_path, engine) as gateway:
+        await gateway.ready()
+        assert (await ask(gateway, model="auto"))[0] == 400
+        engine.mode = "ready"
+        assert (await ask(gateway, model="auto"))[0] == 200
+
+
 async def test_a_server_that_dies_before_its_answer_is_replaced(tmp_path: Path) -> None:
     async with fake_engine(mode="drop") as one, fake_engine() as two:
         settings = quick_settings(tmp_path, static_endpoints=f"{one.url},{two.url}")
