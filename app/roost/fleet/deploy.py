@@ -105,9 +105,12 @@ def plan(client: NomadClient, job: dict[str, Json]) -> JobChange:
     return JobChange(job["ID"], diff["Type"] != "None", lines, answer.get("Warnings") or "")
 
 
-def failure_reason(client: NomadClient, job_id: str) -> str:
-    """Say in one sentence why the newest allocation of a job is not running, as far as Nomad knows."""
-    for allocation in client.allocations(job_id)[:1]:
+def failure_reason(client: NomadClient, job_id: str, version: int) -> str:
+    """Say in one sentence why the newest allocation of a job's version does not run, as far as Nomad knows.
+
+    Those of another version do not count: Nomad may have gone back to it meanwhile.
+    """
+    for allocation in [a for a in client.allocations(job_id) if a.get("JobVersion", version) == version][:1]:
         for name, state in (allocation.get("TaskStates") or {}).items():
             messages = [e["DisplayMessage"] for e in state.get("Events") or [] if e.get("DisplayMessage")]
             if messages:
@@ -150,11 +153,11 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
         if newest["Status"] in FAILED_STATES:
             raise RoostError(
                 f"The job {job_id} did not become healthy ({newest['StatusDescription']}): "
-                f"{failure_reason(client, job_id)}.",
+                f"{failure_reason(client, job_id, version)}.",
                 fix=f"Read its log with `roost logs {job_id}`.",
             )
     raise RoostError(
-        f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id)}.",
+        f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id, version)}.",
         fix=f"Read its log with `roost logs {job_id}`.",
     )
 

@@ -202,3 +202,14 @@ def test_a_model_that_shall_stay_warm_is_started() -> None:
 def test_a_model_that_an_operator_stopped_is_started_again() -> None:
     client = cold_nomad(model_job(1), {**model_job(0), "Stop": True})
     assert deploy.apply(client, "job", dry_run=True, timeout_s=1).changed
+
+
+def test_the_reason_is_that_of_the_version_that_failed() -> None:
+    def allocation(index: int, version: int, said: str) -> dict[str, Any]:
+        events = {"agent": {"Events": [{"DisplayMessage": said}]}}
+        return {"CreateIndex": index, "JobVersion": version, "TaskStates": events}
+
+    client = nomad({"GET job/j/allocations": [[allocation(2, 3, "Exit Code: 1"), allocation(9, 4, "Started")]]})
+    assert deploy.failure_reason(client, "j", 3) == "task agent: Exit Code: 1"
+    assert deploy.failure_reason(client, "j", 4) == "task agent: Started"
+    assert deploy.failure_reason(client, "j", 5) == "Nomad gives no reason"
