@@ -16,9 +16,10 @@ from roost.engines.llamacpp import SILENT, STALLED, STUCK
 from roost.fleet.findings import FleetSeen, ServerSeen
 from roost.fleet.fleet_plan import device_uses
 from roost.fleet.nomad_api import NomadClient
-from roost.fleet.plan import HostCapacity, Plan, Refused
+from roost.fleet.plan import HostCapacity, Placed, Plan, Refused
 from roost.models.catalogue import Catalogue
 from roost.models.findings import Lock, MemoryFigure, ModelsSeen, PlannedFile
+from roost.models.footprint import Estimator
 from roost.models.obtainable import only_hub
 from roost.models.schema import ListedDownload, find_lock
 from roost.models.source_types import HubSource
@@ -138,7 +139,7 @@ def _bytes_of(slot: Slot, catalogue: Catalogue) -> int:
 
 @dataclass(frozen=True)
 class PlanSeen:
-    """What placement says today: which slots it refuses, and the memory of what runs by the kept plan.
+    """What placement says today: which slots it refuses, and the memory of what runs: by the kept plan, and measured.
 
     `problem` says why nothing was planned; then `refused` is None.
     """
@@ -160,7 +161,8 @@ def look_at_plan() -> PlanSeen:
         return PlanSeen(problem="only root may read the plan that is kept; run sudo roost doctor")
     running = asked.present.placed if asked.present else ()
     contexts = {placed.slot: placed.settings.context_size for placed in running}
-    return PlanSeen(plan.refused, memory_figures(asked.present, asked.hosts), contexts)
+    memory = (*memory_figures(asked.present, asked.hosts), *server_figures(running, asked.figures.best))
+    return PlanSeen(plan.refused, memory, contexts)
 
 
 def memory_figures(present: Plan | None, hosts: Sequence[HostCapacity]) -> tuple[MemoryFigure, ...]:
@@ -172,6 +174,25 @@ def memory_figures(present: Plan | None, hosts: Sequence[HostCapacity]) -> tuple
         slots = [p.slot for p in present.placed if p.host == use.host and p.estimate.on(use.device).total]
         if slots:
             found.append(MemoryFigure(", ".join(sorted(slots)), use.device, use.planned, None, use.free))
+    return tuple(found)
+
+
+def server_figures(running: Sequence[Placed], known: Estimator) -> tuple[MemoryFigure, ...]:
+    """Return what each server was planned with on each device, and what it took there by the figures that are kept.
+
+    One over several hosts is left out: what their workers take is not measured.
+    """
+    found = []
+    for placed in running:
+        if placed.rpc:
+            continue
+        took = None
+        with suppress(RoostError):  # the catalogue may have changed since; that is a finding of its own
+            took = known.estimate(placed.model, placed.quantisation, placed.settings, placed.split)
+        measured = took if took is not None and took.origin == "measured" else None
+        for device in (measured or placed.estimate).devices:
+            planned = placed.estimate.on(device.device).total
+            found.append(MemoryFigure(placed.slot, device.device, planned, device.total if measured else None))
     return tuple(found)
 
 

@@ -21,8 +21,8 @@ from roost.models.estimate.known import CatalogueHeaders
 from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine, HostEstimator
 from roost.models.footprint import Estimate, Estimator, LayerSplit, Origin, ServerSettings
+from roost.models.memory import TOLERANCE
 
-TOLERANCE = 0.01  # so much too low a computed figure may be; it is less than any margin
 WORDS: dict[Origin, str] = {
     "measured": "measured when it ran",
     "oracle": "said by the engine",

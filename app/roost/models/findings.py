@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from roost.hosts.findings import Finding, NotChecked
+from roost.models.memory import TOLERANCE
 from roost.models.room import SPARE_BYTES
 
 MIB = 1 << 20
@@ -33,9 +34,10 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class MemoryFigure:
-    """What slots need of a device, in bytes: estimated, measured (None: not compared), and what is there.
+    """What slots need of a device, in bytes.
 
-    `slot` names one, or all that share the device.
+    Of one server: what it was planned with, and measured (None: not compared). Of all that share the device, their
+    names in `slot`: what is planned, and what is there.
     """
 
     slot: str
@@ -73,7 +75,7 @@ def models_not_checked(seen: ModelsSeen) -> list[NotChecked]:
         found.append(NotChecked("whether a model hub answers", why))
     if seen.free_bytes is None and any(_is_missing(file) for file in seen.files):
         found.append(NotChecked("room for models that are missing", "their disk could not be looked at"))
-    unmeasured = sorted({m.slot for m in seen.memory if m.measured is None})
+    unmeasured = sorted({m.slot for m in seen.memory if m.there is None and m.measured is None})
     if unmeasured:
         found.append(
             NotChecked(f"memory in use against the estimate of {', '.join(unmeasured)}", "nothing is measured")
@@ -157,7 +159,7 @@ def _memory(seen: ModelsSeen) -> Iterator[Finding]:
                 "A server is killed for lack of memory, or does not start.",
                 "Choose smaller models or contexts: roost setup.",
             )  # fmt: skip
-        if figure.measured is not None and figure.measured > figure.estimated:
+        if figure.measured is not None and figure.measured > figure.estimated * (1 + TOLERANCE):
             over = 100 * (figure.measured - figure.estimated) / max(1, figure.estimated)
             yield Finding(
                 f"measured:{figure.slot}:{figure.device}", "warning",

@@ -20,6 +20,7 @@ from roost.models.footprint import HOST, Estimate
 
 MIB = 1 << 20
 STEP_MIB = 16
+TOLERANCE = 0.01  # so much too low a computed figure may be; it is less than any margin of placement
 
 
 def job_memory_mib(*estimates: Estimate) -> int:

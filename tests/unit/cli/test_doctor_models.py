@@ -11,11 +11,17 @@ from roost.cli import doctor_models
 from roost.cli.jobs import JobRow
 from roost.cli.status import ModelRow
 from roost.engines.llamacpp import STUCK
+from roost.fleet.job_memory import gpu_words
 from roost.fleet.plan import GpuCapacity, HostCapacity, Placed, Plan
+from roost.fleet.plan_file import NAME as PLAN_FILE
+from roost.fleet.plan_file import document_of
+from roost.hosts.facts import HostFacts
+from roost.hosts.report import look as look_at_host
 from roost.models import hub as hubs
 from roost.models.catalogue import load_catalogue
-from roost.models.findings import ModelsSeen, model_findings
-from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
+from roost.models.estimate.measured import MeasuredKey, MeasuredStore
+from roost.models.findings import ModelsSeen, model_findings, models_not_checked
+from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, Origin, ServerSettings
 from roost.models.lock_file import Locked, add_lock
 from roost.ops.site import Slot, load_site
 from tests.support.hub_server import FILE, REPOSITORY, hub
@@ -128,6 +134,40 @@ def test_the_kept_plan_is_held_against_what_there_is() -> None:
     assert (figures["GPU0"].slot, figures["GPU0"].estimated, figures["GPU0"].there) == ("main, router", 120, 100)
     assert [f.id for f in model_findings(ModelsSeen(memory=tuple(figures.values())))] == ["memory:main, router:GPU0"]
     assert doctor_models.memory_figures(None, [host]) == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "said"),
+    [
+        (1.25, "measured", ["measured:main:CPU"]),
+        (1.005, "measured", []),  # within what plans allow for: they would not change for it
+        (0.7, "measured", []),
+        (1.25, "oracle", []),
+    ],
+)
+def test_what_a_server_took_is_held_against_what_it_was_planned_with(
+    site: Installation, more: float, kind: Origin, said: list[str]
+) -> None:
+    here = load_site()
+    here.state_dir.mkdir(parents=True, exist_ok=True)
+    settings, planned = ServerSettings(512), 1000 << 20
+    model = load_catalogue(here.catalogue).get("smollm2-135m-instruct")
+    estimate = Estimate((DeviceBytes(HOST, planned),), "header")
+    runs = Placed("main", model.name, model.quantisation, "box", settings, LayerSplit(), estimate, "")
+    (here.state_dir / PLAN_FILE).write_text(json.dumps(document_of(Plan((runs,)))))
+    (site.folder / "host.yaml").write_text("model_slots: [{slot: main, model: smollm2-135m-instruct}]\n")
+    store = MeasuredStore(here.state_dir)
+    store.use("engine-1")
+    key = MeasuredKey("engine-1", model.file.sha256, settings, LayerSplit(), gpu_words([g.name for g in facts().gpus]))
+    store.keep(key, Estimate((DeviceBytes(HOST, int(planned * more)),), kind))
+    seen = ModelsSeen(memory=doctor_models.look_at_plan().memory)
+    assert [f.id for f in model_findings(seen) if f.id.startswith("measured")] == said
+    skipped = [skipped.what for skipped in models_not_checked(seen) if "memory in use" in skipped.what]
+    assert bool(skipped) == (kind != "measured")
+
+
+def facts() -> HostFacts:
+    return look_at_host([]).facts
 
 
 def test_what_would_be_refused_today_is_seen(site: Installation) -> None:

@@ -93,7 +93,10 @@ def test_figures_are_said() -> None:
             {"hub_problem": "", "free_bytes": None, "files": (dataclasses.replace(HERE, state="missing"),)},
             ["room for models that are missing"],
         ),
-        ({"hub_problem": "", "memory": figure({"measured": None})}, ["memory in use against the estimate of main"]),
+        (
+            {"hub_problem": "", "memory": figure({"measured": None, "there": None})},
+            ["memory in use against the estimate of main"],
+        ),
     ],
 )
 def test_what_was_not_looked_at_is_listed(change: dict[str, Any], whats: list[str]) -> None:
