@@ -29,6 +29,9 @@ GIB = 1 << 30
 ROOM = 1.2  # memory that a model takes for each byte of weights, with a short context
 EMBEDDED_GIB = 1.0  # what runs on a machine below potato
 MAX_SHAPE_ITEMS = 512  # one for each layer; a vocabulary is no shape
+MOST_TEXT = 120  # characters of a title or licence
+SHAPE_KEY = re.compile(r"[A-Za-z0-9._-]{1,100}")
+SHAPE_TEXT = re.compile(r"[A-Za-z0-9._ -]{0,60}")
 QUANTISATION_NAME = re.compile(
     r"(?<![A-Za-z0-9])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]+)*|MXFP4(?:_MOE)?|TQ[12]_0|BF16|F16|F32))(?![A-Za-z0-9])",
     re.IGNORECASE,
@@ -71,11 +74,11 @@ def entry_of(
     layers = header.metadata.get(f"{architecture}.block_count")
     if text("general.type", "model") != "model" or not isinstance(layers, int):
         raise RoostError(
-            f"{download.file.name} holds no language model, but {text('general.type', 'something else')}.",
+            f"{download.file.name} holds no language model, but {plain(text('general.type')) or 'something else'}.",
             fix="Name the file of the model itself; projectors and adapters go with it.",
         )
     guessed: list[str] = []
-    title = text("general.name") or _stem(download.file.name)
+    title = plain(text("general.name")) or _stem(download.file.name)
     if not name:
         name = name_of(title) or name_of(_stem(download.file.name))
         guessed.append(f"name {name}")
@@ -87,7 +90,7 @@ def entry_of(
         seen = Seen(name, title, architecture, text("tokenizer.chat_template"), projector is not None, total)
         roles = guess_roles(seen) or {"main": 1}
         guessed.append("roles " + ", ".join(f"{role} {worth}" for role, worth in roles.items()))
-    licence = text("general.license")
+    licence = plain(text("general.license"))
     if not licence:
         guessed.append("licence unknown")
     shape = shape_of(header)
@@ -121,6 +124,15 @@ def with_quantisation(before: ListedEntry, added: Added) -> ListedEntry:
             fix="Give this one another name with --name.",
         )
     return before.model_copy(update={"quantisations": {**before.quantisations, **new.quantisations}})
+
+
+def plain(text: str) -> str:
+    """Return a stranger's text as one short line: nothing that a terminal obeys, and no braces.
+
+    It is written into host.yaml, whose texts Ansible reads as templates, and runs them as root.
+    """
+    shown = "".join(c for c in text if (c.isprintable() or c.isspace()) and c not in "{}")
+    return " ".join(shown.split())[:MOST_TEXT].strip()
 
 
 def name_of(title: str) -> str:
@@ -194,8 +206,9 @@ def shape_of(header: Header) -> dict[str, ShapeValue]:
     prefix = f"{header.architecture}."
     shape: dict[str, ShapeValue] = {}
     for key, value in header.metadata.items():
-        if key.startswith(prefix) and (listed := _listed(value)) is not None:
-            shape[key.removeprefix(prefix)] = listed
+        short = key.removeprefix(prefix)
+        if short != key and SHAPE_KEY.fullmatch(short) and (listed := _listed(value)) is not None:
+            shape[short] = listed
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     count = tokens.count if isinstance(tokens, Skipped) else len(tokens) if isinstance(tokens, tuple) else 0
     if count:
@@ -206,7 +219,7 @@ def shape_of(header: Header) -> dict[str, ShapeValue]:
 
 
 def _listed(value: Value) -> ShapeValue | None:
-    if isinstance(value, Skipped):
+    if isinstance(value, Skipped) or (isinstance(value, str) and not SHAPE_TEXT.fullmatch(value)):
         return None
     if not isinstance(value, tuple):
         return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -7,7 +7,8 @@ the same entries for everyone who may see the catalogue; the playbook writes it 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,7 @@ from roost.ops.host_file import load, merge
 
 VARIABLE = "models_custom"
 HEADER = "---\n# Models beside the catalogue's, written by the playbook and by `roost models add`: change host.yaml.\n"
+TEMPLATE = re.compile(r"\{[{%#]")
 Change = Callable[[dict[str, ListedEntry]], dict[str, ListedEntry]]
 
 
@@ -39,6 +41,7 @@ def change_custom(host_file: Path, change: Change, *, dry_run: bool = False) -> 
             before, beside = _entries(host_file), host_file.with_name(CUSTOM_NAME)
             after = change(before)
             listed = {name: listed_entry(entry) for name, entry in after.items()}
+            _need_plain({name: listed[name] for name, entry in after.items() if before.get(name) != entry})
             text = host_file.read_text() if host_file.exists() else ""
             write_atomic(host_file, merge(text, {VARIABLE: listed or None}, host_file), mode=0o600)
             write_atomic(beside, custom_text({**_others(beside, before), **listed}))
@@ -53,6 +56,32 @@ def change_custom(host_file: Path, change: Change, *, dry_run: bool = False) -> 
         raise RoostError(
             f"{host_file} cannot be changed: {error.strerror}.", fix="Put that right, then run it again."
         ) from None
+
+
+def _need_plain(listed: Mapping[str, object]) -> None:
+    """See that Ansible, which reads host.yaml as root, finds nothing in new entries that it would run.
+
+    Raises:
+        RoostError: it would.
+    """
+    for name, entry in listed.items():
+        if any(TEMPLATE.search(text) for text in _texts(entry)):
+            raise RoostError(
+                f"The model {name} is not added: something of it would be read as a template by Ansible.",
+                fix="Look for {{, {% or {# in its address and texts; what is meant so can be written into host.yaml.",
+            )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in plain data, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (*_texts(key), *_texts(item))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _others(beside: Path, mine: Mapping[str, object]) -> dict[str, object]:

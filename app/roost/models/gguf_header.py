@@ -10,6 +10,7 @@ Headers come from strangers: what a header claims is checked against bounds befo
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ MAX_NESTING = 2
 MAX_ELEMENTS = 1 << 50
 DEFAULT_ALIGNMENT = 32
 STRING, ARRAY = 8, 9
+ARCHITECTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is shown on terminals and written into files
 # Scalar types by their number in the specification: size in bytes and how `struct` unpacks them.
 SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
@@ -103,9 +105,9 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """Return `general.architecture`; empty if there is none."""
+        """Return `general.architecture`; empty if there is none, or what is there is no name."""
         value = self.metadata.get("general.architecture", "")
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value, str) and ARCHITECTURE_NAME.fullmatch(value) else ""
 
     @property
     def parts(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ from roost.models.custom_file import change_custom, custom_text, listed_entry
 from roost.models.estimate.shape import header_of_shape
 from roost.models.gguf_header import Header, Skipped, Value
 from roost.models.schema import ListedDownload, ListedEntry, ListedFile
-from roost.models.source_types import HubSource
+from roost.models.source_types import HubSource, Source, UrlSource
 from roost.ops.errors import RoostError
 
 SHIPPED = load_catalogue(Path(__file__).parents[3] / "group_vars/models.yaml", custom={})
@@ -188,3 +189,35 @@ def test_entries_of_the_shipped_catalogue_survive_being_written() -> None:
     for name, entry in SHIPPED.entries.items():
         again: dict[str, ListedEntry] = parse_custom({name: yaml.safe_load(yaml.safe_dump(listed_entry(entry)))})
         assert again[name] == entry
+
+
+HOSTILE = "Nice \x1b]0;gone\x07 {{ lookup('pipe', 'id') }} {% raw %} {# x #} \u202emodel " + "x" * 999
+
+
+def test_texts_of_strangers_are_no_templates_and_no_commands_to_a_terminal(tmp_path: Path) -> None:
+    """host.yaml is read by Ansible, as root: what stands there in double braces is run."""
+    more = {"general.name": HOSTILE, "general.license": HOSTILE}
+    made = header("qwen3-8b")
+    odd: dict[str, Value] = {"qwen3.rope.type": HOSTILE, "qwen3.{{ x }}": 1, "qwen3.rope.scaling.type": "yarn"}
+    found = entry_of(replace(made, metadata={**made.metadata, **more, **odd}), FILE).entry
+    assert found.title.startswith("Nice ]0;gone lookup('pipe', 'id')")
+    assert len(found.title) <= 120
+    assert {"rope.type", "{{ x }}"}.isdisjoint(found.shape)
+    assert found.shape["rope.scaling.type"] == "yarn"
+    host = tmp_path / "host.yaml"
+    change_custom(host, lambda before: {**before, "mine": found})
+    assert not any(mark in host.read_text() for mark in ("{{", "{%", "{#", "\x1b", "\u202e"))
+
+
+def test_what_ansible_would_run_is_not_written(tmp_path: Path) -> None:
+    host = tmp_path / "host.yaml"
+    sources: list[Source] = [UrlSource(kind="url", url="https://models.example/{{lookup('pipe','id')}}/x.gguf")]
+    file = ListedFile(name="x.gguf", bytes=1, sha256="0" * 64)
+    entry = added().entry.model_copy(update={"quantisations": {"Q8_0": ListedDownload(file=file, sources=sources)}})
+    with pytest.raises(RoostError, match=r"mine.*would be read as a template"):
+        change_custom(host, lambda before: {**before, "mine": entry})
+    assert not host.exists()
+    mine = "models_custom: " + json.dumps({"mine": listed_entry(entry)}) + "\n"
+    host.write_text(mine)  # who writes it by hand means it
+    change_custom(host, lambda before: {**before, "other": added().entry})
+    assert set(yaml.safe_load(host.read_text())["models_custom"]) == {"mine", "other"}

@@ -106,6 +106,12 @@ def test_hostile_headers_are_refused(data: bytes, says: str) -> None:
         header_of_bytes(data)
 
 
+@pytest.mark.parametrize("name", ["\x1b[2Jllama", "a b", "{{ x }}", "", "x" * 65])
+def test_an_architecture_is_a_name(name: str) -> None:
+    """It is shown on terminals and written into files."""
+    assert header_of_bytes(header_bytes(SMALL, {"general.architecture": name})).architecture == ""
+
+
 def test_every_cut_is_refused() -> None:
     whole = header_bytes(SMALL, {"general.name": "x"})
     end = len(whole.rstrip(b"\0")) - 1
