@@ -9,7 +9,7 @@ from roost.models.footprint import Estimate, LayerSplit, ServerSettings
 
 @dataclass(frozen=True)
 class GpuCapacity:
-    """One graphics processor of a host; `index` as its vendor's tools number it, `free_bytes` may be planned with."""
+    """One graphics processor; `index` is its place among the facts' `gpus`, `free_bytes` may be planned with."""
 
     index: int
     vendor: str

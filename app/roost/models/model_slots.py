@@ -25,7 +25,7 @@ class ModelSlot(BaseModel):
     """One model server that is wanted.
 
     `model` is `NAME` or `NAME:QUANT` of the catalogue, `path` a GGUF file on the host instead; with neither a model is
-    chosen. `gpu` lists indices of graphics processors as their vendor's tools number them. `context_size` is in tokens
+    chosen. `gpu` lists places of graphics processors as `roost hosts` shows them. `context_size` is in tokens
     for one request. `temperature` null leaves it to the client. `keep_warm`: never stopped, for being idle or for
     another's sake; `on_demand`: not started before somebody asks.
     """
