@@ -67,7 +67,7 @@ def rows(facts: HostFacts, tier: Tier, bandwidth: Bandwidth | None) -> list[tupl
     ]
     if bandwidth:
         found.append(("bandwidth", f"{bandwidth.gbs:.1f} GB/s: {bandwidth.measured}"))
-    found += [("graphics", _gpu(gpu)) for gpu in facts.gpus]
+    found += [(f"graphics {place}", _gpu(gpu)) for place, gpu in enumerate(facts.gpus)]  # as a slot's `gpu` names it
     if facts.nvidia.driver:
         found.append(("NVIDIA", f"driver {facts.nvidia.driver}, CUDA up to {facts.nvidia.cuda or 'unknown'}"))
     if facts.nvidia.problem:

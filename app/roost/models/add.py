@@ -137,8 +137,17 @@ def _of_repository(wanted: Wanted, reach: Reach) -> Added:
             exit_code=2,
         ) from None
     files = list_files(source, default_hub(reach.extra_ca, reach.notify))
-    chosen = source.model_copy(update={"file": choose_file(files, quantisation)})
+    chosen = _with_file(source, choose_file(files, quantisation))
     return _of_hub_file(chosen, choose_projector(files), wanted, reach)
+
+
+def _with_file(source: HubSource, file: str) -> HubSource:
+    """Return a source with a file's name as the hub says it: it is checked, as one that a user writes.
+
+    Raises:
+        ValidationError: the schema does not allow such a name.
+    """
+    return HubSource.model_validate({**source.model_dump(), "file": file})
 
 
 def _of_hub_file(source: HubSource, projector: str, wanted: Wanted, reach: Reach) -> Added:
@@ -150,7 +159,7 @@ def _of_hub_file(source: HubSource, projector: str, wanted: Wanted, reach: Reach
     beside = None
     if projector:
         named = _safe(f"{source.repository.partition('/')[2]}-{projector.rpartition('/')[2]}")
-        beside = _download(ListedFile(name=named), source.model_copy(update={"file": projector}))
+        beside = _download(ListedFile(name=named), _with_file(source, projector))
     return entry_of(header, _download(file, source), name=wanted.name, roles=wanted.roles, projector=beside)
 
 

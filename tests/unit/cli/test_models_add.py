@@ -126,6 +126,18 @@ def test_a_repository_is_added_without_downloading_it(
     assert custom(site) == {"tiny-coder": done["entry"]}
 
 
+@pytest.mark.parametrize("projector", [False, True])
+def test_a_name_that_could_not_be_read_again_is_not_kept(
+    site: Installation, roost: Run, server: HubState, *, projector: bool
+) -> None:
+    """Else every later command would fail on what stands in host.yaml."""
+    odd = "tiny (v2) {{ x }} mmproj-F16.gguf" if projector else "tiny (v2) {{ x }}.Q8_0.gguf"
+    server.others = {odd: CONTENT}
+    done = roost("models", "add", f"hf:{REPOSITORY}" + ("" if projector else ":Q8_0"), "--name", "mine")
+    assert "cannot be written as an entry: file" in error(done).message
+    assert not host_file(site).exists()
+
+
 def test_an_address_of_the_hub_is_its_repository(roost: Run, server: HubState) -> None:
     address = f"{server.hub_url}/{REPOSITORY}/resolve/main/{FILE}"
     done = answer(roost("models", "add", address, "--dry-run", "--json"))
