@@ -9,6 +9,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from pydantic import TypeAdapter, ValidationError
 
+from roost.fleet.better_plan import better_plan
 from roost.fleet.capacity import capacity_of
 from roost.fleet.figures import host_figures
 from roost.fleet.host_plan import host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
@@ -117,6 +118,10 @@ plan:
   description: What is kept for the next run.
   type: dict
   returned: always
+better:
+  description: What the machine could serve if a model hub were allowed, in one line; empty if nothing better.
+  type: str
+  returned: always
 explanation:
   description: A line a decision.
   type: list
@@ -173,6 +178,7 @@ def main() -> None:
         figures = host_figures(catalogue, models_dir, state_dir, [gpu.name for gpu in facts.gpus])
         plan = host_planner(host, catalogue, reach, figures=figures, present=present)(slots, optional)
         need_placed(plan)
+        better = better_plan(plan, host, catalogue, reach, slots, optional, params["from_hub"])
     except ValidationError as error:
         module.fail_json(msg=f"The facts are not those of a machine: {error}")
     except (RoostError, OSError) as error:
@@ -186,6 +192,7 @@ def main() -> None:
         models_custom=custom,
         pools=memory_pools(host),
         plan=document_of(plan),
+        better=better,
         explanation=list(plan.explanation),
     )
 

@@ -17,6 +17,7 @@ from roost.cli.images import progress
 from roost.cli.plan import gpu_vendors
 from roost.fleet.artifacts.from_site import HOST_FILE, release_dir
 from roost.fleet.capacity import capacity_of
+from roost.fleet.figures import host_figures
 from roost.fleet.host_plan import from_hub_of, host_planner
 from roost.fleet.place.wishes import SHAPES
 from roost.fleet.plan import Placed
@@ -161,7 +162,9 @@ def planner_for(
     """
     measured = report.bandwidth.gbs if report.bandwidth else None
     host = capacity_of(report.facts, measured, running=_running(site), vendors=gpu_vendors(variables))
-    return host_planner(host, catalogue, reach, models_dir=site.models_dir if site else None), SHAPES[host.tier]
+    names = [gpu.name for gpu in report.facts.gpus]
+    figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
+    return host_planner(host, catalogue, reach, figures=figures), SHAPES[host.tier]
 
 
 def _running(site: Site | None) -> tuple[Placed, ...]:

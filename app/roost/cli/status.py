@@ -41,7 +41,10 @@ class NomadSeen:
 
 @dataclass(frozen=True)
 class Status:
-    """The whole picture. `unread` lists what this user could not read, and how it can be read."""
+    """The whole picture. `unread` lists what this user could not read, and how it can be read.
+
+    `better_plan` says in one line what this machine could serve if a model hub were allowed; mostly empty.
+    """
 
     healthy: bool
     api: str
@@ -59,6 +62,7 @@ class Status:
     nomad_problem: str
     jobs: tuple[JobRow, ...]
     unread: tuple[str, ...] = field(default=())
+    better_plan: str = ""
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -131,6 +135,7 @@ def compose(
         nomad_problem=nomad.problem,
         jobs=nomad.jobs,
         unread=unread,
+        better_plan=site.better_plan,
     )
 
 
@@ -169,5 +174,7 @@ def _print(found: Status) -> None:
         print(f"\n! {reason}")
     for text in found.unread:
         print(f"\n? {text}")
+    if found.better_plan:
+        print(f"\n{found.better_plan}")
     if not found.healthy:
         print("\nSee `roost doctor` for what is wrong and how to put it right.")

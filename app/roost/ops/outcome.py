@@ -36,6 +36,7 @@ def final_screen(report: dict[str, Any], site: Site) -> str:
         ("API key", str(site.api_key_file)),
         None,
         ("Next", 'roost chat "Name three rivers."    roost setup    roost status    roost doctor    roost --help'),
+        *([("", site.better_plan)] if site.better_plan else []),
     ]
     lines = ["" if row is None else f"  {row[0]:<10} {row[1]}".rstrip() for row in rows]
     return "\n".join(["", "Roost is running.", *lines, ""])

@@ -54,6 +54,7 @@ class Site(BaseModel):
     install_dir: Path
     docker_host: str = ""
     engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
+    better_plan: str = ""  # what this machine could serve if a model hub were allowed, in one line
 
 
 def load_site(path: Path | None = None) -> Site:

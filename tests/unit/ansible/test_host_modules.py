@@ -139,6 +139,10 @@ def test_a_plan_is_made_kept_and_made_again(tmp_path: Path) -> None:
     assert (again["slots"], again["plan"]) == (found["slots"], found["plan"])
     assert again["explanation"][0].startswith("main: ")
     assert "stays" in again["explanation"][0]
+    assert again["better"] == found["better"]
+    large = {**arguments, "facts": facts["roost_host"] | {"memory_total_mib": 32000}, "from_hub": "auto"}
+    large["bandwidth"] = {"bandwidth": {"gbs": 60.0}}
+    assert run_module("roost_plan", large)["better"].startswith("This machine could serve ")
 
 
 def test_a_file_named_by_a_slot_is_planned_and_fetched(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_status_when_all_is_well(site: Installation, roost: Run) -> None:
     assert max(len(line) for line in shown.stdout.splitlines()) < 120
 
 
+def test_status_tells_of_a_better_plan_in_one_line(site: Installation, roost: Run) -> None:
+    words = "This machine could serve gemma-3n-e4b-it: sudo roost setup"
+    assert "could serve" not in roost("status").stdout
+    assert json.loads(roost("status", "--json").stdout)["better_plan"] == ""
+    here = json.loads(site.site_file.read_text())
+    site.site_file.write_text(json.dumps({**here, "better_plan": words}))
+    done = roost("status")
+    assert (done.exit_code, done.stdout.splitlines().count(words)) == (0, 1)
+    assert json.loads(roost("status", "--json").stdout)["better_plan"] == words
+
+
 def test_status_when_the_model_loads(site: Installation, roost: Run) -> None:
     site.api.not_ready = 100
     site.api.models = [

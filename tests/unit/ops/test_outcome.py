@@ -45,6 +45,18 @@ def test_a_good_run_ends_with_the_answer_and_where_everything_is(
         assert place in text
 
 
+def test_a_good_run_tells_of_a_better_plan_where_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "site.json"))
+    words = "This machine could serve gemma-3n-e4b-it: sudo roost setup"
+    for better in (words, ""):
+        (tmp_path / "site.json").write_text(json.dumps({**SITE, "better_plan": better}))
+        text = said(tmp_path, capsys, "final", REPORT)
+        assert (words in text) == bool(better)
+        assert text.rstrip().endswith(words if better else "roost --help")
+
+
 def test_a_check_lists_and_counts_what_would_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(tmp_path, capsys, "check", {"changed_tasks": ["docker: Install"]}, "program: Install release x\n")
     assert "would change 2 things" in text
