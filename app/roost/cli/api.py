@@ -81,16 +81,39 @@ def find_access() -> Access:
     """
     base, key = os.environ.get("ROOST_API", ""), os.environ.get("ROOST_API_KEY", "")
     if base and key:
-        return Access(base.rstrip("/"), key)
+        return _checked(Access(base.rstrip("/"), key))
     site = load_site()
-    return Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file))
+    return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file)))
+
+
+def _checked(access: Access) -> Access:
+    """Return it if a request can be made of it.
+
+    Raises:
+        RoostError: the address is none, or the key holds what no header can.
+    """
+    try:
+        fine = bool(urlsplit(access.base_url).hostname) and httpx.URL(access.base_url).scheme in ("http", "https")
+    except (ValueError, httpx.InvalidURL):
+        fine = False
+    if not fine:
+        raise RoostError(
+            f"ROOST_API is {access.base_url!r}, which is no address of an API.", fix="Write http://127.0.0.1:8360, say."
+        )
+    if not (access.key.isascii() and access.key.isprintable()):
+        raise RoostError("The API key holds characters that no key has.", fix="Copy it again, without anything else.")
+    return access
 
 
 def find_access_of(site: Site) -> tuple[Access, str]:
-    """Return access to the site's API, without the key where it cannot be read, and why it cannot."""
-    base = (os.environ.get("ROOST_API") or site.api).rstrip("/")
+    """Return access to the site's API, without the key where it cannot be read, and why it cannot.
+
+    Raises:
+        RoostError: the address is none.
+    """
+    base = _checked(Access((os.environ.get("ROOST_API") or site.api).rstrip("/"))).base_url
     try:
-        return Access(base, os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file)), ""
+        return _checked(Access(base, os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file))), ""
     except RoostError as error:
         return Access(base), str(error)
 
@@ -156,7 +179,7 @@ class Api:
             return Readiness(reachable=False, ready=False, reasons=(reason,), slots={})
 
     def get(self, path: str) -> Json:
-        """GET a JSON document.
+        """GET a JSON object.
 
         Raises:
             RoostError: the API does not answer, or refuses.
@@ -164,7 +187,13 @@ class Api:
         with self._explained():
             answer = self._client.get(path, timeout=QUICK_TIMEOUT_S)
             self._refuse(answer)
-            return answer.json()
+            try:
+                document = answer.json()
+            except ValueError:
+                document = None
+            if not isinstance(document, dict):
+                raise RoostError(f"What answers at {self._access.base_url} is not Roost.", fix="Check ROOST_API.")
+            return document
 
     def models(self) -> list[dict[str, Json]]:
         """Return the entries of `/v1/models`."""

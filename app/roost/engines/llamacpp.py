@@ -23,6 +23,7 @@ FAILURES_UNTIL_DOWN = 2
 CONNECT_TIMEOUT_S = 3.0
 STUCK = "it accepts connections but did not produce a token within {:.0f} s"
 STALLED = "its slots are at work and made no progress for {:.0f} s"
+NO_HTTP = "what answers at its address is no HTTP"
 SILENT = "it accepts connections and does not answer"
 CONNECT_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
 NOT_OFFERED = frozenset({404, 501})
@@ -141,6 +142,8 @@ class LlamaServer:
             report = Report(State.DOWN, reason=str(error), stuck=True)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, _ProbeError) as error:
             self._failures += 1
+            if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
+                error = _ProbeError(NO_HTTP)  # what they say names the address, and reasons are open to all
             silent = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
             reason = SILENT if silent else str(error) or type(error).__name__
             if self._described is not None and self._failures < FAILURES_UNTIL_DOWN:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from roost.ops.errors import RoostError
 
@@ -100,11 +100,11 @@ class ApiKey(BaseModel):
     tier: Tier = Tier.STANDARD
     owner: str = Field(default="", max_length=200)
     budget: Budget = Budget()
-    created: datetime | None = None
-    expires: datetime | None = None
-    revoked: datetime | None = None
+    created: AwareDatetime | None = None
+    expires: AwareDatetime | None = None
+    revoked: AwareDatetime | None = None
     previous_sha256: Digest | None = None
-    previous_until: datetime | None = None
+    previous_until: AwareDatetime | None = None
 
     def may_use(self, model: str, slot: str) -> bool:
         """Say whether the key may use a model that serves a slot."""

@@ -172,3 +172,34 @@ def test_since_is_a_day_or_days_back() -> None:
     assert first_day("2029-12-31", today) == "2029-12-31"
     with pytest.raises(RoostError, match="too long ago"):
         first_day("99999999d", today)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ROOST_API", "http://[::1", "no address of an API"),
+        ("ROOST_API", "127.0.0.1:8360", "no address of an API"),
+        ("ROOST_API", "ftp://host", "no address of an API"),
+        ("ROOST_API_KEY", "kä", "characters that no key has"),
+        ("ROOST_API_KEY", "k\ny", "characters that no key has"),
+    ],
+)
+def test_an_access_that_is_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("ROOST_API", "http://127.0.0.1:9")
+    monkeypatch.setenv("ROOST_API_KEY", KEY)
+    monkeypatch.setenv(variable, value)
+    for command in ("usage", "limits"):
+        code, _, err = shell.run(command)
+        assert (code, said in err) == (1, True), err
+
+
+@pytest.mark.parametrize("body", [b"<html>hi", b"[1]", b""])
+def test_something_else_at_the_address_is_named(monkeypatch: pytest.MonkeyPatch, shell: Shell, body: bytes) -> None:
+    with running(lambda handler: handler.answer(200, body)) as port:
+        monkeypatch.setenv("ROOST_API", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("ROOST_API_KEY", KEY)
+        for command in ("usage", "limits"):
+            code, _, err = shell.run(command)
+            assert (code, "is not Roost" in err) == (1, True), err

@@ -136,3 +136,11 @@ def test_overrides_of_a_tier_add_up_and_go() -> None:
     limits = document.tiers[Tier.BULK].applied_to(TierLimits(requests=60, tokens=100, concurrent=2))
     assert limits == TierLimits(requests=5, tokens=0, concurrent=2)
     assert api_keys.with_tier(document, Tier.BULK, None) == KeyDocument()
+
+
+def test_a_time_without_a_zone_is_none() -> None:
+    """Comparing it would fail each request of the key."""
+    text = KeyDocument(keys=(key(expires=NOW),)).text()
+    assert api_keys.parse_document(text).keys[0].expires == NOW
+    with pytest.raises(ValueError, match="timezone"):
+        api_keys.parse_document(text.replace("2030-01-01T00:00:00Z", "2030-01-01T00:00:00"))
