@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from tests.support.fakes import FakeEngine, FakeNomad, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
-from tests.unit.gateway.test_proxy_faults import ask, code_of, counted, metric, stream
+from tests.unit.gateway.test_access import key, write_document
+from tests.unit.gateway.test_proxy_faults import CHAT, ask, code_of, counted, metric, stream
 
 MAIN, SPECIALIST = "roost-model-main", "roost-model-specialist"
 SMALL, BIG = 4 << 30, 8 << 30
@@ -100,6 +101,20 @@ async def test_no_lighter_model_answers_when_the_client_forbids_it(tmp_path: Pat
             assert answer.status == 503
             assert code_of(await answer.json())[0] == "model_unavailable"
         assert small.chats == []
+
+
+async def test_nothing_stands_in_that_the_key_may_not_use(tmp_path: Path) -> None:
+    document = write_document(tmp_path, key("alice", models=["big"]), key("bob"))
+    async with fleet(tmp_path, keys_file=document, wait_s=0.4, start_wait_s=0.4) as (gateway, nomad, small, _):
+        nomad.starts = False
+        answers = {}
+        for who in ("alice", "bob"):
+            headers = {"Authorization": f"Bearer {who}"}
+            body = {"model": "big", "messages": [{"role": "user", "content": "?"}]}
+            async with gateway.client.post(gateway.url + CHAT, json=body, headers=headers) as answer:
+                answers[who] = answer.status
+        assert answers == {"alice": 503, "bob": 200}
+        assert len(small.chats) == 1
 
 
 async def test_the_heavier_model_does_not_stand_in_for_the_lighter_unless_told_to(tmp_path: Path) -> None:

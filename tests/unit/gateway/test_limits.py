@@ -164,6 +164,21 @@ async def test_places_are_given_in_the_order_of_asking() -> None:
     assert (standing["running"], standing["waiting"]) == (0, 0)
 
 
+async def test_who_leaves_at_the_moment_of_getting_a_place_gives_it_back() -> None:
+    world = World(TierLimits(concurrent=1, waiting=1))
+
+    async def hold() -> None:
+        async with world.limiter.admit(ALICE, 4).place(10):
+            pass
+
+    async with world.limiter.admit(ALICE, 4).place(10):
+        waiting = asyncio.create_task(hold())
+        await eventually(lambda: world.limiter.standing(ALICE)["waiting"] == 1, 5, "the one that waits")
+    waiting.cancel()  # the place is its own already, and it has not noticed yet
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert world.limiter.standing(ALICE)["running"] == 0
+
+
 async def test_who_waits_too_long_is_refused_and_leaves_no_place_taken() -> None:
     world = World(TierLimits(concurrent=1, waiting=1))
     async with world.limiter.admit(ALICE, 4).place(10):

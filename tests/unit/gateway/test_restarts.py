@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +10,16 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from roost.gateway.restarts import HOUR_S, MOST_AN_HOUR, PAUSE_S, allowed
+from roost.engines.base import Report, State
+from roost.gateway.metrics import Metrics
+from roost.gateway.registry import Endpoint, Member, Registry
+from roost.gateway.restarts import HOUR_S, MOST_AN_HOUR, PAUSE_S, Restarter, allowed
 from tests.support.fakes import FakeEngine, FakeNomad, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
 from tests.unit.engines.test_llama_slots import resting
 from tests.unit.gateway.test_proxy_faults import counted
+from tests.unit.gateway.test_registry import Scripted
 
 JOB = "roost-model-main"
 
@@ -83,3 +88,21 @@ async def test_nomad_may_refuse_to_replace(tmp_path: Path) -> None:
         engine.mode = "stuck"
         await counted(gateway, 1, "roost_restarts_total", slot="main", result="refused")
         assert nomad.stopped_allocations == []
+
+
+def test_a_server_that_came_round_is_given_its_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nobody:
+        async def replace(self, allocation: str) -> None:
+            raise AssertionError(allocation)
+
+    stuck, ready = Report(State.DOWN, stuck=True), Report(State.READY, models=("m",))
+    registry = Registry(lambda member: Scripted(member.base_url))
+    member = Member("main", "http://a:1", job=JOB, allocation="one")
+    endpoint = Endpoint(member, Scripted(member.base_url))
+    restarter = Restarter(Nobody(), Metrics(registry.views), after_s=10.0)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for at, report in ((0.0, stuck), (5.0, ready), (11.0, stuck), (20.0, stuck)):
+        now, endpoint.report = at, report
+        restarter.probed(endpoint)
+    assert not restarter._running
