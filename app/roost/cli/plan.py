@@ -31,6 +31,7 @@ from roost.hosts.report import look
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach
+from roost.models.path_slots import with_paths
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
@@ -48,6 +49,7 @@ class Question:
     reach: Reach
     figures: Figures
     present: Plan | None = None
+    changed: tuple[ModelSlot, ...] = ()  # the slots with what `--what-if` says
 
 
 def plan(
@@ -80,8 +82,8 @@ def plan(
     """
     if from_hub not in {"", *get_args(FromHub)}:
         raise RoostError(f"--from-hub {from_hub!r} is none of auto, yes, no.", exit_code=BAD_INPUT)
-    asked = question(hosts or [], from_hub)
-    slots = changed_slots(asked.slots, what_if or [])
+    asked = question(hosts or [], from_hub, what_if or [])
+    slots = list(asked.changed)
     before = planned(asked, asked.hosts, asked.slots, anywhere) if hosts and (what_if or without) else asked.present
     left = _without(asked.hosts, without or [])
     found = planned(replace(asked, present=before), left, slots, anywhere)
@@ -101,7 +103,7 @@ def plan(
     raise typer.Exit(1 if found.refused else 0)
 
 
-def question(files: Sequence[Path], from_hub: str) -> Question:
+def question(files: Sequence[Path], from_hub: str, what_if: Sequence[str] = ()) -> Question:
     """Return what is to be planned: the machines that files describe, or this one.
 
     Raises:
@@ -114,11 +116,17 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     variables = site_variables(site) if site else load_variables(release_dir(), Path(os.devnull))
     catalogue = load_catalogue(site.catalogue if site else release_dir() / "group_vars" / "models.yaml")
     slots = parse_slots(variables["model_slots"])
+    changed = tuple(changed_slots(slots, what_if))
+    paths = [slot.path for slot in (*slots, *changed) if slot.path]
+    try:
+        catalogue = with_paths(catalogue, paths, site.models_dir if site else Path(os.devnull))
+    except RoostError as error:
+        raise RoostError(error.message, fix=error.fix, exit_code=BAD_INPUT) from None
     vendors = gpu_vendors(variables)
     if files:
         problem = "" if from_hub in {"", "yes"} else f"--from-hub is {from_hub}"
         reach = Reach(hub_problem=problem)
-        return Question(read_hosts(files, vendors), slots, catalogue, reach, header_figures(catalogue))
+        return Question(read_hosts(files, vendors), slots, catalogue, reach, header_figures(catalogue), None, changed)
     kept = site.bandwidth_file if site else None
     report = look([site.state_dir, site.cache_dir] if site else [], bandwidth_file=kept)
     present = read_plan(site.state_dir / NAME) if site else None
@@ -137,7 +145,7 @@ def question(files: Sequence[Path], from_hub: str) -> Question:
     host = capacity_of(report.facts, measured, running=running, vendors=vendors)
     names = [gpu.name for gpu in report.facts.gpus]
     figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
-    return Question([host], slots, catalogue, reach, figures, present)
+    return Question([host], slots, catalogue, reach, figures, present, changed)
 
 
 def gpu_vendors(variables: Mapping[str, object]) -> list[str]:

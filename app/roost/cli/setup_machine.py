@@ -34,6 +34,7 @@ from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.choose import Seen, rank
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach, files_here
+from roost.models.path_slots import with_paths
 from roost.ops.errors import RoostError
 from roost.ops.host_file import load
 from roost.ops.kept_file import read_text
@@ -215,13 +216,18 @@ def look(asked: Asked, *, host: str = "", inventory: Path | None = None, quiet: 
     default = load_variables(release_dir(), Path(os.devnull))
     custom = variables.get("models_custom") or {}
     catalogue = load_catalogue(release_dir() / "group_vars" / "models.yaml", custom=_mapping(custom))
+    # of an inventory, its groups may name slots too
+    own = said.get(VARIABLE) or (variables[VARIABLE] if variables[VARIABLE] != default[VARIABLE] else None)
+    mine = None if own is None else parse_slots(own)
+    if subject.site is not None:  # files of this machine can be looked at
+        paths = [slot.path for slot in mine or () if slot.path]
+        paths += [model for model in asked.models.values() if model and model.startswith("/")]
+        catalogue = with_paths(catalogue, paths, subject.site.models_dir)
     reach, hub_words = _reach(subject, catalogue, tell)
     obtainable = Obtainable(catalogue, reach)
     planner, shape = planner_for(report, catalogue, reach, variables, subject.site)
     defaults = tuple(parse_slots(default[VARIABLE]))
-    # of an inventory, its groups may name slots too
-    own = said.get(VARIABLE) or (variables[VARIABLE] if variables[VARIABLE] != default[VARIABLE] else None)
-    slots, optional = wished_slots(None if own is None else parse_slots(own), defaults, shape, asked)
+    slots, optional = wished_slots(mine, defaults, shape, asked)
     left_out = {m.reference: f"{w.reason}; {w.remedy}" for m in catalogue.all() if (w := obtainable.why_not(m))}
     return Machine(
         name=subject.name, facts=report.facts, tier=report.tier, bandwidth=report.bandwidth, catalogue=catalogue,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from roost.fleet.jobs import ModelServerJob
+from roost.fleet.site_jobs import Programs, SiteWish, site_jobs
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
 from tests.support.ansible_module import REPOSITORY, run_ansible, run_module
@@ -164,7 +166,22 @@ def test_a_file_named_by_a_slot_is_planned_and_fetched(tmp_path: Path) -> None:
         "roost_model",
         {"names": ["file-mine"], "catalogue": str(catalogue), "custom": found["models_custom"], **folders},
     )
-    assert Path(done["models"][0]["path"]).read_bytes() == file.read_bytes()
+    fetched = Path(done["models"][0]["path"])
+    assert fetched.read_bytes() == file.read_bytes()
+    assert fetched.stat().st_mode & 0o777 == 0o444  # the engine's user reads it, whoever owns the original
+    wish = {"runtime": "local", "engine": "llama.cpp", "datacenter": "d", "bind": "127.0.0.1", "api_port": 1}
+    wish |= {"agent_memory_mib": 256, "agent_log_level": "info", "models_dir": folders["models_dir"]}
+    who = {"name": "roost", "group": "roost", "uid": 1, "gid": 1}
+    wish |= {"slots": found["slots"], "agent_identity": who, "engine_identity": who}
+    known = load_catalogue(catalogue, custom=found["models_custom"])
+    server, _agent = site_jobs(SiteWish.model_validate(wish), known, Programs())
+    assert isinstance(server, ModelServerJob)
+    assert str(fetched) in " ".join(server.args)
+    file.write_bytes(b"no model")
+    arguments = {"slots": slots, "facts": facts["roost_host"], "catalogue": str(catalogue), **folders}
+    failed = run_module("roost_plan", {**arguments, "models_custom": {}, "file": str(tmp_path / "plan.json")})
+    assert failed["failed"]
+    assert str(file) in failed["msg"]
 
 
 def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> None:

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from roost.hosts.facts import facts_from
+from roost.models.catalogue import load_catalogue
+from roost.models.estimate.shape import header_of_shape
 from roost.ops.errors import RoostError
+from tests.support.gguf_files import write_sparse
 from tests.unit.cli.conftest import Run
 from tests.unit.hosts.records import record
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -35,6 +40,21 @@ def test_this_machine_before_anything_is_installed(roost: Run, monkeypatch: pyte
     assert [p["model"] for p in found["placed"]] == ["smollm2-135m-instruct"]
     assert found["changes"][0].startswith("main: new, ")
     assert found["devices"][0]["planned"] < found["devices"][0]["free"]
+
+
+def test_a_file_on_the_host_is_planned_with(roost: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "none.json"))
+    listed = load_catalogue(ROOT / "group_vars/models.yaml", custom={}).listed("smollm2-135m-instruct")
+    file = tmp_path / "mine.Q4_1.gguf"
+    write_sparse(header_of_shape(listed.architecture, listed.shape, "Q4_1"), file)
+    found = json.loads(roost("plan", "--json", "--what-if", f"main.path={file}").stdout)
+    assert [(p["model"], p["origin"]) for p in found["placed"]] == [("file-mine.q4_1", "header")]
+    assert found["placed"][0]["estimate"]["devices"][0]["weights"] > 0
+    file.write_bytes(b"no model")
+    for path in (file, tmp_path / "none.gguf"):
+        done = roost("plan", "--what-if", f"main.path={path}")
+        assert isinstance(done.exception, RoostError)
+        assert (done.exception.exit_code, path.name in done.exception.message) == (2, True)
 
 
 def test_recorded_machines(roost: Run, fleet: list[str]) -> None:

@@ -15,11 +15,16 @@ from roost.cli import setup_machine
 from roost.hosts.bandwidth import Bandwidth
 from roost.hosts.report import Report
 from roost.hosts.report import look as look_at_host
+from roost.models.catalogue import load_catalogue
+from roost.models.estimate.shape import header_of_shape
 from roost.ops.errors import RoostError
+from tests.support.gguf_files import write_sparse
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fakes import MODEL, Installation
 
 NAME = "box.example"
+
+SHIPPED = Path(__file__).parents[3] / "group_vars/models.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +57,18 @@ def test_what_was_written_is_kept_to_by_the_next_run(site: Installation, roost: 
     assert (again["diff"], again["written"]) == ("", False)
     text = yaml.safe_load((site.folder / "host.yaml").read_text())
     assert [(s["slot"], s["model"], s["context_size"]) for s in text["model_slots"]] == [("main", MODEL, 2048)]
+
+
+def test_a_file_of_this_machine_is_proposed(roost: Run, tmp_path: Path) -> None:
+    listed = load_catalogue(SHIPPED, custom={}).listed(MODEL)
+    file = tmp_path / "mine.Q4_1.gguf"
+    write_sparse(header_of_shape(listed.architecture, listed.shape, "Q4_1"), file)
+    (offer,) = found(roost("setup", "--dry-run", "--json", "--slot", f"main={file}"))["offers"]
+    assert (offer["model"], offer["download"], offer["origin"]) == (str(file), 0, "header")
+    file.write_bytes(b"no model")
+    done = roost("setup", "--dry-run", "--slot", f"main={file}")
+    assert isinstance(done.exception, RoostError)
+    assert str(file) in done.exception.message
 
 
 def test_a_context_that_fits_nowhere_is_refused_with_a_remedy(roost: Run) -> None:

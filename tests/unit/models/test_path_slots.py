@@ -10,9 +10,11 @@ import pytest
 
 from roost.models import path_slots
 from roost.models.catalogue import load_catalogue
+from roost.models.estimate.header import HeaderEstimator
+from roost.models.estimate.known import CatalogueHeaders
 from roost.models.estimate.shape import header_of_shape
 from roost.models.model_slots import ModelSlot
-from roost.models.path_slots import MEMO_NAME, entries_of_paths
+from roost.models.path_slots import MEMO_NAME, entries_of_paths, with_paths
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
 from tests.support.gguf_files import write_sparse
@@ -58,6 +60,50 @@ def test_what_was_added_by_hand_stays(file: Path, tmp_path: Path) -> None:
     mine = {"mine": next(iter(entries_of_paths(slots, {}, tmp_path).values()))}
     assert entries_of_paths(slots, mine, tmp_path) == mine
     assert entries_of_paths([ModelSlot(slot="main")], mine, tmp_path) == mine
+
+
+def test_files_of_one_name_in_two_folders_are_two_models(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / file.name
+    other.parent.mkdir()
+    other.write_bytes(file.read_bytes() + b"more")
+    slots = [ModelSlot(slot="main", path=str(file)), ModelSlot(slot="router", path=str(other))]
+    found = entries_of_paths(slots, {}, tmp_path)
+    assert len(found) == 2
+    assert entries_of_paths(slots, {}, tmp_path) == found
+    catalogue = with_paths(load_catalogue(SHIPPED, custom={}), [str(file), str(other)], tmp_path)
+    assert set(found) <= set(catalogue.entries)
+
+
+def test_to_plan_with_a_file_nothing_is_hashed(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_slots, "sha256_file", lambda _path: pytest.fail("hashed"))
+    shipped = load_catalogue(SHIPPED, custom={})
+    planned = with_paths(shipped, [str(file)], tmp_path)
+    (name,) = set(planned.entries) - set(shipped.entries)
+    assert with_paths(planned, [str(file)], tmp_path) is planned
+    assert HeaderEstimator(CatalogueHeaders(planned)).layers(name, "Q4_K_M") == 31
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model, " * 1000])
+def test_what_is_no_model_is_refused_before_it_is_hashed(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path_slots, "sha256_file", lambda _path: pytest.fail("hashed"))
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(content)
+    with pytest.raises(RoostError, match=r"bad\.gguf") as caught:
+        entries_of_paths([ModelSlot(slot="main", path=str(bad))], {}, tmp_path)
+    assert caught.value.fix
+
+
+def test_a_file_that_cannot_be_read_is_said_with_the_reason(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(path_slots, "sha256_file", refused)
+    with pytest.raises(RoostError, match="cannot be read: Permission denied"):
+        entries_of_paths([ModelSlot(slot="main", path=str(file))], {}, tmp_path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
