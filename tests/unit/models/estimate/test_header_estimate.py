@@ -19,6 +19,7 @@ from roost.models.gguf_header import Header
 from roost.ops.errors import RoostError
 from tests.support.model_shapes import (
     DEEPSEEK_V31,
+    GEMMA3_4B,
     GEMMA3_27B,
     GEMMA3N_E4B,
     LFM2_12B,
@@ -257,3 +258,17 @@ def test_without_a_store_the_best_is_the_headers() -> None:
     found = best.estimate("qwen3-8b", "Q4_K_M", ServerSettings(8192), CPU_ONLY)
     assert found.origin == "header"
     assert best.layers("qwen3-8b", "Q4_K_M") == 37
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "mib"),
+    [
+        ("qwen3", QWEN3_8B, 0),  # its cache forgets nothing
+        # 29 layers with a window: 1024 tokens of keys and values, 4 heads of 256, f16; 2 slots, 3 states of each
+        ("gemma3", GEMMA3_4B, 29 * (1024 * 2 * 4 * 256 * 2 >> 20) * 2 * 3),
+    ],
+)
+def test_states_to_go_back_to_are_counted(architecture: str, shape: dict[str, ShapeValue], mib: int) -> None:
+    settings = ServerSettings(8192, parallel=2, cache_ram_mib=256)
+    found = estimate_header(header_of_shape(architecture, shape, "Q4_K_M"), settings, LayerSplit())
+    assert found.on(HOST).other == (96 + 256 + mib) << 20
