@@ -111,6 +111,7 @@ class SlotChoice:
     embedding: bool = False
     chat_template: str = ""  # of the engine's own; empty: the model's
     memory: Mapping[str, int] = field(default_factory=dict)
+    tier: str = ""
     keep_warm: bool = False
     on_demand: bool = False
     node: NodeChoice = field(default_factory=NodeChoice)
@@ -303,6 +304,7 @@ def _plan_meta(choice: SlotChoice) -> dict[str, str]:
 def _tags(choice: SlotChoice, place: EnginePlace) -> list[str]:
     """Return what the agent reads of a model server, running or not: `roost.gateway.tags`."""
     tags = [f"engine={place.engine}", f"slot={choice.slot}", f"model={choice.model}"]
+    tags += [f"tier={choice.tier}"] if choice.tier else []
     tags += [f"memory={pool}:{count}" for pool, count in sorted(choice.memory.items())]
     tags += [f"adapter={PurePath(adapter).stem}" for adapter in choice.adapters]
     tags += [KEEP_WARM_TAG] if choice.keep_warm else []

@@ -335,6 +335,7 @@ def _slot(
         settings=slot.settings,
         memory_mib=memory_mib,
         memory=slot.memory or {HOST_POOL: memory_mib << 20},
+        tier=model.tier,
         keep_warm=slot.keep_warm,
         on_demand=slot.on_demand,
         temperature=slot.temperature,

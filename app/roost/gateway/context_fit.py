@@ -1,9 +1,9 @@
 """Whether a request fits the context that one slot of a model server has, and what to leave out if asked to. Pure.
 
 Nothing is ever left out silently: what does not fit is refused with the numbers, or cut where the client asks for that
-and told what was cut. llama-server refuses a prompt that is too long by itself, and without context shift (its default,
-and named in our jobs) it ends an answer at the end of the context, so that what is missed here is still never lost
-unnoticed.
+and told what was cut. llama-server refuses a prompt that is too long by itself, and without context shift (which is its
+default: `--help` of build 11669) it ends an answer at the end of the context and says so: what is missed here is still
+never lost unnoticed.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ def member_of(slot: str, registration: _Registration) -> Member:
         allocation=registration.allocation,
         adapters=said.adapters,
         keeps_slots=said.keeps_slots,
+        tier=said.tier,
     )
 
 

@@ -44,6 +44,7 @@ def models_document(
                     "reason": view.reason,
                     "slot": view.slot,
                     "aliases": names,
+                    "tier": view.tier or None,
                     "memory": view.memory or None,
                     "adapters": [f"{model}{ADAPTER_MARK}{adapter}" for adapter in view.adapters],
                     "context": report.context,

@@ -54,6 +54,7 @@ def view_of(planned: Planned, note: str = "") -> View:
         job=planned.job,
         memory=memory,
         adapters=planned.said.adapters,
+        tier=planned.said.tier,
     )
 
 

@@ -34,6 +34,7 @@ class Member:
     allocation: str = ""
     adapters: tuple[str, ...] = ()
     keeps_slots: bool = False
+    tier: str = ""
 
     @property
     def id(self) -> str:
@@ -78,6 +79,7 @@ class Endpoint:
             reason=report.reason,
             job=self.member.job,
             adapters=report.adapters,
+            tier=self.member.tier,
         )
 
     @contextmanager

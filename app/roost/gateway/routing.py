@@ -32,6 +32,7 @@ class View:
     job: str = ""
     memory: int = 0
     adapters: tuple[str, ...] = ()
+    tier: str = ""
 
 
 @dataclass(frozen=True)

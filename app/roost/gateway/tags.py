@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Said:
-    """The tags of one model server. `memory` is what the plan gives it, in bytes by pool."""
+    """The tags of one model server. `memory` is what the plan gives it, in bytes by pool.
+
+    `tier` is that of the hosts its model is meant for.
+    """
 
     engine: str = ""
     models: tuple[str, ...] = ()
     memory: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
+    tier: str = ""
     keep_warm: bool = False
     keeps_slots: bool = False
 
@@ -34,6 +38,7 @@ def read_tags(tags: Iterable[str]) -> Said:
         models=tuple(value for name, value in pairs if name == "model"),
         memory=memory,
         adapters=tuple(value for name, value in pairs if name == "adapter"),
+        tier=next((value for name, value in pairs if name == "tier"), ""),
         keep_warm=("keep_warm", "true") in pairs,
         keeps_slots=("keeps_slots", "true") in pairs,
     )

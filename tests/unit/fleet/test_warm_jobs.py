@@ -36,6 +36,7 @@ def test_tags_are_read_as_they_were_written() -> None:
         engine="llama.cpp",
         models=(server.model,),
         memory={"a/gpu0": 5 * GIB, "host": GIB},
+        tier="embedded",
         adapters=("p",),
         keep_warm=True,
         keeps_slots=True,
@@ -45,7 +46,7 @@ def test_tags_are_read_as_they_were_written() -> None:
 def test_without_a_plan_a_server_holds_its_limit_of_the_machine() -> None:
     server, _ = made({"save_slots": False})
     assert read_tags(server.tags) == Said(
-        engine="llama.cpp", models=(server.model,), memory={"host": server.memory_mib << 20}
+        engine="llama.cpp", models=(server.model,), memory={"host": server.memory_mib << 20}, tier="embedded"
     )
 
 

@@ -26,8 +26,8 @@ from tests.support.gateway import API_KEY, Served, quick_settings, served
 NOW = datetime.now(UTC).replace(microsecond=0)
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 # What each role gets from each route: admin, user, read-only, nobody.
-BODY_IS_WRONG = ["completions", "embeddings", "rerank", "responses", "responses/input_tokens", "tokenize", "detokenize"]
-BODY_IS_WRONG += ["messages"]
+ONE_PROMPT = ("completions", "responses", "responses/input_tokens", "messages")
+BODY_IS_WRONG = (*ONE_PROMPT, "embeddings", "rerank", "tokenize", "detokenize")
 NOT_AT_THE_SERVER = ("count", "messages/count_tokens")
 EXPECTED = {
     ("GET", "/healthz"): (200, 200, 200, 200),

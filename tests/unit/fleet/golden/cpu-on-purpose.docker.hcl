@@ -62,6 +62,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "tier=embedded",
         "memory=host:687865856",
         "keeps_slots=true",
       ]

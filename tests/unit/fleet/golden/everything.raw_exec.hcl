@@ -70,6 +70,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "tier=embedded",
         "memory=host:536870912",
         "adapter=a",
         "adapter=b",

@@ -57,6 +57,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "tier=embedded",
         "memory=host:536870912",
         "keeps_slots=true",
       ]

@@ -70,6 +70,7 @@ job "roost-model-main" {
         "engine=llama.cpp",
         "slot=main",
         "model=smollm2-135m-instruct",
+        "tier=embedded",
         "memory=host:872415232",
         "keeps_slots=true",
       ]
