@@ -152,9 +152,9 @@ def test_log_probabilities_seed_and_stop(ask: OpenAI) -> None:
         assert answer.choices[0].logprobs
         assert [len(token.top_logprobs) for token in answer.choices[0].logprobs.content or []] == [3] * 6
     assert len(texts) == 1
-    stopped = ask.chat.completions.create(model="main", messages=HELLO, max_tokens=40, temperature=0, stop=["."])
+    stopped = ask.chat.completions.create(model="main", messages=HELLO, max_tokens=40, temperature=0, stop=[" "])
     assert stopped.choices[0].finish_reason == "stop"
-    assert "." not in (stopped.choices[0].message.content or "")
+    assert " " not in (stopped.choices[0].message.content or "")
 
 
 def test_several_answers_as_many_as_there_are_slots(ask: OpenAI) -> None:
@@ -168,18 +168,6 @@ def test_an_image_for_a_model_without_eyes_is_a_bad_request(ask: OpenAI) -> None
     image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
     with pytest.raises(openai.BadRequestError, match="image input is not supported"):
         ask.chat.completions.create(model="main", messages=[{"role": "user", "content": [image]}], max_tokens=3)
-
-
-def test_a_tool_call_that_is_asked_for_comes_back_as_one(ask: OpenAI) -> None:
-    answer = ask.chat.completions.create(
-        model="main", messages=HELLO, tools=[WEATHER], tool_choice="required", temperature=0, max_tokens=60
-    )
-    calls = answer.choices[0].message.tool_calls
-    assert calls
-    call = calls[0].to_dict()["function"]
-    assert isinstance(call, dict)
-    assert call["name"] == "weather"
-    assert json.loads(str(call["arguments"]))["city"] in {"Paris", "Rome"}
 
 
 def test_the_name_of_a_request_comes_back_and_is_in_the_log(ask: OpenAI, fleet: Service) -> None:
