@@ -185,6 +185,13 @@ def apply(client: NomadClient, text: str, *, dry_run: bool, timeout_s: float) ->
     return change
 
 
+def _ended(allocation: dict[str, Json]) -> bool:
+    """Say whether nothing of an allocation runs: it counts as failed while a task of it still has its delay to end."""
+    status = allocation["ClientStatus"]
+    tasks = (allocation.get("TaskStates") or {}).values()
+    return status == "lost" or (status in ("complete", "failed") and all(t.get("State") == "dead" for t in tasks))
+
+
 def stop(client: NomadClient, job_id: str, *, purge: bool, timeout_s: float) -> bool:
     """Stop a job and wait until its tasks ended; return whether there was anything to stop.
 
@@ -198,6 +205,6 @@ def stop(client: NomadClient, job_id: str, *, purge: bool, timeout_s: float) -> 
     since = 0
     while time.monotonic() < deadline:
         found, since = client.wait_for(f"job/{quote(job_id, safe='')}/allocations", since, BLOCK_S)
-        if all(a["ClientStatus"] in ("complete", "failed", "lost") for a in found or []):
+        if all(_ended(allocation) for allocation in found or []):
             return True
     raise RoostError(f"The job {job_id} still runs {timeout_s:.0f} s after it was told to stop.")

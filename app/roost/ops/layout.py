@@ -12,6 +12,7 @@ from pathlib import Path
 
 from roost.ops.errors import RoostError
 from roost.ops.ownership import PRESENT, Manifest
+from roost.ops.processes import end, running_as
 from roost.ops.run import run
 
 NO_HOME = "/nonexistent"
@@ -96,6 +97,8 @@ def remove_layout(
     removed += [f"user {name}" for name in users] + [f"group {name}" for name in groups]
     if dry_run:
         return removed
+    # Nomad may have been ended while it still waited to stop a job, or have lost one after it was killed itself.
+    end(running_as({pwd.getpwnam(name).pw_uid for name in users}))
     for path in doomed:
         _remove_tree(path)
     for name in users:

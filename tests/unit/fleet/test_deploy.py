@@ -213,3 +213,18 @@ def test_the_reason_is_that_of_the_version_that_failed() -> None:
     assert deploy.failure_reason(client, "j", 3) == "task agent: Exit Code: 1"
     assert deploy.failure_reason(client, "j", 4) == "task agent: Started"
     assert deploy.failure_reason(client, "j", 5) == "Nomad gives no reason"
+
+
+@pytest.mark.parametrize(
+    ("status", "task", "ended"),
+    [("complete", "dead", True), ("failed", "dead", True), ("failed", "running", False), ("running", "running", False),
+     ("lost", "running", True), ("failed", None, True)],
+)  # fmt: skip
+def test_a_job_has_stopped_when_nothing_of_it_runs(status: str, task: str | None, ended: bool) -> None:
+    running = {"ClientStatus": "running", "TaskStates": {"engine": {"State": "running"}}}
+    seen = {"ClientStatus": status, "TaskStates": {"engine": {"State": task}} if task else None}
+    over = {"ClientStatus": "complete", "TaskStates": {"engine": {"State": "dead"}}}
+    client = nomad({"GET job/j/allocations": [[running], [seen], [over], []], "DELETE job/j": {}})
+    assert deploy.stop(client, "j", purge=True, timeout_s=5)
+    left = client.answers["GET", "job/j/allocations"]
+    assert left == ([[over], []] if ended else [[]])

@@ -1,0 +1,52 @@
+"""Ending what still runs as users of ours when they go: a process that its supervisor lost."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+GRACE_S = 10.0
+PROC = Path("/proc")
+
+
+def running_as(uids: Collection[int], proc: Path = PROC) -> list[int]:
+    """Return the processes whose real user is one of `uids`; not those in a pid namespace of a container."""
+    ours = _namespace(proc / "self")
+    found: list[int] = []
+    for folder in proc.iterdir():
+        if not folder.name.isdigit() or folder.name == str(os.getpid()):
+            continue
+        with suppress(OSError):  # gone meanwhile
+            status = (folder / "status").read_text().splitlines()
+            uid = next(int(line.split()[1]) for line in status if line.startswith("Uid:"))
+            if uid in uids and _namespace(folder) == ours:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def end(pids: Collection[int], grace_s: float = GRACE_S) -> None:
+    """Ask processes to end, and end those that still run after `grace_s` seconds; return when all are gone."""
+    handles: dict[int, int] = {}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            handles[os.pidfd_open(pid)] = pid
+    try:
+        for code, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
+            for handle in handles:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, code)
+            for handle in list(handles):
+                if select.select([handle], [], [], wait_s)[0]:
+                    os.close(handle)
+                    del handles[handle]
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _namespace(folder: Path) -> Path:
+    return (folder / "ns/pid").readlink()
