@@ -19,6 +19,7 @@ from roost.hosts.facts import HostFacts
 from roost.models.catalogue import load_catalogue
 from roost.models.model_slots import parse_slots
 from roost.models.path_slots import entries_of_paths
+from roost.models.present import found_models, with_hashes
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -29,7 +30,8 @@ description:
     graphics processors, memory). What the slots name is kept to; what runs stays where it can.
   - An automatic choice takes only models that lie here, that need no hub, or for which I(from_hub) allows one.
   - Fails with everything that cannot be placed, and what would have to change.
-  - Writes nothing, in check mode or not; another task keeps I(plan) in I(file).
+  - Model files that lie in I(models_dir) or I(present_dirs) without an entry are candidates, too.
+  - Changes nothing; another task keeps I(plan) in I(file). What was seen of model files is remembered in I(models_dir).
 options:
   slots:
     description: The variable C(model_slots).
@@ -65,6 +67,11 @@ options:
     description: Folder of the models.
     type: path
     required: true
+  present_dirs:
+    description: More folders in which model files may lie.
+    type: list
+    elements: path
+    default: []
   cache_dir:
     description: Folder of downloads, safe to delete.
     type: path
@@ -107,7 +114,7 @@ slots:
   type: list
   returned: always
 models_custom:
-  description: Models of the operator, with an entry for each file that a slot names.
+  description: Models of the operator, with an entry for each file that a slot names or that was found and chosen.
   type: dict
   returned: always
 pools:
@@ -141,6 +148,7 @@ def main() -> None:
             "catalogue": {"type": "path", "required": True},
             "models_custom": {"type": "dict", "default": {}},
             "models_dir": {"type": "path", "required": True},
+            "present_dirs": {"type": "list", "elements": "path", "default": []},
             "cache_dir": {"type": "path", "required": True},
             "state_dir": {"type": "path", "default": ""},
             "offline_dir": {"type": "str", "default": ""},
@@ -155,7 +163,10 @@ def main() -> None:
     try:
         wanted = parse_slots(params["slots"])
         custom = entries_of_paths(wanted, params["models_custom"], models_dir, dry_run=module.check_mode)
-        catalogue = load_catalogue(Path(params["catalogue"]), custom=custom)
+        listed = load_catalogue(Path(params["catalogue"]), custom=custom)
+        folders = [Path(folder) for folder in params["present_dirs"]]
+        found = found_models(listed, models_dir, folders, dry_run=module.check_mode)
+        catalogue = found.beside(listed)
         reach = reach_of(
             catalogue,
             models_dir=models_dir,
@@ -179,6 +190,7 @@ def main() -> None:
         plan = host_planner(host, catalogue, reach, figures=figures, present=present)(slots, optional)
         need_placed(plan)
         better = better_plan(plan, host, catalogue, reach, slots, optional, params["from_hub"])
+        custom |= with_hashes(found, {p.model for p in plan.placed}, models_dir, dry_run=module.check_mode)
     except ValidationError as error:
         module.fail_json(msg=f"The facts are not those of a machine: {error}")
     except (RoostError, OSError) as error:
@@ -193,7 +205,7 @@ def main() -> None:
         pools=memory_pools(host),
         plan=document_of(plan),
         better=better,
-        explanation=list(plan.explanation),
+        explanation=[*plan.explanation, *(f"{path}: passed over, {why}" for path, why in found.passed_over.items())],
     )
 
 

@@ -13,11 +13,13 @@ from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show
 from roost.cli.models_add import add_model, remove_model
 from roost.cli.show import print_json, print_table, size
 from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.present import Found, found_models
 from roost.models.schema import TIERS, ModelFile
 from roost.models.store import State, forget_stamp, model_path, state_of
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
+FOUND = "found"  # a file that lies here without an entry
 app = typer.Typer(invoke_without_command=True)
 app.command("show")(show_model)
 app.command("pull")(pull_models)
@@ -82,7 +84,9 @@ def list_command(*, as_json: JsonOption = False) -> None:
 
 def _list(*, as_json: bool) -> None:
     site = load_site()
-    rows = with_states(list_models(site, load_catalogue(site.catalogue)), site)
+    listed = load_catalogue(site.catalogue)
+    found = found_models(listed, site.models_dir, dry_run=True)
+    rows = with_states(list_models(site, listed) + found_rows(site, found.beside(listed), found), site)
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -103,6 +107,8 @@ def _list(*, as_json: bool) -> None:
             for row in rows
         ],
     )
+    for path, why in found.passed_over.items():
+        print(f"{path}: passed over, {why}")
 
 
 def _marked(row: ModelRow, one: QuantisationRow) -> str:
@@ -175,6 +181,23 @@ def list_models(site: Site, catalogue: Catalogue) -> list[ModelRow]:
         rows.setdefault(model.name, []).append(row)
     found = [_row(name, quantisations, catalogue) for name, quantisations in rows.items()]
     return sorted(found, key=lambda row: (not row.slots, TIERS.index(row.tier), row.name))
+
+
+def found_rows(site: Site, catalogue: Catalogue, found: Found) -> list[ModelRow]:
+    """Return a row for each model whose files lie here without an entry."""
+    rows = [row for row in list_models(site, catalogue) if row.name in found.entries]
+    return [
+        replace(
+            row,
+            custom=False,
+            file=FOUND,
+            path=str(found.path_of(row.name, row.quantisation)),
+            quantisations=tuple(
+                replace(q, file=FOUND, path=str(found.path_of(row.name, q.quantisation))) for q in row.quantisations
+            ),
+        )
+        for row in rows
+    ]
 
 
 def with_states(rows: list[ModelRow], site: Site) -> list[ModelRow]:

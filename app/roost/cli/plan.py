@@ -32,6 +32,7 @@ from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach
 from roost.models.path_slots import with_paths
+from roost.models.present import found_models
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
@@ -123,6 +124,9 @@ def question(files: Sequence[Path], from_hub: str, what_if: Sequence[str] = ()) 
     except RoostError as error:
         raise RoostError(error.message, fix=error.fix, exit_code=BAD_INPUT) from None
     vendors = gpu_vendors(variables)
+    if site and not files:
+        found = found_models(catalogue, site.models_dir, present_dirs(variables), dry_run=True)
+        catalogue = found.beside(catalogue)
     if files:
         problem = "" if from_hub in {"", "yes"} else f"--from-hub is {from_hub}"
         reach = Reach(hub_problem=problem)
@@ -146,6 +150,12 @@ def question(files: Sequence[Path], from_hub: str, what_if: Sequence[str] = ()) 
     names = [gpu.name for gpu in report.facts.gpus]
     figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
     return Question([host], slots, catalogue, reach, figures, present, changed)
+
+
+def present_dirs(variables: Mapping[str, object]) -> list[Path]:
+    """Return the folders beside the models folder in which model files may lie."""
+    named = variables["models_present_dirs"]
+    return [Path(str(folder)) for folder in named] if isinstance(named, list) else []
 
 
 def gpu_vendors(variables: Mapping[str, object]) -> list[str]:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from pydantic import TypeAdapter, ValidationError
 
 from roost.cli.images import progress
-from roost.cli.plan import gpu_vendors
+from roost.cli.plan import gpu_vendors, present_dirs
 from roost.fleet.artifacts.from_site import HOST_FILE, release_dir
 from roost.fleet.capacity import capacity_of
 from roost.fleet.figures import host_figures
@@ -35,6 +35,7 @@ from roost.models.choose import Seen, rank
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach, files_here
 from roost.models.path_slots import with_paths
+from roost.models.present import found_models
 from roost.ops.errors import RoostError
 from roost.ops.host_file import load
 from roost.ops.kept_file import read_text
@@ -223,6 +224,9 @@ def look(asked: Asked, *, host: str = "", inventory: Path | None = None, quiet: 
         paths = [slot.path for slot in mine or () if slot.path]
         paths += [model for model in asked.models.values() if model and model.startswith("/")]
         catalogue = with_paths(catalogue, paths, subject.site.models_dir)
+    if subject.site is not None:
+        lies_here = found_models(catalogue, subject.site.models_dir, present_dirs(variables), dry_run=True)
+        catalogue = lies_here.beside(catalogue)
     reach, hub_words = _reach(subject, catalogue, tell)
     obtainable = Obtainable(catalogue, reach)
     planner, shape = planner_for(report, catalogue, reach, variables, subject.site)

@@ -1,8 +1,7 @@
-"""Which model suits which role, and which of those at hand fills an empty slot. Pure: plain data in and out.
+"""Which model suits which role. Pure: plain data in and out.
 
 A model of the catalogue says its roles; of a stranger they are guessed from its name and its GGUF metadata
-(`guess_roles`). Whether a model fits into memory is placement's matter: it may rank its candidates for a slot with
-`rank`, and leave out what does not fit; `fill_slots` fills every slot from what is present.
+(`guess_roles`). Which of them fills a slot is placement's matter (`fleet.place`): it knows what fits.
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 
-from roost.models.model_slots import ModelSlot
-from roost.models.schema import ROLES, Role
+from roost.models.schema import Role
 
 # A model that only talks can do these in a pinch, with a quarter of its worth as main model.
 FROM_MAIN: frozenset[Role] = frozenset({"router", "specialist", "rlm", "memory", "coding"})
@@ -56,11 +53,6 @@ class Seen:
     parameters: int = 0
     roles: Mapping[Role, int] = field(default_factory=dict)
 
-    @property
-    def model(self) -> str:
-        """Return the name without the quantisation."""
-        return self.reference.partition(":")[0]
-
 
 @dataclass(frozen=True)
 class Ranked:
@@ -69,14 +61,6 @@ class Ranked:
     reference: str
     worth: int
     why: str
-
-
-@dataclass(frozen=True)
-class Filled:
-    """Slots by name with their model's reference; of those that stay empty, the reason. A line of reason for each."""
-
-    models: dict[str, str]
-    reasons: dict[str, str]
 
 
 def guess_roles(seen: Seen) -> dict[Role, int]:
@@ -105,55 +89,6 @@ def rank(role: Role, candidates: Sequence[Seen]) -> list[Ranked]:
             found.append((worth, seen, why))
     found.sort(key=lambda item: (-item[0], -item[1].parameters, item[1].reference))
     return [Ranked(seen.reference, worth, why) for worth, seen, why in found]
-
-
-def fill_slots(slots: Sequence[ModelSlot], present: Sequence[Seen]) -> Filled:
-    """Choose a model for each slot that names none; what is named stays, whatever is present.
-
-    Main and router never share a model when another can take either part. Other slots take what no slot has yet, where
-    that is of the same worth. The order of `present` does not matter.
-    """
-    models = {slot.slot: slot.model or slot.path for slot in slots if slot.is_explicit}
-    reasons = dict.fromkeys(models, "named in model_slots")
-    empty = sorted((slot for slot in slots if not slot.is_explicit), key=lambda slot: ROLES.index(slot.role))
-    ranked = {slot.slot: rank(slot.role, present) for slot in empty}
-    pair = _main_and_router(empty, slots, ranked)
-    for slot in empty:
-        options = ranked[slot.slot]
-        if not options:
-            reasons[slot.slot] = f"nothing that is here can be {slot.role}"
-            continue
-        taken = {_name(reference) for reference in models.values()}
-        best = pair.get(slot.slot) or min(
-            (o for o in options if o.worth == options[0].worth), key=lambda o: _name(o.reference) in taken
-        )
-        models[slot.slot] = best.reference
-        reasons[slot.slot] = best.why
-    return Filled({slot.slot: models[slot.slot] for slot in slots if slot.slot in models}, reasons)
-
-
-def _main_and_router(
-    empty: Sequence[ModelSlot], slots: Sequence[ModelSlot], ranked: Mapping[str, list[Ranked]]
-) -> dict[str, Ranked]:
-    """Return the choice for the first main and the first router slot, where one of them is to be chosen."""
-    first = {role: next((s for s in slots if s.role == role), None) for role in ("main", "router")}
-    main, router = first["main"], first["router"]
-    if main is None or router is None or not {main.slot, router.slot} & {slot.slot for slot in empty}:
-        return {}
-    options = [
-        ranked[slot.slot] if slot.slot in ranked else [Ranked(slot.model or slot.path, 0, "")]
-        for slot in (main, router)
-    ]
-    pairs = [(m, r) for m, r in product(*options) if _name(m.reference) != _name(r.reference)]
-    if not pairs:
-        return {}
-    # the best sum; of equal ones the better main model, then the first in the order of `rank`
-    best = max(pairs, key=lambda pair: (pair[0].worth + pair[1].worth, pair[0].worth))
-    return {slot.slot: choice for slot, choice in zip((main, router), best, strict=True) if slot.slot in ranked}
-
-
-def _name(reference: str) -> str:
-    return reference if reference.startswith("/") else reference.partition(":")[0]
 
 
 def _worth(role: Role, seen: Seen) -> tuple[int, str]:

@@ -37,7 +37,7 @@ def entries_of_paths(
         RoostError: a file is missing, cannot be read, or holds no model that can be served.
     """
     found = dict(custom)
-    memo = _Memo(models_dir / MEMO_NAME, dry_run=dry_run)
+    memo = HashMemo(models_dir, dry_run=dry_run)
     for path in dict.fromkeys(slot.path for slot in slots if slot.path):
         if any(_is_from(entry, path) for entry in found.values()):
             continue
@@ -53,7 +53,7 @@ def with_paths(catalogue: Catalogue, paths: Iterable[str], models_dir: Path) -> 
         RoostError: a file is missing, cannot be read, or holds no model that can be served.
     """
     known = {str(s.path) for m in catalogue.all() for s in m.sources if isinstance(s, PathSource)}
-    memo = _Memo(models_dir / MEMO_NAME, dry_run=True)
+    memo = HashMemo(models_dir, dry_run=True)
     found: dict[str, object] = dict.fromkeys(catalogue.entries)
     added: dict[str, object] = {}
     for path in dict.fromkeys(path for path in paths if path not in known):
@@ -98,13 +98,14 @@ def _see_header(file: Path) -> None:
         raise RoostError(said, fix=error.fix) from None
 
 
-class _Memo:
-    """Hashes by path, as long as a file's size and modification time stay."""
+class HashMemo:
+    """Hashes by path, as long as a file's size and modification time stay; kept in the models folder."""
 
-    def __init__(self, where: Path, *, dry_run: bool) -> None:
-        self.where, self.dry_run = where, dry_run
+    def __init__(self, models_dir: Path, *, dry_run: bool) -> None:
+        """With `dry_run` nothing is written."""
+        self.where, self.dry_run = models_dir / MEMO_NAME, dry_run
         try:
-            self.known: dict[str, object] = dict(json.loads(where.read_text()))
+            self.known: dict[str, object] = dict(json.loads(self.where.read_text()))
         except (OSError, ValueError):
             self.known = {}
 
@@ -117,6 +118,7 @@ class _Memo:
         return UNKNOWN
 
     def sha256(self, path: Path) -> str:
+        """Return the hash of a file, computed only where it is not remembered."""
         known = self.remembered(path)
         if known != UNKNOWN:
             return known

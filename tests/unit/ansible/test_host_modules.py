@@ -13,6 +13,7 @@ from roost.fleet.jobs import ModelServerJob
 from roost.fleet.site_jobs import Programs, SiteWish, site_jobs
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
+from roost.models.gguf_header import Header
 from tests.support.ansible_module import REPOSITORY, run_ansible, run_module
 from tests.support.gguf_files import write_sparse
 
@@ -182,6 +183,38 @@ def test_a_file_named_by_a_slot_is_planned_and_fetched(tmp_path: Path) -> None:
     failed = run_module("roost_plan", {**arguments, "models_custom": {}, "file": str(tmp_path / "plan.json")})
     assert failed["failed"]
     assert str(file) in failed["msg"]
+
+
+def test_a_file_that_lies_there_fills_an_empty_slot_and_is_fetched(tmp_path: Path) -> None:
+    facts = run_module("roost_facts", {"paths": [str(tmp_path)]})
+    catalogue = REPOSITORY / "group_vars/models.yaml"
+    listed = load_catalogue(catalogue, custom={}).listed("smollm2-135m-instruct")
+    header = header_of_shape(listed.architecture, listed.shape, "Q4_1")
+    file = tmp_path / "mine" / "better-instruct.gguf"
+    file.parent.mkdir()
+    write_sparse(Header({**header.metadata, "general.name": "Better Instruct"}, header.tensors), file)
+    (tmp_path / "mine/bad.gguf").write_text("no model")
+    folders = {"models_dir": str(tmp_path / "models"), "cache_dir": str(tmp_path / "cache")}
+    Path(folders["models_dir"]).mkdir()
+    arguments = {
+        "slots": [{"slot": "main"}, {"slot": "router"}], "facts": facts["roost_host"], "catalogue": str(catalogue),
+        "models_custom": {}, **folders, "present_dirs": [str(file.parent)], "from_hub": "no",
+        "file": str(tmp_path / "plan.json"),
+    }  # fmt: skip
+    found = run_module("roost_plan", arguments)
+    assert not found["failed"], found
+    chosen = {slot["slot"]: slot["model"] for slot in found["slots"]}
+    assert chosen["main"] != chosen["router"]
+    assert "file-better-instruct" in chosen.values()
+    assert list(found["models_custom"]) == ["file-better-instruct"]
+    assert any("bad.gguf: passed over, This is not a usable GGUF file" in line for line in found["explanation"])
+    (tmp_path / "plan.json").write_text(json.dumps(found["plan"]))
+    again = run_module("roost_plan", arguments, check=True)
+    assert (again["slots"], again["models_custom"]) == (found["slots"], found["models_custom"])
+    wanted = {"names": ["file-better-instruct"], "catalogue": str(catalogue), "custom": found["models_custom"]}
+    done = run_module("roost_model", {**wanted, **folders})
+    assert Path(done["models"][0]["path"]).read_bytes() == file.read_bytes()
+    assert not run_module("roost_model", {**wanted, **folders})["changed"]
 
 
 def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> None:

@@ -62,6 +62,21 @@ def error(done: Result) -> RoostError:
     return done.exception
 
 
+def test_a_file_that_lies_there_is_listed_as_found_and_planned(site: Installation, roost: Run, file: Path) -> None:
+    models_dir = site.folder / "models"
+    models_dir.mkdir(exist_ok=True)
+    (models_dir / "mine-instruct.gguf").hardlink_to(file)
+    (models_dir / "bad.gguf").write_text("no model")
+    rows = {row["name"]: row for row in json.loads(roost("models", "list", "--json").stdout)}
+    row = rows["file-mine-instruct"]
+    assert (row["file"], row["path"]) == ("found", str(models_dir / "mine-instruct.gguf"))
+    assert f"{models_dir / 'bad.gguf'}: passed over, This is not" in roost("models").stdout
+    (site.folder / "host.yaml").write_text("model_slots: [{slot: main, model: file-mine-instruct}]\n")
+    (placed,) = json.loads(roost("plan", "--json").stdout)["placed"]
+    assert placed["model"] == "file-mine-instruct"
+    assert not list(models_dir.glob(".*"))  # looking writes nothing
+
+
 def test_a_file_is_added_listed_pulled_and_removed(site: Installation, roost: Run, file: Path) -> None:
     dry = answer(roost("models", "add", str(file), "--dry-run", "--json"))
     assert (dry["name"], dry["quantisation"], dry["added"]) == ("tiny-coder", "Q8_0", False)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from roost.fleet.place import Wish, place, shape_of
 from roost.fleet.plan import HostCapacity, Plan
+from roost.hosts.tiers import LEAST_TOKENS_PER_S
 from roost.models.footprint import HOST
 from tests.support.fleets import (
     MODELS,
@@ -147,3 +148,22 @@ def test_what_may_run_anywhere_fits_its_spare_when_its_host_fails(
         after = planned([h for h in hosts if h.name != gone], [*held, *asked], stay)
         assert [r for r in after.refused if r.host] == []
         assert {(p.slot, p.host) for p in after.placed if not p.rpc} >= {(w.slot, w.host) for w in asked}
+
+
+@EXAMPLES
+@given(machines("h"), st.sampled_from(["", "small", "middle"]))
+def test_main_and_router_share_a_model_only_where_no_other_fits(machine: HostCapacity, named: str) -> None:
+    wishes = [Wish("main", model=named, host="h"), Wish("router", host="h")]
+    chosen = {p.slot: p.model for p in planned([machine], wishes).placed}
+    if len(chosen) < 2 or len(set(chosen.values())) == 2:
+        return
+    able = {role: {c.model for c in MODELS if c.quality(role) and c.allowed_on(machine.tier)} for role in ROLES[:2]}
+    for main in {named} if named else able["main"]:
+        for router in able["router"] - {main}:
+            pair = [replace(wishes[0], model=main), replace(wishes[1], model=router)]
+            found = planned([machine], pair).placed
+            # what is named may be slow, or lie on its card in part; what is chosen may not
+            poor = any(
+                p.tokens_per_s < LEAST_TOKENS_PER_S or p.slowed for p in found if p.slot == "router" or not named
+            )
+            assert len(found) < 2 or poor, (main, router)
