@@ -55,6 +55,8 @@ class HubState:
     relative_redirects: int = 0
     seconds_per_piece: float = 0.0
     release: threading.Event = field(default_factory=threading.Event)  # ends stalls
+    together: int = 0  # the first so many answers of the storage wait for each other
+    gathered: threading.Event = field(default_factory=threading.Event)
     tokens: list[tuple[str, str]] = field(default_factory=list)  # host asked, Authorization
     asked: list[str] = field(default_factory=list)  # method, path
     sent: list[Sent] = field(default_factory=list)
@@ -194,6 +196,9 @@ class Handler(BaseHTTPRequestHandler):
         with state.counting:
             state.active += 1
             state.most_active = max(state.active, state.most_active)
+            if state.active >= state.together:
+                state.gathered.set()
+        state.gathered.wait(60)
         with suppress(ConnectionError):
             for at in range(0, len(body), PIECE_BYTES):
                 if state.seconds_per_piece:
