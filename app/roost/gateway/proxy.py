@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
 
 import aiohttp
 import structlog
@@ -17,23 +15,24 @@ from starlette.types import Receive, Scope, Send
 
 from roost.engines.base import Skill, State
 from roost.gateway import accounting, errors
-from roost.gateway.accounting import Tokens
 from roost.gateway.auth import caller_of
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.errors import ApiError
+from roost.gateway.exchange import Exchange, response_headers, send_whole, start
 from roost.gateway.fitting import fitted, wants_cut
 from roost.gateway.keeper import Keeper
-from roost.gateway.kinds import CHAT, Kind
+from roost.gateway.kinds import Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.meter import Meter, Outcome
-from roost.gateway.metrics import NO_MODEL, Metrics
+from roost.gateway.metrics import Metrics
 from roost.gateway.names import meaning
 from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
-from roost.gateway.routing import ADAPTER_MARK, Route, choose
+from roost.gateway.routing import Route, choose
 from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
+from roost.gateway.tasks import unless_gone
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
@@ -52,41 +51,6 @@ class _UnansweredError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.died = died
-
-
-@dataclass
-class Exchange:
-    """What is known of one request while it runs, for headers, metrics and the log."""
-
-    request_id: str
-    kind: Kind = CHAT
-    started: float = field(default_factory=time.perf_counter)
-    model: str = NO_MODEL
-    endpoint: str = ""
-    adapter: str = ""
-    instead_of: str = ""  # the name that was asked for, when another model answers
-    why_instead: str = ""
-    status: int = 0
-    stream: bool = False
-    forgiving: bool = True  # another model may answer
-    may_cut: bool = False  # what does not fit the context
-    was_cut: str = ""
-    first_byte: float | None = None
-    begun: bool = False  # the client has response headers
-    head: bytes = b""  # the first events of a stream
-    tail: bytes = b""
-    ended: bool = False  # the last event of a stream is there
-    cut: str = ""  # why a stream ended early
-    ticket: Ticket | None = None
-    events: int = 0  # of a stream, that went to the client
-    sent_on: float = 0.0  # when a model server got it
-    tokens: Tokens | None = None
-    settled: bool = False
-
-    @property
-    def served(self) -> str:
-        """Return the model that answers, with its adapter."""
-        return f"{self.model}{ADAPTER_MARK}{self.adapter}" if self.adapter else self.model
 
 
 def whole_events(data: bytes) -> int:
@@ -128,10 +92,10 @@ class Proxy:
             exchange.forgiving = forgiving(scope) and kind.skill is Skill.GENERATE
             exchange.may_cut = wants_cut(scope)
             exchange.ticket = self._meter.admit(caller_of(scope), len(body))
-            await _unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
+            await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
         except ApiError as error:
             exchange.status = error.status
-            await error.response(_headers(exchange))(scope, receive, send)
+            await error.response(response_headers(exchange))(scope, receive, send)
         except ClientDisconnect:
             # Clients hang up once they have read the last event; then nothing was cut.
             if not exchange.ended:
@@ -294,7 +258,7 @@ class Proxy:
         left = None if context is None else max(0, context - tokens)
         document: dict[str, object] = {"object": "token_count", "model": exchange.served, "tokens": tokens}
         document |= {"context": context, "left": left}
-        await _send_whole(exchange, send, b"application/json", json.dumps(document).encode())
+        await send_whole(exchange, send, b"application/json", json.dumps(document).encode())
 
     async def _answer(
         self,
@@ -322,7 +286,7 @@ class Proxy:
             endpoint.engine.proved()
         exchange.tail, exchange.first_byte = body, time.perf_counter()
         self._settle(exchange, 200)
-        await _send_whole(exchange, send, answer.headers.get("Content-Type", "application/json").encode(), body)
+        await send_whole(exchange, send, answer.headers.get("Content-Type", "application/json").encode(), body)
 
     async def _relay_stream(
         self, endpoint: Endpoint, answer: aiohttp.ClientResponse, exchange: Exchange, send: Send
@@ -339,7 +303,7 @@ class Proxy:
             if not exchange.begun:
                 exchange.first_byte = time.perf_counter()
                 exchange.head = data[:end]
-                await _start(
+                await start(
                     exchange,
                     send,
                     [
@@ -430,54 +394,3 @@ class ProxyResponse(Response):
 def forgiving(scope: Scope) -> bool:
     """Say whether another model may answer: not if the client says `X-Roost-Fallback: never`."""
     return Headers(scope=scope).get(FALLBACK_HEADER, "").strip().lower() != "never"
-
-
-def _headers(exchange: Exchange) -> dict[str, str]:
-    named = {
-        "x-roost-model": exchange.served,
-        "x-roost-endpoint": exchange.endpoint,
-        "x-roost-fallback-for": exchange.instead_of,
-        "x-roost-fallback-reason": exchange.why_instead,
-        "x-roost-cut": exchange.was_cut,
-    }
-    limits = exchange.ticket.headers if exchange.ticket else {}
-    return {name: _header_value(value) for name, value in named.items() if value} | limits
-
-
-async def _start(exchange: Exchange, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-    exchange.begun, exchange.status = True, 200
-    extra = [(name.encode(), value.encode()) for name, value in _headers(exchange).items()]
-    await send({"type": "http.response.start", "status": 200, "headers": headers + extra})
-
-
-async def _send_whole(exchange: Exchange, send: Send, content_type: bytes, body: bytes) -> None:
-    await _start(exchange, send, [(b"content-type", content_type), (b"content-length", b"%d" % len(body))])
-    await send({"type": "http.response.body", "body": body})
-
-
-def _header_value(value: str) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in value)  # a model may have any name
-
-
-async def _unless_gone(receive: Receive, work: Awaitable[None]) -> None:
-    """Run `work`, and cancel it when the client leaves.
-
-    Raises:
-        ClientDisconnect: the client left first.
-    """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        working.result()
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue

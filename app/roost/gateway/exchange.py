@@ -1,0 +1,79 @@
+"""One request while it runs: what is known of it, and how its answer begins."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import Send
+
+from roost.gateway.accounting import Tokens
+from roost.gateway.kinds import CHAT, Kind
+from roost.gateway.limits import Ticket
+from roost.gateway.metrics import NO_MODEL
+from roost.gateway.routing import ADAPTER_MARK
+
+
+@dataclass
+class Exchange:
+    """What is known of one request while it runs, for headers, metrics and the log."""
+
+    request_id: str
+    kind: Kind = CHAT
+    started: float = field(default_factory=time.perf_counter)
+    model: str = NO_MODEL
+    endpoint: str = ""
+    adapter: str = ""
+    instead_of: str = ""  # the name that was asked for, when another model answers
+    why_instead: str = ""
+    status: int = 0
+    stream: bool = False
+    forgiving: bool = True  # another model may answer
+    may_cut: bool = False  # what does not fit the context
+    was_cut: str = ""
+    first_byte: float | None = None
+    begun: bool = False  # the client has response headers
+    head: bytes = b""  # the first events of a stream
+    tail: bytes = b""
+    ended: bool = False  # the last event of a stream is there
+    cut: str = ""  # why a stream ended early
+    ticket: Ticket | None = None
+    events: int = 0  # of a stream, that went to the client
+    sent_on: float = 0.0  # when a model server got it
+    tokens: Tokens | None = None
+    settled: bool = False
+
+    @property
+    def served(self) -> str:
+        """Return the model that answers, with its adapter."""
+        return f"{self.model}{ADAPTER_MARK}{self.adapter}" if self.adapter else self.model
+
+
+def response_headers(exchange: Exchange) -> dict[str, str]:
+    """Return what an answer's headers say of who gave it, and of the key's limits."""
+    named = {
+        "x-roost-model": exchange.served,
+        "x-roost-endpoint": exchange.endpoint,
+        "x-roost-fallback-for": exchange.instead_of,
+        "x-roost-fallback-reason": exchange.why_instead,
+        "x-roost-cut": exchange.was_cut,
+    }
+    limits = exchange.ticket.headers if exchange.ticket else {}
+    return {name: _header_value(value) for name, value in named.items() if value} | limits
+
+
+async def start(exchange: Exchange, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    """Begin a good answer."""
+    exchange.begun, exchange.status = True, 200
+    extra = [(name.encode(), value.encode()) for name, value in response_headers(exchange).items()]
+    await send({"type": "http.response.start", "status": 200, "headers": headers + extra})
+
+
+async def send_whole(exchange: Exchange, send: Send, content_type: bytes, body: bytes) -> None:
+    """Send a good answer that is no stream."""
+    await start(exchange, send, [(b"content-type", content_type), (b"content-length", b"%d" % len(body))])
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header_value(value: str) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in value)  # a model may have any name
