@@ -165,6 +165,7 @@ class SiteWish(BaseModel):
     engine_cuda_image: str = ""
     slots_dir: str = ""  # where saved slots lie on the host
     idle_stop_s: int = Field(default=0, ge=0)
+    min_stay_s: int = Field(default=0, ge=0)
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)
     memory_pools: dict[str, int] = Field(default_factory=dict)  # bytes that the models of a pool may hold together
     agent_identity: Identity
@@ -280,6 +281,7 @@ def warmth_env(wish: SiteWish) -> dict[str, str]:
         "ROOST_MEMORY_POOLS": ",".join(f"{pool}={count}" for pool, count in sorted(wish.memory_pools.items())),
         "ROOST_MODEL_FALLBACKS": json.dumps(wish.fallbacks, sort_keys=True) if wish.fallbacks else "",
         "ROOST_IDLE_STOP_S": str(wish.idle_stop_s) if wish.idle_stop_s else "",
+        "ROOST_MIN_STAY_S": str(wish.min_stay_s) if wish.min_stay_s else "",
     }
     return {name: value for name, value in env.items() if value}
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 IDLE = "nobody used it for {:.0f} s"
 ROOM = "{} needs its memory"
+STAYS = "another model became warm a moment ago, and stays for a while"
+NEVER = float("-inf")
 
 Bytes = Mapping[str, int]
 
@@ -22,7 +24,8 @@ class ModelUse:
     """One model server's job. Times in seconds of one clock; `memory` in bytes by pool.
 
     `holds` says that it occupies its memory, from its start until its last process is gone. `wanted_since` is when the
-    oldest request that waits for it came. Before `not_before` it is not started: it failed a moment ago.
+    oldest request that waits for it came. Before `not_before` it is not started: it failed a moment ago. `warm_since`
+    is when it was last started, and then when that was done; `NEVER` for one that was there before anybody looked.
     """
 
     job: str
@@ -34,6 +37,7 @@ class ModelUse:
     busy: bool = False
     keep_warm: bool = False
     not_before: float = 0.0
+    warm_since: float = NEVER
 
     def may_stop(self) -> bool:
         """Say whether nobody would miss it at this moment."""
@@ -49,11 +53,14 @@ class Decision:
     waiting: Mapping[str, str] = field(default_factory=dict)
 
 
-def decide(models: Collection[ModelUse], pools: Bytes, *, now: float, idle_stop_s: float) -> Decision:
+def decide(
+    models: Collection[ModelUse], pools: Bytes, *, now: float, idle_stop_s: float, min_stay_s: float = 0.0
+) -> Decision:
     """Decide. A pool that `pools` does not name has no limit; `idle_stop_s` 0 stops nothing for being idle.
 
     Whoever waits longest is served first, and room that is being made for one is not given to another. What is stopped
-    for room was used least recently among what uses the pools that are short. Nothing is stopped in vain.
+    for room was used least recently among what uses the pools that are short. Nothing is stopped in vain, and
+    nothing for room before it was warm for `min_stay_s`: else two clients that take turns swap models at each request.
     """
     stop = {
         model.job: IDLE.format(idle_stop_s)
@@ -77,9 +84,11 @@ def decide(models: Collection[ModelUse], pools: Bytes, *, now: float, idle_stop_
             start.append(wanted.job)
             held += Counter(wanted.memory)
             continue
-        victims = _victims(models, stop, _short(held - leaving, wanted.memory, pools))
+        short = _short(held - leaving, wanted.memory, pools)
+        victims = _victims([model for model in models if now - model.warm_since >= min_stay_s], stop, short)
         if victims is None:
-            waiting[wanted.job] = "its memory is in use by other models"
+            only_fresh = _victims(models, stop, short) is not None
+            waiting[wanted.job] = STAYS if only_fresh else "its memory is in use by other models"
             continue
         waiting[wanted.job] = "memory for it is being freed"
         for victim in victims:

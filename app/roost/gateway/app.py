@@ -127,7 +127,7 @@ def build(
         api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
     slots = SlotsKeeper(metrics, settings.slots_timeout_s)
     restarter = Restarter(api, metrics, settings.stuck_restart_s)
-    policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s)
+    policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s, settings.min_stay_s)
     keeper = Keeper(registry, api, slots.save, metrics, policy)
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from roost.engines.base import State
-from roost.fleet.warmth import ROOM, ModelUse, decide
+from roost.fleet.warmth import NEVER, ROOM, ModelUse, decide
 from roost.gateway.metrics import Metrics
 from roost.gateway.planned import Planned
 from roost.gateway.registry import Endpoint, Registry
@@ -48,15 +48,18 @@ class _Use:
     asked_at: float | None = None  # we have asked Nomad for it, and it has not said yet that it is wanted
     begun: bool = False  # it was started by us and has not been ready since
     leave_until: float = 0.0  # Nomad refused to stop it
-    stopped_at: float = float("-inf")  # Nomad took our stop
+    stopped_at: float = NEVER  # Nomad took our stop
+    warm_since: float = NEVER  # our newest start, then when it was ready after that
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Memory in bytes by pool, and after how many idle seconds a model is stopped; 0 is never."""
+    """Memory in bytes by pool, after how many idle seconds a model is stopped (0 is never), and for how many seconds a
+    warm one is not stopped for another's sake."""
 
     pools: Mapping[str, int] = field(default_factory=dict)
     idle_stop_s: float = 0.0
+    min_stay_s: float = 0.0
 
 
 class Keeper:
@@ -115,7 +118,8 @@ class Keeper:
         planned = self._registry.planned()
         self._stops = {job: task for job, task in self._stops.items() if not task.done()}
         models = [self._model(job, now) for job in planned.values()]
-        found = decide(models, self._policy.pools, now=now, idle_stop_s=self._policy.idle_stop_s)
+        policy = self._policy
+        found = decide(models, policy.pools, now=now, idle_stop_s=policy.idle_stop_s, min_stay_s=policy.min_stay_s)
         self._registry.note(found.waiting)
         if operator is None:
             return
@@ -145,6 +149,8 @@ class Keeper:
         loads = planned.wanted > 0 and any(e.report.state is State.LOADING for e in endpoints)
         if busy or loads or (ready and use.wanted_since is not None):
             use.last_used = now  # what loads was wanted by somebody: its idle time begins when it is ready
+        if ready and use.begun:
+            use.warm_since = now
         if ready:
             use.begun, use.failures, use.not_before = False, 0, 0.0
         if ready or use.wanted_until < now:
@@ -159,6 +165,7 @@ class Keeper:
             busy=busy or now < use.leave_until,
             keep_warm=planned.said.keep_warm,
             not_before=use.not_before,
+            warm_since=use.warm_since,
         )
 
     def _failed(self, use: _Use, job: str, why: str, now: float) -> None:
@@ -169,7 +176,7 @@ class Keeper:
 
     async def _start(self, operator: Operator, planned: Planned) -> None:
         job, use = planned.job, self._uses[planned.job]
-        use.asked_at = use.last_used = time.monotonic()
+        use.asked_at = use.last_used = use.warm_since = time.monotonic()
         use.begun = True
         try:
             await operator.scale(job, 1, "Roost: somebody asks for this model")

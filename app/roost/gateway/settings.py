@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     stuck_restart_s: Wait = 30.0  # a server that stays stuck for so long is replaced; 0: never
     start_wait_s: Wait = 120.0  # for a model that was cold and is being started
     idle_stop_s: Wait = 0.0  # a model that nobody used for so long is stopped; 0: never
+    min_stay_s: Wait = 0.0  # a warm model makes no room for another before it has been there for so long
     memory_pools: str = ""  # POOL=BYTES, separated by commas: what the models of a pool may hold together
     model_aliases: dict[str, str] = Field(default_factory=dict)  # JSON: another name -> slot or model
     model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first

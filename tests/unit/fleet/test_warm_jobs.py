@@ -76,11 +76,12 @@ def test_with_adapters_prompts_are_not_cached_across_them() -> None:
 
 def test_the_agent_is_told_what_the_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
     pools = {"a/gpu0": 24 * GIB, "host": 60 * GIB}
-    _, agent = made({}, idle_stop_s=900, fallbacks={"main": ["router"]}, memory_pools=pools)
+    _, agent = made({}, idle_stop_s=900, min_stay_s=45, fallbacks={"main": ["router"]}, memory_pools=pools)
     for name, value in agent.env.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert settings.idle_stop_s == 900
+    assert settings.min_stay_s == 45
     assert settings.model_fallbacks == {"main": ["router"]}
     assert parse_pools(settings.memory_pools) == pools
 

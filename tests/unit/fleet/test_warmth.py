@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.warmth import Decision, ModelUse, decide
+from roost.fleet.warmth import NEVER, Decision, ModelUse, decide
 
 GIB = 1 << 30
 NOW = 1000.0
@@ -19,8 +20,8 @@ WANTED = ModelUse("wanted", {"gpu": 8 * GIB}, wanted_since=990.0)
 POOLS = {"gpu": 12 * GIB}
 
 
-def decision(*models: ModelUse, idle_stop_s: float = 0.0) -> Decision:
-    return decide(models, POOLS, now=NOW, idle_stop_s=idle_stop_s)
+def decision(*models: ModelUse, idle_stop_s: float = 0.0, min_stay_s: float = 0.0) -> Decision:
+    return decide(models, POOLS, now=NOW, idle_stop_s=idle_stop_s, min_stay_s=min_stay_s)
 
 
 def test_what_fits_is_started() -> None:
@@ -70,6 +71,39 @@ def test_idle_models_stop_only_if_that_is_wanted() -> None:
     assert decision(replace(SMALL, keep_warm=True), BIG, idle_stop_s=60).stop == {}
 
 
+@pytest.mark.parametrize(
+    ("warm_since", "min_stay_s", "makes_room"),
+    [
+        (NOW - 59, 60.0, False),
+        (NOW - 60, 60.0, True),
+        (NOW, 0.0, True),
+        (NEVER, 60.0, True),  # it was there before anybody looked
+    ],
+)
+def test_a_model_stays_for_a_while_before_it_makes_room(
+    warm_since: float, min_stay_s: float, *, makes_room: bool
+) -> None:
+    found = decision(SMALL, replace(BIG, warm_since=warm_since), WANTED, min_stay_s=min_stay_s)
+    assert found.stop == ({"big": "wanted needs its memory"} if makes_room else {})
+    assert ("being freed" if makes_room else "stays for a while") in found.waiting["wanted"]
+
+
+def test_another_that_has_stayed_long_enough_makes_room_instead() -> None:
+    fresh = replace(BIG, last_used=1.0, warm_since=NOW - 1)
+    other = ModelUse("other", {"gpu": 8 * GIB}, holds=True, last_used=NOW)
+    found = decide([fresh, other, WANTED], {"gpu": 16 * GIB}, now=NOW, idle_stop_s=0, min_stay_s=60)
+    assert found.stop.keys() == {"other"}
+
+
+def test_who_waits_for_what_is_at_work_is_not_told_of_a_stay() -> None:
+    found = decision(SMALL, replace(BIG, busy=True, warm_since=NOW), WANTED, min_stay_s=60)
+    assert "in use" in found.waiting["wanted"]
+
+
+def test_being_idle_ends_a_stay() -> None:
+    assert decision(replace(SMALL, warm_since=NOW), idle_stop_s=60, min_stay_s=600).stop.keys() == {"small"}
+
+
 POOL_NAMES = st.sampled_from(["gpu0", "gpu1", "host"])
 MEMORY = st.dictionaries(POOL_NAMES, st.integers(0, 20), max_size=3)
 USES = st.builds(
@@ -83,15 +117,16 @@ USES = st.builds(
     busy=st.booleans(),
     keep_warm=st.booleans(),
     not_before=st.floats(0, 200),
+    warm_since=st.just(NEVER) | st.floats(0, 100),
 )
 MODELS = st.lists(USES, max_size=8, unique_by=lambda model: model.job)
 
 
-@given(MODELS, MEMORY, st.floats(0, 50))
+@given(MODELS, MEMORY, st.floats(0, 50), st.floats(0, 50))
 def test_never_over_the_pool_and_nobody_who_is_at_work_is_stopped(
-    models: list[ModelUse], pools: dict[str, int], idle_stop_s: float
+    models: list[ModelUse], pools: dict[str, int], idle_stop_s: float, min_stay_s: float
 ) -> None:
-    found = decide(models, pools, now=100.0, idle_stop_s=idle_stop_s)
+    found = decide(models, pools, now=100.0, idle_stop_s=idle_stop_s, min_stay_s=min_stay_s)
     by_job = {model.job: model for model in models}
     for job in found.stop:
         assert by_job[job].may_stop()
@@ -106,15 +141,50 @@ def test_never_over_the_pool_and_nobody_who_is_at_work_is_stopped(
         assert begun == 0 or held + begun <= capacity  # what is being stopped still counts
 
 
-@given(MODELS, MEMORY)
-def test_stopping_for_room_always_leads_to_a_start(models: list[ModelUse], pools: dict[str, int]) -> None:
-    found = decide(models, pools, now=100.0, idle_stop_s=0)
+@given(MODELS, MEMORY, st.floats(0, 50))
+def test_stopping_for_room_always_leads_to_a_start(
+    models: list[ModelUse], pools: dict[str, int], min_stay_s: float
+) -> None:
+    found = decide(models, pools, now=100.0, idle_stop_s=0, min_stay_s=min_stay_s)
     after = [
         replace(model, holds=False, stopping=False) if model.job in found.stop or model.stopping else model
         for model in models
     ]
     if found.stop:
-        assert set(decide(after, pools, now=100.0, idle_stop_s=0).start) - set(found.start) - set(found.stop)
+        then = decide(after, pools, now=100.0, idle_stop_s=0, min_stay_s=min_stay_s)
+        assert set(then.start) - set(found.start) - set(found.stop)
+
+
+@given(MODELS, MEMORY, st.floats(0, 100))
+def test_nobody_makes_room_before_the_stay_is_over(
+    models: list[ModelUse], pools: dict[str, int], min_stay_s: float
+) -> None:
+    found = decide(models, pools, now=100.0, idle_stop_s=0, min_stay_s=min_stay_s)
+    for model in models:
+        assert model.job not in found.stop or 100.0 - model.warm_since >= min_stay_s
+
+
+@given(st.floats(1, 100), st.lists(st.sampled_from(["one", "two"]), min_size=1, max_size=40), st.floats(0.5, 30))
+def test_turns_between_models_that_do_not_fit_together_swap_them_once_a_stay(
+    min_stay_s: float, turns: list[str], step_s: float
+) -> None:
+    warm, since, begun = "one", NEVER, [0.0]
+    for turn, wanted in enumerate(turns):
+        now = 1.0 + turn * step_s
+        models = [
+            ModelUse(
+                name,
+                {"gpu": 8 * GIB},
+                holds=name == warm,
+                wanted_since=now if name == wanted != warm else None,
+                warm_since=since if name == warm else NEVER,
+            )
+            for name in ("one", "two")
+        ]
+        if decide(models, POOLS, now=now, idle_stop_s=0, min_stay_s=min_stay_s).stop:
+            warm, since = wanted, now
+            begun.append(now)
+    assert all(after - before >= min_stay_s for before, after in pairwise(begun[1:]))
 
 
 @given(MODELS, MEMORY, st.randoms(use_true_random=False))
@@ -123,4 +193,5 @@ def test_the_order_of_the_list_does_not_matter(
 ) -> None:
     shuffled = list(models)
     chance.shuffle(shuffled)
-    assert decide(models, pools, now=100.0, idle_stop_s=20) == decide(shuffled, pools, now=100.0, idle_stop_s=20)
+    first, second = (decide(each, pools, now=100.0, idle_stop_s=20, min_stay_s=30) for each in (models, shuffled))
+    assert first == second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -138,6 +139,23 @@ async def test_the_idle_model_makes_room_and_comes_back(tmp_path: Path) -> None:
         status, document, _ = await ask(gateway, model="auto")
         assert (status, document["model"]) == (200, "small")
         assert nomad.scaled[2:] == [(SPECIALIST, 0), (MAIN, 1)]
+
+
+async def test_turns_between_two_models_do_not_swap_them_each_time(tmp_path: Path) -> None:
+    async with fleet(tmp_path, pool=BIG, min_stay_s=2.0) as (gateway, nomad, _, _):
+        assert (await ask(gateway, model="big"))[0] == 200  # by the small one, which was there before: no stay
+        await eventually(lambda: nomad.scaled == [(MAIN, 0), (SPECIALIST, 1)], 10, "main to make room")
+        await eventually(lambda: "ready" in gateway.states(), 5, "the big one")
+        warm = time.monotonic()
+        asking = asyncio.create_task(ask(gateway, model="auto"))
+        registry = gateway.gateway.registry
+        await eventually(lambda: any("stays for a while" in v.reason for v in registry.views()), 5, "the reason")
+        assert (await ask(gateway, model="big"))[1]["model"] == "big"  # it goes on answering meanwhile
+        assert nomad.scaled[2:] == []
+        status, document, _ = await asking
+        assert (status, document["model"]) == (200, "small")
+        assert nomad.scaled[2:] == [(SPECIALIST, 0), (MAIN, 1)]
+        assert time.monotonic() - warm > 1.5  # seen ready by the keeper a little before or after us
 
 
 async def test_a_model_at_work_is_not_stopped(tmp_path: Path) -> None:
