@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +24,7 @@ from roost.gateway import spool
 from roost.gateway.ledger import Ledger, Position, Question
 from roost.gateway.limits import Level, Spent
 from roost.gateway.tasks import spawn
-from roost.gateway.usage import Group, Sums, Use, day_of, parse_use
+from roost.gateway.usage import DAYS_THAT_PROVE, Group, Sums, Use, day_of, forget_before, parse_use
 from roost.ops.errors import RoostError
 
 T = TypeVar("T")
@@ -163,12 +162,13 @@ class Accountant:
             position = Position(self._spool.number, self._spool.size) if self._spool else Position(0, 0)
             levels = self._levels_of()
             self._turn_spool()
-            keep_from = (datetime.now(UTC) - timedelta(days=self._pace.keep_days)).date().isoformat()
+            today = day_of(time.time())
             written = False
 
             def write() -> None:
                 nonlocal written
-                self._ledger.absorb(batch, position, levels, keep_from)
+                newest = self._ledger.newest_days(today, DAYS_THAT_PROVE)
+                self._ledger.absorb(batch, position, levels, forget_before(today, newest, self._pace.keep_days))
                 written = True
 
             try:

@@ -127,6 +127,13 @@ class Ledger:
         rows = self._connection.execute(SPENT, {"day": day, "month": day[:7]})
         return {key: Spent(int(a), int(b), float(c), float(d)) for key, a, b, c, d in rows}
 
+    def newest_days(self, until: str, count: int) -> list[str]:
+        """Return the newest days with usage, newest first, up to and with `until`."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT day FROM usage WHERE day <= ? ORDER BY day DESC LIMIT ?", (until, count)
+        )
+        return [row[0] for row in rows]
+
     def ask(self, question: Question) -> list[tuple[dict[str, str], Sums]]:
         """Return sums by the dimensions that the question names."""
         asked = {f"by_{name}": name in question.by for name in DIMENSIONS}

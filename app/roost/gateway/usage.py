@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MILLION = 1_000_000
 MS_PER_S = 1000.0
+DAYS_THAT_PROVE = 3
+NEAR = timedelta(days=7)
 
 
 class Price(BaseModel):
@@ -114,6 +116,20 @@ class Group:
 def day_of(at: float) -> str:
     """Return the UTC day of a time, YYYY-MM-DD."""
     return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def forget_before(today: str, newest: Sequence[str], keep_days: int) -> str:
+    """Return the first day (YYYY-MM-DD, UTC) whose usage is kept, or "" to keep all.
+
+    `newest` are the `DAYS_THAT_PROVE` newest days with usage up to `today`, newest first. A clock may be wrong and go
+    back, what it deleted does not come back: a date is believed once the oldest of those days is near it, and until
+    then the days that are kept are counted from that one.
+    """
+    if len(newest) < DAYS_THAT_PROVE:
+        return ""
+    proven, now = date.fromisoformat(newest[DAYS_THAT_PROVE - 1]), date.fromisoformat(today)
+    start = now if now - proven <= NEAR else proven
+    return (start - timedelta(days=keep_days)).isoformat()
 
 
 def cost_of(prompt: int, cached: int, completion: int, price: Price) -> float:

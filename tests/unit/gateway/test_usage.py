@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,20 @@ from roost.gateway import spool
 from roost.gateway.accountant import DATABASE, Accountant, Pace
 from roost.gateway.ledger import Ledger, Position, Question
 from roost.gateway.limits import Level, Spent
-from roost.gateway.usage import FREE, Group, Price, Sums, Use, cost_of, energy_of, parse_use, price_of
+from roost.gateway.usage import (
+    DAYS_THAT_PROVE,
+    FREE,
+    Group,
+    Price,
+    Sums,
+    Use,
+    cost_of,
+    day_of,
+    energy_of,
+    forget_before,
+    parse_use,
+    price_of,
+)
 from roost.ops.errors import RoostError
 from tests.support.fakes import USAGE, WORDS, fake_engine
 from tests.support.gateway import Served, quick_settings, served
@@ -33,6 +46,7 @@ from tests.unit.gateway.test_limits import chat
 from tests.unit.gateway.test_proxy_faults import CHAT, QUESTION, metric
 
 QUICK = Pace(sync_s=0.005, absorb_s=0.01)
+DAY_S = 86400.0
 TODAY = datetime.now(UTC).date().isoformat()
 
 
@@ -135,6 +149,56 @@ def test_the_ledger_adds_up_and_answers_by_any_dimension(tmp_path: Path) -> None
     assert [n["day"] for n, _ in ledger.ask(Question(by=("day",)))] == ["2030-02-01"]
     assert ledger.levels()[0] == {"alice": Level(1, 2, 3, 4)}
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("newest", "before"),
+    [
+        ([], ""),
+        (["2030-03-01", "2030-02-28"], ""),  # two days of use prove nothing yet
+        (["2030-03-01", "2030-02-28", "2030-02-27"], "2030-01-30"),
+        (["2030-02-24", "2030-02-23", "2030-02-22"], "2030-01-30"),
+        (["2030-03-01", "2030-02-28", "2027-01-01"], "2026-12-02"),  # a jump, and two days of use after it
+        (["2027-01-03", "2027-01-02", "2027-01-01"], "2026-12-02"),  # a jump, and no use since
+    ],
+)
+def test_usage_is_forgotten_only_by_a_date_that_days_of_use_bear_out(newest: list[str], before: str) -> None:
+    assert forget_before("2030-03-01", newest, 30) == before
+
+
+@given(st.lists(st.dates(date(2000, 1, 1), date(2040, 1, 1)), max_size=DAYS_THAT_PROVE), st.integers(32, 500))
+def test_usage_is_never_forgotten_too_early(days: list[date], keep_days: int) -> None:
+    today = date(2040, 1, 1)
+    newest = sorted({day.isoformat() for day in days}, reverse=True)
+    before = forget_before(today.isoformat(), newest, keep_days)
+    assert before <= (today - timedelta(days=keep_days)).isoformat()
+    assert before or len(newest) < DAYS_THAT_PROVE
+
+
+async def test_a_clock_that_is_in_the_future_for_a_while_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    ledger = Ledger(tmp_path / DATABASE)
+    ledger.absorb({Group(day_of(now - n * DAY_S), "alice", "tiny"): Sums() for n in range(5)}, Position(0, 0))
+    ledger.close()
+    counted = accountant(tmp_path, Pace(keep_days=32))
+
+    async def days_left(at: float) -> list[str]:
+        monkeypatch.setattr("roost.gateway.accountant.time.time", lambda: at)
+        counted.record(use(at=at))
+        for _ in range(2):  # what the first one writes is what the second one finds
+            await counted.absorb()
+        return [name["day"] for name, _ in await counted.ask(Question(by=("day",)))]
+
+    real = [day_of(now - n * DAY_S) for n in reversed(range(5))]
+    future = now + 1000 * DAY_S
+    assert await days_left(future) == [*real, day_of(future)]
+    assert await days_left(future + DAY_S) == [*real, day_of(future), day_of(future + DAY_S)]
+    assert (await days_left(now))[:5] == real  # the clock is right again: what lies ahead of it proves nothing
+    assert await days_left(future + 2 * DAY_S) == [day_of(future + n * DAY_S) for n in range(3)]  # time has passed
+    monkeypatch.undo()
+    _let_go(counted)
 
 
 def test_the_ledger_is_safe_against_a_power_cut(tmp_path: Path) -> None:
