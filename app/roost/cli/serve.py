@@ -21,6 +21,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from roost.gateway.app import build, client_session, running
+from roost.gateway.header_timeout import http_protocol
 from roost.gateway.settings import Settings, load_settings
 from roost.gateway.telemetry import configure
 from roost.ops.errors import RoostError
@@ -122,7 +123,7 @@ def open_socket(listener: Listener) -> socket.socket:
 def _server(app: ASGIApp, listener: Listener, settings: Settings) -> _Server:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=http_protocol(settings.header_timeout_s),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=ShapeLimits.image_bytes, gt=0)
     max_schema_depth: int = Field(default=ShapeLimits.schema_depth, gt=0)
     max_schema_nodes: int = Field(default=ShapeLimits.schema_nodes, gt=0)
+    header_timeout_s: Duration = 10.0  # a connection without a complete request header is closed
     body_timeout_s: Duration = 60.0
     wait_s: Wait = 30.0  # for a model that is loading or moving
     connect_timeout_s: Duration = 3.0

@@ -1,0 +1,85 @@
+"""Connections without a complete request header are closed; slow bodies and slow answers are not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.gateway import API_KEY, service, write_keys
+
+HEADER_TIMEOUT_S = 0.6
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY = b'{"model": "none", "messages": []}'
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("service")
+    environment = {"ROOST_API_KEYS_FILE": str(write_keys(folder)), "ROOST_HEADER_TIMEOUT_S": str(HEADER_TIMEOUT_S)}
+    with service(folder, environment) as running:
+        yield running.port
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def until_closed(connection: socket.socket) -> tuple[bytes, float]:
+    """Return what still came, and after how many seconds the other side closed."""
+    began, got = time.monotonic(), b""
+    while more := connection.recv(65536):
+        got += more
+    return got, time.monotonic() - began
+
+
+@pytest.mark.parametrize("start", [b"", b"\r\n", b"GET", WHOLE[:-2]])
+def test_a_connection_without_a_whole_header_is_closed(port: int, start: bytes) -> None:
+    with connect(port) as connection:
+        connection.sendall(start)
+        got, after_s = until_closed(connection)
+    assert got == b""
+    assert HEADER_TIMEOUT_S / 2 < after_s < 3
+
+
+@pytest.mark.parametrize("start", [b"\r\n", b"GET"])
+def test_so_is_one_that_was_answered_before(port: int, start: bytes) -> None:
+    with connect(port) as connection:
+        connection.sendall(WHOLE)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(start)
+        assert until_closed(connection)[1] < 3  # an idle one is kept for 5 s
+
+
+def test_a_header_byte_by_byte_buys_no_time(port: int) -> None:
+    began = time.monotonic()
+    with connect(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        connection.settimeout(0.1)
+        while time.monotonic() - began < 5:
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+    assert time.monotonic() - began < 3
+
+
+def test_a_slow_body_and_an_idle_connection_are_left_alone(port: int) -> None:
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
+    with connect(port) as slow, connect(port) as idle, connect(port) as silent:
+        slow.sendall(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:5])
+        idle.sendall(WHOLE)
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200")
+        until_closed(silent)
+        with connect(port) as later:
+            until_closed(later)  # opened after the others: their time would be over
+        slow.sendall(BODY[5:])
+        assert b" 40" in slow.recv(65536).split(b"\r\n")[0]
+        idle.sendall(WHOLE)
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200")
