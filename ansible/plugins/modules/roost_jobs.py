@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from roost.fleet.site_jobs import (
     site_jobs,
     stale_jobs,
     templates_dir,
+    unlocked_slots,
 )
 from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -148,17 +149,22 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     state_dir = Path(params["state_dir"]) if params["state_dir"] else None
     engine = host_engine(wish, made)
     memory = job_memory(catalogue, Path(wish.models_dir), state_dir, engine, ask=not dry_run, warn=module.warn)
-    jobs = site_jobs(wish, catalogue, programs_of(wish.runtime, made, python, wish.engine), memory)
+    # A check comes before the fetch that locks a model; what its server's job will be is known only then.
+    unlocked = unlocked_slots(wish, catalogue) if dry_run else {}
+    waiting = {f"{MODEL_SERVICE_PREFIX}{slot}": names for slot, names in unlocked.items()}
+    programs = programs_of(wish.runtime, made, python, wish.engine)
+    jobs = site_jobs(wish, catalogue, programs, memory, without=unlocked)
     secrets_dir = Path(params["secrets_dir"])
-    lines: list[str] = []
-    applied: list[str] = []
+    applied: list[str] = list(waiting)
     try:
         existing = [str(j["ID"]) for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
     except (NomadUnreachableError, NomadRefusedError):
         if dry_run:  # Nomad is not there yet: everything would be new
             names = [job.name for job in jobs]
-            module.exit_json(changed=True, applied=names, diff={"before": "", "after": "\n".join(names) + "\n"})
+            after = "".join(f"{line}\n" for line in [*waiting_lines(waiting, ()), *names])
+            module.exit_json(changed=True, applied=[*applied, *names], diff={"before": "", "after": after})
         raise
+    lines = waiting_lines(waiting, existing)
     tls = tls_pair(params, wish, dry_run=dry_run)
     secrets = job_secrets(
         jobs,
@@ -177,13 +183,22 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     if state_dir is not None and not dry_run:
         MeasuredStore(state_dir).use(engine.build)  # the next plan looks for this engine's figures
         keep_starts(wish, catalogue, memory, proofs)
-    for name in stale_jobs(existing, jobs):
+    for name in stale_jobs([name for name in existing if name not in waiting], jobs):
         applied.append(name)
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+
+
+def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str]) -> list[str]:
+    """Return a line for each job that follows the fetch of files which are not locked yet."""
+    return [
+        f"{job}: {'changed' if job in existing else 'new job'}, once {', '.join(files)} "
+        f"{'is' if len(files) == 1 else 'are'} locked and fetched"
+        for job, files in waiting.items()
+    ]
 
 
 def store_variables(

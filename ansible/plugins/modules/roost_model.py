@@ -82,7 +82,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 models:
-  description: For each model its name, path, and the source it was fetched from (empty if it was there).
+  description:
+    - For each model its name, path, and the source it was fetched from (empty if it was there).
+    - In check mode the path is empty while only a hub knows which file is meant; it is not asked.
   type: list
   returned: always
 """
@@ -121,13 +123,20 @@ def main() -> None:
     try:
         catalogue = load_catalogue(Path(wanted["catalogue"]), custom=wanted["custom"])
         chosen = known_downloads(wanted["names"], catalogue, places, default_path(), dry_run=module.check_mode)
+        unlocked = [n for name in wanted["names"] for n in catalogue.unlocked(name)] if module.check_mode else []
         done = ensure_models(chosen, places, dry_run=module.check_mode, rehash=wanted["rehash"])
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(
-        changed=any(outcome.changed for outcome in done),
-        models=[{"name": o.name, "path": str(o.path), "source": o.source} for o in done],
-        diff={"before": "".join(o.before for o in done), "after": "".join(o.after for o in done)},
+        changed=bool(unlocked) or any(outcome.changed for outcome in done),
+        models=[
+            *({"name": o.name, "path": str(o.path), "source": o.source} for o in done),
+            *({"name": name, "path": "", "source": ""} for name in unlocked),
+        ],
+        diff={
+            "before": "".join(o.before for o in done),
+            "after": "".join([*(o.after for o in done), *(f"{n}: would be locked and fetched\n" for n in unlocked)]),
+        },
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -237,10 +237,28 @@ def used_backends(slots: Sequence[SlotWish], gpus: Sequence[Mapping[str, Any]]) 
     return sorted(used) + ([RPC] if any(slot.rpc for slot in slots) else [])
 
 
-def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs, memory: JobMemory | None = None) -> list[Job]:
+def unlocked_slots(wish: SiteWish, catalogue: Catalogue) -> dict[str, list[str]]:
+    """Return the slots whose model has files that must be locked first, with those files' names in the lock file.
+
+    Raises:
+        RoostError: a slot names a model that the catalogue does not have.
+    """
+    found = {slot.slot: catalogue.unlocked(slot.model) for slot in wish.slots}
+    return {slot: names for slot, names in found.items() if names}
+
+
+def site_jobs(
+    wish: SiteWish,
+    catalogue: Catalogue,
+    programs: Programs,
+    memory: JobMemory | None = None,
+    *,
+    without: Collection[str] = (),
+) -> list[Job]:
     """Decide this site's jobs: a model server a slot, workers that hold layers of one, and the agent.
 
-    `memory` knows what this host's engine said of its needs; without it they are computed from headers.
+    `memory` knows what this host's engine said of its needs; without it they are computed from headers. The model
+    servers of the slots in `without` are left out: of those nothing can be said yet.
 
     Raises:
         RoostError: a slot names a model that the catalogue does not have, or a graphics processor that is not there or
@@ -250,9 +268,11 @@ def site_jobs(wish: SiteWish, catalogue: Catalogue, programs: Programs, memory: 
     memory = memory or job_memory(catalogue, Path(wish.models_dir), None, HostEngine(""))
     jobs: list[Job] = []
     for slot in wish.slots:
-        choice, place = _slot(slot, wish, catalogue, programs, memory)
         for number, worker in enumerate(slot.rpc):
             jobs.append(_rpc_worker(worker, number, slot, wish, programs))
+        if slot.slot in without:
+            continue
+        choice, place = _slot(slot, wish, catalogue, programs, memory)
         jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind))
     agent_program, *agent_args = programs.agent_command or ("",)
     agent = AgentChoice(

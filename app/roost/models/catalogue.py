@@ -127,6 +127,16 @@ class Catalogue(BaseModel):
             raise _not_locked(missing[0], reference)
         return [*model.files, *(item.file for item in extras.values() if item is not None)]
 
+    def unlocked(self, reference: str) -> list[str]:
+        """Return which files of a model must be locked before they are known, by their names in the lock file.
+
+        Raises:
+            RoostError: the catalogue has no such model or quantisation.
+        """
+        model = self.listed(reference)
+        items = {model.reference: model, **model.parts, **model.extras}
+        return [name for name, item in items.items() if known(item, find_lock(self.locks, name, item)) is None]
+
     def _extras(self, model: ListedModel) -> dict[str, Download | None]:
         return {name: known(item, find_lock(self.locks, name, item)) for name, item in model.extras.items()}
 

@@ -117,6 +117,29 @@ def test_check_mode_says_what_the_run_then_does(arguments: dict[str, object], tm
         assert not run_module("roost_model", arguments, check=check)["changed"]
 
 
+def test_a_check_says_that_a_hub_model_would_be_locked_and_fetched(
+    arguments: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "site.json"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing answers there, and a check asks nobody
+    catalogue = Path(str(arguments["catalogue"]))
+    listed = json.loads(catalogue.read_text())
+    source = {"kind": "hub", "repository": "o/r", "file": "hubbed.gguf", "revision": "main"}
+    one = {"file": {"name": "hubbed.gguf"}, "sources": [source]}
+    listed["models"]["hubbed"] = listed["models"]["tiny"] | {"quantisations": {"Q4_K_M": one}}
+    catalogue.write_text(json.dumps(listed))
+    both = {**arguments, "names": ["tiny", "hubbed"]}
+    would = run_module("roost_model", both, check=True)
+    assert (would["failed"], would["changed"]) == (False, True), would
+    assert {m["name"]: bool(m["path"]) for m in would["models"]} == {"tiny:Q8_0": True, "hubbed:Q4_K_M": False}
+    assert "hubbed:Q4_K_M: would be locked and fetched\n" in would["diff"]["after"]
+    assert not (tmp_path / "models").exists()
+    assert not list(tmp_path.glob("models.lock*"))
+    done = run_module("roost_model", both)
+    assert done["failed"]
+    assert "The file of hubbed:Q4_K_M is not known" in done["msg"]
+
+
 def test_an_unknown_model_is_a_sentence_with_a_fix(arguments: dict[str, object]) -> None:
     failed = run_module("roost_model", {**arguments, "names": ["gpt"]})
     assert failed["failed"]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
+from roost.fleet.deploy import JobChange
 from roost.fleet.engine_start import EngineStart, read_start
 from roost.fleet.job_memory import job_memory
+from roost.fleet.nomad_api import NomadUnreachableError
 from roost.fleet.site_jobs import SlotWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine
 from roost.models.footprint import LayerSplit
+from roost.ops.errors import RoostError
 from tests.support.ansible_module import REPOSITORY
 
 WISH = SimpleNamespace(listen="192.0.2.1:8443")
@@ -83,3 +88,102 @@ def test_what_a_server_took_is_kept_for_the_next_plan(
         assert [device.device for device in found[0].devices] == ["CPU", "GPU1"]
         assert found[0].on("GPU1").kv == 180 << 20
         assert found[0].on("GPU1").other > 0
+
+
+HUBBED = "qwen3-8b"  # the catalogue leaves its size and hash to the lock file
+
+
+class EndedError(Exception):
+    """The module has said its result."""
+
+
+class FakeModule(SimpleNamespace):
+    """What `present` uses of an Ansible module."""
+
+    result: dict[str, Any]
+
+    def exit_json(self, **result: object) -> NoReturn:
+        """Keep the result."""
+        self.result = result
+        raise EndedError
+
+    def warn(self, line: str) -> NoReturn:
+        """Fail: nothing here warns."""
+        raise AssertionError(line)
+
+
+class FakeNomad:
+    """Has jobs of some names, or answers nothing."""
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        """None: nothing answers."""
+        self.names = names
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        """Return the jobs, as the API does."""
+        if self.names is None:
+            raise NomadUnreachableError("Nothing answers.")
+        return [{"ID": name} for name in self.names]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
+    """Return a check of two slots, the model of one of which is not locked."""
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "site.json"))
+    for name in ("engine-key", "api-key"):
+        (tmp_path / name).write_text("key")
+    who = {"name": "roost", "group": "roost", "uid": 1, "gid": 1}
+    wish = {
+        "runtime": "docker", "engine": "llama.cpp", "datacenter": "d", "bind": "127.0.0.1", "api_port": 1,
+        "agent_memory_mib": 256, "agent_log_level": "info", "models_dir": str(tmp_path / "models"),
+        "slots": [
+            {"slot": "main", "model": HUBBED, "context_size": 8192},
+            {"slot": "router", "model": SMALL, "context_size": 8192},
+        ],
+        "agent_identity": who, "engine_identity": who,
+    }  # fmt: skip
+    params = {
+        "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1,
+        "artifacts": {"images": {"agent": "a:1", "llama_server": "l:1"}}, "secrets_dir": str(tmp_path),
+        "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "",
+    }  # fmt: skip
+    return FakeModule(params=params, check_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "what"),
+    [
+        (["roost-model-router", "roost-agent"], "new job"),
+        (["roost-model-main", "roost-model-old"], "changed"),
+    ],
+    ids=["new", "there"],
+)  # fmt: skip
+def test_a_check_says_which_job_follows_the_fetch(
+    jobs: ModuleType, module: FakeModule, monkeypatch: pytest.MonkeyPatch, there: Sequence[str], what: str
+) -> None:
+    applied: list[str] = []
+
+    def apply_one(_module: object, _client: object, job: SimpleNamespace, *_more: object, **_flags: bool) -> JobChange:
+        applied.append(job.name)
+        return JobChange(job.name, False, [])
+
+    monkeypatch.setattr(jobs, "apply_one", apply_one)
+    monkeypatch.setattr(jobs, "store_variables", lambda *_more, **_flags: [])
+    with pytest.raises(EndedError):
+        jobs.present(module, FakeNomad(there))
+    assert applied == ["roost-model-router", "roost-agent"]
+    stale = ["roost-model-old"] if "roost-model-old" in there else []
+    assert (module.result["changed"], module.result["applied"]) == (True, ["roost-model-main", *stale])
+    line = module.result["diff"]["after"].splitlines()[0]
+    assert line == f"roost-model-main: {what}, once qwen3-8b:Q4_K_M is locked and fetched"
+    module.check_mode = False
+    with pytest.raises(RoostError, match="Size and hash of qwen3-8b:Q4_K_M are not known yet"):
+        jobs.present(module, FakeNomad(there))
+
+
+def test_a_check_before_there_is_a_nomad_names_every_job(jobs: ModuleType, module: FakeModule) -> None:
+    with pytest.raises(EndedError):
+        jobs.present(module, FakeNomad(None))
+    assert module.result["changed"]
+    assert module.result["applied"] == ["roost-model-main", "roost-model-router", "roost-agent"]
+    assert json.dumps(module.result["diff"]).count("locked and fetched") == 1

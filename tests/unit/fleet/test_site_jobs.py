@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from roost.fleet.jobs import Job, ModelServerJob, RpcWorkerJob
-from roost.fleet.site_jobs import SlotWish, endpoint, job_secrets, site_jobs, stale_jobs, used_backends
+from roost.fleet.site_jobs import SlotWish, endpoint, job_secrets, site_jobs, stale_jobs, unlocked_slots, used_backends
 from roost.models.schema import ListedDownload, Quirks
 from roost.ops.errors import RoostError
 from tests.unit.fleet.golden_jobs import AMD, BASE, NVIDIA, ONE, RPC_WORKER, catalogue, programs, wish
@@ -24,6 +24,24 @@ def test_a_worker_comes_before_the_server_that_needs_it_and_knows_no_secret() ->
     assert isinstance(found[0], RpcWorkerJob)
     secrets = job_secrets(found, engine_key="k", api_keys=["a"], tls=None)
     assert set(secrets) == {"nomad/jobs/roost-model-main", "nomad/jobs/roost-agent"}
+
+
+def test_the_server_of_a_file_that_is_not_locked_is_left_out_where_that_is_asked_for() -> None:
+    listed = catalogue()
+    name = str(BASE["model"])
+    hub = {"kind": "hub", "repository": "o/r", "file": "f.gguf", "revision": "main"}
+    download = ListedDownload.model_validate({"file": {"name": "f.gguf"}, "sources": [hub]})
+    projected = listed.model_copy(
+        update={"entries": {name: listed.entries[name].model_copy(update={"projector": download})}}
+    )
+    other = {**BASE, "slot": "other", "model": name, "rpc": [RPC_WORKER]}
+    asked = wish("docker", [], other, {})
+    assert unlocked_slots(asked, listed) == {}
+    assert unlocked_slots(asked, projected) == {"other": [f"{name}:projector"]}
+    with pytest.raises(RoostError, match="not known yet"):
+        site_jobs(asked, projected, programs("docker"))
+    found = site_jobs(asked, projected, programs("docker"), without=["other"])
+    assert [job.name for job in found] == ["roost-rpc-other-0", "roost-agent"]
 
 
 def test_workers_that_nobody_needs_any_more_are_stale() -> None:
