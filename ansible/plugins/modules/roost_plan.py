@@ -55,6 +55,10 @@ options:
     type: list
     elements: str
     default: []
+  reserved_memory_mib:
+    description: Memory of the machine that other programs need, beside what is always left to the system.
+    type: int
+    default: 0
   catalogue:
     description: The catalogue file.
     type: path
@@ -145,6 +149,7 @@ def main() -> None:
             "bandwidth": {"type": "dict", "default": {}},
             "host": {"type": "str", "default": ""},
             "gpu_vendors": {"type": "list", "elements": "str", "default": []},
+            "reserved_memory_mib": {"type": "int", "default": 0},
             "catalogue": {"type": "path", "required": True},
             "models_custom": {"type": "dict", "default": {}},
             "models_dir": {"type": "path", "required": True},
@@ -183,6 +188,7 @@ def main() -> None:
             name=params["host"],
             running=present.placed,
             vendors=params["gpu_vendors"],
+            others_mib=params["reserved_memory_mib"],
         )
         slots, optional = with_shape(wanted, host.tier)
         state_dir = Path(params["state_dir"]) if params["state_dir"] else None

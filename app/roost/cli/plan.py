@@ -146,7 +146,8 @@ def question(files: Sequence[Path], from_hub: str, what_if: Sequence[str] = ()) 
     )
     measured = report.bandwidth.gbs if report.bandwidth else None
     running = present.placed if present else ()
-    host = capacity_of(report.facts, measured, running=running, vendors=vendors)
+    others = reserved_memory_mib(variables)
+    host = capacity_of(report.facts, measured, running=running, vendors=vendors, others_mib=others)
     names = [gpu.name for gpu in report.facts.gpus]
     figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
     return Question([host], slots, catalogue, reach, figures, present, changed)
@@ -163,6 +164,23 @@ def gpu_vendors(variables: Mapping[str, object]) -> list[str]:
     packages = variables["engine_gpu_packages"]
     usable = variables["engine"] == "llama.cpp" and isinstance(packages, dict)
     return [str(name) for name in packages if name != "RPC"] if usable and isinstance(packages, dict) else []
+
+
+def reserved_memory_mib(variables: Mapping[str, object]) -> int:
+    """Return how much memory other programs of the machine need.
+
+    Raises:
+        RoostError: the variable is no whole number.
+    """
+    said = str(variables["reserved_memory_mib"])
+    try:
+        return int(said)
+    except ValueError:
+        raise RoostError(
+            f"reserved_memory_mib is {said!r}, which is no whole number.",
+            fix="Set it to what other programs of the machine need, in MiB, or to 0.",
+            exit_code=BAD_INPUT,
+        ) from None
 
 
 def _without(hosts: Sequence[HostCapacity], names: Sequence[str]) -> list[HostCapacity]:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from pydantic import TypeAdapter, ValidationError
 
 from roost.cli.images import progress
-from roost.cli.plan import gpu_vendors, present_dirs
+from roost.cli.plan import gpu_vendors, present_dirs, reserved_memory_mib
 from roost.fleet.artifacts.from_site import HOST_FILE, release_dir
 from roost.fleet.capacity import capacity_of
 from roost.fleet.figures import host_figures
@@ -163,7 +163,13 @@ def planner_for(
     What runs does not hold it back, as it does the playbook: here the user decides.
     """
     measured = report.bandwidth.gbs if report.bandwidth else None
-    host = capacity_of(report.facts, measured, running=_running(site), vendors=gpu_vendors(variables))
+    host = capacity_of(
+        report.facts,
+        measured,
+        running=_running(site),
+        vendors=gpu_vendors(variables),
+        others_mib=reserved_memory_mib(variables),
+    )
     names = [gpu.name for gpu in report.facts.gpus]
     figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
     return host_planner(host, catalogue, reach, figures=figures), SHAPES[host.tier]

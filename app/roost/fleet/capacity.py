@@ -13,6 +13,7 @@ from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
 from roost.hosts.tiers import NOT_FOR_COMPUTING, SYSTEM_MIB, USUAL_GBS, published_gbs, shared_memory_mib, tier_of
 from roost.models.footprint import HOST
+from roost.ops.errors import RoostError
 
 MIB = 1 << 20
 # Of the machine's memory, for the system, Nomad and the agent: SYSTEM_MIB, but of a small machine at most this share.
@@ -34,18 +35,22 @@ def capacity_of(
     domain: str = "",
     running: Sequence[Placed] = (),
     vendors: Collection[str] | None = None,
+    others_mib: int = 0,
 ) -> HostCapacity:
     """Return what may be planned with on a machine.
 
     `measured_gbs` is its memory's bandwidth in GB/s if it was probed. `running` are model servers of ours there: the
     graphics memory that they hold is not counted as somebody else's. `vendors`: whose graphics processors the engine
-    computes on; None for all.
+    computes on; None for all. `others_mib` is memory that other programs of the machine need (`reserved_memory_mib`).
+
+    Raises:
+        RoostError: `others_mib` is negative.
     """
     gbs = measured_gbs or published_gbs(facts) or USUAL_GBS
     return HostCapacity(
         name=name or facts.hostname,
         tier=tier_of(facts, measured_gbs).name,
-        free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib)) * MIB,
+        free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib, others_mib)) * MIB,
         cores=facts.cpu_cores,
         bandwidth_gbs=gbs,
         gpus=_gpus(facts, gbs, _ours(running), vendors),
@@ -53,9 +58,19 @@ def capacity_of(
     )
 
 
-def reserve_mib(total_mib: int) -> int:
-    """Return what is left to the system, Nomad and the agent of so much memory."""
-    return min(SYSTEM_MIB, int(total_mib * SYSTEM_SHARE))
+def reserve_mib(total_mib: int, others_mib: int = 0) -> int:
+    """Return what is left of so much memory to the system, Nomad and the agent, and to other programs: at most all.
+
+    Raises:
+        RoostError: `others_mib` is negative.
+    """
+    if others_mib < 0:
+        raise RoostError(
+            f"reserved_memory_mib is {others_mib}, and no program needs less than nothing.",
+            fix="Set reserved_memory_mib to 0 or to what other programs of the machine need, in MiB.",
+            exit_code=2,
+        )
+    return min(total_mib, min(SYSTEM_MIB, int(total_mib * SYSTEM_SHARE)) + others_mib)
 
 
 def _ours(running: Sequence[Placed]) -> Mapping[str, int]:

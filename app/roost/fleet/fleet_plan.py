@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from roost.fleet.capacity import capacity_of
 from roost.fleet.host_plan import wishes_of, with_shape
@@ -33,6 +33,7 @@ class _Document:
     facts: HostFacts
     bandwidth: Bandwidth | None = None
     domain: str = ""
+    reserved_memory_mib: Annotated[int, Field(ge=0)] = 0
 
 
 _DOCUMENT: TypeAdapter[_Document] = TypeAdapter(_Document)
@@ -41,7 +42,8 @@ _DOCUMENT: TypeAdapter[_Document] = TypeAdapter(_Document)
 def read_hosts(files: Sequence[Path], vendors: Collection[str] | None = None) -> list[HostCapacity]:
     """Return the machines that files describe: outputs of `roost hosts --json`, one or a list of them each.
 
-    Two machines of one name get a number behind it. A document may name its failure domain as `domain`.
+    Two machines of one name get a number behind it. A document may name its failure domain as `domain`,
+    and as `reserved_memory_mib` what other programs there need.
 
     Raises:
         RoostError: a file is missing, or describes no machine; exit code 2.
@@ -78,7 +80,8 @@ def _host(file: Path, document: object, vendors: Collection[str] | None) -> Host
             exit_code=BAD_INPUT,
         ) from None
     measured = described.bandwidth.gbs if described.bandwidth else None
-    return capacity_of(described.facts, measured, domain=described.domain, vendors=vendors)
+    others = described.reserved_memory_mib
+    return capacity_of(described.facts, measured, domain=described.domain, vendors=vendors, others_mib=others)
 
 
 def changed_slots(slots: Sequence[ModelSlot], changes: Sequence[str]) -> list[ModelSlot]:

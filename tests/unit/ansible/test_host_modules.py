@@ -140,6 +140,20 @@ def test_a_check_says_that_a_hub_model_would_be_locked_and_fetched(
     assert "The file of hubbed:Q4_K_M is not known" in done["msg"]
 
 
+def test_a_plan_leaves_other_programs_their_memory(tmp_path: Path) -> None:
+    facts = run_module("roost_facts", {"paths": [str(tmp_path)]})
+    arguments = {
+        "slots": [{"slot": "main", "model": "smollm2-135m-instruct"}], "facts": facts["roost_host"],
+        "catalogue": str(REPOSITORY / "group_vars/models.yaml"), "models_dir": str(tmp_path),
+        "cache_dir": str(tmp_path), "file": str(tmp_path / "plan.json"),
+    }  # fmt: skip
+    arguments["facts"] |= {"memory_total_mib": 16384, "gpus": []}
+    assert not run_module("roost_plan", {**arguments, "reserved_memory_mib": 8192})["failed"]
+    failed = run_module("roost_plan", {**arguments, "reserved_memory_mib": 14300})
+    assert failed["failed"]
+    assert "Not every slot can be placed" in failed["msg"]
+
+
 def test_an_unknown_model_is_a_sentence_with_a_fix(arguments: dict[str, object]) -> None:
     failed = run_module("roost_model", {**arguments, "names": ["gpt"]})
     assert failed["failed"]

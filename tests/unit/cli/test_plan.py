@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from roost.cli import plan as plan_verb
+from roost.cli.setup_machine import planner_for
+from roost.fleet.host_plan import HostPlanner
 from roost.hosts.facts import facts_from
+from roost.hosts.report import look
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
+from roost.models.obtainable import Reach
 from roost.ops.errors import RoostError
+from roost.ops.variables import load_variables
 from tests.support.gguf_files import write_sparse
 from tests.unit.cli.conftest import Run
 from tests.unit.hosts.records import record
@@ -66,6 +72,47 @@ def test_recorded_machines(roost: Run, fleet: list[str]) -> None:
     assert {p["host"] for p in found["placed"]} == {"nvidia-t4", "nvidia-2x4090", "raspberry-pi-5"}
     over = [d for d in found["devices"] if d["planned"] > d["free"]]
     assert over == []
+
+
+def test_a_recorded_machine_keeps_memory_for_its_other_programs(roost: Run, fleet: list[str], tmp_path: Path) -> None:
+    def free() -> int:
+        devices = json.loads(roost("plan", *fleet, "--json").stdout)["devices"]
+        return next(int(d["free"]) for d in devices if (d["host"], d["device"]) == ("nvidia-t4", "CPU"))
+
+    before, file = free(), tmp_path / "nvidia-t4.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"reserved_memory_mib": 1024}))
+    assert before - free() == 1024 << 20
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"reserved_memory_mib": -1}))
+    done = roost("plan", *fleet)
+    assert isinstance(done.exception, RoostError)
+    assert f"{file} does not describe a machine: reserved_memory_mib" in done.exception.message
+
+
+def test_this_machine_keeps_memory_for_its_other_programs(
+    roost: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Read from the variables, by `roost plan` and by what places slots for `roost setup`."""
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "none.json"))
+    variables = load_variables(ROOT, Path("/dev/null"))
+    monkeypatch.setattr(plan_verb, "load_variables", lambda *_files: variables)
+
+    def free() -> int:
+        return int(json.loads(roost("plan", "--json").stdout)["devices"][0]["free"])
+
+    def offered() -> int:
+        report = look([])
+        planner, _shape = planner_for(report, load_catalogue(ROOT / "group_vars/models.yaml"), Reach(), variables, None)
+        assert isinstance(planner, HostPlanner)
+        return planner.host.free_bytes
+
+    before = free()
+    assert offered() == before
+    variables["reserved_memory_mib"] = "64"  # as `bootstrap.sh --set` may write it
+    assert (before - free(), before - offered()) == (64 << 20, 64 << 20)
+    variables["reserved_memory_mib"] = "much"
+    done = roost("plan")
+    assert isinstance(done.exception, RoostError)
+    assert (done.exception.exit_code, "'much'" in done.exception.message) == (2, True)
 
 
 def test_what_is_refused_ends_with_1_and_says_what_would_have_to_change(roost: Run, fleet: list[str]) -> None:

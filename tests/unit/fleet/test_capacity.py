@@ -10,6 +10,7 @@ from roost.fleet.capacity import MIB, USUAL_CARD_GBS, capacity_of, reserve_mib
 from roost.fleet.plan import Placed
 from roost.hosts.facts import HostFacts, facts_from
 from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
+from roost.ops.errors import RoostError
 from tests.unit.hosts.records import record
 
 
@@ -83,3 +84,13 @@ def test_a_cards_speed_is_the_published_one_else_the_usual() -> None:
     assert {gpu.bandwidth_gbs for gpu in capacity_of(unknown).gpus} == {USUAL_CARD_GBS}
     (slice_,) = capacity_of(facts("nvidia-mig-h100")).gpus
     assert 0 < slice_.bandwidth_gbs < 3350.0
+
+
+def test_memory_of_other_programs_is_left_to_them_once() -> None:
+    machine = facts("amd-strix-halo")
+    before, after = capacity_of(machine), capacity_of(machine, others_mib=4096)
+    assert before.free_bytes - after.free_bytes == 4096 * MIB
+    assert (after.gpus, after.tier) == (before.gpus, before.tier)
+    assert capacity_of(machine, others_mib=machine.memory_total_mib).free_bytes == 0
+    with pytest.raises(RoostError, match="reserved_memory_mib is -1"):
+        capacity_of(machine, others_mib=-1)
