@@ -21,7 +21,6 @@ from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, N
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.site_jobs import (
     Made,
-    SiteWish,
     host_engine,
     job_secrets,
     programs_of,
@@ -30,6 +29,7 @@ from roost.fleet.site_jobs import (
     templates_dir,
     unlocked_slots,
 )
+from roost.fleet.site_wish import SiteWish
 from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.estimate.measured import MeasuredStore

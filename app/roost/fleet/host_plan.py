@@ -14,7 +14,7 @@ from roost.fleet.figures import Figures, header_figures, place_known
 from roost.fleet.place import Candidate, Wish
 from roost.fleet.place.wishes import SHAPES
 from roost.fleet.plan import HostCapacity, Placed, Plan
-from roost.fleet.site_jobs import HOST_POOL
+from roost.fleet.site_wish import HOST_POOL
 from roost.models.catalogue import Catalogue
 from roost.models.choose import Seen, guess_roles
 from roost.models.footprint import HOST

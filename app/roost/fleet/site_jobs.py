@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
@@ -29,14 +29,12 @@ from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
 from roost.fleet.jobs import (
     AGENT_JOB,
-    LOOPBACK_NETWORK,
     MODEL_SERVICE_PREFIX,
     RPC_JOB_PREFIX,
     AgentChoice,
     Driver,
     Engine,
     EnginePlace,
-    Identity,
     Job,
     NodeChoice,
     RpcWorkerChoice,
@@ -46,130 +44,14 @@ from roost.fleet.jobs import (
     model_server_job,
     rpc_worker_job,
 )
+from roost.fleet.site_wish import HOST_POOL, RpcWish, Runtime, SiteWish, SlotWish
 from roost.models.catalogue import Catalogue
 from roost.models.estimate.beside import beside_bytes
 from roost.models.estimate.on_host import HostEngine
-from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 from roost.models.memory import MIB
 from roost.models.schema import Model
 from roost.models.slot_reuse import slots_reusable
 from roost.ops.errors import RoostError
-
-Runtime = Literal["docker", "local"]
-HOST_POOL = "host"  # the machine's own memory, where nobody named pools
-
-
-class RpcWish(BaseModel):
-    """A worker on another host that holds the first `layers` of a slot's model; its graphics processors as facts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str
-    address: str
-    port: int = Field(ge=1, le=65535)
-    layers: int = Field(ge=1)
-    memory_mib: int = Field(ge=1)
-    network: str = LOOPBACK_NETWORK
-    gpus: list[int] = Field(default_factory=list)
-    gpu_facts: list[dict[str, Any]] = Field(default_factory=list)
-
-
-class SlotWish(BaseModel):
-    """One model server as it was decided: an entry of the variable `model_slots`, and what the plan added.
-
-    `gpus` are places among the host's facts `gpus`, `gpu_layers` how many layers lie on each, `host` and `spares` names
-    of Nomad nodes. `adapters` are names of the catalogue, or files below the models folder. `memory_mib` limits the
-    machine's own memory; 0 leaves it to `models.memory`. `memory` is what the server holds of each pool of
-    `SiteWish.memory_pools`, in bytes; by default its limit of the pool `host`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    slot: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    model: str
-    context_size: int = Field(ge=256)
-    parallel: int = Field(default=1, ge=1, le=64)
-    cache_ram_mib: int = Field(default=256, ge=0)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    gpus: list[int] = Field(default_factory=list)
-    gpu_layers: list[int] = Field(default_factory=list)
-    kv_unified: bool = False
-    cache_type_k: CacheType = "f16"
-    cache_type_v: CacheType = "f16"
-    flash_attention: bool = True
-    batch: int = Field(default=ServerSettings.batch, ge=1)
-    ubatch: int = Field(default=ServerSettings.ubatch, ge=1)
-    memory_mib: int = Field(default=0, ge=0)
-    projector: str = ""
-    adapters: list[str] = Field(default_factory=list)
-    embedding: bool = False
-    save_slots: bool | None = None  # None: where the model's architecture makes it worth while
-    keep_warm: bool = False
-    on_demand: bool = False
-    memory: dict[str, int] = Field(default_factory=dict)
-    host: str = ""
-    spares: list[str] = Field(default_factory=list)
-    rpc: list[RpcWish] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _layers_belong_to_gpus(self) -> SlotWish:
-        if len(self.gpus) != len(self.gpu_layers) or any(layers < 1 for layers in self.gpu_layers):
-            raise ValueError("gpu_layers names a number of layers for each of gpus")
-        if self.keep_warm and self.on_demand:
-            raise ValueError("a slot is kept warm or started on demand, not both")
-        return self
-
-    @property
-    def settings(self) -> ServerSettings:
-        """Return how the server is started, as far as memory depends on it."""
-        return ServerSettings(
-            context_size=self.context_size,
-            parallel=self.parallel,
-            kv_unified=self.kv_unified,
-            cache_type_k=self.cache_type_k,
-            cache_type_v=self.cache_type_v,
-            flash_attention=self.flash_attention,
-            batch=self.batch,
-            ubatch=self.ubatch,
-            cache_ram_mib=self.cache_ram_mib,
-            adapters=tuple(self.adapters),
-        )
-
-    @property
-    def split(self) -> LayerSplit:
-        """Return which layers lie on which graphics processor of this host."""
-        return LayerSplit(tuple(self.gpus), tuple(self.gpu_layers))
-
-
-class SiteWish(BaseModel):
-    """What the playbook's variables say of this site's jobs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    runtime: Runtime
-    engine: Engine
-    datacenter: str
-    bind: str
-    api_port: int
-    listen: str = ""
-    agent_memory_mib: int
-    agent_log_level: str
-    agent_state_dir: str = ""
-    agent_settings: dict[str, JsonValue] = Field(default_factory=dict)  # environment; what is no text goes as JSON
-    models_dir: str
-    slots: list[SlotWish] = Field(min_length=1)
-    engine_threads: int = Field(default=0, ge=0)
-    gpus: list[dict[str, Any]] = Field(default_factory=list)  # of the host's facts
-    engine_packages: list[str] = Field(default_factory=list)
-    engine_gpu_packages: dict[str, list[str]] = Field(default_factory=dict)
-    engine_cuda_image: str = ""
-    slots_dir: str = ""  # where saved slots lie on the host
-    idle_stop_s: int = Field(default=0, ge=0)
-    min_stay_s: int = Field(default=0, ge=0)
-    fallbacks: dict[str, list[str]] = Field(default_factory=dict)
-    memory_pools: dict[str, int] = Field(default_factory=dict)  # bytes that the models of a pool may hold together
-    agent_identity: Identity
-    engine_identity: Identity
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from roost.fleet.jobs import ModelServerJob
-from roost.fleet.site_jobs import Programs, SiteWish, site_jobs
+from roost.fleet.site_jobs import Programs, site_jobs
+from roost.fleet.site_wish import SiteWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
 from roost.models.gguf_header import Header

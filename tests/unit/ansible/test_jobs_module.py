@@ -15,7 +15,7 @@ from roost.fleet.deploy import JobChange
 from roost.fleet.engine_start import EngineStart, read_start
 from roost.fleet.job_memory import job_memory
 from roost.fleet.nomad_api import NomadUnreachableError
-from roost.fleet.site_jobs import SlotWish
+from roost.fleet.site_wish import SlotWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine

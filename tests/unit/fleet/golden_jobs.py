@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from roost.fleet.jobs import Identity, render_job
-from roost.fleet.site_jobs import Programs, SiteWish, SlotWish, site_jobs
+from roost.fleet.site_jobs import Programs, site_jobs
+from roost.fleet.site_wish import SiteWish, SlotWish
 from roost.models.catalogue import Catalogue, load_catalogue
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -21,7 +21,7 @@ from roost.fleet.host_plan import (
 )
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from roost.fleet.plan_file import document_of, read_plan
-from roost.fleet.site_jobs import SlotWish
+from roost.fleet.site_wish import SlotWish
 from roost.hosts.facts import facts_from
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.estimate.beside import WithFiles, beside_bytes

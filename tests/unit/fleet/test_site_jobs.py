@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from roost.fleet.jobs import Job, ModelServerJob, RpcWorkerJob
-from roost.fleet.site_jobs import SlotWish, endpoint, job_secrets, site_jobs, stale_jobs, unlocked_slots, used_backends
+from roost.fleet.site_jobs import endpoint, job_secrets, site_jobs, stale_jobs, unlocked_slots, used_backends
+from roost.fleet.site_wish import SlotWish
 from roost.models.schema import ListedDownload, Quirks
 from roost.ops.errors import RoostError
 from tests.unit.fleet.golden_jobs import AMD, BASE, NVIDIA, ONE, RPC_WORKER, catalogue, programs, wish

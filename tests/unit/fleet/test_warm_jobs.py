@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from roost.fleet.jobs import AgentJob, ModelServerJob, render_job
-from roost.fleet.site_jobs import SlotWish, site_jobs
+from roost.fleet.site_jobs import site_jobs
+from roost.fleet.site_wish import SlotWish
 from roost.gateway.settings import Settings
 from roost.gateway.tags import Said, parse_pools, read_tags
 from tests.unit.fleet.golden_jobs import catalogue, programs, wish
