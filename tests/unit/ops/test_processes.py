@@ -11,13 +11,12 @@ import pytest
 
 from roost.ops.processes import end, running_as
 
-HERE, CONTAINER = "pid:[1]", "pid:[2]"
+HERE, CONTAINER = "71", "71\t5"
 
 
-def process(proc: Path, name: str, uid: int, namespace: str = HERE) -> None:
-    (proc / name / "ns").mkdir(parents=True)
-    (proc / name / "status").write_text(f"Name:\tsome\nUid:\t{uid}\t0\t0\t0\n")
-    (proc / name / "ns/pid").symlink_to(namespace)
+def process(proc: Path, name: str, uid: int, numbers: str = HERE) -> None:
+    (proc / name).mkdir(parents=True)
+    (proc / name / "status").write_text(f"Name:\tsome\nUid:\t{uid}\t0\t0\t0\nNSpid:\t{numbers}\n")
 
 
 def test_those_of_our_users_outside_containers(tmp_path: Path) -> None:
