@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Annotated
@@ -126,6 +127,18 @@ class LlamaServer:
         """Return the Authorization header, or nothing when no key is configured."""
         key = self._key()
         return {"Authorization": f"Bearer {key}"} if key else {}
+
+    @property
+    def pause_s(self) -> float:
+        """Return 0: it is probed as often as the gateway likes."""
+        return 0.0
+
+    def send(
+        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Post a request as it is; see `Engine.send`."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers()}
+        return self._session.post(f"{self._base_url}{path}", data=body, headers=headers, timeout=timeout)
 
     def proved(self) -> None:
         """Note that the server has just produced something for a client."""

@@ -132,7 +132,7 @@ def build(
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
     meter = Meter(settings, keys, metrics)
-    proxy = Proxy(settings, registry, session, metrics, keeper, meter)
+    proxy = Proxy(settings, registry, metrics, keeper, meter)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     add_surface(app, proxy)
     _add_routes(app, registry, metrics, settings.model_aliases)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, Field, TypeAdapter
 
-from roost.gateway.registry import Member
+from roost.gateway.registry import SETTINGS, Member
 from roost.gateway.routing import MAIN_SLOT
 from roost.gateway.tags import read_tags
 from roost.gateway.task_api import TaskApi
@@ -43,7 +43,8 @@ def parse_static(text: str) -> tuple[Member, ...]:
         if not word:
             continue
         slot, found, url = word.partition("=http")
-        members.append(Member(slot, f"http{url}".rstrip("/")) if found else Member(MAIN_SLOT, word.rstrip("/")))
+        where = (slot, f"http{url}") if found else (MAIN_SLOT, word)
+        members.append(Member(where[0], where[1].rstrip("/"), source=SETTINGS))
     return tuple(members)
 
 

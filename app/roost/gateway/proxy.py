@@ -13,9 +13,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from roost.engines.base import Skill, State
+from roost.engines.base import Answer, Skill, State
 from roost.gateway import accounting, errors
 from roost.gateway.auth import caller_of
+from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.errors import ApiError
 from roost.gateway.exchange import Exchange, response_headers, send_whole, start
@@ -65,14 +66,12 @@ class Proxy:
         self,
         settings: Settings,
         registry: Registry,
-        session: aiohttp.ClientSession,
         metrics: Metrics,
         keeper: Keeper,
         meter: Meter,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._session = session
         self._metrics = metrics
         self._keeper = keeper
         self._meter = meter
@@ -187,7 +186,7 @@ class Proxy:
         able = []
         for name in route.ready:
             endpoint = self._registry.get(name)
-            if endpoint and request.kind.skill not in endpoint.report.lacks:
+            if endpoint and request.kind.skill not in endpoint.report.lacks_of(route.ready[name]):
                 able.append(name)
         if route.ready and not able:
             raise errors.not_able(request.model, request.kind.skill)
@@ -209,26 +208,26 @@ class Proxy:
 
     async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         engine = endpoint.engine
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **engine.headers()}
         exchange.sent_on = time.perf_counter()
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):
                     body = await self._body(endpoint, request, exchange)
                     if request.kind.counts:
-                        await self._count(endpoint, request, exchange, send)
+                        await self._count(endpoint, request, body, exchange, send)
                         return
-                    async with self._session.post(
-                        engine.base_url + request.kind.upstream, data=body, headers=headers, timeout=self._timeout
-                    ) as answer:
+                    async with engine.send(request.kind.upstream, body, self._timeout) as answer:
                         await self._answer(endpoint, answer, request, exchange, send)
+            self._registry.record(endpoint.id, Result.SUCCEEDED)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = f"cannot connect ({type(error).__name__})"
+            self._registry.record(endpoint.id, Result.FAILED)
             self._registry.mark(endpoint, State.DOWN, reason)
             raise _UnansweredError(reason) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = "it stopped answering" if isinstance(error, TimeoutError) else "it closed the connection"
             self._registry.suspect(endpoint)
+            self._registry.record(endpoint.id, Result.FAILED)
             if not exchange.begun:
                 raise _UnansweredError(reason, died=True) from None
             await self._break_off(exchange, send, reason)
@@ -245,16 +244,19 @@ class Proxy:
             raise errors.not_offered(f"{kind.path} with adapters: the model server cannot be told which one applies")
         request.refuse(endpoint.engine.ignores(kind.upstream))
         body = request.body_for(exchange.model, adapters, exchange.adapter)
-        found = await fitted(endpoint.engine, kind, body, request.answer, report.context, cut=exchange.may_cut)
+        context = report.context_of(exchange.model)
+        found = await fitted(endpoint.engine, kind, body, request.answer, context, cut=exchange.may_cut)
         exchange.was_cut = found.cut
         return found.body
 
-    async def _count(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
-        """Answer with how many tokens a request's prompt has at this endpoint."""
-        tokens = await endpoint.engine.count(request.like(), request.body)
+    async def _count(
+        self, endpoint: Endpoint, request: ParsedRequest, body: bytes, exchange: Exchange, send: Send
+    ) -> None:
+        """Answer with how many tokens a request's prompt has at this endpoint, which gets it as `body`."""
+        tokens = await endpoint.engine.count(request.like(), body)
         if tokens is None:
             raise errors.not_offered("counting: the model server has no way to count this request")
-        context = endpoint.report.context
+        context = endpoint.report.context_of(exchange.model)
         left = None if context is None else max(0, context - tokens)
         document: dict[str, object] = {"object": "token_count", "model": exchange.served, "tokens": tokens}
         document |= {"context": context, "left": left}
@@ -263,7 +265,7 @@ class Proxy:
     async def _answer(
         self,
         endpoint: Endpoint,
-        answer: aiohttp.ClientResponse,
+        answer: Answer,
         request: ParsedRequest,
         exchange: Exchange,
         send: Send,
@@ -277,6 +279,7 @@ class Proxy:
             error = from_engine(answer.status, await answer.read(), request.kind)
             if error.status == 502:
                 self._registry.suspect(endpoint)
+                self._registry.record(endpoint.id, Result.FAILED)
             raise error
         if request.stream and answer.content_type == "text/event-stream":
             await self._relay_stream(endpoint, answer, exchange, send)
@@ -288,9 +291,7 @@ class Proxy:
         self._settle(exchange, 200)
         await send_whole(exchange, send, answer.headers.get("Content-Type", "application/json").encode(), body)
 
-    async def _relay_stream(
-        self, endpoint: Endpoint, answer: aiohttp.ClientResponse, exchange: Exchange, send: Send
-    ) -> None:
+    async def _relay_stream(self, endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Send) -> None:
         """Pass chunks on as they come, cut only between events so that a broken stream still parses."""
         held = b""
         while chunk := await answer.content.readany():
@@ -321,6 +322,7 @@ class Proxy:
                 self._settle(exchange, 200)
             await send({"type": "http.response.body", "body": data[:end], "more_body": True})
         if not exchange.begun:
+            self._registry.record(endpoint.id, Result.FAILED)
             raise _UnansweredError("it sent an empty stream", died=True)
         await send({"type": "http.response.body", "body": held})
 

@@ -11,12 +11,16 @@ from dataclasses import dataclass, replace
 import structlog
 
 from roost.engines.base import Engine, Report, State
+from roost.gateway.endpoints import outliers
+from roost.gateway.endpoints.outliers import Policy, Record, Result
 from roost.gateway.planned import Planned, by_job, view_of
 from roost.gateway.routing import Route, View, resolve_for, substitutes
 from roost.gateway.tasks import spawn
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
+
+NOMAD, BY_HAND, SETTINGS = "nomad", "by hand", "settings"  # where a member comes from
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Member:
     adapters: tuple[str, ...] = ()
     keeps_slots: bool = False
     tier: str = ""
+    source: str = NOMAD
+    by_name: bool = False  # see `View`
 
     @property
     def id(self) -> str:
@@ -80,6 +86,9 @@ class Endpoint:
             job=self.member.job,
             adapters=report.adapters,
             tier=self.member.tier,
+            cold_models=frozenset(name for name in report.details if report.state_of(name) is not State.READY),
+            by_name=self.member.by_name,
+            source=self.member.source,
         )
 
     @contextmanager
@@ -127,8 +136,12 @@ class Hooks:
 class Registry:
     """All endpoints, and the planned ones that are not there. Runs one task an endpoint; `close` ends them."""
 
-    def __init__(self, connect: Callable[[Member], Engine], timing: Timing | None = None) -> None:
+    def __init__(
+        self, connect: Callable[[Member], Engine], timing: Timing | None = None, policy: Policy | None = None
+    ) -> None:
         self._connect = connect
+        self._policy = policy or Policy()
+        self._records: dict[str, Record] = {}
         self._timing = timing or Timing()
         self.hooks = Hooks()
         self._planned: Mapping[str, Planned] = {}
@@ -152,6 +165,7 @@ class Registry:
         for gone in self._endpoints.keys() - stay:
             log.info("endpoint_gone", endpoint=gone)
             endpoint = self._endpoints.pop(gone)
+            self._records.pop(gone, None)  # another server has not failed yet
             self._tasks.pop(gone).cancel()
             if gone not in wanted:  # else another server has its address, and would be asked in its place
                 self.hooks.gone(endpoint)
@@ -198,6 +212,8 @@ class Registry:
 
     def _seen_as(self, endpoint: Endpoint) -> View:
         view = endpoint.view()
+        if (record := self._records.get(view.id)) and record.ejected(time.monotonic()):
+            view = replace(view, ejected=True)
         planned = self._planned.get(view.job)
         if planned is None:
             return view
@@ -296,6 +312,34 @@ class Registry:
         """Look at an endpoint again at once, without believing anything yet."""
         endpoint.look_now.set()
 
+    def record(self, endpoint_id: str, result: Result) -> None:
+        """Take note of how a request ended there; an outlier among those that could have answered it is ejected."""
+        endpoint, now = self._endpoints.get(endpoint_id), time.monotonic()
+        if endpoint is None:
+            return
+        record = outliers.seen(self._records.get(endpoint_id, outliers.NEW), result, now, self._policy)
+        self._records[endpoint_id] = record
+        if result is not Result.FAILED or record.ejected(now):
+            return
+        peers = [self._records.get(peer, outliers.NEW) for peer in self._peers(endpoint)]
+        why = outliers.verdict(record, peers, now, self._policy)
+        if why and outliers.may_eject(peers, now):
+            record = self._records[endpoint_id] = outliers.ejected(record, why, now, self._policy)
+            for_s = round(record.ejected_until - now, 1)
+            log.warning("endpoint_ejected", endpoint=endpoint_id, reason=why, for_s=for_s)
+            self._notify()
+
+    def _peers(self, endpoint: Endpoint) -> list[str]:
+        """Return the other endpoints that are ready and serve the slot or a model of this one."""
+        models = set(endpoint.report.models)
+        return [
+            name
+            for name, other in self._endpoints.items()
+            if other is not endpoint
+            and other.report.state is State.READY
+            and (other.member.slot == endpoint.member.slot or not models.isdisjoint(other.report.models))
+        ]
+
     def _notify(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
@@ -333,7 +377,7 @@ class Registry:
             self._accept(endpoint, report)
             self.hooks.probed(endpoint)
             ready = endpoint.report.state is State.READY
-            pause = self._timing.ready_s if ready else self._timing.unready_s
+            pause = max(self._timing.ready_s if ready else self._timing.unready_s, endpoint.engine.pause_s)
             try:
                 async with asyncio.timeout(pause):
                     await endpoint.look_now.wait()

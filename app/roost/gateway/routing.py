@@ -19,7 +19,9 @@ class View:
     """An endpoint as routing sees it, or a planned one that is not there.
 
     `models` is empty until the endpoint has once said what it serves. `memory` is what is planned for it, in bytes, 0
-    if unknown; `job` is its job's name, if it has one.
+    if unknown; `job` is its job's name, if it has one. `cold_models` are those that it would have to load first.
+    `ejected`: it failed more than its peers and gets requests only where nobody else can. `drained`: it gets no new
+    ones. `by_name`: what it serves is used where somebody asked for it by its name only, never for a role or `auto`.
     """
 
     id: str
@@ -33,6 +35,11 @@ class View:
     memory: int = 0
     adapters: tuple[str, ...] = ()
     tier: str = ""
+    cold_models: frozenset[str] = frozenset()
+    ejected: bool = False
+    drained: bool = False
+    by_name: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,13 @@ def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *
     slot = MAIN_SLOT if name == AUTO else name
     in_slot = [view for view in views if view.slot == slot]
     offering = [view for view in views if name in view.models]
+    if any(not view.by_name for view in offering):  # who means the fleet's own model does not mean one outside of it
+        offering = [view for view in offering if not view.by_name]
     ready: dict[str, str] = {view.id: view.models[0] for view in in_slot if _usable(view)}
     ready |= {view.id: name for view in offering if _usable(view)}
     if ready:
-        return Route(ready, known=True)
+        ejected = {view.id for view in views if view.ejected}
+        return Route({n: m for n, m in ready.items() if n not in ejected} or ready, known=True)
     unknown = [view for view in views if not view.models]
     known = bool(in_slot or offering) or slot == MAIN_SLOT or name in remembered or slot in remembered.values()
     reason = _reason(in_slot or offering or unknown)
@@ -135,7 +145,7 @@ def embeds(slot: str) -> bool:
 
 
 def _usable(view: View) -> bool:
-    return view.state is State.READY and bool(view.models)
+    return view.state is State.READY and bool(view.models) and not view.drained
 
 
 def _reason(views: Iterable[View]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from roost.gateway.discovery import NomadWatcher, parse_static
-from roost.gateway.registry import Member
+from roost.gateway.registry import SETTINGS, Member
 from roost.gateway.task_api import TaskApi
 from tests.support.fakes import FakeNomad, fake_engine
 from tests.support.gateway import quick_settings, served
@@ -24,10 +24,10 @@ MAIN = "roost-model-main"
     ("text", "members"),
     [
         ("", []),
-        ("http://127.0.0.1:1/", [Member("main", "http://127.0.0.1:1")]),
+        ("http://127.0.0.1:1/", [Member("main", "http://127.0.0.1:1", source=SETTINGS)]),
         (
             "http://a:1, coder=http://b:2/",
-            [Member("main", "http://a:1"), Member("coder", "http://b:2")],
+            [Member("main", "http://a:1", source=SETTINGS), Member("coder", "http://b:2", source=SETTINGS)],
         ),
     ],
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
+import aiohttp
+
 from roost.engines.base import Report, State
+from roost.gateway.endpoints.outliers import Policy, Result
 from roost.gateway.planned import Planned
 from roost.gateway.registry import Hooks, Member, Registry, Timing
 from tests.support.net import eventually
@@ -25,6 +28,15 @@ class Scripted:
 
     def headers(self) -> dict[str, str]:
         return {}
+
+    @property
+    def pause_s(self) -> float:
+        return 0.0
+
+    def send(
+        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        raise AssertionError(f"nothing is sent here: {path} {body!r} {timeout}")
 
     def proved(self) -> None:
         return
@@ -190,3 +202,30 @@ async def test_a_job_that_works_on_a_request_is_not_closed() -> None:
         assert not registry.route("tiny").ready
         registry.open_job("roost-model-main")
         assert registry.route("tiny").ready
+
+
+async def test_an_endpoint_whose_requests_fail_is_left_out_for_a_while() -> None:
+    async with registry_of({}, Timing(ready_s=60)) as registry:
+        registry._policy = Policy(base_s=0.2)
+        registry.sync([A, B])
+        await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "both endpoints")
+        for _ in range(5):
+            registry.record("main@a:1", Result.FAILED)
+        assert [view.ejected for view in registry.views()] == [True, False]
+        assert set(registry.route("auto").ready) == {"main@b:1"}
+        for _ in range(9):
+            registry.record("main@b:1", Result.FAILED)
+        assert [view.ejected for view in registry.views()] == [True, False]  # the last one stays
+        await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "its return")
+
+
+async def test_an_ejected_endpoint_answers_where_nobody_else_can() -> None:
+    async with registry_of({}, Timing(ready_s=60)) as registry:
+        registry.sync([A, B])
+        await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "both endpoints")
+        for _ in range(5):
+            registry.record("main@a:1", Result.FAILED)
+        other = registry.get("main@b:1")
+        assert other
+        registry._accept(other, Report(State.DOWN))
+        assert set(registry.route("auto").ready) == {"main@a:1"}

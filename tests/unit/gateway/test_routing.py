@@ -141,3 +141,21 @@ def test_an_adapter_leads_to_the_servers_that_have_it() -> None:
         assert (route.ready, route.adapter) == ({"middle@i": "middle-8b"}, "law")
     assert not resolve("middle-8b+other", [MIDDLE, with_adapter], {}, settled=True).known
     assert not resolve("small-1b+law", [SMALL, with_adapter], {}, settled=True).known
+
+
+CLOUD = View("cloud@x", "cloud", State.READY, ("tiny", "vast"), by_name=True)
+
+
+def test_what_lies_outside_the_fleet_is_used_by_its_name_only() -> None:
+    assert set(resolve("vast", [READY, CLOUD], {}, settled=True).ready) == {"cloud@x"}
+    assert set(resolve("tiny", [READY, CLOUD], {}, settled=True).ready) == {"main@a"}
+    down = replace(READY, state=State.DOWN)
+    assert not resolve("tiny", [down, CLOUD], {}, settled=True).ready
+    assert not resolve("auto", [down, CLOUD], {}, settled=True).ready
+
+
+def test_a_drained_endpoint_gets_nothing_and_an_ejected_one_what_nobody_else_can_take() -> None:
+    other = replace(READY, id="main@z")
+    assert set(resolve("auto", [replace(READY, drained=True), other], {}, settled=True).ready) == {"main@z"}
+    assert set(resolve("auto", [replace(READY, ejected=True), other], {}, settled=True).ready) == {"main@z"}
+    assert set(resolve("auto", [replace(READY, ejected=True)], {}, settled=True).ready) == {"main@a"}
