@@ -100,15 +100,15 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, environment: Mapping[str, str]) -> Iterator[Service]:
-    """Run `python -m roost.cli.serve` until the context ends; `folder` takes its log."""
-    port = free_port()
+def service(folder: Path, environment: Mapping[str, str], *words: str, port: int = 0) -> Iterator[Service]:
+    """Run `python -m roost.cli.serve` and `words` until the context ends; `folder` takes its log."""
+    port = port or free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
     variables = {**inherited, "PYTHONPATH": str(REPOSITORY / "app"), "ROOST_PORT": str(port), **environment}
     log = folder / f"service-{port}.log"
-    with log.open("wb") as stream:
+    with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "roost.cli.serve"], env=variables, stderr=stream, cwd=folder
+            [sys.executable, "-P", "-m", "roost.cli.serve", *words], env=variables, stderr=stream, cwd=folder
         )
     try:
         wait_until(lambda: _up(process, port, log), START_TIMEOUT_S, "the service to answer")

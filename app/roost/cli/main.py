@@ -7,11 +7,11 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if sys.argv[1:] == ["serve"]:
+    if sys.argv[1:] in (["serve"], ["serve", "gateway"], ["serve", "hub"]):
         # the agent's image and memory have no room for the rest of the command line
         from roost.cli.serve import main as serve
 
-        serve()
+        serve(sys.argv[2:])
         return
     from roost.cli.verbs import run_command_line
 

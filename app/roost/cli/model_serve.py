@@ -6,7 +6,7 @@ import ssl
 
 import uvicorn
 
-from roost.cli.serve import Listener, open_socket, parse_listen
+from roost.cli.serve_listen import Listener, open_socket, parse_listen
 from roost.models.share import build
 from roost.ops.errors import RoostError
 from roost.ops.site import Site

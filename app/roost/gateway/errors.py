@@ -167,6 +167,18 @@ def engine_failed(why: str) -> ApiError:
     return ApiError(502, f"The model server failed: {why}.", kind=SERVER_ERROR, code="engine_failed")
 
 
+def service_stopping() -> ApiError:
+    """The service stops, and the answer has not begun: another replica, or this one in a moment, can give it."""
+    message = "The service is stopping. Send the request again."
+    return ApiError(503, message, kind=SERVER_ERROR, code="service_stopping", retry_after_s=1)
+
+
+def stream_stopped() -> ApiError:
+    """The service stops in the middle of a stream."""
+    message = "The service is stopping: this answer is not complete."
+    return ApiError(503, message, kind=SERVER_ERROR, code="stream_interrupted")
+
+
 def not_offered(what: str) -> ApiError:
     """The model server has no such route."""
     return ApiError(501, f"Not offered here: {what}.", kind=SERVER_ERROR, code="not_offered")

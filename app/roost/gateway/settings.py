@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -85,16 +85,28 @@ class Settings(BaseSettings):
         return text
 
 
+S = TypeVar("S", bound=BaseSettings)
+
+
 def load_settings() -> Settings:
     """Read the environment.
 
     Raises:
         RoostError: a variable has a value that it may not have.
     """
+    return read_settings(Settings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """Read a process's settings from the environment.
+
+    Raises:
+        RoostError: a variable has a value that it may not have.
+    """
     try:
-        return Settings()
+        return kind()
     except SettingsError as error:  # what should be JSON and is not
-        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "...")
+        field = next((name for name in kind.model_fields if f'"{name}"' in str(error)), "...")
         raise RoostError(f"The environment variable ROOST_{field.upper()} is no JSON.", fix="Correct it.") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -65,12 +65,12 @@ def test_help_imports_no_verb() -> None:
 
 def test_serve_needs_nothing_of_the_command_line() -> None:
     code = (
-        "import sys; sys.argv = ['roost', 'serve']; sys.modules['typer'] = sys.modules['rich'] = None\n"
-        "import roost.cli.serve as serve; serve.main = lambda: print('served')\n"
+        "import sys; sys.argv = ['roost', 'serve', 'hub']; sys.modules['typer'] = sys.modules['rich'] = None\n"
+        "import roost.cli.serve as serve; serve.main = lambda words: print('served', *words)\n"
         "from roost.cli.main import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("served\n", "")
+    assert (done.stdout, done.stderr) == ("served hub\n", "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from roost.cli.healthcheck import healthy
 from roost.cli.model_serve import address_of
-from roost.cli.serve import Listener, listeners
+from roost.cli.serve_listen import Listener, listeners
 from roost.gateway.settings import Settings, load_settings
 from roost.ops.errors import RoostError
 from roost.ops.pki import LeafSpec, ensure_pki
@@ -89,10 +89,10 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
         load_settings()
 
 
-def run_briefly(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_briefly(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Start the service where it must refuse."""
     return subprocess.run(
-        [sys.executable, "-P", "-m", "roost.cli.serve"],
+        [sys.executable, "-P", "-m", "roost.cli.serve", *words],
         env={"PYTHONPATH": str(REPOSITORY / "app"), **environment},
         capture_output=True,
         text=True,

@@ -1,0 +1,111 @@
+"""`roost serve hub`: what is for people, apart from the gateway. It speaks to gateways by their public API only."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from roost import __version__
+from roost.cli.serve_listen import listeners, open_socket
+from roost.cli.serve_until import serve_until_stopped
+from roost.gateway.settings import Duration, Wait, read_settings
+from roost.ops.errors import RoostError
+from roost.web import pages
+from roost.web.forward import Forward, gateway_session
+
+LIVE = "/healthz"
+
+
+class HubSettings(BaseSettings):
+    """Environment variables `ROOST_<NAME>`; times end in `_s` and are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ROOST_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    bind: str = "127.0.0.1"
+    port: int = Field(default=8361, ge=0, le=65535)
+    listen: str = ""  # ADDR:PORT beyond loopback; needs tls_cert and tls_key
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    gateways: str = "http://127.0.0.1:8360"  # base URLs, separated by commas; the first that answers is asked
+    gateway_ca: Path | None = None  # the authority of their certificates, where it is not one that the system knows
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_body_bytes: int = Field(default=9 << 20, gt=0)
+    header_timeout_s: Duration = 10.0  # a connection without a complete request header is closed
+    drain_s: Wait = 15.0  # for streams that still run when the service is stopped
+
+    @field_validator("gateways")
+    @classmethod
+    def _gateways_are_addresses(cls, text: str) -> str:
+        for url in gateway_urls(text):
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(f"{url!r} is no base URL of a gateway")
+            if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+                raise ValueError(f"{url!r} is not on this machine: beyond loopback only https is spoken")
+        if not gateway_urls(text):
+            raise ValueError("name a gateway")
+        return text
+
+
+def gateway_urls(text: str) -> list[str]:
+    """Return the base URLs of a list with commas."""
+    return [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+
+
+def load_hub_settings() -> HubSettings:
+    """Read the environment.
+
+    Raises:
+        RoostError: a variable has a value that it may not have.
+    """
+    return read_settings(HubSettings)
+
+
+def hub_app(forward: ASGIApp) -> ASGIApp:
+    """Return the hub's application: the page, its own health, and everything else from a gateway."""
+    page = Starlette(routes=pages.routes())
+
+    async def hub(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == LIVE:
+            await JSONResponse({"status": "ok", "version": __version__})(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in pages.FILES:
+            await page(scope, receive, send)
+        else:
+            await forward(scope, receive, send)
+
+    return hub
+
+
+async def run_hub(settings: HubSettings) -> None:
+    """Serve until a signal.
+
+    Raises:
+        RoostError: an address cannot be listened on, or a certificate cannot be used.
+    """
+    places = [(listener, open_socket(listener)) for listener in listeners(settings)]
+
+    @asynccontextmanager
+    async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:
+        yield
+
+    try:
+        async with gateway_session(str(settings.gateway_ca) if settings.gateway_ca else None) as session:
+            forward = Forward(session, gateway_urls(settings.gateways), settings.max_body_bytes)
+            await serve_until_stopped(hub_app(forward), places, settings, beside)
+    except (OSError, ssl.SSLError) as error:
+        raise RoostError(
+            f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",
+            fix="Name the file that `roost ca export` wrote in ROOST_GATEWAY_CA.",
+        ) from None

@@ -1,0 +1,171 @@
+"""Where a process of ours listens: addresses, sockets, servers. Beyond loopback nothing is served without TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from roost.gateway.header_timeout import http_protocol
+from roost.ops.errors import RoostError
+
+BACKLOG = 2048
+HIGHEST_PORT = 65535
+CUT_S = 3.0  # for what was cut after `drain_s` to end in order
+
+
+class Listens(Protocol):
+    """The settings of a process that listens."""
+
+    @property
+    def bind(self) -> str:
+        """An address of loopback."""
+
+    @property
+    def port(self) -> int:
+        """The port there."""
+
+    @property
+    def listen(self) -> str:
+        """ADDR:PORT beyond loopback, or nothing."""
+
+    @property
+    def tls_cert(self) -> Path | None:
+        """The certificate for it."""
+
+    @property
+    def tls_key(self) -> Path | None:
+        """The certificate's key."""
+
+    @property
+    def header_timeout_s(self) -> float:
+        """How long a connection may take to send a request's header."""
+
+    @property
+    def drain_s(self) -> float:
+        """How long what runs may go on after a stop was asked for."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """An address to listen on, with TLS or without."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Server(uvicorn.Server):
+    """A server among several in one process: signals are the process's business, not each server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signal handlers alone."""
+        yield
+
+
+def listeners(settings: Listens) -> list[Listener]:
+    """Return where to listen.
+
+    Raises:
+        RoostError: an address is not valid, or lies beyond loopback without TLS.
+    """
+    try:
+        plain_address = ipaddress.ip_address(settings.bind)
+    except ValueError:
+        raise RoostError(
+            f"ROOST_BIND is {settings.bind!r}, which is no IP address.", fix="Set it to 127.0.0.1."
+        ) from None
+    if not plain_address.is_loopback:
+        raise RoostError(
+            f"ROOST_BIND is {settings.bind}: beyond loopback nothing is served without TLS.",
+            fix="Set ROOST_BIND to 127.0.0.1, and ROOST_LISTEN, ROOST_TLS_CERT and ROOST_TLS_KEY for the network.",
+        )
+    found = [Listener(settings.bind, settings.port, tls=False)]
+    if not settings.listen:
+        return found
+    try:
+        beyond = parse_listen(settings.listen)
+    except ValueError:
+        raise RoostError(
+            f"ROOST_LISTEN is {settings.listen!r}, which is not ADDR:PORT.", fix="Write 192.0.2.7:8443, say."
+        ) from None
+    if not (settings.tls_cert and settings.tls_key):
+        raise RoostError(
+            f"ROOST_LISTEN is {settings.listen}, but beyond loopback nothing is served without TLS.",
+            fix="Set ROOST_TLS_CERT and ROOST_TLS_KEY, or remove ROOST_LISTEN.",
+        )
+    return [*found, beyond]
+
+
+def parse_listen(text: str) -> Listener:
+    """Return the listener with TLS that `ADDR:PORT` means.
+
+    Raises:
+        ValueError: it is no address of that form, or no port.
+    """
+    host, _, port = text.rpartition(":")
+    number = int(port)
+    if not 0 <= number <= HIGHEST_PORT:
+        raise ValueError(text)
+    return Listener(str(ipaddress.ip_address(host.strip("[]"))), number, tls=True)
+
+
+def open_socket(listener: Listener) -> socket.socket:
+    """Bind and listen.
+
+    Raises:
+        RoostError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listener.host, listener.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise RoostError(
+            f"Cannot listen on {listener.host}:{listener.port}: {error.strerror}.",
+            fix="Stop what uses the port, or choose another one.",
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+def make_server(app: ASGIApp, listener: Listener, settings: Listens) -> Server:
+    """Return the server of a listener.
+
+    Raises:
+        RoostError: its certificate cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        http=http_protocol(settings.header_timeout_s),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s + CUT_S),
+        ssl_certfile=settings.tls_cert if listener.tls else None,
+        ssl_keyfile=settings.tls_key if listener.tls else None,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise RoostError(
+            f"The TLS certificate or its key cannot be used: {error}.",
+            fix="Check the files that ROOST_TLS_CERT and ROOST_TLS_KEY name.",
+        ) from None
+    return Server(config)

@@ -1,0 +1,71 @@
+"""Serving until somebody asks for the end: once to let what runs finish, twice to cut it off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+from starlette.types import ASGIApp
+
+from roost.cli.serve_listen import CUT_S, Listener, Listens, make_server
+from roost.gateway.draining import Drain
+
+log = structlog.get_logger(__name__)
+
+
+class Stop:
+    """What a signal does. The first closes the listeners and the idle connections, and gives the rest `drain_s`."""
+
+    def __init__(self, drain: Drain, drain_s: float, close: Callable[[], None]) -> None:
+        self._drain = drain
+        self._drain_s = drain_s
+        self._close = close
+        self._asked = False
+
+    def __call__(self) -> None:
+        """Stop; asked again, do not wait any longer."""
+        if self._asked:
+            self._drain.cut()
+            return
+        self._asked = True
+        log.info("stopping", requests=len(self._drain), drain_s=self._drain_s)
+        self._close()
+        asyncio.get_running_loop().call_later(self._drain_s, self._drain.cut)
+
+
+async def serve_until_stopped(
+    app: ASGIApp,
+    places: Sequence[tuple[Listener, socket.socket]],
+    settings: Listens,
+    beside: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
+) -> None:
+    """Serve `app` at open sockets until a signal. `beside(stop)` runs all the while, and ends after the last request.
+
+    Raises:
+        RoostError: a certificate cannot be used.
+    """
+    drain = Drain(app)
+    servers = [make_server(drain, listener, settings) for listener, _ in places]
+
+    def close() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    stop = Stop(drain, settings.drain_s, close)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    async with beside(stop):
+        for listener, sock in places:
+            host, port = sock.getsockname()[:2]
+            log.info("listening", host=host, port=port, tls=listener.tls)
+        async with asyncio.TaskGroup() as group:
+            for server, (_, sock) in zip(servers, places, strict=True):
+                group.create_task(server.serve(sockets=[sock]))
+        drain.cut()  # what the servers gave up
+        await drain.quiet(CUT_S)  # its usage is counted before the account is closed
+    log.info("stopped")
