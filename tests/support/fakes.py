@@ -42,6 +42,9 @@ class FakeEngine:
     slot_files: dict[str, int] | None = None  # saved slots by file name, None: started without a folder for them
     slot_actions: list[str] = field(default_factory=list)
     adapters: tuple[str, ...] = ()
+    context: int = 2048
+    parameters: int | None = None
+    props: dict[str, object] = field(default_factory=dict)  # what /props says beyond its context and slots
     answers: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)  # of further routes, by path
     counter: bool = False  # whether it counts tokens: one for each word
     counted: list[bytes] = field(default_factory=list)
@@ -103,11 +106,14 @@ class FakeEngine:
 
     async def _models(self, request: web.Request) -> web.Response:
         await self._wait_if_stuck()
-        document = {"object": "list", "data": [{"id": self.model, "meta": {"n_ctx": 4096}}]}
+        document = {
+            "object": "list",
+            "data": [{"id": self.model, "meta": {"n_ctx": 4096, "n_params": self.parameters}}],
+        }
         return self._gate(request) or web.json_response(document)
 
     async def _props(self, request: web.Request) -> web.Response:
-        document = {"total_slots": 2, "default_generation_settings": {"n_ctx": 2048}}
+        document = {"total_slots": 2, "default_generation_settings": {"n_ctx": self.context}, **self.props}
         return self._gate(request) or web.json_response(document)
 
     async def _slots(self, request: web.Request) -> web.Response:

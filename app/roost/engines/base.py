@@ -66,6 +66,7 @@ class Report:
     takes connections and answers none, so that what waits for it should wait elsewhere. `adapters` are the names of
     its LoRA adapters in the server's own order. `lacks` are the skills that the server has said it does not have.
     `details` are by model where it serves several of them; `version` is the server's own.
+    `sees` (images), `calls` (its template knows tools) and `parameters` are None where the server does not say.
     """
 
     state: State
@@ -76,6 +77,9 @@ class Report:
     stuck: bool = False
     adapters: tuple[str, ...] = ()
     lacks: frozenset[Skill] = frozenset()
+    sees: bool | None = None
+    calls: bool | None = None
+    parameters: int | None = None
     details: Mapping[str, ModelReport] = field(default_factory=dict)
     load: Load = Load()
     version: str = ""

@@ -37,6 +37,7 @@ TRIALS: dict[Skill, tuple[str, dict[str, object]]] = {
 
 class _Meta(BaseModel):
     n_ctx: int | None = None
+    n_params: int | None = None
 
 
 def _meta_or_empty(value: object) -> object:
@@ -56,11 +57,21 @@ class _Defaults(BaseModel):
     n_ctx: int | None = None
 
 
+class _Modalities(BaseModel):
+    vision: bool | None = None
+
+
+class _Template(BaseModel):
+    supports_tools: bool | None = None
+
+
 class _Props(BaseModel):
     model_path: str = ""
     build_info: str = ""
     total_slots: int | None = None
     default_generation_settings: _Defaults = Field(default_factory=_Defaults)
+    modalities: _Modalities = Field(default_factory=_Modalities)
+    chat_template_caps: _Template = Field(default_factory=_Template)
 
 
 class _Adapter(BaseModel):
@@ -192,12 +203,16 @@ class LlamaServer:
         if status != 200:
             raise _ProbeError(f"its /v1/models answered {status}")
         models = _Models.model_validate_json(body).data
-        report = Report(State.READY, models=tuple(model.id for model in models), context=models[0].meta.n_ctx)
+        about = models[0].meta
+        report = Report(
+            State.READY, models=tuple(model.id for model in models), context=about.n_ctx, parameters=about.n_params
+        )
         status, body = await self._get("/props")
         if status == 200:
             props = _Props.model_validate_json(body)
             context = props.default_generation_settings.n_ctx or report.context
             report = replace(report, context=context, slots=props.total_slots)
+            report = replace(report, sees=props.modalities.vision, calls=props.chat_template_caps.supports_tools)
             self._identity = f"{props.model_path} {props.build_info} {context} {report.models[0]}"
         status, body = await self._get("/lora-adapters")
         if status == 200:

@@ -29,6 +29,8 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/v1/key": ANY_KEY,
     "/v1/usage": ANY_KEY,
     "/v1/limits": ADMINS,
+    "/roost/v1/decisions": WATCHERS,
+    "/roost/v1/explain": USERS,
     **{kind.path: USERS for kind in KINDS},
 }
 

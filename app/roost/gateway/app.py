@@ -24,6 +24,9 @@ from roost.engines.base import Engine
 from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
+from roost.gateway.choice.chooser import Chooser, Silent
+from roost.gateway.choice.chooser import Policy as ChoicePolicy
+from roost.gateway.choice.routes import add_choice_routes
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
@@ -132,11 +135,14 @@ def build(
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
     meter = Meter(settings, keys, metrics)
-    proxy = Proxy(settings, registry, metrics, keeper, meter)
+    wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder))
+    chooser = Chooser(registry, Silent(), metrics, settings.model_aliases, wanted)
+    proxy = Proxy(settings, registry, metrics, keeper, meter, chooser)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     add_surface(app, proxy)
     _add_routes(app, registry, metrics, settings.model_aliases)
     add_key_routes(app, keys, meter)
+    add_choice_routes(app, chooser, settings)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths

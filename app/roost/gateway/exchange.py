@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.types import Send
 
 from roost.gateway.accounting import Tokens
+from roost.gateway.choice.ring import Decided
 from roost.gateway.kinds import CHAT, Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.metrics import NO_MODEL
@@ -24,6 +25,7 @@ class Exchange:
     model: str = NO_MODEL
     endpoint: str = ""
     adapter: str = ""
+    decided: Decided | None = None  # which model was chosen for `auto`, and why
     instead_of: str = ""  # the name that was asked for, when another model answers
     why_instead: str = ""
     status: int = 0
@@ -54,6 +56,7 @@ def response_headers(exchange: Exchange) -> dict[str, str]:
     named = {
         "x-roost-model": exchange.served,
         "x-roost-endpoint": exchange.endpoint,
+        "x-roost-route": exchange.decided.decision.header() if exchange.decided else "",
         "x-roost-fallback-for": exchange.instead_of,
         "x-roost-fallback-reason": exchange.why_instead,
         "x-roost-cut": exchange.was_cut,

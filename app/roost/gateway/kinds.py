@@ -32,6 +32,11 @@ class Kind:
     counts: bool = False
 
     @property
+    def chosen(self) -> bool:
+        """Say whether `auto` is a choice among models here: where a text is answered."""
+        return self.skill is Skill.GENERATE
+
+    @property
     def upstream(self) -> str:
         """Return the path at the model server."""
         return self.engine_path or self.path

@@ -15,6 +15,7 @@ from roost.gateway.accounting import Tokens
 from roost.gateway.routing import View
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+ROUTE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01)
 NO_MODEL = ""  # requests that never came to a model, so that clients cannot invent label values
 
 
@@ -68,6 +69,12 @@ class Metrics:
             ["slot", "reason"],
             registry=self.registry,
         )
+        self._routed = Counter(
+            "roost_route_decisions", "Models chosen for auto.", ["model", "reason"], registry=self.registry
+        )
+        self._route_time = Histogram(
+            "roost_route_seconds", "Time that a choice took.", buckets=ROUTE_SECONDS, registry=self.registry
+        )
         self._starts = Counter(
             "roost_model_starts", "Cold models started because somebody asked.", ["slot"], registry=self.registry
         )
@@ -115,6 +122,11 @@ class Metrics:
     def fell_back(self, slot: str, reason: str) -> None:
         """Count an answer that another slot gives than the chosen one; `reason` is the chosen one's state."""
         self._fallbacks.labels(slot, reason).inc()
+
+    def routed(self, model: str, reason: str, took_s: float) -> None:
+        """Count a model that was chosen for `auto`; `reason` is one of `roost.gateway.choice.decide.Reason`."""
+        self._routed.labels(model, reason).inc()
+        self._route_time.observe(took_s)
 
     def started(self, slot: str) -> None:
         """Count a cold model that was started."""

@@ -27,6 +27,11 @@ def meaning(name: str, offered: Collection[str], aliases: Mapping[str, str]) -> 
     return found
 
 
+def is_auto(name: str, offered: Collection[str], aliases: Mapping[str, str]) -> bool:
+    """Say whether a name leaves the choice of the model to the gateway: `auto` itself, or an alias of it."""
+    return name not in offered and aliases.get(name, name) == AUTO and AUTO not in offered
+
+
 def also_called(slot: str, offered: Collection[str], aliases: Mapping[str, str]) -> list[str]:
     """Return all names that lead to a slot, its own among them: virtual ones first, then aliases."""
     names = [*VIRTUAL, *(() if slot in VIRTUAL else (slot,)), *sorted(aliases.keys() - set(VIRTUAL) - {slot})]

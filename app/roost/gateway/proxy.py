@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from roost.engines.base import Answer, Skill, State
 from roost.gateway import accounting, errors
 from roost.gateway.auth import caller_of
+from roost.gateway.choice.chooser import Chooser, finished
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.errors import ApiError
@@ -26,7 +27,6 @@ from roost.gateway.kinds import Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import Metrics
-from roost.gateway.names import meaning
 from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
@@ -69,12 +69,14 @@ class Proxy:
         metrics: Metrics,
         keeper: Keeper,
         meter: Meter,
+        chooser: Chooser,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._metrics = metrics
         self._keeper = keeper
         self._meter = meter
+        self._chooser = chooser
         self._violations = Slowdown()
         self._shape = ShapeLimits(
             settings.max_messages, settings.max_image_bytes, settings.max_schema_depth, settings.max_schema_nodes
@@ -135,10 +137,11 @@ class Proxy:
         """
         began = time.monotonic()
         patience = self._settings.wait_s
-        name = meaning(request.model, self._registry.offered(), self._settings.model_aliases)
+        name, exchange.decided = self._chooser.name(request, key, exchange.request_id)
         tried: set[str] = set()
         deaths = 0
         while True:
+            name = self._chooser.again(exchange.decided, key, name)
             route = self._registry.route(name, key)
             if not (route.ready or route.known):
                 raise errors.model_not_found(request.model)
@@ -349,6 +352,7 @@ class Proxy:
 
     def _account(self, exchange: Exchange) -> None:
         self._settle(exchange, exchange.status)
+        finished(exchange.decided, exchange.served, exchange.status)
         now = time.perf_counter()
         tokens = exchange.tokens
         if exchange.instead_of and exchange.begun:

@@ -358,6 +358,9 @@ class Registry:
                 slots=before.slots,
                 adapters=before.adapters,
                 lacks=before.lacks,
+                sees=before.sees,
+                calls=before.calls,
+                parameters=before.parameters,
             )
         endpoint.report = report
         if endpoint.id in self._endpoints:

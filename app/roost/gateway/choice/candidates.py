@@ -1,0 +1,128 @@
+"""Who could answer: the models that are there, with what is known of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from roost.engines.base import Report, Skill, State
+from roost.gateway.choice.features import Features
+from roost.gateway.routing import MAIN_SLOT, View, embeds
+
+BYTES_PER_TOKEN = 3  # of JSON; on the safe side, for the choice only: what does not fit is refused by exact counts
+BEST_FIRST = (State.READY, State.LOADING, State.COLD, State.DOWN)
+NOT_FOR_ALL = ("coding", "vision", "rlm")  # a slot of these is for its own subject, however hard a request is
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A slot and the model it serves.
+
+    `strength` grows with what the model can be trusted with and can only be compared; 0 where nothing is known.
+    `sees` and `calls` (tools) and `context` (tokens for one request) are None where the server does not say.
+    """
+
+    slot: str
+    model: str
+    ready: bool
+    strength: int = 0
+    context: int | None = None
+    sees: bool | None = None
+    calls: bool | None = None
+    why_not: str = ""  # why it is out of the question, if it is
+
+    def expert_in(self, subject: str) -> bool:
+        """Say whether the slot is for a subject: it has its name, or begins with it, as in `coding-2`."""
+        return self.slot == subject or self.slot.startswith(f"{subject}-")
+
+    @property
+    def for_all(self) -> bool:
+        """Say whether the slot is for any subject."""
+        return not any(self.expert_in(subject) for subject in NOT_FOR_ALL)
+
+
+def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Sequence[str] = ()) -> list[Candidate]:
+    """Return the slots that make text, each once with its best server, in a stable order.
+
+    What is used by its own name only takes no part. `reports` are by endpoint. `ladder` names slots or models, the
+    weakest first; without it they are compared by the number of parameters if all servers say it, else by the memory
+    that is planned.
+    """
+    slots: dict[str, list[View]] = {}
+    for view in sorted(views, key=lambda view: (BEST_FIRST.index(view.state), view.id)):
+        report = reports.get(view.id)
+        if (
+            view.models
+            and not view.by_name
+            and not embeds(view.slot)
+            and not (report and Skill.GENERATE in report.lacks)
+        ):
+            slots.setdefault(view.slot, []).append(view)
+    chosen = {slot: found[0] for slot, found in slots.items()}
+    sizes = _sizes(list(chosen.values()), reports)
+    found = []
+    for slot, view in sorted(chosen.items()):
+        report = reports.get(view.id)
+        model = view.models[0]
+        place = next((number for number, name in enumerate(ladder, 1) if name in (slot, model)), 0)
+        found.append(
+            Candidate(
+                slot,
+                model,
+                view.state is State.READY and not view.drained,
+                place if ladder else sizes[view.id],
+                report.context if report else None,
+                report.sees if report else None,
+                report.calls if report else None,
+            )
+        )
+    return found
+
+
+def _sizes(views: Sequence[View], reports: Mapping[str, Report]) -> dict[str, int]:
+    parameters = {view.id: (reports[view.id].parameters or 0) if view.id in reports else 0 for view in views}
+    ready = [view for view in views if view.state is State.READY]
+    if all(parameters[view.id] for view in ready):
+        return parameters
+    return {view.id: view.memory for view in views}
+
+
+def sifted(found: Sequence[Candidate], features: Features) -> list[Candidate]:
+    """Say of each candidate why it cannot take a request, where it cannot.
+
+    A need that nobody is known to meet rules nobody out: then the model server is who says so.
+    """
+    found = [_why(one, "not ready") if not one.ready and one.slot != MAIN_SLOT else one for one in found]
+    if features.images:
+        found = _those_who(found, {one.slot for one in _able(found) if one.sees}, "cannot see")
+    tokens = features.prompt_bytes // BYTES_PER_TOKEN + max(1, features.answer_tokens)
+    if features.images:  # their bytes are no text
+        tokens = features.chars // BYTES_PER_TOKEN + max(1, features.answer_tokens)
+    fits = {one.slot for one in _able(found) if one.context is None or tokens <= one.context}
+    found = _those_who(found, fits, "context too small")
+    if features.tools:
+        found = _those_who(found, {one.slot for one in _able(found) if one.calls}, "no tool calls")
+    return found
+
+
+def _able(found: Sequence[Candidate]) -> list[Candidate]:
+    return [one for one in found if not one.why_not]
+
+
+def _those_who(found: Sequence[Candidate], slots: set[str], why: str) -> list[Candidate]:
+    if not slots:
+        return list(found)
+    return [one if one.why_not or one.slot in slots else _why(one, why) for one in found]
+
+
+def _why(one: Candidate, why: str) -> Candidate:
+    return replace(one, why_not=why)
+
+
+def stronger(found: Sequence[Candidate], slot: str) -> list[Candidate]:
+    """Return the candidates that are stronger than a slot and can take the request, the next stronger first."""
+    present = next((one for one in found if one.slot == slot), None)
+    if present is None:
+        return []
+    able = [one for one in _able(found) if one.ready and one.strength > present.strength > 0]
+    return sorted(able, key=lambda one: (one.strength, one.slot))
