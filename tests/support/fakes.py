@@ -52,6 +52,9 @@ class FakeEngine:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     chats: list[dict[str, object]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)  # of chats, names in lower case
+    metrics: str = ""  # what /metrics says; empty: it has no such page
+    scrapes: int = 0
     canaries: int = 0
     left: int = 0  # clients that went away during a chat
     port: int = 0
@@ -71,6 +74,7 @@ class FakeEngine:
         app.router.add_get("/slots", self._slots)
         app.router.add_post("/slots/{id}", self._slot_action)
         app.router.add_get("/lora-adapters", self._lora)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/chat/completions/input_tokens", self._count)
         app.router.add_post("/{path:.*}", self._other)
@@ -140,6 +144,13 @@ class FakeEngine:
         document = [{"id": n, "path": f"/l/{name}.gguf", "scale": 0.0} for n, name in enumerate(self.adapters)]
         return self._gate(request) or web.json_response(document)
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        await self._wait_if_stuck()
+        self.scrapes += 1
+        if not self.metrics:
+            return web.json_response({"error": {"message": "This server does not support metrics"}}, status=501)
+        return self._gate(request) or web.Response(text=self.metrics)
+
     async def _count(self, request: web.Request) -> web.Response:
         body = await request.read()
         if not self.counter:
@@ -169,6 +180,7 @@ class FakeEngine:
         else:
             self.chats.append(chat)
             self.bodies.append(body)
+            self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await self._wait_if_stuck()
         if self.mode == "hang":
             await asyncio.Event().wait()

@@ -71,7 +71,7 @@ class Served:
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[Served]:
     """Run the whole application on a free port."""
-    async with client_session() as upstream:
+    async with client_session(traced=bool(settings.otel_endpoint)) as upstream:
         gateway = build(settings, upstream, extra_routes=pages.routes(), open_paths=pages.OPEN_PATHS)
         config = uvicorn.Config(gateway.app, lifespan="off", log_config=None, http="httptools", ws="none")
         server = uvicorn.Server(config)

@@ -18,7 +18,7 @@ from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.app import build, client_session, running
 from roost.gateway.settings import Settings, load_settings
-from roost.gateway.telemetry import configure
+from roost.gateway.telemetry import configure, known_secrets
 from roost.ops.errors import RoostError
 from roost.web import pages
 
@@ -33,7 +33,7 @@ ABOUT = {
 async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
     wanted = listeners(settings)
     places = [(listener, open_socket(listener)) for listener in wanted]
-    async with client_session() as session:
+    async with client_session(traced=bool(settings.otel_endpoint)) as session:
         routes, open_paths = (pages.routes(), pages.OPEN_PATHS) if with_page else ([], frozenset[str]())
         gateway = build(settings, session, extra_routes=routes, open_paths=open_paths)
 
@@ -67,7 +67,7 @@ def serve(part: Part = "both", *, check: bool = False) -> None:
     settings = load_settings()
     listeners(settings)
     if not check:
-        configure(settings.log_level)
+        configure(settings.log_level, known_secrets(settings))
         uvloop.run(_run_gateway(settings, with_page=part == "both"))
 
 

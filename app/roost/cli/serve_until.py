@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from roost.cli.serve_listen import CUT_S, Listener, Listens, make_server
 from roost.gateway.draining import Drain
+from roost.gateway.telemetry import report_of_loop
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ async def serve_until_stopped(
 
     stop = Stop(drain, settings.drain_s, close)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report_of_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with beside(stop):

@@ -35,6 +35,8 @@ from roost.gateway.keeping import SlotsKeeper
 from roost.gateway.key_routes import add_key_routes
 from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
+from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, with_trace
+from roost.gateway.observe.tracing import Tracer, tracer_of
 from roost.gateway.paths import is_anthropic
 from roost.gateway.planned import JobWatcher, Planned
 from roost.gateway.proxy import Proxy
@@ -70,22 +72,27 @@ class Gateway:
     api: TaskApi | None
     meter: Meter
     routes: Sequence[BaseRoute]
+    tracer: Tracer | None
 
 
 class Envelope:
     """Outermost ASGI middleware: names each request, and turns what nobody caught into a 500 in OpenAI's shape."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, sample_ratio: float = 0.0) -> None:
         self._app = app
+        self._sample_ratio = sample_ratio
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["roost.request_id"] = request_id
+        scope["roost.trace"] = trace = begin(headers.get(TRACEPARENT, ""), request_id, self._sample_ratio)
+        CURRENT.set(Current(request_id, trace.trace_id))  # of the server's task for this request
         begun = False
 
         async def named(message: Message) -> None:
@@ -137,7 +144,9 @@ def build(
     meter = Meter(settings, keys, metrics)
     wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder))
     chooser = Chooser(registry, Silent(), metrics, settings.model_aliases, wanted)
-    proxy = Proxy(settings, registry, metrics, keeper, meter, chooser)
+    metrics.waits_for_key(meter.limiter.waiting)
+    tracer = tracer_of(settings)
+    proxy = Proxy(settings, registry, metrics, keeper, meter, chooser, tracer)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     add_surface(app, proxy)
     _add_routes(app, registry, metrics, settings.model_aliases)
@@ -148,7 +157,8 @@ def build(
     public = OPEN_PATHS | open_paths
     guard(app.routes, public)
     keyed = RequireKey(app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key)
-    return Gateway(Envelope(keyed), registry, metrics, keeper, slots, restarter, api, meter, app.routes)
+    outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
+    return Gateway(outermost, registry, metrics, keeper, slots, restarter, api, meter, app.routes, tracer)
 
 
 def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, aliases: Mapping[str, str]) -> None:
@@ -232,11 +242,20 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
         await registry.close()
         await gateway.slots.close()
         await gateway.restarter.close()
+        if gateway.tracer:
+            await asyncio.to_thread(gateway.tracer.close)
 
 
-def client_session() -> aiohttp.ClientSession:
-    """Return the session for all traffic to model servers: no limit of connections, bytes as they come."""
+def client_session(*, traced: bool = False) -> aiohttp.ClientSession:
+    """Return the session for all traffic to model servers: no limit of connections, bytes as they come.
+
+    With `traced` they are told which trace a request belongs to.
+    """
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
     return aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        connector=connector,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        middlewares=(with_trace,) if traced else (),
     )

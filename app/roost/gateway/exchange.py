@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from starlette.types import Send
@@ -12,7 +13,13 @@ from roost.gateway.choice.ring import Decided
 from roost.gateway.kinds import CHAT, Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.metrics import NO_MODEL
+from roost.gateway.observe.context import OUTGOING, Trace, new_span_id
+from roost.gateway.observe.marks import ADMITTED, ATTEMPT, LOST, Mark
+from roost.gateway.observe.series import slots
 from roost.gateway.routing import ADAPTER_MARK
+from roost.ops.metric_names import GAP_SECONDS
+
+NO_TRACE = Trace("")
 
 
 @dataclass
@@ -44,6 +51,47 @@ class Exchange:
     sent_on: float = 0.0  # when a model server got it
     tokens: Tokens | None = None
     settled: bool = False
+    asked: str = NO_MODEL  # the model's name as the client wrote it
+    error_code: str | None = None
+    engine: str = ""  # the kind of model server that answers
+    trace: Trace = NO_TRACE
+    marks: list[Mark] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)  # between pieces of a stream, by bucket of GAP_SECONDS
+    gaps_s: float = 0.0
+    last_piece: float = 0.0
+
+    def mark(self, what: str, reason: str = "") -> None:
+        """Note that something happens just now."""
+        self.marks.append(Mark(time.perf_counter(), what, self.endpoint, reason))
+
+    def attempt(self) -> None:
+        """Note that the endpoint gets the request; what this task sends from now on says which trace it belongs to."""
+        trace = self.trace
+        span = new_span_id() if trace.sampled else ""
+        self.marks.append(Mark(time.perf_counter(), ATTEMPT, self.endpoint, span=span, model=self.served))
+        # What is not recorded here keeps its parent.
+        OUTGOING.set(trace.header(span or trace.parent) if span or trace.given else "")
+
+    def lost(self, reason: str) -> None:
+        """Note that the endpoint did not answer."""
+        self.mark(LOST, reason)
+
+    def piece(self) -> None:
+        """Note that a piece of a stream came from the model server."""
+        now = time.perf_counter()
+        if self.last_piece:
+            gap = now - self.last_piece
+            if not self.gaps:
+                self.gaps = slots(GAP_SECONDS)
+            self.gaps[bisect_left(GAP_SECONDS, gap)] += 1
+            self.gaps_s += gap
+        self.last_piece = now
+
+    def waited_s(self) -> float | None:
+        """Return how long it took from the admission to the first attempt; None if there was none."""
+        admitted = next((mark.at for mark in self.marks if mark.what == ADMITTED), None)
+        tried = next((mark.at for mark in self.marks if mark.what == ATTEMPT), None)
+        return tried - admitted if admitted is not None and tried is not None else None
 
     @property
     def served(self) -> str:

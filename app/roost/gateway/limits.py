@@ -196,6 +196,10 @@ class Limiter:
             "waiting": len(account.waiting),
         }
 
+    def waiting(self) -> int:
+        """Return how many requests wait for a place of their key."""
+        return sum(not turn.done() for account in self._accounts.values() for turn in account.waiting)
+
     def levels(self) -> dict[str, Level]:
         """Return what is worth keeping over a restart."""
         now = self._clock()

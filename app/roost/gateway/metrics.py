@@ -1,39 +1,75 @@
-"""Prometheus metrics of the gateway, in a registry of their own."""
+"""Prometheus metrics of the gateway, in a registry of their own. Names and labels: `roost.ops.metric_names`."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from roost import __version__
 from roost.engines.base import State
 from roost.gateway.accounting import Tokens
+from roost.gateway.observe.series import Counts, Distribution, gauge
 from roost.gateway.routing import View
+from roost.ops import metric_names as names
+from roost.ops.metric_names import Spec
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-ROUTE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01)
 NO_MODEL = ""  # requests that never came to a model, so that clients cannot invent label values
+NO_GAPS: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A request that is over. Times are seconds; None where there was no such moment. `status` 499: the client left.
+
+    `gaps` are the times between pieces of a stream, counted by bucket of `names.GAP_SECONDS`; `gaps_s` is their sum.
+    """
+
+    kind: str
+    model: str
+    endpoint: str
+    status: int
+    duration_s: float
+    error: str = ""  # see roost.gateway.observe.errors
+    first_s: float | None = None
+    waited_s: float | None = None
+    gaps: Sequence[int] = NO_GAPS
+    gaps_s: float = 0.0
+    tokens: Tokens | None = None
 
 
 class _Endpoints(Collector):
-    """Counts endpoints by slot and state at the time of scraping."""
+    """Counts endpoints by slot and state, and describes each, at the time of scraping."""
 
     def __init__(self, views: Callable[[], Collection[View]]) -> None:
         self._views = views
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauge `roost_endpoints`."""
+        """Yield the gauges."""
         views = self._views()
-        tally = Tally((view.slot, view.state) for view in views)
-        family = GaugeMetricFamily("roost_endpoints", "Model servers by state.", labels=["slot", "state"])
-        for slot in sorted({view.slot for view in views}):
+        tally = Tally((view.slot, view.tier, view.state) for view in views)
+        states = _gauge(names.ENDPOINTS)
+        for slot, tier in sorted({(view.slot, view.tier) for view in views}):
             for state in State:
-                family.add_metric([slot, state.value], tally[slot, state])
-        yield family
+                states.add_metric([slot, state.value, tier], tally[slot, tier, state])
+        yield states
+        up, busy, slots = (_gauge(spec) for spec in (names.ENDPOINT_UP, names.ENDPOINT_BUSY, names.ENDPOINT_SLOTS))
+        for view in views:
+            labels = [view.slot, view.id]
+            up.add_metric(labels, view.state is State.READY)
+            busy.add_metric(labels, view.in_flight)
+            if view.slots is not None:
+                slots.add_metric(labels, view.slots)
+        yield from (up, busy, slots)
+
+
+def _gauge(spec: Spec) -> GaugeMetricFamily:
+    return GaugeMetricFamily(spec.name, spec.about, labels=spec.labels)
 
 
 class Metrics:
@@ -42,123 +78,103 @@ class Metrics:
     def __init__(self, views: Callable[[], Collection[View]]) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Endpoints(views))
-        self._requests = Counter(
-            "roost_requests", "Finished requests.", ["kind", "model", "status"], registry=self.registry
-        )
-        self._first_token = Histogram(
-            "roost_time_to_first_token_seconds",
-            "From the request's arrival to the first byte of the streamed answer.",
-            ["model"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._duration = Histogram(
-            "roost_request_duration_seconds",
-            "From the request's arrival to the end of the answer.",
-            ["model"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._tokens = Counter("roost_tokens", "Tokens.", ["model", "direction"], registry=self.registry)
-        self._failovers = Counter(
-            "roost_failovers", "Attempts that went on to another endpoint.", ["reason"], registry=self.registry
-        )
-        self._fallbacks = Counter(
-            "roost_fallbacks",
-            "Answers of another model than the chosen one.",
-            ["slot", "reason"],
-            registry=self.registry,
-        )
-        self._routed = Counter(
-            "roost_route_decisions", "Models chosen for auto.", ["model", "reason"], registry=self.registry
-        )
-        self._route_time = Histogram(
-            "roost_route_seconds", "Time that a choice took.", buckets=ROUTE_SECONDS, registry=self.registry
-        )
-        self._starts = Counter(
-            "roost_model_starts", "Cold models started because somebody asked.", ["slot"], registry=self.registry
-        )
-        self._stops = Counter(
-            "roost_model_stops", "Models stopped, idle or to make room.", ["slot", "reason"], registry=self.registry
-        )
-        self._restarts = Counter(
-            "roost_restarts", "Stuck model servers that were replaced, or not.", ["slot", "result"],
-            registry=self.registry,
-        )  # fmt: skip
-        self._slots = Counter(
-            "roost_slot_tokens", "Tokens of conversations saved and restored.", ["slot", "action"],
-            registry=self.registry,
-        )  # fmt: skip
-        self._wrong_keys = Counter("roost_wrong_keys", "Requests without a good key.", registry=self.registry)
-        self._refused = Counter(
-            "roost_refused", "Requests that a limit of their key refused.", ["key", "reason"], registry=self.registry
-        )
-        self._invalid = Counter(
-            "roost_invalid_requests", "Requests refused for what they are.", ["key", "status"], registry=self.registry
-        )
-        self._usage_trouble = Counter(
-            "roost_usage_not_written", "Failures to write usage down.", ["where"], registry=self.registry
-        )
-        self.in_flight = Gauge("roost_in_flight", "Requests being worked on.", registry=self.registry)
-        info = Gauge("roost_build_info", "The version that runs.", ["version"], registry=self.registry)
-        info.labels(__version__).set(1)
+        self._requests, self._errors, self._tokens = map(self._counts, (names.REQUESTS, names.ERRORS, names.TOKENS))
+        self._first_token, self._inter_token = map(self._distribution, (names.FIRST_TOKEN, names.INTER_TOKEN))
+        self._duration, self._queue_wait = map(self._distribution, (names.DURATION, names.QUEUE_WAIT))
+        self._failovers, self._fallbacks = map(self._counts, (names.FAILOVERS, names.FALLBACKS))
+        self._routed, self._route_time = self._counts(names.ROUTED), self._distribution(names.ROUTE_TIME)
+        self._starts, self._stops, self._restarts = map(self._counts, (names.STARTS, names.STOPS, names.RESTARTS))
+        self._slots = self._counts(names.SLOT_TOKENS)
+        self._wrong_keys, self._refused = map(self._counts, (names.WRONG_KEYS, names.REFUSED))
+        self._invalid, self._usage_trouble = map(self._counts, (names.INVALID, names.USAGE_TROUBLE))
+        self.in_flight = gauge(names.IN_FLIGHT, self.registry)
+        self._queue = gauge(names.QUEUE, self.registry)
+        for queue in names.QUEUES:
+            self._queue.labels(queue)
+        gauge(names.BUILD, self.registry).labels(__version__).set(1)
 
-    def finished(
-        self, kind: str, model: str, status: int, *, duration_s: float, first_s: float | None, tokens: Tokens | None
-    ) -> None:
-        """Count a finished request; `status` 499 is a client that left."""
-        self._requests.labels(kind, model, str(status)).inc()
-        self._duration.labels(model).observe(duration_s)
-        if first_s is not None:
-            self._first_token.labels(model).observe(first_s)
-        if tokens:
-            self._tokens.labels(model, "in").inc(tokens.prompt)
-            self._tokens.labels(model, "out").inc(tokens.completion)
+    def _counts(self, spec: Spec) -> Counts:
+        return Counts(spec, self.registry)
+
+    def _distribution(self, spec: Spec) -> Distribution:
+        return Distribution(spec, self.registry)
+
+    def finished(self, ended: Ended) -> None:
+        """Count a finished request."""
+        who = (ended.model, ended.endpoint)
+        self._requests.add(ended.kind, *who, str(ended.status))
+        if ended.error:
+            self._errors.add(*who, ended.error)
+        self._duration.observe(ended.duration_s, *who)
+        if ended.first_s is not None:
+            self._first_token.observe(ended.first_s, *who)
+        if ended.waited_s is not None:
+            self._queue_wait.observe(ended.waited_s, ended.model)
+        if ended.gaps:
+            self._inter_token.merge(ended.gaps, ended.gaps_s, *who)
+        if ended.tokens:
+            amounts = (ended.tokens.prompt, ended.tokens.cached, ended.tokens.completion)
+            for direction, amount in zip(names.DIRECTIONS, amounts, strict=True):
+                self._tokens.add(*who, direction, amount=amount)
+
+    @contextmanager
+    def waiting(self, queue: str) -> Iterator[None]:
+        """Count a request as waiting while the context is open; `queue` is one of `names.QUEUES`."""
+        length = self._queue.labels(queue)
+        length.inc()
+        try:
+            yield
+        finally:
+            length.dec()
+
+    def waits_for_key(self, count: Callable[[], int]) -> None:
+        """Have `count` say at each scrape how many requests wait for a place of their key."""
+        self._queue.labels("key").set_function(count)
 
     def failover(self, reason: str) -> None:
         """Count an attempt that another endpoint, or a later one, took over."""
-        self._failovers.labels(reason).inc()
+        self._failovers.add(reason)
 
     def fell_back(self, slot: str, reason: str) -> None:
         """Count an answer that another slot gives than the chosen one; `reason` is the chosen one's state."""
-        self._fallbacks.labels(slot, reason).inc()
+        self._fallbacks.add(slot, reason)
 
     def routed(self, model: str, reason: str, took_s: float) -> None:
         """Count a model that was chosen for `auto`; `reason` is one of `roost.gateway.choice.decide.Reason`."""
-        self._routed.labels(model, reason).inc()
+        self._routed.add(model, reason)
         self._route_time.observe(took_s)
 
     def started(self, slot: str) -> None:
         """Count a cold model that was started."""
-        self._starts.labels(slot).inc()
+        self._starts.add(slot)
 
     def stopped(self, slot: str, reason: str) -> None:
         """Count a model that was stopped; `reason` is `idle` or `room`."""
-        self._stops.labels(slot, reason).inc()
+        self._stops.add(slot, reason)
 
     def restarted(self, slot: str, result: str) -> None:
         """Count a stuck server; `result` is `replaced`, `refused` or `limited`."""
-        self._restarts.labels(slot, result).inc()
+        self._restarts.add(slot, result)
 
     def slot_tokens(self, slot: str, action: str, tokens: int) -> None:
         """Count tokens; `action` is `saved` or `restored`."""
-        self._slots.labels(slot, action).inc(tokens)
+        self._slots.add(slot, action, amount=tokens)
 
     def wrong_key(self) -> None:
         """Count a request that had no good key."""
-        self._wrong_keys.inc()
+        self._wrong_keys.add()
 
     def refused(self, key: str, reason: str) -> None:
         """Count a refusal; `key` is the name of an existing key, `reason` requests, tokens, concurrency or budget."""
-        self._refused.labels(key, reason).inc()
+        self._refused.add(key, reason)
 
     def invalid(self, key: str, status: int) -> None:
         """Count a request that was refused for its body: 400, 408 too slow, 413 too large."""
-        self._invalid.labels(key, str(status)).inc()
+        self._invalid.add(key, str(status))
 
     def usage_trouble(self, where: str) -> None:
         """Count a failure to write to the `spool` or the `ledger`."""
-        self._usage_trouble.labels(where).inc()
+        self._usage_trouble.add(where)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -20,13 +20,16 @@ from roost.gateway.choice.chooser import Chooser, finished
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.errors import ApiError
-from roost.gateway.exchange import Exchange, response_headers, send_whole, start
+from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole, start
 from roost.gateway.fitting import fitted, wants_cut
 from roost.gateway.keeper import Keeper
 from roost.gateway.kinds import Kind
 from roost.gateway.limits import Ticket
 from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import Metrics
+from roost.gateway.observe.ended import report
+from roost.gateway.observe.marks import ADMITTED, SEATED
+from roost.gateway.observe.tracing import Tracer
 from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
@@ -70,6 +73,7 @@ class Proxy:
         keeper: Keeper,
         meter: Meter,
         chooser: Chooser,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -77,6 +81,7 @@ class Proxy:
         self._keeper = keeper
         self._meter = meter
         self._chooser = chooser
+        self._tracer = tracer
         self._violations = Slowdown()
         self._shape = ShapeLimits(
             settings.max_messages, settings.max_image_bytes, settings.max_schema_depth, settings.max_schema_nodes
@@ -85,17 +90,18 @@ class Proxy:
 
     async def handle(self, kind: Kind, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI request to the end; the client leaving ends the work on the model server too."""
-        exchange = Exchange(scope.get("roost.request_id", ""), kind)
+        exchange = Exchange(scope.get("roost.request_id", ""), kind, trace=scope.get("roost.trace", NO_TRACE))
         self._metrics.in_flight.inc()
         try:
             body, request = await self._read(kind, scope, receive)
-            exchange.stream = request.stream
+            exchange.stream, exchange.asked = request.stream, request.model
             exchange.forgiving = forgiving(scope) and kind.skill is Skill.GENERATE
             exchange.may_cut = wants_cut(scope)
             exchange.ticket = self._meter.admit(caller_of(scope), len(body))
+            exchange.mark(ADMITTED)
             await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
         except ApiError as error:
-            exchange.status = error.status
+            exchange.status, exchange.error_code = error.status, error.code
             await error.response(response_headers(exchange))(scope, receive, send)
         except ClientDisconnect:
             # Clients hang up once they have read the last event; then nothing was cut.
@@ -127,6 +133,7 @@ class Proxy:
 
     async def _seated(self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         async with ticket.place(self._settings.wait_s):
+            exchange.mark(SEATED)
             await self._serve(ticket.key, request, exchange, send)
 
     async def _serve(self, key: ApiKey, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
@@ -164,6 +171,7 @@ class Proxy:
                     tried.add(endpoint.id)
                     deaths += problem.died
                     self._metrics.failover("died" if problem.died else "unavailable")
+                    exchange.lost(problem.reason)
                     log.warning(
                         "failover",
                         request_id=exchange.request_id,
@@ -178,7 +186,8 @@ class Proxy:
             if waited >= patience:
                 raise errors.model_unavailable(request.model, route.reason)
             until = self._settings.fallback_after_s if waited < self._settings.fallback_after_s else patience
-            await self._registry.changed(min(until, patience) - waited)
+            with self._metrics.waiting("model"):
+                await self._registry.changed(min(until, patience) - waited)
 
     def _able(self, request: ParsedRequest, route: Route) -> list[str]:
         """Return the ready endpoints of a route that have what the request needs.
@@ -203,6 +212,7 @@ class Proxy:
 
     def _name(self, exchange: Exchange, endpoint: Endpoint, request: ParsedRequest, route: Route, used: Route) -> None:
         exchange.model, exchange.endpoint, exchange.adapter = used.ready[endpoint.id], endpoint.id, used.adapter
+        exchange.engine = endpoint.member.engine
         if used is route:
             exchange.instead_of = exchange.why_instead = ""
             return
@@ -212,6 +222,7 @@ class Proxy:
     async def _attempt(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
         engine = endpoint.engine
         exchange.sent_on = time.perf_counter()
+        exchange.attempt()
         try:
             async with asyncio.timeout(None) as scope:
                 with endpoint.lease(scope):
@@ -299,6 +310,7 @@ class Proxy:
         held = b""
         while chunk := await answer.content.readany():
             endpoint.engine.proved()
+            exchange.piece()
             data = held + chunk if held else chunk
             end = len(data) if data.endswith(b"\n\n") else whole_events(data)
             held = data[end:]
@@ -358,14 +370,7 @@ class Proxy:
         if exchange.instead_of and exchange.begun:
             self._metrics.fell_back(exchange.endpoint.partition("@")[0], exchange.why_instead)
         first_s = exchange.first_byte - exchange.started if exchange.first_byte else None
-        self._metrics.finished(
-            exchange.kind.name,
-            exchange.served,
-            exchange.status,
-            duration_s=now - exchange.started,
-            first_s=first_s if exchange.stream else None,
-            tokens=tokens,
-        )
+        report(exchange, self._metrics, self._tracer)
         log.info(
             exchange.kind.name,
             request_id=exchange.request_id,

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     usage_sync_s: Duration = 0.05  # a power cut loses at most so much
     usage_absorb_s: Duration = 1.0
 
+    otel_endpoint: str = Field(default="", pattern=r"^(https?://[^\s/@]+(/[^\s@]*)?)?$")  # OTLP/HTTP; empty: none
+    otel_ca: Path | None = None  # who signed the receiver's certificate, where it is no public authority
+    otel_sample_ratio: float = Field(default=1.0, ge=0, le=1)  # of the traces that begin here
+    engine_metrics_s: Wait = 10.0  # model servers are asked for their metrics no more often
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=8 << 20, gt=0)
     max_messages: int = Field(default=ShapeLimits.messages, gt=0)

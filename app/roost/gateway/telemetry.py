@@ -2,46 +2,133 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Collection, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from roost.gateway.observe.context import CURRENT
+from roost.gateway.settings import Settings
+from roost.ops.errors import RoostError
+
 REDACTED = "[redacted]"
-SECRET_NAME = re.compile(r"authorization|api[-_]?key|engine[-_]?key|token$|secret|password|cookie", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"authorization|api[-_]?key|engine[-_]?key|token$|secret|password|cookie|^(prompt|content|messages|body|input)$",
+    re.IGNORECASE,
+)
 SECRET_VALUE = re.compile(
-    r"(?i:bearer)\s+[^\s\"']+|\broost-[A-Za-z0-9_-]{40,}"
+    r"\broost-[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|(?i:(?:x-)?api[-_]?key|authorization|nomad[-_]token)[\"']?\s*[:=]\s*[\"']?(?i:(?:bearer|basic)\s+)?[^\s\"',}]+"
+    r"|(?i:bearer|basic)\s+[^\s\"']+"
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]+"  # a workload identity
 )
+# What these say is written by us, the system or a library about itself. The text of any other exception may hold what
+# it stumbled over, a prompt for example: of those only the kind and the place are logged.
+TELLING = (RoostError, OSError, TimeoutError, ImportError, MemoryError)
+MOST_CHARACTERS = 2000  # of one value
 
 
-def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide what is named like a secret, and what looks like one inside any text."""
-    return {name: _clean(name, value) for name, value in event.items()}
+class Redactor:
+    """Hides what is named like a secret, what looks like one inside any text, and the secrets it was told of."""
+
+    def __init__(self, known: Collection[str] = ()) -> None:
+        words = sorted((re.escape(secret) for secret in known if secret), key=len, reverse=True)
+        self._known = re.compile("|".join(words)) if words else None
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event without secrets."""
+        return {name: self._clean(name, value) for name, value in event.items()}
+
+    def _clean(self, name: str, value: object) -> object:
+        if SECRET_NAME.search(name):
+            return REDACTED
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, dict):
+            return {self._text(str(key)): self._clean(str(key), inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean("", inner) for inner in value]
+        return self._text(value if isinstance(value, str) else repr(value))
+
+    def _text(self, text: str) -> str:
+        if self._known:
+            text = self._known.sub(REDACTED, text)
+        text = SECRET_VALUE.sub(REDACTED, text)
+        return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def _clean(name: str, value: object) -> object:
-    if SECRET_NAME.search(name):
-        return REDACTED
-    if isinstance(value, str):
-        return SECRET_VALUE.sub(REDACTED, value)
-    if isinstance(value, dict):
-        return {key: _clean(str(key), inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean("", inner) for inner in value]
-    return value
+redact = Redactor()
 
 
-def configure(level: str) -> None:
-    """Send structlog and the standard library's loggers, uvicorn's included, to standard error as JSON."""
+def of_request(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say which request and trace a line belongs to, where it belongs to one."""
+    current = CURRENT.get()
+    if current:
+        event.setdefault("request_id", current.request_id)
+        event.setdefault("trace_id", current.trace_id)
+    return event
+
+
+def format_exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Turn `exc_info` into the kinds of exceptions and where they came from."""
+    given = event.pop("exc_info", None)
+    if isinstance(given, tuple):
+        given = given[1]
+    elif given and not isinstance(given, BaseException):
+        given = sys.exc_info()[1]
+    if isinstance(given, BaseException):
+        event["exception"] = described(given)
+    return event
+
+
+def described(error: BaseException) -> list[str]:
+    """Return an exception and those behind it, first the one that was raised last, each with its places."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        kind = type(following)
+        said = f": {following}" if isinstance(following, TELLING) else ""
+        lines.append(f"{kind.__module__}.{kind.__qualname__}{said}")
+        places = traceback.extract_tb(following.__traceback__)
+        lines += [f"  {place.filename}:{place.lineno} {place.name}" for place in places]
+        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+    return lines
+
+
+def report_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what the event loop complains of without the texts of its tasks; for `set_exception_handler`."""
+    said = str(context.get("message", "")).partition("\n")[0]
+    structlog.get_logger(__name__).error("event_loop", said=said, exc_info=context.get("exception"))
+
+
+def known_secrets(settings: Settings) -> list[str]:
+    """Return the secrets that this process holds itself: of keys of the API it has only hashes."""
+    found = [settings.nomad_token.get_secret_value()]
+    if settings.engine_key_file:
+        with suppress(OSError):  # said where it is used
+            found.append(settings.engine_key_file.read_text().strip())
+    return [secret for secret in found if secret]
+
+
+def configure(level: str, known: Collection[str] = ()) -> None:
+    """Send structlog and the standard library's loggers, uvicorn's included, to standard error as JSON.
+
+    `known` are secrets of this process: wherever they turn up they are hidden.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        of_request,
+        format_exception,
     ]
     structlog.configure(
         processors=[
@@ -59,7 +146,7 @@ def configure(level: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.PositionalArgumentsFormatter()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                redact,
+                Redactor(known),
                 structlog.processors.JSONRenderer(),
             ],
         )

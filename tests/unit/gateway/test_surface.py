@@ -71,7 +71,7 @@ async def test_a_request_reaches_the_model_server_and_its_answer_comes_back(tmp_
         assert headers["x-request-id"]
         path, body = real(engine.asked)[-1]
         assert (path, json.loads(body)) == (kind.upstream, sent)
-        labels = f'kind="{kind.name}",model="tiny",status="200"'
+        labels = f'endpoint="main@{engine.url.removeprefix("http://")}",kind="{kind.name}",model="tiny",status="200"'
         async with gateway.client.get(f"{gateway.url}/metrics") as scrape:
             assert f"roost_requests_total{{{labels}}} 1.0" in await scrape.text()
 
