@@ -42,6 +42,9 @@ class FakeEngine:
     slot_files: dict[str, int] | None = None  # saved slots by file name, None: started without a folder for them
     slot_actions: list[str] = field(default_factory=list)
     adapters: tuple[str, ...] = ()
+    file_bytes: int | None = None  # of its model; servers that say so and agree can go on for each other
+    template: Literal["", "plain", "trims"] = ""  # whether it shows its prompts, and trims the text so far
+    dies_after: int = 2  # events, in the modes that break off
     context: int = 2048
     parameters: int | None = None
     props: dict[str, object] = field(default_factory=dict)  # what /props says beyond its context and slots
@@ -77,6 +80,7 @@ class FakeEngine:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/chat/completions/input_tokens", self._count)
+        app.router.add_post("/apply-template", self._apply_template)
         app.router.add_post("/{path:.*}", self._other)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -112,7 +116,7 @@ class FakeEngine:
         await self._wait_if_stuck()
         document = {
             "object": "list",
-            "data": [{"id": self.model, "meta": {"n_ctx": 4096, "n_params": self.parameters}}],
+            "data": [{"id": self.model, "meta": {"n_ctx": 4096, "n_params": self.parameters, "size": self.file_bytes}}],
         }
         return self._gate(request) or web.json_response(document)
 
@@ -159,6 +163,15 @@ class FakeEngine:
         words = [word for message in json.loads(body)["messages"] for word in message["content"].split()]
         return self._gate(request) or web.json_response({"input_tokens": len(words)})
 
+    async def _apply_template(self, request: web.Request) -> web.Response:
+        chat = await request.json()
+        if not self.template:
+            return web.json_response({"error": {"message": "File Not Found"}}, status=404)
+        so_far = chat["messages"].pop()["content"] if chat.get("continue_final_message") else ""
+        prompt = "".join(f"<{message['role']}>{message['content']}" for message in chat["messages"])
+        text = so_far.strip() if self.template == "trims" else so_far
+        return self._gate(request) or web.json_response({"prompt": f"{prompt}<assistant>{text}"})
+
     async def _other(self, request: web.Request) -> web.Response:
         body = await request.read()
         await self._wait_if_stuck()
@@ -189,7 +202,9 @@ class FakeEngine:
         if self.mode == "error" and chat.get("max_tokens") != 1:
             return web.json_response(self.error[1], status=self.error[0])
         if chat.get("stream"):
-            return await self._stream(request, include_usage="stream_options" in chat)
+            so_far = chat["messages"][-1]["content"] if chat.get("continue_final_message") else ""
+            said = next(n for n in range(len(WORDS) + 1) if "".join(WORDS[:n]) == so_far)
+            return await self._stream(request, said, include_usage="stream_options" in chat)
         choice = {"index": 0, "finish_reason": "stop", "message": self.message}
         return web.json_response({**self._head("chat.completion"), "choices": [choice], "usage": USAGE})
 
@@ -200,25 +215,27 @@ class FakeEngine:
         if request.transport:
             request.transport.abort()
 
-    async def _stream(self, request: web.Request, *, include_usage: bool) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, said: int, *, include_usage: bool) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         head = self._head("chat.completion.chunk")
         try:
-            for number, word in enumerate(WORDS):
+            for number, word in enumerate(WORDS[said:]):
                 choice = {"index": 0, "finish_reason": None, "delta": {"content": word}}
                 event = b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
-                if self.mode == "die-mid-event" and number == 2:
+                if self.mode == "die-mid-event" and number == self.dies_after:
                     await answer.write(event[:20])
                     self._abort(request)
                     return answer
-                if self.mode == "truncate" and number == 2:
+                if self.mode == "truncate" and number == self.dies_after:
                     return answer
                 await answer.write(event)
                 if self.mode == "slow" and number == 0:
                     await self.go.wait()
             if include_usage:
-                last = json.dumps({**head, "choices": [], "usage": USAGE})
+                left = len(WORDS) - said
+                usage = {"prompt_tokens": 27 + said, "completion_tokens": left, "total_tokens": 27 + len(WORDS)}
+                last = json.dumps({**head, "choices": [], "usage": usage})
                 await answer.write(f"data: {last}\n\n".encode())
             await answer.write(b"data: [DONE]\n\n")
             if self.mode == "linger":

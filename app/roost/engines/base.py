@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import aiohttp
 
@@ -67,6 +67,7 @@ class Report:
     its LoRA adapters in the server's own order. `lacks` are the skills that the server has said it does not have.
     `details` are by model where it serves several of them; `version` is the server's own.
     `sees` (images), `calls` (its template knows tools) and `parameters` are None where the server does not say.
+    `fingerprint` is the same for servers of the same model file and template, and empty where that is not known.
     """
 
     state: State
@@ -83,6 +84,7 @@ class Report:
     details: Mapping[str, ModelReport] = field(default_factory=dict)
     load: Load = Load()
     version: str = ""
+    fingerprint: str = ""
 
     def context_of(self, model: str) -> int | None:
         """Return the context of one request to a model, in tokens."""
@@ -190,6 +192,18 @@ class Engine(Protocol):
         """Have the server read what was saved into slots that hold nothing; return how many tokens that is.
 
         0 where it cannot, or where nothing was saved. Raises `SlotsError` when it fails.
+        """
+        ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """An engine that can go on with an answer that another server of the same model began."""
+
+    async def why_not_continue(self, path: str, before: bytes, after: bytes, text: str) -> str:
+        """Say why it would not go on exactly where `text` ends, or nothing if it does.
+
+        `before` is the request to `path` as it was, `after` the one that goes on. Raises what the connection raises.
         """
         ...
 

@@ -13,9 +13,10 @@ from pathlib import PurePath
 from typing import Annotated
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from roost.engines.base import Report, Skill, SlotsError, State
+from roost.engines.llama_continue import TEMPLATE, as_chat, differs, fingerprint, needs_template, read_prompt
 from roost.engines.llama_count import COMPLETIONS, COUNTERS, IGNORED, prompts, read_count, to_tokenize
 from roost.engines.llama_slots import OVER_TOKENS, WORTH_TOKENS, Motion, Progress, Saved, Slot, SlotList
 
@@ -36,6 +37,8 @@ TRIALS: dict[Skill, tuple[str, dict[str, object]]] = {
 
 
 class _Meta(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
     n_ctx: int | None = None
     n_params: int | None = None
 
@@ -67,6 +70,7 @@ class _Template(BaseModel):
 
 class _Props(BaseModel):
     model_path: str = ""
+    chat_template: str = ""
     build_info: str = ""
     total_slots: int | None = None
     default_generation_settings: _Defaults = Field(default_factory=_Defaults)
@@ -213,6 +217,8 @@ class LlamaServer:
             context = props.default_generation_settings.n_ctx or report.context
             report = replace(report, context=context, slots=props.total_slots)
             report = replace(report, sees=props.modalities.vision, calls=props.chat_template_caps.supports_tools)
+            known = fingerprint(about.model_dump(), props.model_path, props.chat_template)
+            report = replace(report, fingerprint=known)
             self._identity = f"{props.model_path} {props.build_info} {context} {report.models[0]}"
         status, body = await self._get("/lora-adapters")
         if status == 200:
@@ -321,6 +327,20 @@ class LlamaServer:
     async def _counted(self, path: str, body: bytes) -> int | None:
         status, answer = await self._post(path, body)
         return read_count(answer) if status == 200 else None
+
+    async def why_not_continue(self, path: str, before: bytes, after: bytes, text: str) -> str:
+        """Say why an answer cannot go on here; see `Continues.why_not_continue`."""
+        if not needs_template(path):
+            return ""
+        return differs(await self._prompt(path, before), await self._prompt(path, after), text)
+
+    async def _prompt(self, path: str, body: bytes) -> str | None:
+        """Return the prompt that the server's template makes of a request, if it says."""
+        chat = as_chat(path, body)
+        if chat is None:
+            return None
+        status, answer = await self._post(TEMPLATE, chat)
+        return read_prompt(answer) if status == 200 else None
 
     def ignores(self, path: str) -> frozenset[str]:
         """Return the fields that the server does not heed; see `Engine.ignores`."""

@@ -24,6 +24,7 @@ from roost.engines.base import Engine
 from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
+from roost.gateway.balance.balancer import Balancer
 from roost.gateway.choice.chooser import Chooser, Silent
 from roost.gateway.choice.chooser import Policy as ChoicePolicy
 from roost.gateway.choice.routes import add_choice_routes
@@ -71,6 +72,7 @@ class Gateway:
     restarter: Restarter
     api: TaskApi | None
     meter: Meter
+    balancer: Balancer
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
 
@@ -158,7 +160,9 @@ def build(
     guard(app.routes, public)
     keyed = RequireKey(app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key)
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
-    return Gateway(outermost, registry, metrics, keeper, slots, restarter, api, meter, app.routes, tracer)
+    return Gateway(
+        outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer, app.routes, tracer
+    )
 
 
 def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, aliases: Mapping[str, str]) -> None:

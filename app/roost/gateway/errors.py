@@ -68,9 +68,19 @@ class ApiError(Exception):
         return json.dumps({"error": {**said, **numbers}}).encode()
 
     def event(self, path: str) -> bytes:
-        """Return the error as the last event of a stream that has begun."""
-        name = b"event: error\n" if is_anthropic(path) or path == RESPONSES_PATH else b""
-        return name + b"data: " + self.body(path) + b"\n\n"
+        """Return the error as the last event of a stream that has begun, in the words of the path's protocol.
+
+        Anthropic's and that of OpenAI's responses have an event for it. Clients of the latter look for `error` in any
+        event, too, and a code says to all of them what it is.
+        """
+        if not is_anthropic(path) and path != RESPONSES_PATH:
+            return b"data: " + self.body(path) + b"\n\n"
+        document = json.loads(self.body(path))
+        if is_anthropic(path):
+            document["error"]["code"] = self.code
+        else:
+            document |= {"type": "error", "code": self.code, "message": self.message, "param": self.param}
+        return b"event: error\ndata: " + json.dumps(document).encode() + b"\n\n"
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """Return the error as an HTTP response."""
@@ -177,6 +187,30 @@ def stream_stopped() -> ApiError:
     """The service stops in the middle of a stream."""
     message = "The service is stopping: this answer is not complete."
     return ApiError(503, message, kind=SERVER_ERROR, code="stream_interrupted")
+
+
+def stream_interrupted(reason: str, why: str) -> ApiError:
+    """The model server broke off in the middle of an answer, and no other one can go on with it."""
+    message = f"The answer was interrupted: the model server failed ({reason}), and it cannot go on elsewhere: {why}."
+    return ApiError(502, message, kind=SERVER_ERROR, code="stream_interrupted")
+
+
+def overloaded(waiting: int, retry_after_s: int) -> ApiError:
+    """Every slot was taken for as long as the request could wait."""
+    message = f"The model is overloaded: no slot came free in time, and {waiting} requests wait."
+    return ApiError(503, message, kind=SERVER_ERROR, code="overloaded", retry_after_s=retry_after_s)
+
+
+def queue_full(waiting: int, retry_after_s: int) -> ApiError:
+    """So many wait for a slot that no more may, and most of them belong to this key."""
+    message = f"Too many requests wait for a slot ({waiting}), most of them of this key."
+    return ApiError(429, message, kind="requests", code="queue_full", retry_after_s=retry_after_s)
+
+
+def too_many_retries(reason: str) -> ApiError:
+    """A request failed, and so many others do that trying again would only add to it."""
+    message = f"The model server failed: {reason}. Too many requests fail just now to try another one."
+    return ApiError(503, message, kind=SERVER_ERROR, code="retry_budget_exhausted", retry_after_s=5)
 
 
 def not_offered(what: str) -> ApiError:

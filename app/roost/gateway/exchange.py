@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from starlette.types import Send
 
 from roost.gateway.accounting import Tokens
+from roost.gateway.balance.balancer import Seat
+from roost.gateway.balance.continuing import Splice, Transcript
 from roost.gateway.choice.ring import Decided
 from roost.gateway.kinds import CHAT, Kind
 from roost.gateway.limits import Ticket
@@ -59,6 +61,15 @@ class Exchange:
     gaps: list[int] = field(default_factory=list)  # between pieces of a stream, by bucket of GAP_SECONDS
     gaps_s: float = 0.0
     last_piece: float = 0.0
+    wait_s: float = 0.0  # for a model, and for a slot of it
+    session: str = ""
+    seat: Seat | None = None  # at the endpoint that has it, or had it last
+    transcript: Transcript | None = None  # of a stream of text, as far as the client has it
+    fingerprint: str = ""  # of the model that began the stream
+    splice: Splice | None = None  # how another server's events become those of the stream
+    broke: str = ""  # why the server failed that began it
+    asked_as: str = ""  # the model's name at the endpoint that has it now
+    continued: list[str] = field(default_factory=list)  # the endpoints at which the stream went on
 
     def mark(self, what: str, reason: str = "") -> None:
         """Note that something happens just now."""
@@ -105,6 +116,7 @@ def response_headers(exchange: Exchange) -> dict[str, str]:
         "x-roost-model": exchange.served,
         "x-roost-endpoint": exchange.endpoint,
         "x-roost-route": exchange.decided.decision.header() if exchange.decided else "",
+        "x-roost-routed-by": exchange.seat.why.value if exchange.seat else "",
         "x-roost-fallback-for": exchange.instead_of,
         "x-roost-fallback-reason": exchange.why_instead,
         "x-roost-cut": exchange.was_cut,

@@ -131,6 +131,10 @@ class Metrics:
         """Have `count` say at each scrape how many requests wait for a place of their key."""
         self._queue.labels("key").set_function(count)
 
+    def waits_for_slot(self, count: Callable[[], int]) -> None:
+        """Have `count` say at each scrape how many requests wait for a slot of a model."""
+        self._queue.labels("slot").set_function(count)
+
     def failover(self, reason: str) -> None:
         """Count an attempt that another endpoint, or a later one, took over."""
         self._failovers.add(reason)

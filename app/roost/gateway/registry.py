@@ -126,11 +126,12 @@ async def _nothing(_endpoint: Endpoint) -> None:
 @dataclass
 class Hooks:
     """Who wants to know: `warmed` is awaited before a server that was not ready gets requests, `gone` is told of one
-    that left, `probed` of each that was looked at."""
+    that left, `probed` of each that was looked at, `changed` that something may be ready now that was not."""
 
     warmed: Callable[[Endpoint], Awaitable[None]] = _nothing
     gone: Callable[[Endpoint], None] = lambda _endpoint: None
     probed: Callable[[Endpoint], None] = lambda _endpoint: None
+    changed: Callable[[], None] = lambda: None
 
 
 class Registry:
@@ -343,6 +344,7 @@ class Registry:
     def _notify(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+        self.hooks.changed()
 
     def _remember(self, endpoint: Endpoint) -> None:
         for model in endpoint.report.models:

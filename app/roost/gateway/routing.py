@@ -1,4 +1,4 @@
-"""Which endpoint a request goes to: decisions only, plain data in and out."""
+"""Which endpoints a name leads to: decisions only, plain data in and out. Which of them it is: `balance/pick.py`."""
 
 from __future__ import annotations
 
@@ -151,11 +151,3 @@ def _usable(view: View) -> bool:
 def _reason(views: Iterable[View]) -> str:
     reasons = sorted({view.reason or view.state.value for view in views})
     return "; ".join(reasons) or "no model server is registered"
-
-
-def choose(views: Iterable[View], candidates: Collection[str], avoid: Collection[str]) -> str | None:
-    """Return the least loaded of the candidates, one that was not tried yet if there is one."""
-    able = [view for view in views if view.id in candidates]
-    if not able:
-        return None
-    return min(able, key=lambda view: (view.id in avoid, view.in_flight / (view.slots or 1), view.id)).id

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first
     fallback_after_s: Wait = 1.0  # how long a chosen model that should be there is waited for
     slots_timeout_s: Duration = 10.0  # to save or restore the slots of a model server
+    queue_limit: int = Field(default=512, ge=0)  # requests that wait for a slot
+    warm_wait_s: Wait = 2.0  # for the endpoint that holds a conversation while another one is free
+    send_timeout_s: Duration = 60.0  # a client that takes nothing for so long has given its answer up
     drain_s: Wait = 15.0  # for streams that still run when the service is stopped
 
     @field_validator("memory_pools")

@@ -82,11 +82,17 @@ QUEUE_WAIT = Spec(
     ("model",),
     SECONDS,
 )
-QUEUE = Spec("roost_queue_length", "gauge", "Requests that wait: for a place of their key, or a model.", ("queue",))
+QUEUE = Spec("roost_queue_length", "gauge", "Requests that wait: for their key, a model, or a slot.", ("queue",))
 IN_FLIGHT = Spec("roost_in_flight", "gauge", "Requests being worked on.")
 FAILOVERS = Spec("roost_failovers", "counter", "Attempts that went on to another endpoint.", ("reason",))
 ROUTED = Spec("roost_route_decisions", "counter", "Models chosen for auto.", ("model", "reason"))
 ROUTE_TIME = Spec("roost_route_seconds", "histogram", "Time that a choice took.", (), ROUTE_SECONDS)
+CHOICES = Spec("roost_endpoint_choices", "counter", "Attempts by why their endpoint was chosen.", ("why",))
+EXPECTED = Spec("roost_prefix_expected_tokens", "counter", "Prompt tokens that the chosen endpoint should hold.")
+NOT_SEATED = Spec("roost_queue_refused", "counter", "Requests that got no slot, full or late.", ("reason",))
+OPENED = Spec("roost_breaker_opened", "counter", "Circuit breakers opened.", ("endpoint",))
+RETRIES = Spec("roost_retries", "counter", "Further attempts, made or over the budget.", ("result",))
+BROKEN = Spec("roost_streams_broken", "counter", "Streams whose server failed, continued or interrupted.", ("result",))
 FALLBACKS = Spec("roost_fallbacks", "counter", "Answers of another model than the chosen one.", ("slot", "reason"))
 
 # --- Model servers ------------------------------------------------------------------------------------------------
@@ -110,7 +116,7 @@ BUILD = Spec("roost_build_info", "gauge", "The version that runs.", ("version",)
 
 OWN = (
     *(REQUESTS, ERRORS, FIRST_TOKEN, INTER_TOKEN, DURATION, TOKENS, QUEUE_WAIT, QUEUE, IN_FLIGHT, FAILOVERS, FALLBACKS),
-    *(ROUTED, ROUTE_TIME),
+    *(ROUTED, ROUTE_TIME, CHOICES, EXPECTED, NOT_SEATED, OPENED, RETRIES, BROKEN),
     *(ENDPOINTS, ENDPOINT_UP, ENDPOINT_BUSY, ENDPOINT_SLOTS, STARTS, STOPS, RESTARTS, SLOT_TOKENS),
     *(WRONG_KEYS, REFUSED, INVALID, USAGE_TROUBLE, BUILD),
 )  # what /metrics has
@@ -137,5 +143,5 @@ LLAMA = (LLAMA_BUSY, LLAMA_DEFERRED, LLAMA_PROMPT, LLAMA_PREDICTED, LLAMA_DECODE
 ALL = (*OWN, *GATHERED, *LLAMA)
 
 # Closed sets of label values.
-QUEUES = ("key", "model")
+QUEUES = ("key", "model", "slot")
 DIRECTIONS = ("in", "cached", "out")

@@ -182,7 +182,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_that_parses(tmp_path: Pat
         await gateway.ready()
         events = await stream(gateway)
         assert [_word(event) for event in events[:-1]] == list(WORDS[:2])
-        assert code_of(events[-1])[0] == "engine_failed"
+        assert code_of(events[-1])[0] == "stream_interrupted"
         await counted(gateway, 1, "roost_requests_total", status="502")
 
 
@@ -289,11 +289,13 @@ async def test_requests_spread_over_the_endpoints(tmp_path: Path) -> None:
         async with served(settings) as gateway:
             await gateway.ready(2)
             asking = [asyncio.create_task(stream(gateway)) for _ in range(6)]
-            await eventually(lambda: len(one.chats) + len(two.chats) == 6, 5, "all to arrive")
-            assert len(one.chats) == len(two.chats) == 3
+            await eventually(lambda: len(one.chats) + len(two.chats) == 4, 5, "all slots to be taken")
+            assert len(one.chats) == len(two.chats) == 2  # of two slots each; the others wait in the gateway
+            await eventually(lambda: gateway.gateway.balancer.waiting == 2, 5, "the others to wait")
             one.go.set()
             two.go.set()
-            await asyncio.gather(*asking)
+            assert all([_word(event) for event in answer] == list(WORDS) for answer in await asyncio.gather(*asking))
+            assert len(one.chats) + len(two.chats) == 6
 
 
 async def test_wrong_requests_never_reach_an_engine(tmp_path: Path) -> None:

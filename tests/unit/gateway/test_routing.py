@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.engines.base import State
-from roost.gateway.routing import View, choose, resolve, substitutes
+from roost.gateway.routing import View, resolve, substitutes
 
 READY = View("main@a", "main", State.READY, ("tiny",), slots=2)
 LOADING = View("main@b", "main", State.LOADING, ("tiny",), reason="it is loading its model")
@@ -61,19 +61,6 @@ def test_the_reason_for_waiting_is_told() -> None:
     assert resolve("auto", [], {}, settled=True).reason == "no model server is registered"
 
 
-def test_the_least_loaded_endpoint_is_chosen_counting_its_slots() -> None:
-    one = View("main@a", "main", State.READY, ("tiny",), slots=4, in_flight=2)
-    two = View("main@b", "main", State.READY, ("tiny",), slots=1, in_flight=1)
-    assert choose([one, two], {"main@a", "main@b"}, set()) == "main@a"
-
-
-def test_one_that_failed_is_chosen_again_only_when_it_is_the_only_one() -> None:
-    busy = View("main@b", "main", State.READY, ("tiny",), in_flight=9)
-    assert choose([READY, busy], {"main@a", "main@b"}, {"main@a"}) == "main@b"
-    assert choose([READY], {"main@a"}, {"main@a"}) == "main@a"
-    assert choose([READY], set(), set()) is None
-
-
 views_strategy = st.lists(
     st.builds(
         View,
@@ -96,9 +83,6 @@ def test_only_ready_endpoints_that_offer_the_model_get_requests(views: list[View
     for endpoint, model in route.ready.items():
         assert by_id[endpoint].state is State.READY
         assert model in by_id[endpoint].models
-    chosen = choose(views, route.ready, set())
-    assert (chosen is None) == (not route.ready)
-    assert chosen is None or chosen in route.ready
 
 
 BIG = View("big@e", "big", State.COLD, ("big-70b",), job="roost-model-big", memory=40)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roost.gateway.accounting import Tokens, of_answer, of_stream
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.kinds import CHAT
-from roost.gateway.proxy import whole_events
+from roost.gateway.relay import whole_events
 from roost.gateway.telemetry import REDACTED, redact
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from roost.gateway.accounting import Tokens
+from roost.gateway.balance.measures import Measures
 from roost.gateway.metrics import Ended, Metrics
 from roost.gateway.observe.errors import ERRORS, error_of
 from roost.gateway.observe.series import Counts, Distribution, slots
@@ -48,6 +49,12 @@ def everything_once(metrics: Metrics) -> None:
     metrics.refused("alice", "tokens")
     metrics.invalid("alice", 400)
     metrics.usage_trouble("spool")
+    measures = Measures(metrics.registry)
+    measures.chosen("prefix", 100)
+    measures.refused("late")
+    measures.opened("s@e")
+    measures.retried("made")
+    measures.broken("continued")
 
 
 def test_every_family_and_label_is_in_the_one_list_and_nothing_else() -> None:

@@ -1,0 +1,100 @@
+"""A stream of events from a model server to a client, as it comes, and what the client has of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.types import Send
+
+from roost.engines.base import Answer
+from roost.gateway import accounting
+from roost.gateway.exchange import Exchange, start
+from roost.gateway.registry import Endpoint
+
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+ENDED_EARLY = "it ended the stream early"
+REPORTED = "the model server reported an error"
+
+
+class UnansweredError(Exception):
+    """This endpoint did not answer; nothing of it has reached the client."""
+
+    def __init__(self, reason: str, *, died: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.died = died
+
+
+class InterruptedStreamError(Exception):
+    """This endpoint broke off; what it said before has reached the client."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def whole_events(data: bytes) -> int:
+    """Return how many bytes of `data` are complete server-sent events."""
+    return max((at + len(end) for end in EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
+
+
+async def relay(endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Send, settle: Callable[[], None]) -> None:
+    """Pass chunks on as they come, cut only between events so that a broken stream still parses.
+
+    `settle` is called before the last event goes out.
+
+    Raises:
+        UnansweredError: it sent no event at all.
+        InterruptedStreamError: it ended without its last event.
+    """
+    held = b""
+    while chunk := await answer.content.readany():
+        endpoint.engine.proved()
+        exchange.piece()
+        data = held + chunk if held else chunk
+        end = len(data) if data.endswith(b"\n\n") else whole_events(data)
+        held, data = data[end:], data[:end]
+        if exchange.splice and data:
+            data = exchange.splice.events(data)
+        if not data:
+            continue
+        if not exchange.begun:
+            exchange.first_byte = time.perf_counter()
+            exchange.head = data
+            await start(exchange, send, [*STREAM_HEADERS])
+        _take(exchange, data)
+        if exchange.ended:
+            settle()
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    if not exchange.begun:
+        raise UnansweredError("it sent an empty stream", died=True)
+    if not exchange.ended and _is_error(exchange.tail):
+        exchange.cut, exchange.status = REPORTED, 502
+    elif not exchange.ended:
+        raise InterruptedStreamError(ENDED_EARLY)
+    await send({"type": "http.response.body", "body": held})
+
+
+def _take(exchange: Exchange, data: bytes) -> None:
+    """Take note of what goes to the client."""
+    exchange.ended = exchange.kind.ended(data)
+    # The last event holds the whole answer in some kinds of stream; what is to be counted stands at its end.
+    keep = max(accounting.TAIL_BYTES, len(data)) if exchange.ended else accounting.TAIL_BYTES
+    exchange.tail = (exchange.tail + data)[-keep:]
+    events = data.count(accounting.DATA)
+    exchange.events += events
+    if exchange.seat:
+        exchange.seat.wrote(events)
+    if exchange.transcript and not exchange.ended:
+        exchange.transcript.keep(data)
+
+
+def _is_error(tail: bytes) -> bool:
+    """Say whether the last event that the client got told it of an error."""
+    return b'"error"' in tail.rstrip().rpartition(b"\n\n")[2]
