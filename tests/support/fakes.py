@@ -43,8 +43,9 @@ class FakeEngine:
     slot_actions: list[str] = field(default_factory=list)
     adapters: tuple[str, ...] = ()
     file_bytes: int | None = None  # of its model; servers that say so and agree can go on for each other
-    template: Literal["", "plain", "trims"] = ""  # whether it shows its prompts, and trims the text so far
+    template: Literal["", "plain", "changes"] = ""  # whether it shows its prompts, and changes the text so far
     dies_after: int = 2  # events, in the modes that break off
+    flood: bool = False  # a stream never ends, and comes as fast as it is taken
     context: int = 2048
     parameters: int | None = None
     props: dict[str, object] = field(default_factory=dict)  # what /props says beyond its context and slots
@@ -169,7 +170,7 @@ class FakeEngine:
             return web.json_response({"error": {"message": "File Not Found"}}, status=404)
         so_far = chat["messages"].pop()["content"] if chat.get("continue_final_message") else ""
         prompt = "".join(f"<{message['role']}>{message['content']}" for message in chat["messages"])
-        text = so_far.strip() if self.template == "trims" else so_far
+        text = so_far.lower() if self.template == "changes" else so_far
         return self._gate(request) or web.json_response({"prompt": f"{prompt}<assistant>{text}"})
 
     async def _other(self, request: web.Request) -> web.Response:
@@ -230,6 +231,8 @@ class FakeEngine:
                 if self.mode == "truncate" and number == self.dies_after:
                     return answer
                 await answer.write(event)
+                while self.flood:
+                    await answer.write(event * 100)
                 if self.mode == "slow" and number == 0:
                     await self.go.wait()
             if include_usage:

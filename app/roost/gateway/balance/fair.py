@@ -29,7 +29,6 @@ class FairQueue(Generic[T]):
         self._lines: dict[str, _Line[T]] = {}
         self._now = 0.0  # virtual time: the tag of what was served last
         self._size = 0
-        self._tidy_at = 64  # keys; then those are forgotten that neither wait nor owe anything
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -56,12 +55,13 @@ class FairQueue(Generic[T]):
         return False
 
     def charge(self, key: str, cost: float) -> None:
-        """Take note that a key was served without having had to wait."""
+        """Take note that a key was served; where nobody waits, nobody owes anything."""
+        if not self._size:
+            self._lines.clear()
+            return
         line = self._line(key)
         self._now = max(self._now, line.tag)
         line.tag += cost
-        if len(self._lines) > self._tidy_at:
-            self._tidy()
 
     def serve(self, key: str, item: T) -> None:
         """Take an item out because it is served; its cost counts for its key.
@@ -101,9 +101,3 @@ class FairQueue(Generic[T]):
         elif not line.waiting:
             line.tag = max(line.tag, self._now)
         return line
-
-    def _tidy(self) -> None:
-        idle = [key for key, line in self._lines.items() if not line.waiting and line.tag <= self._now]
-        for key in idle:
-            del self._lines[key]
-        self._tidy_at = 64 + 2 * len(self._lines)
