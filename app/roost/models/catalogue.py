@@ -29,11 +29,7 @@ from roost.models.schema import (
 )
 from roost.models.source_types import KINDS, Strict
 from roost.ops.errors import RoostError
-
-try:  # twenty times as fast, and every command of `roost models` waits for it
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]  # both load the same plain data
+from roost.ops.yaml_text import load_yaml
 
 CUSTOM_NAME = "models.custom.yaml"
 EXAMPLE = "group_vars/models.yaml in the repository is an example."
@@ -194,7 +190,7 @@ def parse_custom(custom: Mapping[str, object]) -> dict[str, ListedEntry]:
 def _read(path: Path) -> object:
     fix = f"Correct {path}; {EXAMPLE}"
     try:
-        return yaml.load(path.read_text(), Loader=SafeLoader)
+        return load_yaml(path.read_text())
     except OSError as error:
         raise RoostError(f"The catalogue {path} cannot be read: {error.strerror}.", fix=fix) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -134,12 +134,17 @@ def type_number(name: str) -> int:
     Raises:
         RoostError: there is none of that name.
     """
+    try:
+        return _numbers()[name.lower()]
+    except KeyError:
+        raise RoostError(f"There is no tensor type {name!r}.") from None
+
+
+@cache
+def _numbers() -> dict[str, int]:
     from gguf import GGMLQuantizationType  # takes long: it brings numpy
 
-    for known in GGMLQuantizationType:
-        if known.name.lower() == name.lower():
-            return int(known)
-    raise RoostError(f"There is no tensor type {name!r}.")
+    return {known.name.lower(): int(known) for known in GGMLQuantizationType}
 
 
 def type_name(number: int) -> str:
@@ -270,11 +275,13 @@ class _Parser:
             self.keep(count * 32)
             return tuple(item for (item,) in struct.iter_unpack(SCALARS[kind], self.reader.read(count * size)))
         if kind == STRING:
+            read, skip = self.reader.read, self.reader.skip  # a vocabulary has some 100,000 of them
             for _ in range(count):  # bounded by the file's end: each takes at least eight bytes
-                length = self.number("<Q")
+                length = int.from_bytes(read(8), "little")
                 if length > MAX_STRING_BYTES:
                     raise _bad(f"it claims a text of {length} bytes")
-                self.reader.skip(length)
+                if length:
+                    skip(length)
             return Skipped(count)
         if kind == ARRAY and depth < MAX_NESTING:
             for _ in range(count):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.site import DEFAULT_PATH
+from roost.ops.yaml_text import load_yaml
 
 NAME = "models.lock.yaml"
 HEADER = """---
@@ -62,7 +63,7 @@ def read_locks(path: Path) -> dict[str, Locked]:
     """
     fix = f"Correct {path}, or remove it and pull the models again."
     try:
-        return LockFile.model_validate(yaml.safe_load(path.read_text()) or {}).models
+        return LockFile.model_validate(load_yaml(path.read_text()) or {}).models
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -54,12 +54,12 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
-        self.tls = context
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__(context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # trusts nobody, and is not used
+        self.tls = context  # reading a machine's certificates takes tens of milliseconds: only for who needs them
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_TlsConnection, req, context=self.tls)
+        return self.do_open(_TlsConnection, req, context=self.tls())
 
 
 class _Token(urllib.request.BaseHandler):
@@ -244,7 +244,7 @@ class Fetcher:
         for handler in (
             urllib.request.ProxyHandler(),
             _Http(),
-            _Https(self._context()),
+            _Https(self._context),
             urllib.request.HTTPDefaultErrorHandler(),
             urllib.request.HTTPRedirectHandler(),
             _Token(self.token, url),

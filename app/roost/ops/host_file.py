@@ -16,6 +16,7 @@ import yaml
 
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
+from roost.ops.yaml_text import load_yaml
 
 HEADER = """---
 # This machine's own choices, kept by ./bootstrap.sh --set NAME=VALUE; defaults: group_vars/all.yaml of the release.
@@ -38,7 +39,7 @@ TOP_LEVEL = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*:")
 
 def _value(text: str, default: object) -> object:
     """Read a value as YAML, but as it stands where a text is wanted and YAML would make 20.1 of 20.10, say."""
-    value = yaml.safe_load(text)
+    value = load_yaml(text)
     if isinstance(default, str) and value is not None and not isinstance(value, (str, list, dict)):
         return text.strip()
     return value
@@ -100,7 +101,7 @@ def load(text: str, where: Path) -> dict[str, object]:
         RoostError: it is not a YAML mapping.
     """
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise RoostError(f"{where} is not valid YAML: {error}", fix="Correct the file.") from error
     if values is not None and not isinstance(values, dict):

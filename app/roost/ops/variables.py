@@ -11,6 +11,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.nativetypes import NativeEnvironment
 
 from roost.ops.errors import RoostError
+from roost.ops.yaml_text import load_yaml
 
 DEFAULTS = Path("group_vars/all.yaml")
 DEPTH = 10  # a variable that names a variable that names ...
@@ -38,7 +39,7 @@ def _exists(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
     except FileNotFoundError:
         raise RoostError(f"{path} is missing.", fix="Run ./bootstrap.sh again.") from None
     except PermissionError:

@@ -15,6 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from roost.hosts.bandwidth import Bandwidth
+from roost.hosts.collect import collect
+from roost.hosts.remembered import keep
 from roost.ops.pki import LeafSpec, ensure_pki
 
 KEY = "roost-test-key"
@@ -22,6 +25,8 @@ WORDS = ("The", " capital", " is", " Paris", ".")
 PATIENCE_S = 60.0
 CATALOGUE = Path(__file__).resolve().parents[3] / "group_vars" / "models.yaml"
 MODEL = "smollm2-135m-instruct"
+FACTS = collect(["/"])
+MEASURED = Bandwidth(20.0, 2, 64, 0.2, "2 processes copying 64 MiB buffers for 0.2 s, read plus written")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -251,8 +256,10 @@ def installation(folder: Path) -> Iterator[Installation]:
             "agent_job": "roost-agent", "slots": [{"slot": "main", "model": MODEL, "job": "roost-model-main"}],
             "catalogue": str(CATALOGUE), "models_dir": str(folder / "models"), "state_dir": str(folder / "state"),
             "cache_dir": str(folder / "cache"), "log_dir": str(folder / "log"), "artifacts_dir": str(folder),
-            "install_dir": str(folder),
+            "install_dir": str(folder), "bandwidth_file": str(folder / "bandwidth.json"),
         }  # fmt: skip
+        # As after any bootstrap: a probe of seconds at each `roost setup` would measure the other tests.
+        keep(folder / "bandwidth.json", FACTS, MEASURED)
         site_file = folder / "site.json"
         site_file.write_text(json.dumps(site))
         yield Installation(folder, site_file, api, nomad)

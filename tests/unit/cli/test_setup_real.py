@@ -102,8 +102,9 @@ def test_a_host_of_an_inventory(roost: Run, inventory: Path) -> None:
     assert (done["host"], done["file"], done["written"], done["applied"]) == (NAME, str(file), True, False)
     (slot,) = yaml.safe_load(file.read_text())["model_slots"]
     assert (slot["model"], slot["context_size"]) == (MODEL, 1024)
-    assert found(roost(*words, "--yes", "--json"))["diff"] == ""
+    kept = file.read_text()
     shown = roost(*words, "--yes")
+    assert (shown.exit_code, file.read_text()) == (0, kept)
     assert f"ansible-playbook -i {inventory} playbook.yaml --limit {NAME}" in shown.stdout
     assert roost(*words, "--undo", "--yes").exit_code == 0
     assert not file.exists()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.fleet.place import Wish, place, shape_of
 from roost.fleet.plan import HostCapacity, Plan
 from roost.hosts.tiers import LEAST_TOKENS_PER_S
 from roost.models.footprint import HOST
+from tests.support.examples import examples
 from tests.support.fleets import (
     MODELS,
     SHAPES,
@@ -25,7 +26,7 @@ from tests.support.fleets import (
     slot_wishes,
 )
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = examples(50)
 ROLES = ("main", "router", "specialist", "memory")
 
 
