@@ -31,6 +31,7 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/v1/limits": ADMINS,
     "/roost/v1/decisions": WATCHERS,
     "/roost/v1/explain": USERS,
+    "/roost/v1/router": WATCHERS,
     **{kind.path: USERS for kind in KINDS},
 }
 

@@ -25,9 +25,10 @@ from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
-from roost.gateway.choice.chooser import Chooser, Silent
+from roost.gateway.choice.chooser import Chooser
 from roost.gateway.choice.chooser import Policy as ChoicePolicy
 from roost.gateway.choice.routes import add_choice_routes
+from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
@@ -145,7 +146,8 @@ def build(
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
     meter = Meter(settings, keys, metrics)
     wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder))
-    chooser = Chooser(registry, Silent(), metrics, settings.model_aliases, wanted)
+    router = WatchedRouter(settings.route_file)
+    chooser = Chooser(registry, router, metrics, settings.model_aliases, wanted)
     metrics.waits_for_key(meter.limiter.waiting)
     tracer = tracer_of(settings)
     proxy = Proxy(settings, registry, metrics, keeper, meter, chooser, tracer)
@@ -153,7 +155,7 @@ def build(
     add_surface(app, proxy)
     _add_routes(app, registry, metrics, settings.model_aliases)
     add_key_routes(app, keys, meter)
-    add_choice_routes(app, chooser, settings)
+    add_choice_routes(app, chooser, router, settings)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths

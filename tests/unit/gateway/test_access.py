@@ -40,6 +40,7 @@ EXPECTED = {
     ("GET", "/v1/usage"): (200, 200, 200, 401),
     ("GET", "/v1/limits"): (200, 403, 403, 401),
     ("GET", "/roost/v1/decisions"): (200, 403, 200, 401),
+    ("GET", "/roost/v1/router"): (200, 403, 200, 401),
     ("POST", "/roost/v1/explain"): (200, 200, 403, 401),
     ("POST", "/v1/chat/completions"): (200, 200, 403, 401),
     # A chat is no body for these, or the scripted server does not have them: who gets that far was let in.

@@ -11,7 +11,7 @@ import structlog
 
 from roost.gateway.choice.candidates import Candidate, candidates, sifted
 from roost.gateway.choice.complexity import score
-from roost.gateway.choice.decide import NO_GUESS, Decision, Guess, able, decide
+from roost.gateway.choice.decide import NO_GUESS, Decision, Guess, able, decide, seen
 from roost.gateway.choice.features import Asked, Features, read_request
 from roost.gateway.choice.ring import Decided, Ring
 from roost.gateway.metrics import Metrics
@@ -94,12 +94,15 @@ class Chooser:
     def decide(self, asked: Asked, key: ApiKey) -> Decision:
         """Decide among what is there and the key may use; the router is asked only where there is a choice."""
         among = self._sifted(asked.features, key)
-        guess = self._router.guess(asked.text) if len(able(among)) > 1 else NO_GUESS
+        guess = self._guess(asked) if len(able(among)) > 1 else NO_GUESS
         return decide(among, score(asked.features), guess)
 
     def explain(self, asked: Asked, key: ApiKey) -> Decision:
         """Decide like `decide`, asking the router in any case, and without any trace."""
-        return decide(self._sifted(asked.features, key), score(asked.features), self._router.guess(asked.text))
+        return decide(self._sifted(asked.features, key), score(asked.features), self._guess(asked))
+
+    def _guess(self, asked: Asked) -> Guess:
+        return seen(self._router.guess(asked.text), images=asked.features.images > 0)
 
     def _sifted(self, features: Features, key: ApiKey) -> list[Candidate]:
         return sifted(self._candidates(key), features)
@@ -107,14 +110,6 @@ class Chooser:
     def _candidates(self, key: ApiKey) -> list[Candidate]:
         reports = {endpoint.id: endpoint.report for endpoint in self._registry.endpoints()}
         return candidates(visible_to(key, self._registry.views()), reports, self._policy.ladder)
-
-
-class Silent:
-    """A router that never has anything to say."""
-
-    def guess(self, _text: str) -> Guess:
-        """Return nothing."""
-        return NO_GUESS
 
 
 def finished(decided: Decided | None, model: str, status: int) -> None:

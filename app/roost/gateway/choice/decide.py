@@ -10,7 +10,7 @@ from roost.gateway.choice.candidates import Candidate
 from roost.gateway.choice.complexity import Level, Score
 from roost.gateway.routing import MAIN_SLOT
 
-CONFIDENCE, MARGIN = 0.6, 0.25  # what the router's first guess must have, and be before its second, to be heeded
+CONFIDENCE = 0.7  # what the router's first guess must have to be heeded
 
 
 class Reason(StrEnum):
@@ -39,10 +39,7 @@ class Guess:
     def subject(self) -> str:
         """Return the most likely subject, or nothing if it is not clear enough."""
         ranked = self.ranked()
-        if not ranked or ranked[0][1] < CONFIDENCE:
-            return ""
-        second = ranked[1][1] if len(ranked) > 1 else 0.0
-        return ranked[0][0] if ranked[0][1] - second >= MARGIN else ""
+        return ranked[0][0] if ranked and ranked[0][1] >= CONFIDENCE else ""
 
     def ranked(self) -> list[tuple[str, float]]:
         """Return all subjects, the most likely first."""
@@ -50,6 +47,16 @@ class Guess:
 
 
 NO_GUESS = Guess({})
+VISION = "vision"  # a subject only of a request with images
+
+
+def seen(guess: Guess, *, images: bool) -> Guess:
+    """Return a guess in the light of whether there is an image: without one nothing is about it."""
+    if images or VISION not in guess.probabilities:
+        return guess
+    left = {name: value for name, value in guess.probabilities.items() if name != VISION}
+    total = sum(left.values())
+    return Guess({name: value / total for name, value in left.items()} if total else {})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`/roost/v1/decisions` and `/roost/v1/explain`: what was chosen for `auto`, and what would be."""
+"""`/roost/v1/decisions`, `explain` and `router`: what was chosen for `auto`, and what would be."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from roost.gateway.auth import caller_of
 from roost.gateway.choice.chooser import Chooser
 from roost.gateway.choice.features import read_request
 from roost.gateway.choice.ring import KEPT, decision_document
+from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.errors import ApiError
 from roost.gateway.kinds import CHAT, COMPLETIONS, COUNT, RESPONSES
 from roost.gateway.requests import parse, read_body
@@ -18,7 +19,7 @@ from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
 
 
-def add_choice_routes(app: FastAPI, chooser: Chooser, settings: Settings) -> None:
+def add_choice_routes(app: FastAPI, chooser: Chooser, router: WatchedRouter, settings: Settings) -> None:
     """Add the routes."""
 
     @app.get("/roost/v1/decisions")
@@ -28,6 +29,11 @@ def add_choice_routes(app: FastAPI, chooser: Chooser, settings: Settings) -> Non
             raise ApiError(400, f"limit: a number from 1 to {KEPT} is taken.", param="limit")
         found = [decided.document() for decided in chooser.ring.newest(limit)]
         return JSONResponse({"object": "list", "data": found})
+
+    @app.get("/roost/v1/router")
+    async def about() -> JSONResponse:
+        """Describe the semantic router that is used now: subjects, when it was made, how good it is."""
+        return JSONResponse({"object": "router", **router.present.file.about()})
 
     @app.post("/roost/v1/explain")
     async def explain(request: Request) -> JSONResponse:

@@ -12,7 +12,9 @@ HARD = "Analyse and compare these designs, justify the trade-offs step by step:\
 
 async def test_light_and_hard_requests_go_to_different_models(tmp_path: Path) -> None:
     async with fleet(tmp_path, "main", "router", "specialist") as site:
-        assert await site.ask("Hi") == (200, "tiny", "slot=router; reason=light; level=light")
+        status, model, header = await site.ask("Hi")
+        assert (status, model) == (200, "tiny")
+        assert header.startswith("slot=router; reason=light; level=light; confidence=")
         assert (await site.ask(HARD))[:2] == (200, "big")
         assert (await site.ask("Compare two phones for me."))[:2] == (200, "mid")
         assert await site.ask("Hi", model="main") == (200, "mid", "")  # explicit names stay
@@ -81,3 +83,15 @@ async def test_a_chosen_model_that_dies_leaves_the_request_to_main(tmp_path: Pat
     async with fleet(tmp_path, "main", "router", probe_every_s=60) as site:
         await site.engines["router"].stop()
         assert (await site.ask("Hi"))[:2] == (200, "mid")
+
+
+async def test_what_the_router_is_sure_of_goes_to_the_expert(tmp_path: Path) -> None:
+    async with fleet(tmp_path, "main", "coding") as site:
+        status, model, header = await site.ask("Write a Rust function that reverses a linked list, with unit tests.")
+        assert (status, model) == (200, "code")
+        assert header.startswith("slot=coding; reason=expert; level=")
+        assert "confidence=" in header
+        assert (await site.ask("Write a birthday poem for my grandmother."))[1] == "mid"
+        newest = (await site.decisions())[0]
+        assert newest["probabilities"]
+        assert (await site.get("/roost/v1/router"))[1]["origin"] == "shipped"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roost.engines.base import Report, Skill, State
 from roost.gateway.choice.candidates import Candidate, candidates, sifted, stronger
 from roost.gateway.choice.complexity import Level, Score
-from roost.gateway.choice.decide import CONFIDENCE, MARGIN, NO_GUESS, Guess, Reason, able, decide
+from roost.gateway.choice.decide import CONFIDENCE, NO_GUESS, Guess, Reason, able, decide
 from roost.gateway.choice.features import Features
 from roost.gateway.routing import View
 
@@ -113,9 +113,7 @@ def test_nobody_is_chosen_who_cannot(found: list[Candidate], features: Features,
     if chosen and features.images and any(one.sees for one in those):
         assert chosen.sees
     if decision.reason is Reason.EXPERT:
-        ranked = guess.ranked()
-        assert ranked[0][1] >= CONFIDENCE
-        assert len(ranked) == 1 or ranked[0][1] - ranked[1][1] >= MARGIN
+        assert guess.ranked()[0][1] >= CONFIDENCE
     if chosen and len(those) == 1 and chosen.slot == "main":
         assert decision.reason is Reason.ONLY
 
