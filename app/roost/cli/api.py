@@ -185,15 +185,26 @@ class Api:
             RoostError: the API does not answer, or refuses.
         """
         with self._explained():
-            answer = self._client.get(path, timeout=QUICK_TIMEOUT_S)
-            self._refuse(answer)
-            try:
-                document = answer.json()
-            except ValueError:
-                document = None
-            if not isinstance(document, dict):
-                raise RoostError(f"What answers at {self._access.base_url} is not Roost.", fix="Check ROOST_API.")
-            return document
+            return self._object(self._client.get(path, timeout=QUICK_TIMEOUT_S))
+
+    def post(self, path: str, body: dict[str, Json]) -> Json:
+        """POST a JSON object; the answer is one, too.
+
+        Raises:
+            RoostError: the API does not answer, or refuses.
+        """
+        with self._explained():
+            return self._object(self._client.post(path, json=body, timeout=QUICK_TIMEOUT_S))
+
+    def _object(self, answer: httpx.Response) -> Json:
+        self._refuse(answer)
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise RoostError(f"What answers at {self._access.base_url} is not Roost.", fix="Check ROOST_API.")
+        return document
 
     def models(self) -> list[dict[str, Json]]:
         """Return the entries of `/v1/models`."""

@@ -43,6 +43,7 @@ VERBS = {
     "keys": Verb("roost.cli.keys", "app", "Make, show, change and revoke keys of the API."),
     "limits": Verb("roost.cli.limits", "app", "Show and change how fast keys may be."),
     "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
+    "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
     "serve": Verb("roost.cli.serve_verb", "app", "Run the services in the foreground: gateway, hub, or both."),
 }
 EPILOG = "Example: roost chat 'What is the capital of France?'"

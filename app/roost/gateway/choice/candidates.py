@@ -11,7 +11,7 @@ from roost.gateway.routing import MAIN_SLOT, View, embeds
 
 BYTES_PER_TOKEN = 3  # of JSON; on the safe side, for the choice only: what does not fit is refused by exact counts
 BEST_FIRST = (State.READY, State.LOADING, State.COLD, State.DOWN)
-NOT_FOR_ALL = ("coding", "vision", "rlm")  # a slot of these is for its own subject, however hard a request is
+FOR_ALL = (MAIN_SLOT, "router", "specialist", "memory")  # a slot of another name is for its own subject only
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Candidate:
     context: int | None = None
     sees: bool | None = None
     calls: bool | None = None
+    listed: bool = False  # the site's ladder names it
     why_not: str = ""  # why it is out of the question, if it is
 
     def expert_in(self, subject: str) -> bool:
@@ -37,8 +38,8 @@ class Candidate:
 
     @property
     def for_all(self) -> bool:
-        """Say whether the slot is for any subject."""
-        return not any(self.expert_in(subject) for subject in NOT_FOR_ALL)
+        """Say whether how hard a request is can lead to the slot, whatever its subject."""
+        return self.listed or any(self.expert_in(subject) for subject in FOR_ALL)
 
 
 def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Sequence[str] = ()) -> list[Candidate]:
@@ -74,6 +75,7 @@ def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Seq
                 report.context if report else None,
                 report.sees if report else None,
                 report.calls if report else None,
+                listed=place > 0,
             )
         )
     return found

@@ -94,7 +94,7 @@ def test_without_an_image_nothing_is_about_one() -> None:
     [
         ("Write a Rust function that reverses a linked list, with unit tests.", "coding"),
         ("Schreibe eine Funktion in Python, die Primzahlen findet.", "coding"),
-        ("Fasse den folgenden Text kurz zusammen: Das Haus ist alt und hat einen Garten.", "memory"),
+        ("Summarise the following text in three sentences: The house is old. It has a garden.", "memory"),
         ("Restart the web server and show me the last lines of its log.", "specialist"),
         ("Write a birthday poem for my grandmother.", "main"),
     ],
