@@ -106,8 +106,10 @@ async def test_every_route_for_every_role(gateway: Served) -> None:
     assert sorted(routes(gateway)) == sorted(EXPECTED), "a new route needs a row here and a rule in access.py"
     for (method, path), wanted in EXPECTED.items():
         real = path.replace("{name:path}", "tiny")
-        got = tuple([(await ask(gateway, who, method, real))[0] for who in WHO])
-        assert got == wanted, (method, path)
+        *known, stranger = [(await ask(gateway, who, method, real))[0] for who in WHO]
+        if stranger == 429:  # from the 21st wrong key on
+            stranger = 401
+        assert (*known, stranger) == wanted, (method, path)
 
 
 async def test_a_route_without_a_rule_cannot_be_served(tmp_path: Path) -> None:
