@@ -24,6 +24,7 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/readyz": EVERYBODY,
     "/openapi.json": ANY_KEY,
     "/metrics": WATCHERS,
+    "/metrics/engines": WATCHERS,
     "/v1/models": ANY_KEY,
     "/v1/models/{name:path}": ANY_KEY,
     "/v1/key": ANY_KEY,

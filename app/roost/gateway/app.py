@@ -38,6 +38,8 @@ from roost.gateway.key_routes import add_key_routes
 from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, with_trace
+from roost.gateway.observe.engines import EngineMetrics, Prefixes
+from roost.gateway.observe.routes import add_engine_metrics
 from roost.gateway.observe.tracing import Tracer, tracer_of
 from roost.gateway.paths import is_anthropic
 from roost.gateway.planned import JobWatcher, Planned
@@ -154,6 +156,9 @@ def build(
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     add_surface(app, proxy)
     _add_routes(app, registry, metrics, settings.model_aliases)
+    prefixes = Prefixes(settings.model_service_prefix, settings.worker_job_prefix)
+    engines = EngineMetrics(session, registry.endpoints, registry.planned, api, prefixes, settings.engine_metrics_s)
+    add_engine_metrics(app, engines)
     add_key_routes(app, keys, meter)
     add_choice_routes(app, chooser, router, settings)
     app.router.routes.extend(extra_routes)

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")
     nomad_namespace: str = "default"
     model_service_prefix: str = "roost-model-"
+    worker_job_prefix: str = "roost-rpc-"
     static_endpoints: str = ""  # base URLs, or slot=URL, separated by commas
 
     state_dir: Path | None = None  # where usage is kept; without it in memory only

@@ -97,13 +97,19 @@ class TaskApi:
             body = await answer.read()
             return max(int(answer.headers.get("X-Nomad-Index", "0")), 1), parser.validate_json(body)
 
-    async def ask(self, session: aiohttp.ClientSession, path: str, parser: TypeAdapter[T]) -> T:
+    async def ask(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        parser: TypeAdapter[T],
+        query: Mapping[str, str] | None = None,
+    ) -> T:
         """Ask once.
 
         Raises:
             aiohttp.ClientError, OSError, TimeoutError, ValueError: there is no answer, or not the expected one.
         """
-        return (await self._ask(session, path, 0, parser, {}))[1]
+        return (await self._ask(session, path, 0, parser, query or {}))[1]
 
     async def scale(self, job: str, count: int, why: str) -> None:
         """Set how many servers a model's job runs (0 or 1); needs the capability `scale-job`.
