@@ -53,6 +53,7 @@ def alerts(limits: Thresholds) -> list[Alert]:
     """Return every rule."""
     endpoints = names.ENDPOINTS.name
     usable = f'{endpoints}{{state=~"ready|cold"}}'  # a cold model is started when somebody asks for it
+    of_tier = f'{endpoints}{{state=~"ready|cold", tier!=""}}'
     return [
         Alert(
             "RoostGatewayDown",
@@ -72,7 +73,7 @@ def alerts(limits: Thresholds) -> list[Alert]:
         ),
         Alert(
             "RoostTierDown",
-            f"sum by (tier) ({usable.replace('{', '{tier!="",')}) == 0",
+            f"sum by (tier) ({of_tier}) == 0",
             3,
             "critical",
             "No model of the tier {{ $labels.tier }} can answer",
