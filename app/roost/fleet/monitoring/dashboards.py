@@ -114,7 +114,7 @@ def _models() -> Dashboard:
 
 
 def _engines() -> Dashboard:
-    job = "{{job}} {{node}}"
+    job, tokens = "{{job}} {{node}}", names.LLAMA_PREDICTED.total
     return Dashboard(
         "roost-engines",
         "Roost: model servers and workers",
@@ -131,12 +131,12 @@ def _engines() -> Dashboard:
                 "Tokens computed a second",
                 [
                     Query(f"rate({names.LLAMA_PROMPT.total}[5m])", "prompt {{endpoint}}"),
-                    Query(f"rate({names.LLAMA_PREDICTED.total}[5m])", "answer {{endpoint}}"),
+                    Query(f"rate({tokens}[5m])", "answer {{endpoint}}"),
                 ],
             ),
             Panel(
                 "Tokens in each step",
-                [Query(f"rate({names.LLAMA_PREDICTED.total}[5m]) / rate({names.LLAMA_DECODES.total}[5m])", BY_ENDPOINT)],
+                [Query(f"rate({tokens}[5m]) / rate({names.LLAMA_DECODES.total}[5m])", BY_ENDPOINT)],
             ),
             Panel("Memory", [Query(names.JOB_MEMORY.name, job)], "bytes"),
             Panel("Processors kept busy", [Query(names.JOB_CPU.name, job)]),

@@ -1,4 +1,4 @@
-"""Alert rules, made of the names in `ops/metric_names.py`: one list for the file, for its tests and for the documents."""
+"""Alert rules, made of the names in `ops/metric_names.py`: one list for the file, its tests and the documents."""
 
 from __future__ import annotations
 
