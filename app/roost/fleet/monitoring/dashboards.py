@@ -72,6 +72,19 @@ def _fleet() -> Dashboard:
                 ],
                 "reqps",
             ),
+            Panel(
+                "Retries and broken streams",
+                [
+                    Query(_rate(names.RETRIES, "result"), "retry {{result}}"),
+                    Query(_rate(names.BROKEN, "result"), "stream {{result}}"),
+                    Query(_rate(names.NOT_SEATED, "reason"), "no slot: {{reason}}"),
+                ],
+                "reqps",
+            ),
+            Panel(
+                "Breakers opened", [Query(f"sum by (endpoint) (increase({names.OPENED.total}[5m]))", "{{endpoint}}")]
+            ),
+            Panel("Why an endpoint was chosen", [Query(_rate(names.CHOICES, "why"), "{{why}}")], "reqps"),
             Panel("Choices for auto", [Query(_rate(names.ROUTED, "model, reason"), "{{model}}: {{reason}}")], "reqps"),
             Panel(
                 "Refused",
@@ -109,6 +122,13 @@ def _models() -> Dashboard:
             Panel("Prompt tokens a second", [Query(prompt, BY_MODEL)]),
             Panel("Answer tokens a second", [Query(_rate(names.TOKENS, "model", '{direction="out"}'), BY_MODEL)]),
             Panel("Of the prompt from the cache", [Query(f"{cached} / {prompt}", BY_MODEL)], "percentunit"),
+            Panel(
+                "Prompt tokens from the cache: had, and expected",
+                [
+                    Query(f"sum({cached})", "had"),
+                    Query(f"sum(rate({names.EXPECTED.total}[5m]))", "expected of the endpoint"),
+                ],
+            ),
         ],
     )
 
