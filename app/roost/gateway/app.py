@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
 from roost.engines.base import Engine
-from roost.engines.llamacpp import Pace, client_of
+from roost.engines.clients import connect as connect_to
+from roost.engines.http_server import Pace
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
@@ -132,7 +133,7 @@ def build(
 
     def connect(member: Member) -> Engine:
         key = key_file.value if key_file else str
-        return client_of(member.engine)(member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
+        return connect_to(member.engine, member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
 
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)
