@@ -165,8 +165,11 @@ class HttpServer:
             return report
         models = tuple(model for model in report.models if model in self._allowed)
         if not models:
+            self._described = None
             raise ProbeError(NONE_ALLOWED)
-        return replace(report, models=models, details={n: d for n, d in report.details.items() if n in self._allowed})
+        details = {name: detail for name, detail in report.details.items() if name in self._allowed}
+        self._described = replace(report, models=models, details=details)
+        return self._described
 
     async def count(self, path: str, body: bytes) -> int | None:
         """Return None: there is no way to have it counted."""
