@@ -86,6 +86,7 @@ class HandEndpoints:
 
     def __init__(self, registry: Registry, file: Path | None, store: Store | None) -> None:
         self._registry = registry
+        self._path = file
         self._file = WatchedFile(file, parse_document, EndpointDocument()) if file else None
         self._store = store
         self._document = EndpointDocument()
@@ -98,7 +99,7 @@ class HandEndpoints:
 
     def look(self) -> None:
         """Take over what the file says, if that is not older than what we know."""
-        if self._file is None:
+        if self._file is None or self._path is None or not (self._document.revision or self._path.exists()):
             return
         found = self._file.value()
         waited = time.monotonic() - self._changed_at > RENDERED_WITHIN_S
