@@ -43,10 +43,10 @@ EXPECTED = {
     ("GET", "/roost/v1/decisions"): (200, 403, 200, 401),
     ("GET", "/roost/v1/router"): (200, 403, 200, 401),
     ("POST", "/roost/v1/explain"): (200, 200, 403, 401),
-    ("GET", "/v1/endpoints"): (200, 403, 403, 401),
-    ("POST", "/v1/endpoints"): (400, 403, 403, 401),  # a chat is no endpoint
-    **{(method, "/v1/endpoints/{name}"): (404, 403, 403, 401) for method in ("GET", "DELETE")},
-    **{("POST", f"/v1/endpoints/{{name}}/{verb}"): (404, 403, 403, 401) for verb in ("drain", "undrain", "test")},
+    ("GET", "/roost/v1/endpoints"): (200, 403, 403, 401),
+    ("POST", "/roost/v1/endpoints"): (400, 403, 403, 401),  # a chat is no endpoint
+    **{(method, "/roost/v1/endpoints/{name}"): (404, 403, 403, 401) for method in ("GET", "DELETE")},
+    **{("POST", f"/roost/v1/endpoints/{{name}}/{verb}"): (404, 403, 403, 401) for verb in ("drain", "undrain", "test")},
     ("POST", "/v1/chat/completions"): (200, 200, 403, 401),
     # A chat is no body for these, or the scripted server does not have them: who gets that far was let in.
     **{("POST", f"/v1/{path}"): (400, 400, 403, 401) for path in BODY_IS_WRONG},

@@ -1,4 +1,4 @@
-"""`/v1/endpoints` of a whole gateway, and requests that go to what was added."""
+"""`/roost/v1/endpoints` of a whole gateway, and requests that go to what was added."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.support.net import eventually, free_port
 from tests.support.services import KEY, Anthropic, LmStudio, Ollama, OpenAi, Vllm, running
 
 Json = dict[str, Any]
+PATH = "/roost/v1/endpoints"
 
 
 def settings(folder: Path, **more: object) -> Settings:
@@ -30,7 +31,7 @@ async def ask(gateway: Served, method: str, path: str, body: object = None) -> t
 
 
 async def add(gateway: Served, name: str, url: str, **fields: object) -> Json:
-    status, found = await ask(gateway, "POST", "/v1/endpoints", {"name": name, "url": url, **fields})
+    status, found = await ask(gateway, "POST", PATH, {"name": name, "url": url, **fields})
     assert status == 201, found
     return found
 
@@ -41,7 +42,7 @@ async def chat(gateway: Served, model: str) -> tuple[int, Json]:
 
 
 async def listed(gateway: Served) -> dict[str, Json]:
-    _, found = await ask(gateway, "GET", "/v1/endpoints")
+    _, found = await ask(gateway, "GET", PATH)
     return {entry["name"]: entry for entry in found["data"]}
 
 
@@ -71,9 +72,9 @@ async def test_what_is_added_answers_and_is_gone_when_it_is_removed(tmp_path: Pa
         _, models = await ask(gateway, "GET", "/v1/models/llama3.2:1b")
         assert (models["roost"]["state"], models["roost"]["context_most"]) == ("cold", 40960)
         assert models["roost"]["endpoints"][0]["source"] == "by hand"
-        assert (await ask(gateway, "DELETE", "/v1/endpoints/box"))[0] == 200
+        assert (await ask(gateway, "DELETE", "/roost/v1/endpoints/box"))[0] == 200
         assert (await chat(gateway, "box"))[0] in (404, 503)
-        assert (await ask(gateway, "GET", "/v1/endpoints/box"))[0] == 404
+        assert (await ask(gateway, "GET", "/roost/v1/endpoints/box"))[0] == 404
 
 
 async def test_it_survives_a_restart_and_another_gateway_sees_it(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ async def test_it_survives_a_restart_and_another_gateway_sees_it(tmp_path: Path)
         ):
             await add(gateway, "studio", studio.url)
             assert (await ready(other, "studio"))["parallel"] == 4
-            await ask(other, "POST", "/v1/endpoints/studio/drain")
+            await ask(other, "POST", "/roost/v1/endpoints/studio/drain")
             await eventually(lambda: gateway.gateway.registry.views()[0].drained, 10, "the drain at the first one")
         async with served(settings(tmp_path)) as again:
             assert (await ready(again, "studio"))["drained"] is True
@@ -97,22 +98,22 @@ async def test_a_drained_endpoint_gets_nothing_until_it_is_undrained(tmp_path: P
         await gateway.ready()
         name = gateway.gateway.registry.views()[0].id
         assert (await chat(gateway, "auto"))[0] == 200
-        status, found = await ask(gateway, "POST", f"/v1/endpoints/{name}/drain")
+        status, found = await ask(gateway, "POST", f"/roost/v1/endpoints/{name}/drain")
         assert (status, found["drained"], found["in_flight"]) == (200, True, 0)
         status, refused = await chat(gateway, "auto")
         assert (status, "drained" in refused["error"]["message"]) == (503, True)
-        await ask(gateway, "POST", f"/v1/endpoints/{name}/undrain")
+        await ask(gateway, "POST", f"/roost/v1/endpoints/{name}/undrain")
         assert (await chat(gateway, "auto"))[0] == 200
 
 
 async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     async with running(Vllm()) as vllm, served(settings(tmp_path)) as gateway:
-        status, found = await ask(gateway, "POST", "/v1/endpoints?dry_run=true", {"name": "box", "url": vllm.url})
+        status, found = await ask(gateway, "POST", "/roost/v1/endpoints?dry_run=true", {"name": "box", "url": vllm.url})
         assert (status, found["engine"], found["applied"]) == (200, "vllm", False)
         assert not await listed(gateway)
         await add(gateway, "box", vllm.url)
-        assert (await ask(gateway, "DELETE", "/v1/endpoints/box?dry_run=true"))[1]["applied"] is False
-        assert (await ask(gateway, "POST", "/v1/endpoints/box/drain?dry_run=true"))[0] == 200
+        assert (await ask(gateway, "DELETE", "/roost/v1/endpoints/box?dry_run=true"))[1]["applied"] is False
+        assert (await ask(gateway, "POST", "/roost/v1/endpoints/box/drain?dry_run=true"))[0] == 200
         assert (await ready(gateway, "box"))["drained"] is False
 
 
@@ -136,7 +137,7 @@ async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
 async def test_what_is_not_valid_is_refused_without_its_key(tmp_path: Path, fields: Json, why: str) -> None:
     body = {"name": "box", "url": "https://127.0.0.1:9", "engine": "vllm", "key": KEY, **fields}
     async with served(settings(tmp_path)) as gateway:
-        status, found = await ask(gateway, "POST", "/v1/endpoints", body)
+        status, found = await ask(gateway, "POST", PATH, body)
         assert (status, why in found["error"]["message"]) == (400, True), found
         assert KEY not in json.dumps(found)
         assert not (tmp_path / "endpoints.json").exists()
@@ -147,16 +148,20 @@ async def test_a_name_is_given_once_and_what_is_not_there_is_404(tmp_path: Path)
         await gateway.ready()
         await add(gateway, "box", "https://127.0.0.1:9", engine="vllm")
         again = {"name": "box", "url": "https://127.0.0.1:8", "engine": "vllm"}
-        assert (await ask(gateway, "POST", "/v1/endpoints", again))[0] == 409
-        assert (await ask(gateway, "POST", "/v1/endpoints", again | {"replace": True}))[0] == 201
-        assert (await ask(gateway, "POST", "/v1/endpoints", again | {"name": "tiny"}))[0] == 409  # a model's name
-        for verb in ("DELETE /v1/endpoints/no", "POST /v1/endpoints/no/drain", "POST /v1/endpoints/no/test"):
+        assert (await ask(gateway, "POST", PATH, again))[0] == 409
+        assert (await ask(gateway, "POST", PATH, again | {"replace": True}))[0] == 201
+        assert (await ask(gateway, "POST", PATH, again | {"name": "tiny"}))[0] == 409  # a model's name
+        for verb in (
+            "DELETE /roost/v1/endpoints/no",
+            "POST /roost/v1/endpoints/no/drain",
+            "POST /roost/v1/endpoints/no/test",
+        ):
             method, path = verb.split()
             status, found = await ask(gateway, method, path)
             assert (status, found["error"]["code"]) == (404, "endpoint_not_found")
         name = gateway.gateway.registry.views()[1].id
-        assert (await ask(gateway, "DELETE", f"/v1/endpoints/{name}"))[0] == 400  # it was not added by hand
-        assert (await ask(gateway, "POST", "/v1/endpoints", [1]))[0] == 400
+        assert (await ask(gateway, "DELETE", f"/roost/v1/endpoints/{name}"))[0] == 400  # it was not added by hand
+        assert (await ask(gateway, "POST", PATH, [1]))[0] == 400
 
 
 async def test_a_cloud_gets_only_what_is_meant_for_it_and_its_key_is_nowhere(tmp_path: Path) -> None:
@@ -195,15 +200,15 @@ async def test_a_cloud_gets_only_what_is_meant_for_it_and_its_key_is_nowhere(tmp
 
 async def test_an_endpoint_is_tried_before_it_is_added(tmp_path: Path) -> None:
     async with running(Vllm(running=0)) as vllm, running(Anthropic()) as cloud, served(settings(tmp_path)) as gateway:
-        status, found = await ask(gateway, "POST", "/v1/endpoints/-/test", {"url": vllm.url})
+        status, found = await ask(gateway, "POST", f"{PATH}/-/test", {"url": vllm.url})
         assert (status, found["ok"], found["engine"], found["answered"]) == (200, True, "vllm", True)
         assert found["answer_ms"] > 0
-        _, found = await ask(gateway, "POST", "/v1/endpoints/-/test", {"url": cloud.url, "key": KEY, "ask": False})
+        _, found = await ask(gateway, "POST", f"{PATH}/-/test", {"url": cloud.url, "key": KEY, "ask": False})
         assert (found["ok"], found["engine"], found["answered"]) == (True, "anthropic", None)
         gone = {"url": f"http://127.0.0.1:{free_port()}", "engine": "ollama"}
-        _, found = await ask(gateway, "POST", "/v1/endpoints/-/test", gone)
+        _, found = await ask(gateway, "POST", f"{PATH}/-/test", gone)
         assert (found["ok"], found["state"], "nothing answers" in found["reason"]) == (False, "down", True)
-        status, found = await ask(gateway, "POST", "/v1/endpoints/-/test", {"url": gone["url"]})
+        status, found = await ask(gateway, "POST", f"{PATH}/-/test", {"url": gone["url"]})
         assert (status, found["error"]["param"]) == (400, "engine")
         assert not await listed(gateway)
 
@@ -211,7 +216,7 @@ async def test_an_endpoint_is_tried_before_it_is_added(tmp_path: Path) -> None:
 async def test_without_a_place_to_keep_them_nothing_is_added(tmp_path: Path) -> None:
     async with served(quick_settings(tmp_path)) as gateway:
         body = {"name": "box", "url": "https://127.0.0.1:9", "engine": "vllm"}
-        status, found = await ask(gateway, "POST", "/v1/endpoints", body)
+        status, found = await ask(gateway, "POST", PATH, body)
         assert (status, "ROOST_ENDPOINTS_FILE" in found["error"]["message"]) == (400, True)
 
 
@@ -233,7 +238,7 @@ async def test_in_nomad_it_is_kept_in_the_variable_and_conflicts_are_tried_again
             gateway.gateway.hand.look()
             assert {*(await listed(gateway))} == {"box-0"}
             nomad.refusal = "Permission denied"
-            status, found = await ask(gateway, "DELETE", "/v1/endpoints/box-0")
+            status, found = await ask(gateway, "DELETE", "/roost/v1/endpoints/box-0")
             assert (status, "cannot be kept" in found["error"]["message"]) == (400, True)
     finally:
         await nomad.stop()
