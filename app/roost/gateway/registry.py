@@ -399,6 +399,8 @@ class Registry:
                 sees=before.sees,
                 calls=before.calls,
                 parameters=before.parameters,
+                details=before.details,
+                version=before.version,
             )
         endpoint.report = report
         if endpoint.id in self._endpoints:
