@@ -45,7 +45,7 @@ async def one(ring: Keys, meter: Meter, number: int) -> float:
     begun = time.perf_counter()
     key = ring.find(f"secret-{number % KEYS}")
     assert key
-    async with meter.admit(key, BODY_BYTES).place(30) as ticket:
+    async with (await meter.admit(key, BODY_BYTES)).place(30) as ticket:
         meter.settle(ticket, OUTCOME)
     return (time.perf_counter() - begun) * 1000
 

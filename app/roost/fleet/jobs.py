@@ -33,9 +33,6 @@ KEYS_VARIABLE = f"nomad/jobs/{AGENT_JOB}/agent"
 KEYS_ITEM = "keys"
 ROUTE_VARIABLE = f"{KEYS_VARIABLE}/agent"  # of the task: a variable has room for one large thing
 ROUTE_ITEM = "router"
-# The endpoints that were added by hand. Its policy says that the agent may read and write it (`fleet/nomad_setup.py`).
-ENDPOINTS_VARIABLE = f"nomad/jobs/{AGENT_JOB}/endpoints"
-ENDPOINTS_ITEM = "endpoints"
 MODELS_MOUNT = "/models"
 SLOTS_MOUNT = "/slots"
 STATE_MOUNT = "/state"
@@ -365,7 +362,6 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
         SecretFile("keys.json", KEYS_VARIABLE, KEYS_ITEM, reread=True),
         SecretFile("router.json", ROUTE_VARIABLE, ROUTE_ITEM, reread=True),
-        SecretFile("endpoints.json", ENDPOINTS_VARIABLE, ENDPOINTS_ITEM, reread=True),
     ]
     env = {
         **choice.env,
@@ -374,8 +370,6 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         "ROOST_API_KEYS_FILE": "${NOMAD_SECRETS_DIR}/api_key_sha256",
         "ROOST_KEYS_FILE": "${NOMAD_SECRETS_DIR}/keys.json",
         "ROOST_ROUTE_FILE": "${NOMAD_SECRETS_DIR}/router.json",
-        "ROOST_ENDPOINTS_FILE": "${NOMAD_SECRETS_DIR}/endpoints.json",
-        "ROOST_ENDPOINTS_VARIABLE": ENDPOINTS_VARIABLE,
         "ROOST_STATE_DIR": STATE_MOUNT if choice.driver == "docker" else choice.state_dir,
         "ROOST_ENGINE_KEY_FILE": "${NOMAD_SECRETS_DIR}/engine_key",
         "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",

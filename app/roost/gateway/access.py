@@ -30,14 +30,11 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/v1/key": ANY_KEY,
     "/v1/usage": ANY_KEY,
     "/v1/limits": ADMINS,
+    "/roost/v1/replicas": WATCHERS,
+    "/roost/v1/replicas/exchange": EVERYBODY,  # who has the gateways' own key
     "/roost/v1/decisions": WATCHERS,
     "/roost/v1/explain": USERS,
     "/roost/v1/router": WATCHERS,
-    "/roost/v1/endpoints": ADMINS,
-    "/roost/v1/endpoints/{name}": ADMINS,
-    "/roost/v1/endpoints/{name}/drain": ADMINS,
-    "/roost/v1/endpoints/{name}/undrain": ADMINS,
-    "/roost/v1/endpoints/{name}/test": ADMINS,
     **{kind.path: USERS for kind in KINDS},
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import structlog
@@ -21,7 +21,8 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
-from roost.engines.http_server import Pace
+from roost.engines.base import Engine
+from roost.engines.llamacpp import Pace, client_of
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
@@ -31,10 +32,6 @@ from roost.gateway.choice.routes import add_choice_routes
 from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import find_model, models_document, readiness
-from roost.gateway.endpoints.connect import Connector
-from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore
-from roost.gateway.endpoints.hosts import HostUses
-from roost.gateway.endpoints.routes import EndpointRoutes, add_endpoint_routes
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
@@ -48,7 +45,11 @@ from roost.gateway.observe.tracing import Tracer, tracer_of
 from roost.gateway.paths import is_anthropic
 from roost.gateway.planned import JobWatcher, Planned
 from roost.gateway.proxy import Proxy
-from roost.gateway.registry import Hooks, Registry, Timing
+from roost.gateway.registry import Hooks, Member, Registry, Timing
+from roost.gateway.replicas.exchange import EXCHANGE_PATH, HttpTransport, Replicas
+from roost.gateway.replicas.peers import PeerWatcher, parse_peers
+from roost.gateway.replicas.routes import add_replica_routes
+from roost.gateway.replicas.sharing import Sharing
 from roost.gateway.restarts import Restarter
 from roost.gateway.routing import visible_to
 from roost.gateway.secret_file import WatchedFile
@@ -58,11 +59,11 @@ from roost.gateway.tags import parse_pools
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
 from roost.ops.api_keys import ApiKey
+from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 
-ENDPOINTS_FILE = "endpoints.json"
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", EXCHANGE_PATH})  # the last has a key of its own
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # llama-server closes an idle connection after 5 s; one that is closed a little earlier is never lost to that.
 KEEP_ALIVE_S = 4.0
@@ -81,8 +82,6 @@ class Gateway:
     api: TaskApi | None
     meter: Meter
     balancer: Balancer
-    hand: HandEndpoints
-    hosts: HostUses
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
 
@@ -137,15 +136,16 @@ def build(
     key_file = WatchedFile(settings.engine_key_file, str.strip, "") if settings.engine_key_file else None
     pace = Pace(settings.canary_every_s, settings.canary_timeout_s, settings.stall_s, settings.health_timeout_s)
 
-    connect = Connector(session, key_file.value if key_file else str, pace)
+    def connect(member: Member) -> Engine:
+        key = key_file.value if key_file else str
+        return client_of(member.engine)(member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
+
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)
     metrics = Metrics(registry.views)
     api = None
     if settings.nomad_socket and not settings.static_endpoints:
         api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
-    hand = HandEndpoints(registry, endpoints_file(settings), endpoint_store(settings, api))
-    hosts = HostUses(api, registry)
     slots = SlotsKeeper(metrics, settings.slots_timeout_s)
     restarter = Restarter(api, metrics, settings.stuck_restart_s)
     policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s, settings.min_stay_s)
@@ -153,6 +153,9 @@ def build(
     registry.hooks = Hooks(slots.restore, slots.drain, restarter.probed)
     keys = Keys(settings.api_keys_file, settings.keys_file, settings.tiers)
     meter = Meter(settings, keys, metrics)
+    peer_key = WatchedFile(settings.peer_key_file, str.strip, "") if settings.peer_key_file else None
+    if peer_key and (settings.peers or settings.peer_service):
+        meter.replicas = _replicas(settings, session, peer_key, meter, keeper)
     wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder))
     router = WatchedRouter(settings.route_file)
     chooser = Chooser(registry, router, metrics, settings.model_aliases, wanted)
@@ -161,41 +164,50 @@ def build(
     proxy = Proxy(settings, registry, metrics, keeper, meter, chooser, tracer)
     app = FastAPI(title="Roost", version=__version__, docs_url=None, redoc_url=None)
     add_surface(app, proxy)
-    _add_routes(app, registry, metrics, settings.model_aliases)
+    _add_routes(app, registry, metrics, meter, settings.model_aliases)
     prefixes = Prefixes(settings.model_service_prefix, settings.worker_job_prefix)
     engines = EngineMetrics(session, registry.endpoints, registry.planned, api, prefixes, settings.engine_metrics_s)
     add_engine_metrics(app, engines)
     add_key_routes(app, keys, meter)
+    add_replica_routes(app, meter.replicas, peer_key)
     add_choice_routes(app, chooser, router, settings)
-    add_endpoint_routes(app, EndpointRoutes(registry, hand, connect, hosts))
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths
     guard(app.routes, public)
-    keyed = RequireKey(app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key)
+    keyed = RequireKey(
+        app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key, slowdown=meter.wrong_keys
+    )
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(
-        outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer,
-        hand, hosts, app.routes, tracer
-    )  # fmt: skip
+        outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer, app.routes, tracer
+    )
 
 
-def endpoints_file(settings: Settings) -> Path | None:
-    """Return the document of endpoints added by hand: the one that is named, else one in the folder of the state."""
-    if settings.endpoints_file or settings.state_dir is None or settings.nomad_socket:
-        return settings.endpoints_file
-    return settings.state_dir / ENDPOINTS_FILE
+def _replicas(
+    settings: Settings, session: aiohttp.ClientSession, key: WatchedFile[str], meter: Meter, keeper: Keeper
+) -> Replicas:
+    """Return this gateway's part in a service of several.
+
+    Raises:
+        RoostError: the authority of the others' certificates cannot be read.
+    """
+    try:
+        transport = HttpTransport(session, key, settings.peer_ca, settings.peer_name)
+    except (OSError, ssl.SSLError) as error:
+        raise RoostError(
+            f"The authority of the other gateways, {settings.peer_ca}, cannot be used: {error}.",
+            fix="Name the file of the fleet's authority in ROOST_PEER_CA.",
+        ) from None
+    sharing = Sharing(meter.limiter, meter.accountant.replica, uses_of=keeper.use_ages)
+    keeper.used_elsewhere = sharing.used_elsewhere
+    own = {f"http://{settings.bind}:{settings.port}", f"https://{settings.listen}"}
+    replicas = Replicas(sharing, meter.accountant, transport, settings.peer_every_s, own)
+    meter.limiter.on_short = replicas.hurry
+    return replicas
 
 
-def endpoint_store(settings: Settings, api: TaskApi | None) -> Store | None:
-    """Return where changes of that document go."""
-    if api and settings.endpoints_variable:
-        return VariableStore(api, settings.endpoints_variable)
-    file = None if settings.nomad_socket else endpoints_file(settings)
-    return PlainFile(file) if file else None
-
-
-def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, aliases: Mapping[str, str]) -> None:
+def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, meter: Meter, aliases: Mapping[str, str]) -> None:
     started = int(time.time())
 
     def entries(key: ApiKey) -> list[dict[str, object]]:
@@ -220,7 +232,10 @@ def _add_routes(app: FastAPI, registry: Registry, metrics: Metrics, aliases: Map
         """Say that the process is alive and does all it should; 503 once a background task has died."""
         if registry.fault:
             return JSONResponse({"status": f"died: {registry.fault}", "version": __version__}, 503)
-        return JSONResponse({"status": "ok", "version": __version__})
+        alive: dict[str, object] = {"status": "ok", "version": __version__}
+        if not_kept := meter.accountant.not_kept:  # it serves all the same
+            alive["not_kept"] = sorted(not_kept)
+        return JSONResponse(alive)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
@@ -248,12 +263,7 @@ def _add_error_shapes(app: FastAPI) -> None:
 @asynccontextmanager
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
     """Keep the registry fed while the context is open."""
-    registry = gateway.registry
-    gateway.hand.look()
-    tasks = [
-        spawn(gateway.hand.run(), "endpoints by hand", registry.fail),
-        spawn(gateway.hosts.run(), "use of hosts", registry.fail),
-    ]
+    registry, tasks = gateway.registry, []
     if settings.static_endpoints:
         registry.sync(parse_static(settings.static_endpoints))
     elif gateway.api:
@@ -264,7 +274,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
 
         members = NomadWatcher(gateway.api, settings.model_service_prefix, registry.sync, registry.fail)
         jobs = JobWatcher(gateway.api, settings.model_service_prefix, take)
-        tasks += [
+        tasks = [
             spawn(members.run(), "nomad discovery", registry.fail),
             spawn(jobs.run(), "nomad jobs", registry.fail),
             spawn(gateway.keeper.run(), "keeping models warm", registry.fail),
@@ -273,6 +283,14 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
         registry.sync(())
     try:
         async with gateway.meter.running(registry.fail):
+            if replicas := gateway.meter.replicas:
+                if settings.peers:
+                    replicas.sync(parse_peers(settings.peers))
+                elif gateway.api:
+                    watcher = PeerWatcher(gateway.api, settings.peer_service, replicas.sync)
+                    tasks.append(spawn(watcher.run(), "nomad replicas", registry.fail))
+                # What is spent already, before the first request is let in.
+                await replicas.first_answers()
             yield
     finally:
         for task in tasks:

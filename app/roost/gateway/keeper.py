@@ -41,6 +41,7 @@ class _Use:
     """What is remembered of one job, in seconds of the monotonic clock."""
 
     last_used: float
+    used_here: float = NEVER  # by this gateway, whose endpoints may be gone
     wanted_since: float | None = None
     wanted_until: float = 0.0
     not_before: float = 0.0
@@ -81,6 +82,21 @@ class Keeper:
         self._uses: dict[str, _Use] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._poke = asyncio.Event()
+        # How many seconds ago another gateway used a job's model, 0 while it does; None: none ever did.
+        self.used_elsewhere: Callable[[str], float | None] | None = None
+
+    def use_ages(self) -> dict[str, float]:
+        """Return by job how many seconds ago this gateway used its model, 0 while it does."""
+        now = time.monotonic()
+        ages = {}
+        for job, use in self._uses.items():
+            endpoints = self._registry.of_job(job)
+            last = max([use.used_here, *(endpoint.last_used for endpoint in endpoints)])
+            if any(endpoint.in_flight for endpoint in endpoints):
+                ages[job] = 0.0
+            elif last > NEVER:
+                ages[job] = max(0.001, now - last)
+        return ages
 
     def want(self, job: str, for_s: float) -> None:
         """Note that somebody asks for a model that is cold, and will go on doing so for that long."""
@@ -137,7 +153,12 @@ class Keeper:
         endpoints = self._registry.of_job(planned.job)
         ready = any(endpoint.report.state is State.READY for endpoint in endpoints) and planned.wanted > 0
         busy = any(endpoint.in_flight for endpoint in endpoints)
-        use.last_used = max([use.last_used, *(endpoint.last_used for endpoint in endpoints)])
+        use.used_here = max([use.used_here, *(endpoint.last_used for endpoint in endpoints)])
+        elsewhere = self.used_elsewhere(planned.job) if self.used_elsewhere else None
+        if elsewhere is not None:
+            busy = busy or elsewhere == 0.0
+            use.last_used = max(use.last_used, now - elsewhere)
+        use.last_used = max(use.last_used, use.used_here)
         if planned.wanted:
             use.asked_at = None
         elif use.begun and (use.asked_at is None or now - use.asked_at > SEEN_WITHIN_S):

@@ -13,9 +13,12 @@ from datetime import UTC, datetime, timedelta
 
 from roost.gateway import errors
 from roost.gateway.buckets import Backoff, Bucket
+from roost.gateway.replicas import share
+from roost.gateway.replicas.share import Taken
 from roost.ops.api_keys import ApiKey, Budget, TierLimits
 
 BYTES_PER_TOKEN = 4  # of English text in JSON; only until the model server has counted
+SHARE_WAIT_S = 0.25  # a request for which other replicas have to be heard first comes again after so long
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,34 @@ class Spent:
 
 @dataclass(frozen=True)
 class Level:
-    """A key's buckets as they are kept over a restart: what was spent, and how many seconds ago that was so."""
+    """A key's buckets as they are kept over a restart: what was spent, and how many seconds ago that was so.
+
+    `strikes` against its impatience, for how many seconds it is refused because of them, and how long ago it last was.
+    """
 
     requests: float
     requests_age_s: float
     tokens: float
     tokens_age_s: float
+    strikes: int = 0
+    blocked_s: float = 0.0
+    refused_age_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one replica says of a key: taken since it began, running there, and the buckets as it knows them."""
+
+    requests: float
+    tokens: float
+    running: int
+    requests_spent: float
+    tokens_spent: float
+    strikes: int = 0
+    blocked_s: float = 0.0
+
+
+NOTHING = Count(0.0, 0.0, 0, 0.0, 0.0)
 
 
 @dataclass
@@ -45,6 +70,16 @@ class _Account:
     backoff: Backoff = field(default_factory=Backoff)
     running: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    requests_taken: Taken = field(default_factory=Taken)
+    tokens_taken: Taken = field(default_factory=Taken)
+    running_heard: int = 0  # what ran here when the other replicas last heard of it
+    elsewhere: int = 0  # what runs at them
+    limit: int = 0  # of requests at once, as those who wait know it
+    replicas: int = 1
+
+    def places(self, limit: int) -> int:
+        """Return how many requests may run here at once."""
+        return share.places(limit, self.elsewhere, self.running_heard, self.replicas)
 
 
 class Ticket:
@@ -77,19 +112,20 @@ class Ticket:
             ApiError: 429, too many wait already, or no place came free within `patience_s` seconds.
         """
         account, limits = self._account, self._limits
-        if limits.concurrent and account.running >= limits.concurrent:
+        if limits.concurrent and account.running >= account.places(limits.concurrent):
             await self._queue(patience_s)
         else:
             account.running += 1
         try:
             yield self
         finally:
-            _release(account)
+            _release(account, limits.concurrent)
 
     async def _queue(self, patience_s: float) -> None:
         account, limits = self._account, self._limits
         if len(account.waiting) >= limits.waiting:
             raise self._too_many()
+        account.limit = limits.concurrent
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         account.waiting.append(turn)
         try:
@@ -97,7 +133,7 @@ class Ticket:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                _release(account)  # the place was given just then
+                _release(account, limits.concurrent)  # the place was given just then
             elif turn in account.waiting:
                 account.waiting.remove(turn)
             if isinstance(error, TimeoutError):
@@ -112,16 +148,22 @@ class Ticket:
         """Replace the estimate by the tokens really used."""
         if self._limits.tokens:
             self._account.tokens.settle(tokens - self._taken)
+            self._account.tokens_taken.total += tokens - self._taken
         self._taken = float(tokens)
 
 
-def _release(account: _Account) -> None:
-    while account.waiting:
+def _release(account: _Account, limit: int) -> None:
+    account.running -= 1
+    _seat(account, limit)
+
+
+def _seat(account: _Account, limit: int) -> None:
+    """Give free places to those who wait, first come first served."""
+    while account.waiting and (not limit or account.running < account.places(limit)):
         turn = account.waiting.popleft()
         if not turn.done():
-            turn.set_result(None)  # the place goes on to it
-            return
-    account.running -= 1
+            account.running += 1
+            turn.set_result(None)
 
 
 class Limiter:
@@ -139,6 +181,8 @@ class Limiter:
         self._on_refusal = on_refusal
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
+        self._replicas = 1
+        self.on_short: Callable[[], None] = _nothing  # called when other replicas should hear of what was taken
 
     def admit(self, key: ApiKey, body_bytes: int) -> Ticket:
         """Take a request and the estimated tokens of its prompt.
@@ -147,29 +191,56 @@ class Limiter:
             ApiError: 429 with `Retry-After`: too fast, or the budget is used up.
         """
         now = self._clock()
-        account = self._accounts.get(key.name)
-        if account is None:
-            account = self._accounts[key.name] = _Account(Bucket(at=now), Bucket(at=now))
+        account = self._account(key.name, now)
         limits = self._limits_of(key)
         self._within_budget(key)
         estimate = math.ceil(body_bytes / BYTES_PER_TOKEN)
-        waits = {
-            "requests": account.requests.wait_s(1, limits.requests, now) if limits.requests else 0.0,
-            "tokens": account.tokens.wait_s(estimate, limits.tokens, now) if limits.tokens else 0.0,
-        }
+        waits = self._waits(account, limits, estimate, now)
         what = max(waits, key=lambda name: waits[name])
         wait_s = max(waits[what], account.backoff.blocked_s(now))
         if wait_s > 0:
-            self._on_refusal(key.name, what)
             wait_s = account.backoff.refuse(wait_s, now)
+        else:
+            # What other replicas have to hear of first is no impatience of the key.
+            what = next((name for name, fits in _fits(account, limits, estimate).items() if not fits), "")
+            wait_s = SHARE_WAIT_S if what else 0.0
+        if wait_s > 0:
+            self._on_refusal(key.name, what)
             per_minute = limits.requests if what == "requests" else limits.tokens
             headers = rate_headers(limits, account.requests, account.tokens, now)
             raise errors.rate_limited(what, per_minute, wait_s, headers)
         account.backoff.admit(now)
         if limits.requests:
-            account.requests.take(1, limits.requests)
+            account.requests_taken.total += account.requests.take(1, limits.requests)
         taken = account.tokens.take(estimate, limits.tokens) if limits.tokens else 0.0
+        account.tokens_taken.total += taken
+        if _runs_short(account, limits):
+            self.on_short()
         return Ticket(key, limits, account, self._on_refusal, estimate=estimate, taken=taken, now=now)
+
+    def has_share(self, key: ApiKey, body_bytes: int) -> bool:
+        """Say whether `admit` would not refuse only because other replicas have not heard yet of what was taken."""
+        if self._replicas <= 1:
+            return True
+        now = self._clock()
+        account, limits = self._account(key.name, now), self._limits_of(key)
+        estimate = math.ceil(body_bytes / BYTES_PER_TOKEN)
+        if any(self._waits(account, limits, estimate, now).values()):
+            return True
+        return all(_fits(account, limits, estimate).values())
+
+    def _account(self, name: str, now: float) -> _Account:
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = _Account(Bucket(at=now), Bucket(at=now), replicas=self._replicas)
+        return account
+
+    @staticmethod
+    def _waits(account: _Account, limits: TierLimits, estimate: int, now: float) -> dict[str, float]:
+        return {
+            "requests": account.requests.wait_s(1, limits.requests, now) if limits.requests else 0.0,
+            "tokens": account.tokens.wait_s(estimate, limits.tokens, now) if limits.tokens else 0.0,
+        }
 
     def _within_budget(self, key: ApiKey) -> None:
         if key.budget == NO_BUDGET:
@@ -192,7 +263,7 @@ class Limiter:
         return {
             "limits": limits.model_dump(),
             "remaining": left,
-            "running": account.running,
+            "running": account.running + account.elsewhere,
             "waiting": len(account.waiting),
         }
 
@@ -200,24 +271,126 @@ class Limiter:
         """Return how many requests wait for a place of their key."""
         return sum(not turn.done() for account in self._accounts.values() for turn in account.waiting)
 
+    # --- What is kept over a restart ------------------------------------------------------------------------------
+
     def levels(self) -> dict[str, Level]:
         """Return what is worth keeping over a restart."""
         now = self._clock()
         return {
             name: Level(
-                account.requests.spent, now - account.requests.at, account.tokens.spent, now - account.tokens.at
+                account.requests.spent,
+                now - account.requests.at,
+                account.tokens.spent,
+                now - account.tokens.at,
+                account.backoff.strikes,
+                account.backoff.blocked_s(now),
+                now - account.backoff.refused_at if account.backoff.strikes else 0.0,
             )
             for name, account in self._accounts.items()
-            if account.requests.spent or account.tokens.spent
+            if account.requests.spent or account.tokens.spent or account.backoff.strikes
         }
 
     def restore(self, levels: Mapping[str, Level], away_s: float) -> None:
         """Take back what was kept `away_s` seconds ago; a wall clock that went back counts as no time."""
         then = self._clock() - max(0.0, away_s)
         for name, level in levels.items():
-            self._accounts[name] = _Account(
-                Bucket(level.requests, then - level.requests_age_s), Bucket(level.tokens, then - level.tokens_age_s)
+            self._accounts[name] = account = _Account(
+                Bucket(level.requests, then - level.requests_age_s),
+                Bucket(level.tokens, then - level.tokens_age_s),
+                replicas=self._replicas,
             )
+            if level.strikes:
+                account.backoff = Backoff(
+                    level.strikes, then + level.blocked_s, then - level.refused_age_s, then - level.refused_age_s
+                )
+
+    # --- What replicas tell each other ----------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, Count]:
+        """Return what other replicas should know."""
+        now = self._clock()
+        return {
+            name: Count(
+                account.requests_taken.total,
+                account.tokens_taken.total,
+                account.running,
+                account.requests.spent,
+                account.tokens.spent,
+                account.backoff.strikes,
+                account.backoff.blocked_s(now),
+            )
+            for name, account in self._accounts.items()
+        }
+
+    def hear(self, name: str, requests: float, tokens: float) -> None:
+        """Count what another replica has taken for a key since it last said so; less than 0 is given back."""
+        account = self._account(name, self._clock())
+        account.requests.settle(requests)
+        account.tokens.settle(tokens)
+
+    def adopt(self, name: str, said: Count, *, unknown_there: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Take over a bucket's level from a replica that was not heard for long, or never, if it is the higher one.
+
+        `unknown_there` are requests and tokens that were taken here, and of which it has not heard.
+        """
+        account = self._account(name, self._clock())
+        account.requests.spent = max(account.requests.spent, said.requests_spent + unknown_there[0])
+        account.tokens.spent = max(account.tokens.spent, said.tokens_spent + unknown_there[1])
+
+    def hear_strikes(self, name: str, strikes: int, blocked_s: float) -> None:
+        """Treat a key here as impatient as it was elsewhere."""
+        now = self._clock()
+        backoff = self._account(name, now).backoff
+        if strikes > backoff.strikes:
+            backoff.strikes = strikes
+            backoff.struck_at = backoff.refused_at = now
+            backoff.until = max(backoff.until, now + blocked_s)
+
+    def share_with(self, replicas: int, heard: Mapping[str, Count] | None, elsewhere: Mapping[str, int]) -> None:
+        """Note how many replicas there are, what all of them have heard of this one, and what runs at the others.
+
+        `heard` None: there is nobody who would have to hear.
+        """
+        self._replicas = replicas
+        for name, account in self._accounts.items():
+            account.replicas = replicas
+            account.elsewhere = elsewhere.get(name, 0)
+            if heard is None:
+                account.requests_taken.heard = account.requests_taken.total
+                account.tokens_taken.heard = account.tokens_taken.total
+                account.running_heard = account.running
+            else:
+                said = heard.get(name, NOTHING)
+                account.requests_taken.heard, account.tokens_taken.heard = said.requests, said.tokens
+                account.running_heard = said.running
+            _seat(account, account.limit)
+
+
+def _nothing() -> None:
+    """Stand for nobody who wants to know."""
+
+
+def _fits(account: _Account, limits: TierLimits, estimate: int) -> dict[str, bool]:
+    """Say of each limit whether this replica's share still has room."""
+    wanted = (
+        ("requests", 1, account.requests, account.requests_taken, limits.requests),
+        ("tokens", estimate, account.tokens, account.tokens_taken, limits.tokens),
+    )
+    return {
+        name: not limit or share.fits(amount, bucket.spent, taken.unheard, limit, account.replicas)
+        for name, amount, bucket, taken, limit in wanted
+    }
+
+
+def _runs_short(account: _Account, limits: TierLimits) -> bool:
+    wanted = (
+        (account.requests, account.requests_taken, limits.requests),
+        (account.tokens, account.tokens_taken, limits.tokens),
+    )
+    return any(
+        limit and share.runs_short(bucket.spent, taken.unheard, limit, account.replicas)
+        for bucket, taken, limit in wanted
+    )
 
 
 NO_BUDGET = Budget()

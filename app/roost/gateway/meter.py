@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from roost.gateway.accountant import Accountant, Pace
 from roost.gateway.accounting import Tokens
 from roost.gateway.auth import Keys
+from roost.gateway.ledger import Strikes
 from roost.gateway.limits import Limiter, Ticket
 from roost.gateway.metrics import Metrics
+from roost.gateway.penalties import Slowdown
+from roost.gateway.replicas.exchange import Replicas
 from roost.gateway.settings import Settings
 from roost.gateway.usage import Use, cost_of, energy_of, price_of
 from roost.ops.api_keys import ApiKey
 
+SHARE_TRIES = 4
+SHARE_WAIT_S = 0.25
 GONE = frozenset({0, 499})  # the service stops, or the client left: the model server worked, but never said how much
 
 
@@ -40,23 +46,56 @@ class Meter:
         self.currency = settings.usage_currency
         self._prices = settings.usage_prices
         self._watts = settings.usage_watts
-        self.limiter = Limiter(keys.limits, lambda name: self.accountant.spent(name), metrics.refused)
+        self._metrics = metrics
+        self.wrong_keys, self.violations = Slowdown(), Slowdown()
+        self._slowdowns = {"key": self.wrong_keys, "request": self.violations}
+        self.limiter = Limiter(keys.limits, lambda name: self.accountant.spent(name), self._refused)
         pace = Pace(settings.usage_sync_s, settings.usage_absorb_s, keep_days=settings.usage_keep_days)
-        self.accountant = Accountant(settings.state_dir, pace, self.limiter.levels, metrics.usage_trouble)
+        self.accountant = Accountant(
+            settings.state_dir, pace, self.limiter.levels, metrics.usage_trouble, self._kept_strikes
+        )
         self.limiter.restore(*self.accountant.kept_levels())
+        kept = self.accountant.kept_strikes()
+        for kind, slowdown in self._slowdowns.items():
+            slowdown.restore((each.who, each.strikes, each.age_s) for each in kept if each.kind == kind)
+            slowdown.on_strike = self.accountant.touch
+        self.replicas: Replicas | None = None  # the other gateways, where there are any
 
     @asynccontextmanager
     async def running(self, on_death: Callable[[str], None]) -> AsyncIterator[None]:
         """Write the accounts down while the context is open."""
         async with self.accountant.running(on_death):
-            yield
+            if self.replicas is None:
+                yield
+                return
+            async with self.replicas.running(on_death):
+                yield
+                with suppress(sqlite3.Error):
+                    await self.accountant.absorb()
+                await self.replicas.leave()
 
-    def admit(self, key: ApiKey, body_bytes: int) -> Ticket:
-        """Let a request of a key in.
+    def _refused(self, name: str, reason: str) -> None:
+        self._metrics.refused(name, reason)
+        self.accountant.touch()
+
+    def _kept_strikes(self) -> list[Strikes]:
+        return [
+            Strikes(kind, who, strikes, age_s)
+            for kind, slowdown in self._slowdowns.items()
+            for who, strikes, age_s in slowdown.kept()
+        ]
+
+    async def admit(self, key: ApiKey, body_bytes: int) -> Ticket:
+        """Let a request of a key in; what other replicas have to hear of first waits a moment.
 
         Raises:
             ApiError: 429, it has to wait.
         """
+        if self.replicas is not None:
+            for _ in range(SHARE_TRIES):
+                if self.limiter.has_share(key, body_bytes):
+                    break
+                await self.replicas.heard(SHARE_WAIT_S)
         return self.limiter.admit(key, body_bytes)
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 FREE = 20  # wrong keys in a row that cost nothing: somebody mistypes, a program still has the old one
@@ -57,6 +57,15 @@ class Penalties:
         """Return how many addresses are remembered."""
         return len(self._records)
 
+    def kept(self, now: float) -> list[tuple[str, int, float]]:
+        """Return what is worth keeping over a restart: who, strikes, seconds since the last; the oldest first."""
+        return [(who, r.strikes, now - r.at) for who, r in self._records.items() if now - r.at <= FORGET_S]
+
+    def restore(self, kept: Iterable[tuple[str, int, float]], now: float) -> None:
+        """Take back what was kept."""
+        for who, strikes, age_s in kept:
+            self._records[who] = _Record(strikes, now - age_s)
+
 
 class Slowdown:
     """Holds answers back, a bounded number of them at once: a waiting one costs memory."""
@@ -70,10 +79,12 @@ class Slowdown:
         self._clock = clock
         self._sleep = sleep
         self._held = 0
+        self.on_strike: Callable[[], None] = _nothing
 
     async def hold(self, who: str) -> Penalty:
         """Count what `who` did, wait what that costs, and return it."""
         penalty = self._penalties.strike(who, self._clock())
+        self.on_strike()
         if penalty.hold_s and self._held < HELD_AT_ONCE:
             self._held += 1
             try:
@@ -81,6 +92,18 @@ class Slowdown:
             finally:
                 self._held -= 1
         return penalty
+
+    def kept(self) -> list[tuple[str, int, float]]:
+        """Return what is worth keeping over a restart."""
+        return self._penalties.kept(self._clock())
+
+    def restore(self, kept: Iterable[tuple[str, int, float]]) -> None:
+        """Take back what was kept."""
+        self._penalties.restore(kept, self._clock())
+
+
+def _nothing() -> None:
+    """Stand for nobody who wants to know."""
 
 
 def penalty_of(strikes: int) -> Penalty:

@@ -55,7 +55,6 @@ def view_of(planned: Planned, note: str = "") -> View:
         memory=memory,
         adapters=planned.said.adapters,
         tier=planned.said.tier,
-        source="nomad",
     )
 
 

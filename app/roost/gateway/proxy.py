@@ -27,7 +27,6 @@ from roost.gateway.metrics import Metrics
 from roost.gateway.observe.marks import ADMITTED, SEATED
 from roost.gateway.observe.tracing import Tracer
 from roost.gateway.outlet import Outlet, StalledError
-from roost.gateway.penalties import Slowdown
 from roost.gateway.registry import Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
 from roost.gateway.serving import Serving, Staff
@@ -56,7 +55,7 @@ class Proxy:
         self._metrics = metrics
         self._meter = meter
         self._chooser = chooser
-        self._violations = Slowdown()
+        self._violations = meter.violations
         self._shape = ShapeLimits(
             settings.max_messages, settings.max_image_bytes, settings.max_schema_depth, settings.max_schema_nodes
         )
@@ -79,7 +78,7 @@ class Proxy:
             exchange.may_cut = wants_cut(scope)
             exchange.wait_s = wait_in(scope, self._settings.wait_s, self._settings.start_wait_s)
             exchange.session = session_in(scope, body)
-            exchange.ticket = self._meter.admit(caller_of(scope), len(body))
+            exchange.ticket = await self._meter.admit(caller_of(scope), len(body))
             exchange.mark(ADMITTED)
             await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
         except ApiError as error:

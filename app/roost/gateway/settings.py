@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from roost.gateway.replicas.peers import parse_peers
 from roost.gateway.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
 from roost.gateway.usage import Price
@@ -35,8 +36,6 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None  # one hex SHA-256 of an administrator's key a line
     keys_file: Path | None = None  # the document that `roost keys` writes
     tiers: dict[Tier, TierLimits] = Field(default_factory=dict)  # JSON; a tier that is not named has no limits
-    endpoints_file: Path | None = None  # the document of endpoints added by hand; Nomad renders it, or it is ours
-    endpoints_variable: str = ""  # where changes of it go, with a Nomad socket
     engine_key_file: Path | None = None
     nomad_socket: Path | None = None
     nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")
@@ -57,6 +56,14 @@ class Settings(BaseSettings):
     otel_ca: Path | None = None  # who signed the receiver's certificate, where it is no public authority
     otel_sample_ratio: float = Field(default=1.0, ge=0, le=1)  # of the traces that begin here
     engine_metrics_s: Wait = 10.0  # model servers are asked for their metrics no more often
+
+    # Several gateways that are one service: given by base URL (this one may be among them), or found in Nomad.
+    peers: str = ""
+    peer_service: str = ""  # name of the Nomad service under which every one registers its address with TLS
+    peer_key_file: Path | None = None  # by which they know each other; without it there are no others
+    peer_ca: Path | None = None  # the authority of their certificates
+    peer_name: str = ""  # a name that their certificates must have, instead of their address
+    peer_every_s: Duration = 0.25
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=8 << 20, gt=0)
@@ -92,6 +99,17 @@ class Settings(BaseSettings):
     send_timeout_s: Duration = 60.0  # a client that takes nothing for so long has given its answer up
     drain_s: Wait = 15.0  # for streams that still run when the service is stopped
 
+    @model_validator(mode="after")
+    def _peers_can_be_reached(self) -> Settings:
+        if not (self.peers or self.peer_service):
+            return self
+        if self.peer_key_file is None:
+            raise ValueError("peers need ROOST_PEER_KEY_FILE, the key by which they know each other")
+        parse_peers(self.peers)
+        if self.peer_service and not self.nomad_socket:
+            raise ValueError("ROOST_PEER_SERVICE needs ROOST_NOMAD_SOCKET")
+        return self
+
     @field_validator("memory_pools")
     @classmethod
     def _pools_can_be_read(cls, text: str) -> str:
@@ -125,6 +143,8 @@ def read_settings(kind: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper().removeprefix("ROOST_")
+        if not name:  # of several variables together
+            raise RoostError(f"The environment is not valid: {first['msg']}.", fix="Correct it.") from None
         raise RoostError(
             f"The environment variable ROOST_{name} is not valid: {first['msg']}.", fix="Correct it."
         ) from None

@@ -34,9 +34,9 @@ class Scripted:
         return 0.0
 
     def send(
-        self, path: str, body: bytes, limits: aiohttp.ClientTimeout
+        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        raise AssertionError(f"nothing is sent here: {path} {body!r} {limits}")
+        raise AssertionError(f"nothing is sent here: {path} {body!r} {timeout}")
 
     def proved(self) -> None:
         return

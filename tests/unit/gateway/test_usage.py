@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.gateway import spool
-from roost.gateway.accountant import DATABASE, Accountant, Pace
+from roost.gateway.accountant import Accountant, Pace
 from roost.gateway.ledger import Ledger, Position, Question
 from roost.gateway.limits import Level, Spent
+from roost.gateway.state_folder import DATABASE
 from roost.gateway.usage import (
     DAYS_THAT_PROVE,
     FREE,
@@ -294,11 +295,15 @@ async def test_what_is_cancelled_while_it_is_written_is_not_counted_twice(
     write, entered, go_on = counted._ledger.absorb, threading.Event(), threading.Event()
 
     def slow(
-        sums: Mapping[Group, Sums], position: Position, levels: Mapping[str, Level] | None, forget_before: str
+        sums: Mapping[Group, Sums],
+        position: Position,
+        levels: Mapping[str, Level] | None,
+        forget_before: str,
+        *more: object,
     ) -> None:
         entered.set()
         assert go_on.wait(10)
-        write(sums, position, levels, forget_before)
+        write(sums, position, levels, forget_before, *more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
         patched.setattr(counted._ledger, "absorb", slow)

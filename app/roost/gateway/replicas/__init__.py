@@ -1,0 +1,1 @@
+"""Several gateways that are one service: they share limits, budgets and usage."""
