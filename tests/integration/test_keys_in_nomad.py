@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from roost.fleet import deploy
-from roost.fleet.jobs import AGENT_JOB, KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
+from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.jobs import KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_job_policy, ensure_variable

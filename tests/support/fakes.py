@@ -295,6 +295,7 @@ class FakeNomad:
     stopped_allocations: list[str] = field(default_factory=list)
     refusal: str = ""
     starts: bool = True
+    variables: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)  # path -> index, items
     _round: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
@@ -308,6 +309,8 @@ class FakeNomad:
         app.router.add_get("/v1/job/{name}", self._job)
         app.router.add_put("/v1/job/{name}/scale", self._scale)
         app.router.add_put("/v1/allocation/{id}/stop", self._stop_allocation)
+        app.router.add_get("/v1/var/{path:.*}", self._variable)
+        app.router.add_put("/v1/var/{path:.*}", self._set_variable)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
@@ -412,6 +415,25 @@ class FakeNomad:
         self.jobs[name].version += 1
         self._run(name)
         return self._answer({"JobModifyIndex": self.jobs[name].version})
+
+    async def _variable(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        refusal = await self._ready(request)
+        if refusal or path not in self.variables:
+            return refusal or web.Response(status=404, text="variable not found")
+        index, items = self.variables[path]
+        return self._answer({"Path": path, "ModifyIndex": index, "Items": items})
+
+    async def _set_variable(self, request: web.Request) -> web.Response:
+        path, body = request.match_info["path"], await request.json()
+        refusal = await self._ready(request)
+        if refusal or self.refusal:
+            return refusal or web.Response(status=403, text=self.refusal)
+        if int(request.query["cas"]) != self.variables.get(path, (0, {}))[0]:
+            return web.json_response({"ModifyIndex": self.index}, status=409)
+        self.index += 1
+        self.variables[path] = (self.index, body["Items"])
+        return self._answer({"ModifyIndex": self.index})
 
     async def _stop_allocation(self, request: web.Request) -> web.Response:
         refusal = await self._ready(request)

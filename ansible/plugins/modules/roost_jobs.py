@@ -13,9 +13,18 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
+from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
+from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
-from roost.fleet.jobs import KEYS_VARIABLE, MODEL_SERVICE_PREFIX, ROUTE_VARIABLE, Job, ModelServerJob, render_job
+from roost.fleet.jobs import (
+    KEYS_VARIABLE,
+    MODEL_SERVICE_PREFIX,
+    ROUTE_VARIABLE,
+    Job,
+    ModelServerJob,
+    render_job,
+)
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
@@ -205,7 +214,7 @@ def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str
 def store_variables(
     client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, to_be_made: bool, dry_run: bool
 ) -> list[str]:
-    """Store what jobs read, and places for keys and a router, which stay as they are once they are there; a line each.
+    """Store what jobs read, and places for keys, a router and endpoints, which stay once they are there; a line each.
 
     With `to_be_made` some of it is not known yet.
     """
@@ -218,6 +227,8 @@ def store_variables(
         lines.append(f"{KEYS_VARIABLE}: new, for the API's keys")
     if ensure_route_variable_exists(client, dry_run=dry_run):
         lines.append(f"{ROUTE_VARIABLE}: new, for a trained router")
+    if ensure_endpoints_variable(client, dry_run=dry_run):
+        lines.append(f"{ENDPOINTS_VARIABLE}: new, for endpoints added by hand")
     return lines
 
 

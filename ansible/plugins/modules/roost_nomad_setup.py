@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.fleet.jobs import AGENT_JOB
+from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_acl, ensure_job_policy, wait_for_leader, wait_for_node
 from roost.ops.errors import RoostError, user_message

@@ -206,6 +206,17 @@ class Api:
             raise RoostError(f"What answers at {self._access.base_url} is not Roost.", fix="Check ROOST_API.")
         return document
 
+    def send(self, method: str, path: str, body: Json = None, *, timeout_s: float = QUICK_TIMEOUT_S) -> dict[str, Json]:
+        """Send a JSON object and return the one that is answered.
+
+        Raises:
+            RoostError: the API does not answer, or refuses.
+        """
+        with self._explained():
+            answer = self._client.request(method, path, json=body, timeout=timeout_s)
+            self._refuse(answer, "See `roost endpoints list`.")
+            return dict(answer.json())
+
     def models(self) -> list[dict[str, Json]]:
         """Return the entries of `/v1/models`."""
         return list(self.get("/v1/models")["data"])
@@ -237,7 +248,7 @@ class Api:
                 self._refuse(answer)
             yield from _read_stream(answer.iter_lines())
 
-    def _refuse(self, answer: httpx.Response) -> None:
+    def _refuse(self, answer: httpx.Response, where: str = "See `roost models` for what there is.") -> None:
         if not answer.is_error:
             return
         try:
@@ -246,7 +257,7 @@ class Api:
             said = f"status {answer.status_code}"
         fixes = {
             401: "Set ROOST_API_KEY to the key in the file that `roost status` names, or run with sudo.",
-            404: "See `roost models` for what there is.",
+            404: where,
             503: "See what is missing with `roost status` and `roost doctor`.",
         }
         raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""))

@@ -12,7 +12,8 @@ from typing import Any
 from roost.cli.jobs import JobRow
 from roost.cli.plan import planned, question
 from roost.cli.status import ModelRow, Status
-from roost.engines.llamacpp import SILENT, STALLED, STUCK
+from roost.engines.http_server import SILENT
+from roost.engines.llamacpp import STALLED, STUCK
 from roost.fleet.findings import FleetSeen, ServerSeen
 from roost.fleet.fleet_plan import device_uses
 from roost.fleet.nomad_api import NomadClient

@@ -97,7 +97,7 @@ def find_model(what: str) -> Found:
         RoostError: there is none, or its header cannot be read.
     """
     if what.startswith(("http://", "https://")):
-        header = header_of_url(what, Fetcher(_extra_ca()))
+        header = header_of_url(what, Fetcher(extra_ca()))
         return Found(header, f"the server, {size(header.read_bytes)} transferred")
     if what.startswith("hf:"):
         return _of_hub(what.removeprefix("hf:"))
@@ -127,12 +127,12 @@ def _of_hub(reference: str) -> Found:
             fix="For example hf:Qwen/Qwen3-8B-GGUF:Qwen3-8B-Q4_K_M.gguf.",
             exit_code=USAGE,
         )
-    hub = default_hub(_extra_ca())
-    header = header_of_url(ask(source, hub).url, Fetcher(_extra_ca(), hub.token))
+    hub = default_hub(extra_ca())
+    header = header_of_url(ask(source, hub).url, Fetcher(extra_ca(), hub.token))
     return Found(header, f"the hub, {size(header.read_bytes)} transferred")
 
 
-def _extra_ca() -> Path | None:
+def extra_ca() -> Path | None:
     """Return the installation's further CA; where nothing is installed there is none."""
     try:
         site = load_site()

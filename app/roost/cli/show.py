@@ -13,8 +13,8 @@ WIDE = 1000  # a table takes what it needs; the terminal wraps, and a pipe gets 
 GOOD, BAD = "green", "red"
 STATE_STYLES = {
     "running": GOOD, "ready": GOOD, "verified": GOOD, "healthy": GOOD,
-    "loading": "yellow", "pending": "yellow", "starting": "yellow",
-    "down": BAD, "dead": BAD, "failed": BAD, "not ready": BAD, "unreachable": BAD,
+    "drained": "yellow", "ejected": "yellow", "loading": "yellow", "pending": "yellow", "starting": "yellow",
+    "down": BAD, "gone": BAD, "dead": BAD, "failed": BAD, "not ready": BAD, "unreachable": BAD,
 }  # fmt: skip
 
 

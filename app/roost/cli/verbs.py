@@ -42,6 +42,7 @@ VERBS = {
     "bundle": Verb("roost.cli.bundle", "bundle", "Make a folder to install from where there is no network."),
     "keys": Verb("roost.cli.keys", "app", "Make, show, change and revoke keys of the API."),
     "limits": Verb("roost.cli.limits", "app", "Show and change how fast keys may be."),
+    "endpoints": Verb("roost.cli.endpoints", "app", "Show, add, drain and test model servers, here and elsewhere."),
     "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
     "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
     "serve": Verb("roost.cli.serve_verb", "app", "Run the services in the foreground: gateway, hub, or both."),

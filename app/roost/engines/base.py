@@ -155,7 +155,7 @@ class Engine(Protocol):
         """Return the headers that a request to this server needs, its key included."""
         ...
 
-    def send(self, path: str, body: bytes, timeout: aiohttp.ClientTimeout) -> AbstractAsyncContextManager[Answer]:
+    def send(self, path: str, body: bytes, limits: aiohttp.ClientTimeout) -> AbstractAsyncContextManager[Answer]:
         """Post a request of the kind that `path` names in the gateway's own API; the answer is as that API has it.
 
         Raises what the connection raises.

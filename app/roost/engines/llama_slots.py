@@ -26,6 +26,7 @@ class Slot(BaseModel):
     id: int = 0
     is_processing: bool
     id_task: int | None = None
+    n_ctx: int | None = None
     n_prompt_tokens: int | None = None  # the conversation that it holds, answers included
     n_prompt_tokens_processed: int | None = None
     next_token: list[_NextToken] = Field(default_factory=list)
@@ -54,6 +55,11 @@ class SlotList(BaseModel):
     def working(self) -> list[Slot]:
         """Return those that are at work."""
         return [slot for slot in self.slots if slot.is_processing]
+
+    def used(self) -> float | None:
+        """Return which share of the context of all slots is in use, 0 to 1; None where the server does not say."""
+        room = sum(slot.n_ctx or 0 for slot in self.slots)
+        return min(1.0, sum(slot.n_prompt_tokens or 0 for slot in self.slots) / room) if room else None
 
     def all_busy(self) -> bool:
         """Say whether all are at work."""

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Annotated
 
 import aiohttp
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from roost.engines.base import Report, Skill, SlotsError, State
+from roost.engines.base import Load, Report, Skill, SlotsError, State
+from roost.engines.http_server import KEY_REFUSED, HttpServer, Pace, ProbeError, StuckError
 from roost.engines.llama_continue import TEMPLATE, as_chat, differs, fingerprint, needs_template, read_prompt
 from roost.engines.llama_count import COMPLETIONS, COUNTERS, IGNORED, prompts, read_count, to_tokenize
 from roost.engines.llama_slots import OVER_TOKENS, WORTH_TOKENS, Motion, Progress, Saved, Slot, SlotList
+from roost.engines.prometheus import read_samples, total
 
-HEALTH_TIMEOUT_S = 5.0
-FAILURES_UNTIL_DOWN = 2
-CONNECT_TIMEOUT_S = 3.0
 STUCK = "it accepts connections but did not produce a token within {:.0f} s"
 STALLED = "its slots are at work and made no progress for {:.0f} s"
-NO_HTTP = "what answers at its address is no HTTP"
-SILENT = "it accepts connections and does not answer"
-CONNECT_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+LOAD_EVERY_S = 2.0
+LOAD_TIMEOUT_S = 1.0  # a server in the middle of a long prompt answers later; then what was known of its load stays
 NOT_OFFERED = frozenset({404, 501})
 # The shortest request that shows whether a server has a skill. One that has not says so without any work.
 TRIALS: dict[Skill, tuple[str, dict[str, object]]] = {
@@ -86,25 +84,7 @@ class _Adapter(BaseModel):
 ADAPTERS = TypeAdapter(list[_Adapter])
 
 
-class _ProbeError(Exception):
-    """The server answered what a healthy one does not answer."""
-
-
-class _StuckError(Exception):
-    """The server takes requests and does not get on with them; the text says how that was seen."""
-
-
-@dataclass
-class Pace:
-    """How often and how long the expensive question is asked, in seconds."""
-
-    canary_every_s: float = 30.0
-    canary_timeout_s: float = 30.0
-    stall_s: float = 300.0
-    health_timeout_s: float = HEALTH_TIMEOUT_S
-
-
-class LlamaServer:
+class LlamaServer(HttpServer):
     """One `llama-server`.
 
     `/health` is cheap and can say ok while the server is stuck, so a real one-token request is made when the server
@@ -119,108 +99,79 @@ class LlamaServer:
         key: Callable[[], str],
         pace: Pace | None = None,
         *,
+        tls: ssl.SSLContext | bool = True,
+        allowed: Collection[str] = (),
         keeps_slots: bool = False,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._session = session
-        self._key = key
-        self._pace = pace or Pace()
+        super().__init__(base_url, session, key, pace, tls=tls, allowed=allowed)
         self._keeps_slots = keeps_slots
         self._progress = Progress(self._pace.stall_s)
         self._identity = ""  # of model, build and context: what saved slots depend on
-        self._described: Report | None = None
         self._shown: set[Skill] = set()  # beside generating text
-        self._last_proof = float("-inf")
-        self._failures = 0
+        self._load, self._load_read = Load(), float("-inf")
 
-    @property
-    def base_url(self) -> str:
-        """Return the address with scheme and port and without a trailing slash."""
-        return self._base_url
-
-    def headers(self) -> dict[str, str]:
-        """Return the Authorization header, or nothing when no key is configured."""
-        key = self._key()
-        return {"Authorization": f"Bearer {key}"} if key else {}
-
-    @property
-    def pause_s(self) -> float:
-        """Return 0: it is probed as often as the gateway likes."""
-        return 0.0
-
-    def send(
-        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Post a request as it is; see `Engine.send`."""
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers()}
-        return self._session.post(f"{self._base_url}{path}", data=body, headers=headers, timeout=timeout)
-
-    def proved(self) -> None:
-        """Note that the server has just produced something for a client."""
-        self._last_proof = time.monotonic()
-
-    async def probe(self, *, busy: bool) -> Report:
-        """Return the server's state; see `Engine.probe`."""
-        try:
-            report = await self._look(busy=busy)
-        except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
-            report = Report(State.DOWN, reason=f"nothing answers there ({type(error).__name__})")
-        except _StuckError as error:
-            self._failures = FAILURES_UNTIL_DOWN  # so that silence from now on is believed at once
-            report = Report(State.DOWN, reason=str(error), stuck=True)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, _ProbeError) as error:
-            self._failures += 1
-            if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-                error = _ProbeError(NO_HTTP)  # what they say names the address, and reasons are open to all
-            silent = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
-            reason = SILENT if silent else str(error) or type(error).__name__
-            if self._described is not None and self._failures < FAILURES_UNTIL_DOWN:
-                return self._described
-            stuck = silent and self._failures >= FAILURES_UNTIL_DOWN
-            report = Report(State.DOWN, reason=reason.splitlines()[0], stuck=stuck)
-        if report.state is State.READY:
-            self._failures = 0
-        else:
-            self._described = None
-            self._last_proof = float("-inf")
-        return report
-
-    async def _look(self, *, busy: bool) -> Report:
-        status, _ = await self._get("/health")
+    async def look(self, *, busy: bool) -> Report:
+        """Ask it whether it is loaded, what it is, and now and then for a real token."""
+        status, _ = await self.get("/health")
         if status == 503:
             return Report(State.LOADING, reason="it is loading its model")
         if status not in (200, 404):  # 404: a server without this page
-            raise _ProbeError(f"its /health answered {status}")
+            raise ProbeError(f"its /health answered {status}")
         known = self._described
         described = known or await self._describe()
         if time.monotonic() - self._last_proof > self._pace.canary_every_s:
             asked_at = time.monotonic()
             if await self._prove(described, busy=busy):
                 self._last_proof = max(self._last_proof, asked_at)
+        described = replace(described, load=await self._newest_load())
         self._described = described
         return described
 
+    async def _newest_load(self) -> Load:
+        """Return what its slots and metrics say, asked for now and then; what it does not say in time stays as it was.
+
+        Both are answered between two batches only, so a server at work may take its time.
+        """
+        now = time.monotonic()
+        if now - self._load_read < LOAD_EVERY_S:
+            return self._load
+        self._load_read = now
+        try:
+            async with asyncio.timeout(min(LOAD_TIMEOUT_S, self._pace.health_timeout_s)):
+                slots = await self._slots(LOAD_TIMEOUT_S)
+                status, body = await self.get("/metrics", LOAD_TIMEOUT_S)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return self._load
+        waiting = total(read_samples(body), "llamacpp:requests_deferred") if status == 200 else None
+        if slots is not None:
+            self._load = Load(
+                running=len(slots.working()),
+                waiting=None if waiting is None else int(waiting),
+                cache_used=slots.used(),
+            )
+        return self._load
+
     async def _describe(self) -> Report:
-        status, body = await self._get("/v1/models")
+        status, body = await self.get("/v1/models")
         if status == 401:
-            raise _ProbeError("it refuses the engine key")
+            raise ProbeError(KEY_REFUSED)
         if status != 200:
-            raise _ProbeError(f"its /v1/models answered {status}")
+            raise ProbeError(f"its /v1/models answered {status}")
         models = _Models.model_validate_json(body).data
         about = models[0].meta
         report = Report(
             State.READY, models=tuple(model.id for model in models), context=about.n_ctx, parameters=about.n_params
         )
-        status, body = await self._get("/props")
+        status, body = await self.get("/props")
         if status == 200:
             props = _Props.model_validate_json(body)
             context = props.default_generation_settings.n_ctx or report.context
-            report = replace(report, context=context, slots=props.total_slots)
+            report = replace(report, context=context, slots=props.total_slots, version=props.build_info)
             report = replace(report, sees=props.modalities.vision, calls=props.chat_template_caps.supports_tools)
             known = fingerprint(about.model_dump(), props.model_path, props.chat_template)
             report = replace(report, fingerprint=known)
             self._identity = f"{props.model_path} {props.build_info} {context} {report.models[0]}"
-        status, body = await self._get("/lora-adapters")
+        status, body = await self.get("/lora-adapters")
         if status == 200:
             loaded = sorted(ADAPTERS.validate_json(body), key=lambda adapter: adapter.id)
             report = replace(report, adapters=tuple(PurePath(adapter.path).stem for adapter in loaded))
@@ -232,7 +183,7 @@ class LlamaServer:
         self._shown = set()
         for skill, (path, trial) in TRIALS.items():
             try:
-                status, _ = await self._post(path, json.dumps({"model": model, **trial}).encode())
+                status, _ = await self.post(path, json.dumps({"model": model, **trial}).encode())
             except TimeoutError:
                 continue
             (self._shown if status == 200 else lacks).add(skill)
@@ -244,11 +195,11 @@ class LlamaServer:
         Returns whether that proved something; while slots stand still for less than `stall_s` nothing is proved yet.
 
         Raises:
-            _StuckError: it did not answer in time, or its slots do not move.
-            _ProbeError: it answered with an error.
+            StuckError: it did not answer in time, or its slots do not move.
+            ProbeError: it answered with an error.
         """
         began = time.monotonic()
-        stuck = _StuckError(STUCK.format(self._pace.canary_timeout_s))
+        stuck = StuckError(STUCK.format(self._pace.canary_timeout_s))
         try:
             slots = await self._slots(self._pace.canary_timeout_s)
         except TimeoutError:
@@ -282,7 +233,7 @@ class LlamaServer:
     def _motion(self, slots: SlotList) -> Motion:
         motion = self._progress.look(slots.slots, time.monotonic())
         if motion is Motion.STALLED:
-            raise _StuckError(STALLED.format(self._pace.stall_s))
+            raise StuckError(STALLED.format(self._pace.stall_s))
         return motion
 
     def _must_spare(self, slots: SlotList) -> bool:
@@ -290,7 +241,7 @@ class LlamaServer:
         return self._keeps_slots and len(slots.slots) == 1 and slots.slots[0].holds() >= WORTH_TOKENS
 
     async def _slots(self, timeout_s: float) -> SlotList | None:
-        status, body = await self._get("/slots", timeout_s)
+        status, body = await self.get("/slots", timeout_s)
         return SlotList.read(body) if status == 200 else None
 
     async def _ask_a_token(self, report: Report) -> None:
@@ -300,17 +251,9 @@ class LlamaServer:
             ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}),
         )
         body = json.dumps({"model": report.models[0], "temperature": 0, **canary}).encode()
-        status, _ = await self._post(path, body, self._pace.canary_timeout_s)
+        status, _ = await self.post(path, body, self._pace.canary_timeout_s)
         if status != 200:
-            raise _ProbeError(f"it answered a one-token request with {status}")
-
-    async def _post(self, path: str, body: bytes, timeout_s: float | None = None) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json", **self.headers()}
-        async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
-            async with self._session.post(
-                f"{self._base_url}{path}", data=body, headers=headers, timeout=CONNECT_TIMEOUT
-            ) as answer:
-                return answer.status, await answer.read()
+            raise ProbeError(f"it answered a one-token request with {status}")
 
     async def count(self, path: str, body: bytes) -> int | None:
         """Return how many tokens a prompt has; see `Engine.count`."""
@@ -325,7 +268,7 @@ class LlamaServer:
         return await self._counted(counter, body) if counter else None
 
     async def _counted(self, path: str, body: bytes) -> int | None:
-        status, answer = await self._post(path, body)
+        status, answer = await self.post(path, body)
         return read_count(answer) if status == 200 else None
 
     async def why_not_continue(self, path: str, before: bytes, after: bytes, text: str) -> str:
@@ -339,19 +282,12 @@ class LlamaServer:
         chat = as_chat(path, body)
         if chat is None:
             return None
-        status, answer = await self._post(TEMPLATE, chat)
+        status, answer = await self.post(TEMPLATE, chat)
         return read_prompt(answer) if status == 200 else None
 
     def ignores(self, path: str) -> frozenset[str]:
         """Return the fields that the server does not heed; see `Engine.ignores`."""
         return IGNORED.get(path, frozenset())
-
-    async def _get(self, path: str, timeout_s: float | None = None) -> tuple[int, bytes]:
-        async with asyncio.timeout(timeout_s or self._pace.health_timeout_s):
-            async with self._session.get(
-                f"{self._base_url}{path}", headers=self.headers(), timeout=CONNECT_TIMEOUT
-            ) as answer:
-                return answer.status, await answer.read()
 
     async def save_slots(self) -> int:
         """Save the idle slots that hold a conversation; see `Engine.save_slots`.
@@ -415,13 +351,5 @@ class LlamaCppPythonServer(LlamaServer):
             try:
                 await self._ask_a_token(report)
             except TimeoutError:
-                raise _StuckError(STUCK.format(self._pace.canary_timeout_s)) from None
+                raise StuckError(STUCK.format(self._pace.canary_timeout_s)) from None
         return True
-
-
-CLIENTS: dict[str, type[LlamaServer]] = {"llama.cpp": LlamaServer, "llama-cpp-python": LlamaCppPythonServer}
-
-
-def client_of(engine: str) -> type[LlamaServer]:
-    """Return the client for an engine's name; a name that is not known is taken for llama.cpp's own server."""
-    return CLIENTS.get(engine, LlamaServer)

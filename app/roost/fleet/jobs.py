@@ -13,6 +13,7 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
 from roost.fleet.artifacts.engine import RPC_WORKER, program_path
 from roost.fleet.devices import DeviceAccess
 from roost.fleet.engine_args import ENGINE_KEY_FILE, PORT, Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
@@ -25,7 +26,6 @@ Engine = Literal["llama.cpp", "llama-cpp-python"]
 MODEL_SERVICE_PREFIX = "roost-model-"
 KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags are read by roost.gateway.tags
 RPC_JOB_PREFIX = "roost-rpc-"
-AGENT_JOB = "roost-agent"
 # The keys of the API. A job may read the variables nomad/jobs/JOB and nomad/jobs/JOB/GROUP without any policy
 # (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity): the first is the playbook's, this one that of
 # `roost keys`.
@@ -362,6 +362,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
         SecretFile("keys.json", KEYS_VARIABLE, KEYS_ITEM, reread=True),
         SecretFile("router.json", ROUTE_VARIABLE, ROUTE_ITEM, reread=True),
+        SecretFile("endpoints.json", ENDPOINTS_VARIABLE, ENDPOINTS_ITEM, reread=True),
     ]
     env = {
         **choice.env,
@@ -370,6 +371,8 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         "ROOST_API_KEYS_FILE": "${NOMAD_SECRETS_DIR}/api_key_sha256",
         "ROOST_KEYS_FILE": "${NOMAD_SECRETS_DIR}/keys.json",
         "ROOST_ROUTE_FILE": "${NOMAD_SECRETS_DIR}/router.json",
+        "ROOST_ENDPOINTS_FILE": "${NOMAD_SECRETS_DIR}/endpoints.json",
+        "ROOST_ENDPOINTS_VARIABLE": ENDPOINTS_VARIABLE,
         "ROOST_STATE_DIR": STATE_MOUNT if choice.driver == "docker" else choice.state_dir,
         "ROOST_ENGINE_KEY_FILE": "${NOMAD_SECRETS_DIR}/engine_key",
         "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.ops.errors import RoostError
 
@@ -15,13 +16,22 @@ FORBIDDEN = 403
 NOT_FOUND = 404
 
 # What the agent may do with its workload identity: see which model servers there are, start and stop them by their
-# count, and have a stuck one replaced; it can define no job. Its own variables are readable by default
+# count, and have a stuck one replaced; what load the hosts have; and keep the endpoints that were added by hand. It can
+# define no job. Its own variables are readable by default
 # (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity).
 AGENT_POLICY = """
 namespace "default" {
   capabilities = ["list-jobs", "read-job", "scale-job", "alloc-lifecycle"]
+  variables {
+    path "{{endpoints}}" {
+      capabilities = ["read", "write"]
+    }
+  }
 }
-"""
+node {
+  policy = "read"
+}
+""".replace("{{endpoints}}", ENDPOINTS_VARIABLE)
 
 
 def wait_for_leader(client: NomadClient, timeout_s: float) -> str:

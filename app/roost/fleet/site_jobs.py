@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
 from roost.fleet.artifacts.engine_python import engine_python_command
@@ -28,7 +29,6 @@ from roost.fleet.devices import (
 from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
 from roost.fleet.jobs import (
-    AGENT_JOB,
     MODEL_SERVICE_PREFIX,
     RPC_JOB_PREFIX,
     AgentChoice,

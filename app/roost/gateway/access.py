@@ -35,6 +35,11 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/roost/v1/decisions": WATCHERS,
     "/roost/v1/explain": USERS,
     "/roost/v1/router": WATCHERS,
+    "/roost/v1/endpoints": ADMINS,
+    "/roost/v1/endpoints/{name}": ADMINS,
+    "/roost/v1/endpoints/{name}/drain": ADMINS,
+    "/roost/v1/endpoints/{name}/undrain": ADMINS,
+    "/roost/v1/endpoints/{name}/test": ADMINS,
     **{kind.path: USERS for kind in KINDS},
 }
 

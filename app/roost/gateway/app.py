@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import structlog
@@ -21,8 +22,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
-from roost.engines.base import Engine
-from roost.engines.llamacpp import Pace, client_of
+from roost.engines.http_server import Pace
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
@@ -32,6 +32,10 @@ from roost.gateway.choice.routes import add_choice_routes
 from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import find_model, models_document, readiness
+from roost.gateway.endpoints.connect import Connector
+from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore
+from roost.gateway.endpoints.hosts import HostUses
+from roost.gateway.endpoints.routes import EndpointRoutes, add_endpoint_routes
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
@@ -45,7 +49,7 @@ from roost.gateway.observe.tracing import Tracer, tracer_of
 from roost.gateway.paths import is_anthropic
 from roost.gateway.planned import JobWatcher, Planned
 from roost.gateway.proxy import Proxy
-from roost.gateway.registry import Hooks, Member, Registry, Timing
+from roost.gateway.registry import Hooks, Registry, Timing
 from roost.gateway.replicas.exchange import EXCHANGE_PATH, HttpTransport, Replicas
 from roost.gateway.replicas.peers import PeerWatcher, parse_peers
 from roost.gateway.replicas.routes import add_replica_routes
@@ -63,6 +67,7 @@ from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 
+ENDPOINTS_FILE = "endpoints.json"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", EXCHANGE_PATH})  # the last has a key of its own
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # llama-server closes an idle connection after 5 s; one that is closed a little earlier is never lost to that.
@@ -82,6 +87,8 @@ class Gateway:
     api: TaskApi | None
     meter: Meter
     balancer: Balancer
+    hand: HandEndpoints
+    hosts: HostUses
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
 
@@ -136,16 +143,15 @@ def build(
     key_file = WatchedFile(settings.engine_key_file, str.strip, "") if settings.engine_key_file else None
     pace = Pace(settings.canary_every_s, settings.canary_timeout_s, settings.stall_s, settings.health_timeout_s)
 
-    def connect(member: Member) -> Engine:
-        key = key_file.value if key_file else str
-        return client_of(member.engine)(member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
-
+    connect = Connector(session, key_file.value if key_file else str, pace)
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)
     metrics = Metrics(registry.views)
     api = None
     if settings.nomad_socket and not settings.static_endpoints:
         api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
+    hand = HandEndpoints(registry, endpoints_file(settings), endpoint_store(settings, api))
+    hosts = HostUses(api, registry)
     slots = SlotsKeeper(metrics, settings.slots_timeout_s)
     restarter = Restarter(api, metrics, settings.stuck_restart_s)
     policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s, settings.min_stay_s)
@@ -171,6 +177,7 @@ def build(
     add_key_routes(app, keys, meter)
     add_replica_routes(app, meter.replicas, peer_key)
     add_choice_routes(app, chooser, router, settings)
+    add_endpoint_routes(app, EndpointRoutes(registry, hand, connect, hosts))
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths
@@ -180,8 +187,24 @@ def build(
     )
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(
-        outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer, app.routes, tracer
-    )
+        outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer,
+        hand, hosts, app.routes, tracer
+    )  # fmt: skip
+
+
+def endpoints_file(settings: Settings) -> Path | None:
+    """Return the document of endpoints added by hand: the one that is named, else one in the folder of the state."""
+    if settings.endpoints_file or settings.state_dir is None or settings.nomad_socket:
+        return settings.endpoints_file
+    return settings.state_dir / ENDPOINTS_FILE
+
+
+def endpoint_store(settings: Settings, api: TaskApi | None) -> Store | None:
+    """Return where changes of that document go."""
+    if api and settings.endpoints_variable:
+        return VariableStore(api, settings.endpoints_variable)
+    file = None if settings.nomad_socket else endpoints_file(settings)
+    return PlainFile(file) if file else None
 
 
 def _replicas(
@@ -263,7 +286,12 @@ def _add_error_shapes(app: FastAPI) -> None:
 @asynccontextmanager
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
     """Keep the registry fed while the context is open."""
-    registry, tasks = gateway.registry, []
+    registry = gateway.registry
+    gateway.hand.look()
+    tasks = [
+        spawn(gateway.hand.run(), "endpoints by hand", registry.fail),
+        spawn(gateway.hosts.run(), "use of hosts", registry.fail),
+    ]
     if settings.static_endpoints:
         registry.sync(parse_static(settings.static_endpoints))
     elif gateway.api:
@@ -274,7 +302,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
 
         members = NomadWatcher(gateway.api, settings.model_service_prefix, registry.sync, registry.fail)
         jobs = JobWatcher(gateway.api, settings.model_service_prefix, take)
-        tasks = [
+        tasks += [
             spawn(members.run(), "nomad discovery", registry.fail),
             spawn(jobs.run(), "nomad jobs", registry.fail),
             spawn(gateway.keeper.run(), "keeping models warm", registry.fail),

@@ -30,6 +30,7 @@ class _Registration(BaseModel):
     tags: list[str] | None = Field(default=None, validation_alias="Tags")
     job: str = Field(default="", validation_alias="JobID")
     allocation: str = Field(default="", validation_alias="AllocID")
+    node: str = Field(default="", validation_alias="NodeID")
 
 
 NAMESPACES = TypeAdapter(list[_Namespace])
@@ -59,6 +60,7 @@ def member_of(slot: str, registration: _Registration) -> Member:
         said.engine,
         job=registration.job,
         allocation=registration.allocation,
+        node=registration.node,
         adapters=said.adapters,
         keeps_slots=said.keeps_slots,
         tier=said.tier,

@@ -23,40 +23,70 @@ def models_document(
     `reports` are by endpoint.
     """
     slots = {view.slot for view in views}
-    rank = {state: number for number, state in enumerate(BEST_FIRST)}
-    entries: dict[str, dict[str, object]] = {}
-    for view in sorted(views, key=lambda view: (rank[view.state], view.id)):
-        for position, model in enumerate(view.models):
-            if model in entries:
-                continue
-            same = [other for other in views if model in other.models]
-            names = [*also_called(view.slot, slots, aliases)] if position == 0 else []
-            names += sorted(name for name, stands_for in aliases.items() if stands_for == model)
-            report = reports.get(view.id, NO_REPORT)
-            can = sorted(skill.value for skill in Skill if skill not in report.lacks) if view.id in reports else None
-            entries[model] = {
+    offers: dict[str, list[View]] = {}
+    for view in views:
+        for model in view.models:
+            offers.setdefault(model, []).append(view)
+    entries = []
+    for model in sorted(offers):
+        same = sorted(offers[model], key=lambda view: (_rank(model_state(view, model)), view.drained, view.id))
+        view = same[0]
+        report = reports.get(view.id, NO_REPORT)
+        detail = report.details.get(model)
+        names = [*also_called(view.slot, slots, aliases)] if _leads(view, model) else []
+        names += sorted(name for name, stands_for in aliases.items() if stands_for == model)
+        able = sorted(skill.value for skill in Skill if skill not in report.lacks_of(model))
+        entries.append(
+            {
                 "id": model,
                 "object": "model",
                 "created": started,
                 "owned_by": "roost",
                 "roost": {
-                    "state": view.state.value,
+                    "state": model_state(view, model).value,
                     "reason": view.reason,
                     "slot": view.slot,
                     "aliases": names,
                     "tier": view.tier or None,
-                    "memory": view.memory or None,
+                    "source": sorted({other.source for other in same if other.source}),
+                    "auto": any(not other.by_name for other in same),
+                    "memory": view.memory or (detail.memory if detail else None) or None,
                     "adapters": [f"{model}{ADAPTER_MARK}{adapter}" for adapter in view.adapters],
-                    "context": report.context,
-                    "can": can,
+                    "context": report.context_of(model),
+                    "context_most": detail.context_most if detail else None,
+                    "can": able if view.id in reports else None,
                     "parallel": sum(other.slots or 1 for other in same if other.state is State.READY),
                     "in_flight": sum(other.in_flight for other in same),
-                    "endpoints": [
-                        {"id": other.id, "state": other.state.value, "reason": other.reason} for other in same
-                    ],
+                    "endpoints": [_offer(other, model) for other in sorted(same, key=lambda other: other.id)],
                 },
             }
-    return [entries[name] for name in sorted(entries)]
+        )
+    return entries
+
+
+def _leads(view: View, model: str) -> bool:
+    """Say whether who asks for the slot gets this model."""
+    return bool(view.models) and view.models[0] == model
+
+
+def _rank(state: State) -> int:
+    return BEST_FIRST.index(state)
+
+
+def model_state(view: View, model: str) -> State:
+    """Return the state of a model at an endpoint: a ready server may have to load it first."""
+    return State.COLD if view.state is State.READY and model in view.cold_models else view.state
+
+
+def _offer(view: View, model: str) -> dict[str, object]:
+    return {
+        "id": view.id,
+        "state": model_state(view, model).value,
+        "reason": view.reason,
+        "source": view.source,
+        "drained": view.drained,
+        "ejected": view.ejected,
+    }
 
 
 def find_model(entries: Sequence[dict[str, object]], name: str) -> dict[str, object] | None:
@@ -73,12 +103,12 @@ def find_model(entries: Sequence[dict[str, object]], name: str) -> dict[str, obj
 
 def readiness(views: Sequence[View]) -> tuple[bool, dict[str, object]]:
     """Return whether a request can be served, and the document of `/readyz`; no addresses, it is open to all."""
-    ready = any(view.state in SERVED for view in views)
+    ready = any(view.state in SERVED and not view.drained for view in views)
     slots: dict[str, dict[str, int]] = {}
     for view in views:
         counts = slots.setdefault(view.slot, {state.value: 0 for state in State})
         counts[view.state.value] += 1
-    reasons = sorted({f"{view.slot}: {view.reason}" for view in views if view.state not in SERVED})
+    reasons = sorted({f"{view.slot}: {view.reason}" for view in views if view.state not in SERVED or view.drained})
     if not views:
         reasons = ["no model server is registered"]
     return ready, {"ready": ready, "reasons": reasons, "slots": slots}

@@ -55,6 +55,7 @@ def view_of(planned: Planned, note: str = "") -> View:
         memory=memory,
         adapters=planned.said.adapters,
         tier=planned.said.tier,
+        source="nomad",
     )
 
 

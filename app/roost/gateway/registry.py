@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from roost.engines.base import Engine, Report, State
+from roost.fleet.endpoint_list import HandEndpoint
 from roost.gateway.endpoints import outliers
 from roost.gateway.endpoints.outliers import Policy, Record, Result
 from roost.gateway.planned import Planned, by_job, view_of
@@ -41,16 +42,25 @@ class Member:
     tier: str = ""
     source: str = NOMAD
     by_name: bool = False  # see `View`
+    node: str = ""  # Nomad's id of its host
+    hand: HandEndpoint | None = None  # how to speak to it, if somebody added it
 
     @property
     def id(self) -> str:
-        """Return a name for the endpoint that is stable as long as its address is."""
+        """Return a name for the endpoint that is stable as long as its address is, or as it is called so by hand."""
+        if self.hand:
+            return self.slot if self.slot == self.hand.name else f"{self.slot}@{self.hand.name}"
         return f"{self.slot}@{self.base_url.split('://', 1)[-1]}"
 
 
 def _same_server(one: Member, other: Member) -> bool:
     """Say whether two members of one address are the same server, and to be spoken to in the same way."""
-    return (one.allocation, one.engine, one.keeps_slots) == (other.allocation, other.engine, other.keeps_slots)
+    return (one.allocation, one.engine, one.keeps_slots, one.hand) == (
+        other.allocation,
+        other.engine,
+        other.keeps_slots,
+        other.hand,
+    )
 
 
 class Endpoint:
@@ -143,6 +153,8 @@ class Registry:
         self._connect = connect
         self._policy = policy or Policy()
         self._records: dict[str, Record] = {}
+        self._members: dict[str, tuple[Member, ...]] = {}
+        self._drains: Mapping[str, str] = {}
         self._timing = timing or Timing()
         self.hooks = Hooks()
         self._planned: Mapping[str, Planned] = {}
@@ -156,12 +168,14 @@ class Registry:
         self._fault = ""
         self._on_fault: Callable[[], None] | None = None
 
-    def sync(self, members: Collection[Member]) -> None:
-        """Take over a complete list of members: begin to probe the new ones, forget those gone.
+    def sync(self, members: Collection[Member], source: str = "") -> None:
+        """Take over a complete list of members of one source: begin to probe the new ones, forget those gone.
 
-        What is in flight on an endpoint that is gone goes on: its server may be draining.
+        What is in flight on an endpoint that is gone goes on: its server may be draining. Those of the fleet itself
+        come without a source; only when they have come it is settled what there is.
         """
-        wanted = {member.id: member for member in members}
+        self._members[source] = tuple(members)
+        wanted = {member.id: member for listed in self._members.values() for member in listed}
         stay = {n for n, e in self._endpoints.items() if n in wanted and _same_server(e.member, wanted[n])}
         for gone in self._endpoints.keys() - stay:
             log.info("endpoint_gone", endpoint=gone)
@@ -178,8 +192,19 @@ class Registry:
             self._endpoints[name] = endpoint
             self._remember(endpoint)
             self._tasks[name] = spawn(self._watch(endpoint), f"probe {name}", self.fail)
-        self._settled = True
+        self._settled |= not source
         self._notify()
+
+    def drain(self, endpoints: Mapping[str, str]) -> None:
+        """Take over which endpoints get no new requests: by id, with the allocation that is meant, empty for any."""
+        if endpoints != self._drains:
+            self._drains = dict(endpoints)
+            self._notify()
+
+    def drained(self, endpoint: Endpoint) -> bool:
+        """Say whether an endpoint is drained."""
+        meant = self._drains.get(endpoint.id)
+        return meant is not None and meant in ("", endpoint.member.allocation)
 
     async def close(self) -> None:
         """End all probing."""
@@ -215,6 +240,8 @@ class Registry:
         view = endpoint.view()
         if (record := self._records.get(view.id)) and record.ejected(time.monotonic()):
             view = replace(view, ejected=True)
+        if self.drained(endpoint):
+            view = replace(view, drained=True, reason="it is drained")
         planned = self._planned.get(view.job)
         if planned is None:
             return view
@@ -266,6 +293,10 @@ class Registry:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return every endpoint in a stable order."""
         return tuple(self._endpoints[name] for name in sorted(self._endpoints))
+
+    def nodes(self) -> set[str]:
+        """Return Nomad's ids of the hosts that have endpoints."""
+        return {endpoint.member.node for endpoint in self._endpoints.values() if endpoint.member.node}
 
     def get(self, name: str) -> Endpoint | None:
         """Return the endpoint of that name, if it still is one."""
@@ -330,6 +361,10 @@ class Registry:
             log.warning("endpoint_ejected", endpoint=endpoint_id, reason=why, for_s=for_s)
             self._notify()
 
+    def record_of(self, endpoint_id: str) -> Record:
+        """Return what is known of how an endpoint's requests ended."""
+        return self._records.get(endpoint_id, outliers.NEW)
+
     def _peers(self, endpoint: Endpoint) -> list[str]:
         """Return the other endpoints that are ready and serve the slot or a model of this one."""
         models = set(endpoint.report.models)
@@ -338,6 +373,7 @@ class Registry:
             for name, other in self._endpoints.items()
             if other is not endpoint
             and other.report.state is State.READY
+            and not self.drained(other)
             and (other.member.slot == endpoint.member.slot or not models.isdisjoint(other.report.models))
         ]
 
@@ -363,6 +399,8 @@ class Registry:
                 sees=before.sees,
                 calls=before.calls,
                 parameters=before.parameters,
+                details=before.details,
+                version=before.version,
             )
         endpoint.report = report
         if endpoint.id in self._endpoints:

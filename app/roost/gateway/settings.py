@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None  # one hex SHA-256 of an administrator's key a line
     keys_file: Path | None = None  # the document that `roost keys` writes
     tiers: dict[Tier, TierLimits] = Field(default_factory=dict)  # JSON; a tier that is not named has no limits
+    endpoints_file: Path | None = None  # the document of endpoints added by hand; Nomad renders it, or it is ours
+    endpoints_variable: str = ""  # where changes of it go, with a Nomad socket
     engine_key_file: Path | None = None
     nomad_socket: Path | None = None
     nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import aiohttp
 import structlog
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 log = structlog.get_logger(__name__)
 
@@ -22,12 +22,22 @@ BLOCK_S = 60.0
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 2.0
 TIMEOUT_S = 10.0
+CONFLICT = 409
 GROUP = "engine"  # the one task group of a model server's job
 T = TypeVar("T")
 
 
 class NomadError(Exception):
     """Nomad did not answer, or refused; the text says which, for the log and the operator."""
+
+
+class StaleError(NomadError):
+    """What was to be replaced is no longer what it was."""
+
+
+class _Variable(BaseModel):
+    items: dict[str, str] = Field(validation_alias="Items")
+    index: int = Field(validation_alias="ModifyIndex")
 
 
 async def _never_repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -131,6 +141,36 @@ class TaskApi:
         path = f"/v1/allocation/{quote(allocation, safe='')}/stop"
         await self._command(path, {}, {"no_shutdown_delay": "true"})
 
+    async def variable(self, path: str) -> tuple[dict[str, str], int]:
+        """Return a variable's items and its index for `set_variable`; none and 0 where there is no such variable.
+
+        Raises:
+            NomadError: it did not answer or refused.
+        """
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        url, params = f"http://nomad/v1/var/{quote(path)}", {"namespace": self._namespace}
+        try:
+            async with self.session() as session, session.get(url, params=params, timeout=timeout) as answer:
+                if answer.status == 404:
+                    return {}, 0
+                body = await answer.read()
+                if answer.status != 200:
+                    raise NomadError(f"Nomad answered {answer.status}: {body.decode(errors='replace').strip()[:200]}")
+                found = _Variable.model_validate_json(body)
+                return found.items, found.index
+        except (aiohttp.ClientError, OSError, TimeoutError, ValidationError) as error:
+            raise NomadError(f"Nomad does not answer: {str(error) or type(error).__name__}") from None
+
+    async def set_variable(self, path: str, items: Mapping[str, str], index: int) -> None:
+        """Replace a variable if it still has that index; needs a policy that lets this task write it.
+
+        Raises:
+            StaleError: somebody else has changed it.
+            NomadError: it did not answer or refused.
+        """
+        body = {"Namespace": self._namespace, "Path": path, "Items": items}
+        await self._command(f"/v1/var/{quote(path)}", body, {"cas": str(index)})
+
     async def _command(self, path: str, body: object, query: Mapping[str, str]) -> None:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         params = {"namespace": self._namespace, **query}
@@ -140,6 +180,8 @@ class TaskApi:
                 session.put(f"http://nomad{path}", json=body, params=params, timeout=timeout) as answer,
             ):
                 text = await answer.text()
+                if answer.status == CONFLICT:
+                    raise StaleError("somebody else has changed it")
                 if answer.status != 200:
                     raise NomadError(f"Nomad answered {answer.status}: {text.strip()[:200]}")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

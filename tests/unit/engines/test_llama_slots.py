@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from roost.engines.base import State
+from roost.engines.http_server import Pace
 from roost.engines.llama_slots import Motion, Progress, Slot
-from roost.engines.llamacpp import LlamaServer, Pace
+from roost.engines.llamacpp import LlamaServer
 from roost.gateway.app import client_session
 from tests.support.fakes import fake_engine
 from tests.support.net import eventually, free_port

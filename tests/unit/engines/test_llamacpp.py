@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from roost.engines import llamacpp
-from roost.engines.base import Report, Skill, State
-from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer, Pace
+from roost.engines import clients
+from roost.engines.base import Load, Report, Skill, State
+from roost.engines.http_server import Pace
+from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer
 from roost.gateway.app import client_session
 from tests.support.fakes import FakeEngine, fake_engine
 from tests.support.net import free_port
@@ -30,7 +31,8 @@ async def probe(client: LlamaServer, *, busy: bool = False) -> Report:
 async def test_a_ready_server_tells_what_it_is() -> None:
     async with fake_engine() as engine, client_of(engine.url) as client:
         report = await probe(client)
-        assert report == Report(State.READY, models=("tiny",), context=2048, slots=2, lacks=TEXT_ONLY)
+        load = Load(running=0)
+        assert report == Report(State.READY, models=("tiny",), context=2048, slots=2, lacks=TEXT_ONLY, load=load)
         assert client.headers() == {"Authorization": "Bearer engine-key"}
 
 
@@ -121,6 +123,6 @@ async def test_the_other_engine_is_never_asked_for_its_slots() -> None:
 
 
 def test_the_service_tag_chooses_the_client() -> None:
-    assert llamacpp.client_of("llama-cpp-python") is LlamaCppPythonServer
-    assert llamacpp.client_of("llama.cpp") is LlamaServer
-    assert llamacpp.client_of("") is LlamaServer
+    assert clients.client_of("llama-cpp-python") is LlamaCppPythonServer
+    assert clients.client_of("llama.cpp") is LlamaServer
+    assert clients.client_of("") is LlamaServer

@@ -45,6 +45,10 @@ EXPECTED = {
     ("GET", "/roost/v1/replicas"): (200, 403, 200, 401),
     ("POST", "/roost/v1/replicas/exchange"): (401, 401, 401, 401),  # the gateways have a key of their own
     ("POST", "/roost/v1/explain"): (200, 200, 403, 401),
+    ("GET", "/roost/v1/endpoints"): (200, 403, 403, 401),
+    ("POST", "/roost/v1/endpoints"): (400, 403, 403, 401),  # a chat is no endpoint
+    **{(method, "/roost/v1/endpoints/{name}"): (404, 403, 403, 401) for method in ("GET", "DELETE")},
+    **{("POST", f"/roost/v1/endpoints/{{name}}/{verb}"): (404, 403, 403, 401) for verb in ("drain", "undrain", "test")},
     ("POST", "/v1/chat/completions"): (200, 200, 403, 401),
     # A chat is no body for these, or the scripted server does not have them: who gets that far was let in.
     **{("POST", f"/v1/{path}"): (400, 400, 403, 401) for path in BODY_IS_WRONG},
@@ -108,7 +112,7 @@ def routes(gateway: Served) -> list[tuple[str, str]]:
 async def test_every_route_for_every_role(gateway: Served) -> None:
     assert sorted(routes(gateway)) == sorted(EXPECTED), "a new route needs a row here and a rule in access.py"
     for (method, path), wanted in EXPECTED.items():
-        real = path.replace("{name:path}", "tiny")
+        real = path.replace("{name:path}", "tiny").replace("{name}", "no-such")
         *known, stranger = [(await ask(gateway, who, method, real))[0] for who in WHO]
         if stranger == 429:  # from the 21st wrong key on
             stranger = 401

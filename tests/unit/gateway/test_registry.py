@@ -34,9 +34,9 @@ class Scripted:
         return 0.0
 
     def send(
-        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout
+        self, path: str, body: bytes, limits: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        raise AssertionError(f"nothing is sent here: {path} {body!r} {timeout}")
+        raise AssertionError(f"nothing is sent here: {path} {body!r} {limits}")
 
     def proved(self) -> None:
         return

@@ -56,7 +56,7 @@ def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Seq
             view.models
             and not view.by_name
             and not embeds(view.slot)
-            and not (report and Skill.GENERATE in report.lacks)
+            and not (report and Skill.GENERATE in report.lacks_of(view.models[0]))
         ):
             slots.setdefault(view.slot, []).append(view)
     chosen = {slot: found[0] for slot, found in slots.items()}
@@ -72,7 +72,7 @@ def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Seq
                 model,
                 view.state is State.READY and not view.drained,
                 place if ladder else sizes[view.id],
-                report.context if report else None,
+                report.context_of(model) if report else None,
                 report.sees if report else None,
                 report.calls if report else None,
                 listed=place > 0,
