@@ -162,7 +162,7 @@ def build(
     peer_key = WatchedFile(settings.peer_key_file, str.strip, "") if settings.peer_key_file else None
     if peer_key and (settings.peers or settings.peer_service):
         meter.replicas = _replicas(settings, session, peer_key, meter, keeper)
-    wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder))
+    wanted = ChoicePolicy(settings.auto_choice, tuple(settings.model_ladder), settings.cascade_steps)
     router = WatchedRouter(settings.route_file)
     chooser = Chooser(registry, router, metrics, settings.model_aliases, wanted)
     metrics.waits_for_key(meter.limiter.waiting)

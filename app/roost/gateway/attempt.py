@@ -14,6 +14,7 @@ from roost.engines.base import Answer, Continues, Skill, State
 from roost.gateway import errors
 from roost.gateway.balance.continuing import Splice, continued
 from roost.gateway.bookkeeping import Books
+from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.exchange import Exchange, send_whole
@@ -43,6 +44,7 @@ class Attempts:
             UnansweredError: it did not answer; of it nothing has reached the client.
             InterruptedStreamError: it broke off in the middle of a stream.
             CannotContinueError: the stream that was begun cannot go on there.
+            RejectedAnswerError: a stronger model shall try.
             ApiError: it refused the request, or cannot do what is asked.
         """
         engine = endpoint.engine
@@ -61,6 +63,9 @@ class Attempts:
                     async with engine.send(request.kind.upstream, body, self._timeout) as answer:
                         await self._answer(endpoint, answer, request, exchange, send)
             self._registry.record(endpoint.id, Result.SUCCEEDED)
+        except RejectedAnswerError:
+            self._registry.record(endpoint.id, Result.SUCCEEDED)
+            raise
         except (UnansweredError, InterruptedStreamError):
             self._registry.record(endpoint.id, Result.FAILED)
             raise
@@ -169,5 +174,8 @@ class Attempts:
         if request.kind.skill is not Skill.TOKENIZE:  # a stuck server still does that
             endpoint.engine.proved()
         exchange.tail, exchange.first_byte = body, time.perf_counter()
+        content_type = answer.headers.get("Content-Type", "application/json").encode()
+        if exchange.cascade:
+            exchange.cascade.check(request.kind, body, content_type)
         self._books.settle(exchange, 200)
-        await send_whole(exchange, send, answer.headers.get("Content-Type", "application/json").encode(), body)
+        await send_whole(exchange, send, content_type, body)

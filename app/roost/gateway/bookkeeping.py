@@ -7,6 +7,7 @@ import time
 import structlog
 
 from roost.gateway import accounting
+from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.choice.chooser import finished
 from roost.gateway.exchange import Exchange
 from roost.gateway.meter import Meter, Outcome
@@ -39,6 +40,22 @@ class Books:
             busy_ms = (time.perf_counter() - exchange.sent_on) * 1000 if exchange.sent_on else 0.0
             outcome = Outcome(exchange.model, status, exchange.tokens, exchange.events, busy_ms)
             self._meter.settle(exchange.ticket, outcome)
+
+    def reject(self, exchange: Exchange, answer: RejectedAnswerError) -> None:
+        """Count an answer that is not passed on, and make the exchange ready for the next one."""
+        tokens = accounting.of_answer(answer.body)
+        model = exchange.served
+        if exchange.ticket:
+            busy_ms = (time.perf_counter() - exchange.sent_on) * 1000 if exchange.sent_on else 0.0
+            self._meter.charge(exchange.ticket, Outcome(exchange.model, 200, tokens, 0, busy_ms))
+        if exchange.cascade:
+            exchange.cascade.rejected.append((model, answer.why))
+        used = {"tokens_in": tokens.prompt, "tokens_out": tokens.completion} if tokens else {}
+        if exchange.decided:
+            exchange.decided.cascade.append({"model": model, "why": answer.why.value, **used})
+        self._metrics.cascaded(model, answer.why.value)
+        log.info("cascade", request_id=exchange.request_id, model=model, why=answer.why.value, **used)
+        exchange.tail, exchange.first_byte, exchange.sent_on = b"", None, 0.0
 
     def close(self, exchange: Exchange) -> None:
         """Write down a request that is over."""

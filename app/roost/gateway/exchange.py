@@ -11,6 +11,7 @@ from starlette.types import Send
 from roost.gateway.accounting import Tokens
 from roost.gateway.balance.balancer import Seat
 from roost.gateway.balance.continuing import Splice, Transcript
+from roost.gateway.choice.cascade import Cascade
 from roost.gateway.choice.ring import Decided
 from roost.gateway.kinds import CHAT, Kind
 from roost.gateway.limits import Ticket
@@ -35,6 +36,7 @@ class Exchange:
     endpoint: str = ""
     adapter: str = ""
     decided: Decided | None = None  # which model was chosen for `auto`, and why
+    cascade: Cascade | None = None  # who tries again if the answer is not good enough
     instead_of: str = ""  # the name that was asked for, when another model answers
     why_instead: str = ""
     status: int = 0
@@ -116,6 +118,7 @@ def response_headers(exchange: Exchange) -> dict[str, str]:
         "x-roost-model": exchange.served,
         "x-roost-endpoint": exchange.endpoint,
         "x-roost-route": exchange.decided.decision.header() if exchange.decided else "",
+        "x-roost-cascade": exchange.cascade.header() if exchange.cascade else "",
         "x-roost-routed-by": exchange.seat.why.value if exchange.seat else "",
         "x-roost-fallback-for": exchange.instead_of,
         "x-roost-fallback-reason": exchange.why_instead,

@@ -98,6 +98,7 @@ class Ticket:
     ) -> None:
         self.key = key
         self.estimate = estimate  # tokens of the prompt
+        self.more = 0  # tokens of answers that were not passed on
         self._account = account
         self._limits = limits
         self._taken = taken
@@ -146,6 +147,7 @@ class Ticket:
 
     def settle(self, tokens: int) -> None:
         """Replace the estimate by the tokens really used."""
+        tokens += self.more
         if self._limits.tokens:
             self._account.tokens.settle(tokens - self._taken)
             self._account.tokens_taken.total += tokens - self._taken

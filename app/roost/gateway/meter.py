@@ -107,6 +107,12 @@ class Meter:
         ticket.settle(use.prompt + use.completion)
         self.accountant.record(use)
 
+    def charge(self, ticket: Ticket, outcome: Outcome) -> None:
+        """Count an answer that was not passed on, beside the one that will be."""
+        use = self._use(ticket, outcome)
+        ticket.more += use.prompt + use.completion
+        self.accountant.record(use)
+
     def _use(self, ticket: Ticket, outcome: Outcome) -> Use:
         tokens = outcome.tokens
         estimated = tokens is None and (outcome.events > 0 or outcome.status in GONE)

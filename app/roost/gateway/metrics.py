@@ -83,6 +83,7 @@ class Metrics:
         self._duration, self._queue_wait = map(self._distribution, (names.DURATION, names.QUEUE_WAIT))
         self._failovers, self._fallbacks = map(self._counts, (names.FAILOVERS, names.FALLBACKS))
         self._routed, self._route_time = self._counts(names.ROUTED), self._distribution(names.ROUTE_TIME)
+        self._cascades = self._counts(names.CASCADES)
         self._starts, self._stops, self._restarts = map(self._counts, (names.STARTS, names.STOPS, names.RESTARTS))
         self._slots = self._counts(names.SLOT_TOKENS)
         self._wrong_keys, self._refused = map(self._counts, (names.WRONG_KEYS, names.REFUSED))
@@ -147,6 +148,10 @@ class Metrics:
         """Count a model that was chosen for `auto`; `reason` is one of `roost.gateway.choice.decide.Reason`."""
         self._routed.add(model, reason)
         self._route_time.observe(took_s)
+
+    def cascaded(self, model: str, reason: str) -> None:
+        """Count a model's answer that was not passed on; `reason` is a `roost.gateway.choice.verdict.Objection`."""
+        self._cascades.add(model, reason)
 
     def started(self, slot: str) -> None:
         """Count a cold model that was started."""

@@ -15,9 +15,10 @@ from roost.gateway.auth import caller_of
 from roost.gateway.balance.balancer import Balancer
 from roost.gateway.balance.measures import Measures
 from roost.gateway.bookkeeping import Books
+from roost.gateway.choice.cascade import RejectedAnswerError, cascade_wish
 from roost.gateway.choice.chooser import Chooser
 from roost.gateway.errors import ApiError, stream_interrupted
-from roost.gateway.exchange import NO_TRACE, Exchange, response_headers
+from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole
 from roost.gateway.fitting import wants_cut
 from roost.gateway.keeper import Keeper
 from roost.gateway.kinds import Kind
@@ -33,6 +34,7 @@ from roost.gateway.serving import Serving, Staff
 from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
 from roost.gateway.tasks import unless_gone
+from roost.ops.api_keys import ApiKey
 
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
 NOT_READING = "the client does not read"
@@ -76,11 +78,12 @@ class Proxy:
             exchange.stream, exchange.asked = request.stream, request.model
             exchange.forgiving = forgiving(scope) and kind.skill is Skill.GENERATE
             exchange.may_cut = wants_cut(scope)
+            wish = cascade_wish(scope)
             exchange.wait_s = wait_in(scope, self._settings.wait_s, self._settings.start_wait_s)
             exchange.session = session_in(scope, body)
             exchange.ticket = await self._meter.admit(caller_of(scope), len(body))
             exchange.mark(ADMITTED)
-            await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send))
+            await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send, wish))
         except ApiError as error:
             exchange.status, exchange.error_code = error.status, error.code
             await error.response(response_headers(exchange))(scope, receive, send)
@@ -114,7 +117,9 @@ class Proxy:
             await self._violations.hold(name)
             raise
 
-    async def _seated(self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+    async def _seated(
+        self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send, wish: bool | None
+    ) -> None:
         """Serve a request once it has a place among those of its key.
 
         Raises:
@@ -124,8 +129,9 @@ class Proxy:
         async with Outlet(send, self._settings.send_timeout_s) as outlet, ticket.place(exchange.wait_s):
             exchange.mark(SEATED)
             name, exchange.decided = self._chooser.name(request, ticket.key, exchange.request_id)
+            exchange.cascade = self._chooser.cascade(request, ticket.key, name, exchange.decided, wish)
             try:
-                await Serving(self._staff, ticket.key, name, request, exchange, outlet).run()
+                await self._serve(ticket.key, name, request, exchange, outlet)
             except ApiError as error:
                 if not exchange.begun:
                     raise
@@ -133,6 +139,32 @@ class Proxy:
             else:
                 if exchange.continued:
                     self._measures.broken("continued")
+
+    async def _serve(self, key: ApiKey, name: str, request: ParsedRequest, exchange: Exchange, outlet: Send) -> None:
+        """Serve a request, and once more by a stronger model while the answer is not good enough.
+
+        Raises:
+            ApiError: there is no answer, not even such a one.
+        """
+        rejected: tuple[RejectedAnswerError, tuple[str, str, str]] | None = None
+        while True:
+            try:
+                await Serving(self._staff, key, name, request, exchange, outlet).run()
+            except RejectedAnswerError as error:
+                rejected = error, (exchange.model, exchange.endpoint, exchange.adapter)
+                self._books.reject(exchange, error)
+                name = exchange.cascade.left.popleft() if exchange.cascade else name
+            except ApiError:
+                if rejected is None or exchange.begun:
+                    raise
+                answer, by = rejected
+                exchange.model, exchange.endpoint, exchange.adapter = by
+                exchange.instead_of = exchange.why_instead = ""
+                exchange.settled = True  # when it was rejected
+                await send_whole(exchange, outlet, answer.content_type, answer.body)
+                return
+            else:
+                return
 
     async def _break_off(self, exchange: Exchange, send: Send, error: ApiError) -> None:
         """End a stream that nobody goes on with, with an error that its clients understand."""

@@ -18,6 +18,7 @@ from roost.gateway.balance.balancer import Balancer, Order, Seat
 from roost.gateway.balance.continuing import Transcript, closing, why_not
 from roost.gateway.balance.measures import Measures
 from roost.gateway.balance.prefix import blocks_of
+from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.choice.chooser import Chooser
 from roost.gateway.errors import ApiError
 from roost.gateway.exchange import Exchange
@@ -72,6 +73,7 @@ class Serving:
 
         Raises:
             ApiError: no endpoint could answer, or go on with the stream.
+            RejectedAnswerError: the answer is not good enough, and a stronger model shall try.
         """
         settings, registry = self.staff.settings, self.staff.registry
         patience = self.exchange.wait_s
@@ -119,6 +121,9 @@ class Serving:
             problem, failed = error, True
         except CannotContinueError as error:
             raise errors.stream_interrupted(exchange.broke, str(error)) from None
+        except RejectedAnswerError:
+            failed = False
+            raise
         except ApiError as error:
             failed = error.status == 502
             raise

@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     model_aliases: dict[str, str] = Field(default_factory=dict)  # JSON: another name -> slot or model
     auto_choice: bool = True  # whether `auto` is chosen among models; else it is the slot main
     route_file: Path | None = None  # a trained router, written by `roost route`; without it the shipped one
+    cascade_steps: int = Field(default=1, ge=0, le=3)  # further tries at stronger models for an answer; 0: never
     model_ladder: list[str] = Field(default_factory=list)  # JSON: slots or models, the weakest first; empty: by size
     model_fallbacks: dict[str, list[str]] = Field(default_factory=dict)  # JSON: slot or model -> slots, best first
     fallback_after_s: Wait = 1.0  # how long a chosen model that should be there is waited for

@@ -87,6 +87,12 @@ IN_FLIGHT = Spec("roost_in_flight", "gauge", "Requests being worked on.")
 FAILOVERS = Spec("roost_failovers", "counter", "Attempts that went on to another endpoint.", ("reason",))
 ROUTED = Spec("roost_route_decisions", "counter", "Models chosen for auto.", ("model", "reason"))
 ROUTE_TIME = Spec("roost_route_seconds", "histogram", "Time that a choice took.", (), ROUTE_SECONDS)
+CASCADES = Spec(
+    "roost_cascades",
+    "counter",
+    "Answers that were not good enough, by the model that gave them; a stronger one was asked.",
+    ("model", "reason"),
+)
 CHOICES = Spec("roost_endpoint_choices", "counter", "Attempts by why their endpoint was chosen.", ("why",))
 EXPECTED = Spec("roost_prefix_expected_tokens", "counter", "Prompt tokens that the chosen endpoint should hold.")
 NOT_SEATED = Spec("roost_queue_refused", "counter", "Requests that got no slot, full or late.", ("reason",))
@@ -116,7 +122,7 @@ BUILD = Spec("roost_build_info", "gauge", "The version that runs.", ("version",)
 
 OWN = (
     *(REQUESTS, ERRORS, FIRST_TOKEN, INTER_TOKEN, DURATION, TOKENS, QUEUE_WAIT, QUEUE, IN_FLIGHT, FAILOVERS, FALLBACKS),
-    *(ROUTED, ROUTE_TIME, CHOICES, EXPECTED, NOT_SEATED, OPENED, RETRIES, BROKEN),
+    *(ROUTED, ROUTE_TIME, CASCADES, CHOICES, EXPECTED, NOT_SEATED, OPENED, RETRIES, BROKEN),
     *(ENDPOINTS, ENDPOINT_UP, ENDPOINT_BUSY, ENDPOINT_SLOTS, STARTS, STOPS, RESTARTS, SLOT_TOKENS),
     *(WRONG_KEYS, REFUSED, INVALID, USAGE_TROUBLE, BUILD),
 )  # what /metrics has

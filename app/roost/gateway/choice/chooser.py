@@ -9,11 +9,13 @@ from typing import Protocol
 
 import structlog
 
-from roost.gateway.choice.candidates import Candidate, candidates, sifted
+from roost.gateway.choice.candidates import Candidate, candidates, sifted, stronger
+from roost.gateway.choice.cascade import Cascade, plan
 from roost.gateway.choice.complexity import score
 from roost.gateway.choice.decide import NO_GUESS, Decision, Guess, able, decide, seen
 from roost.gateway.choice.features import Asked, Features, read_request
 from roost.gateway.choice.ring import Decided, Ring
+from roost.gateway.choice.verdict import wanted_of
 from roost.gateway.metrics import Metrics
 from roost.gateway.names import is_auto, meaning
 from roost.gateway.registry import Registry
@@ -34,10 +36,14 @@ class Router(Protocol):
 
 @dataclass(frozen=True)
 class Policy:
-    """What the site wants. `chooses` False: `auto` is the slot main, always. `ladder`: see `candidates`."""
+    """What the site wants. `chooses` False: `auto` is the slot main, always. `ladder`: see `candidates`.
+
+    `cascade_steps` is how many stronger models may try after one whose answer is not good enough.
+    """
 
     chooses: bool = True
     ladder: Sequence[str] = ()
+    cascade_steps: int = 1
 
 
 class Chooser:
@@ -83,6 +89,22 @@ class Chooser:
             took_ms=round(decided.took_ms, 3),
         )
         return decision.slot, decided
+
+    def cascade(
+        self, request: ParsedRequest, key: ApiKey, name: str, decided: Decided | None, wish: bool | None
+    ) -> Cascade | None:
+        """Return who tries again if a plain answer is not good enough: for `auto`, or where the client asks for it."""
+        if wish is False or request.stream or not request.kind.chosen or not (wish or decided):
+            return None
+        among = decided.decision.among if decided else None
+        if among is None:
+            among = tuple(self._sifted(read_request(request.kind, request.body, request.answer).features, key))
+        slot = next((one.slot for one in among if name in (one.slot, one.model)), name)
+        subject = decided.decision.guess.subject if decided else ""
+        able = [one.slot for one in stronger(among, slot) if one.for_all or (subject and one.expert_in(subject))]
+        if not able or not self._policy.cascade_steps:
+            return None
+        return plan(wanted_of(request.body, request.answer), able, self._policy.cascade_steps)
 
     def again(self, decided: Decided | None, key: ApiKey, name: str) -> str:
         """Return `name`, or the main slot if a model that was chosen there can no longer answer."""

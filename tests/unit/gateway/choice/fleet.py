@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.fakes import FakeEngine, fake_engine
@@ -16,16 +16,19 @@ SIZES = {"main": ("mid", 8), "router": ("tiny", 1), "specialist": ("big", 30), "
 
 @dataclass(frozen=True)
 class Fleet:
-    """The gateway and the engines behind it, by slot."""
+    """The gateway and the engines behind it, by slot; what was answered, the last at the end."""
 
     gateway: Served
     engines: dict[str, FakeEngine]
+    answers: list[dict[str, object]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
     async def ask(self, text: str, headers: dict[str, str] | None = None, **more: object) -> tuple[int, str, str]:
         """Ask for an answer; returns status, the model that gave it, and the header that says why."""
         body = {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
         async with self.gateway.client.post(self.gateway.url + PATH, json=body, headers=headers) as answer:
-            await answer.read()
+            self.answers.append(await answer.json())
+            self.headers.append(dict(answer.headers))
             return answer.status, answer.headers.get("x-roost-model", ""), answer.headers.get("x-roost-route", "")
 
     async def get(self, path: str) -> tuple[int, dict[str, object]]:
