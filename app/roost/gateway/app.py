@@ -36,6 +36,7 @@ from roost.gateway.endpoints.connect import Connector
 from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore
 from roost.gateway.endpoints.hosts import HostUses
 from roost.gateway.endpoints.routes import EndpointRoutes, add_endpoint_routes
+from roost.gateway.endpoints.snapshot import SnapshotKeeper
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
@@ -89,6 +90,7 @@ class Gateway:
     balancer: Balancer
     hand: HandEndpoints
     hosts: HostUses
+    snapshot: SnapshotKeeper
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
 
@@ -152,6 +154,7 @@ def build(
         api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
     hand = HandEndpoints(registry, endpoints_file(settings), endpoint_store(settings, api))
     hosts = HostUses(api, registry)
+    snapshot = SnapshotKeeper(registry, settings.state_dir)
     slots = SlotsKeeper(metrics, settings.slots_timeout_s)
     restarter = Restarter(api, metrics, settings.stuck_restart_s)
     policy = Policy(parse_pools(settings.memory_pools), settings.idle_stop_s, settings.min_stay_s)
@@ -188,7 +191,7 @@ def build(
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(
         outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer,
-        hand, hosts, app.routes, tracer
+        hand, hosts, snapshot, app.routes, tracer
     )  # fmt: skip
 
 
@@ -287,8 +290,10 @@ def _add_error_shapes(app: FastAPI) -> None:
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
     """Keep the registry fed while the context is open."""
     registry = gateway.registry
+    gateway.snapshot.restore()
     gateway.hand.look()
     tasks = [
+        spawn(gateway.snapshot.run(), "keeping the registry's state", registry.fail),
         spawn(gateway.hand.run(), "endpoints by hand", registry.fail),
         spawn(gateway.hosts.run(), "use of hosts", registry.fail),
     ]
@@ -325,6 +330,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await registry.close()
+        gateway.snapshot.close()
         await gateway.slots.close()
         await gateway.restarter.close()
         if gateway.tracer:

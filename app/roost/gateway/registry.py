@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from roost.engines.base import Engine, Report, State
+from roost.engines.base import Engine, Load, Report, State
 from roost.fleet.endpoint_list import HandEndpoint
 from roost.gateway.endpoints import outliers
+from roost.gateway.endpoints.beliefs import Belief, Beliefs
 from roost.gateway.endpoints.outliers import Policy, Record, Result
 from roost.gateway.planned import Planned, by_job, view_of
 from roost.gateway.routing import Route, View, resolve_for, substitutes
@@ -155,6 +156,7 @@ class Registry:
         self._records: dict[str, Record] = {}
         self._members: dict[str, tuple[Member, ...]] = {}
         self._drains: Mapping[str, str] = {}
+        self._recalled = Beliefs()
         self._timing = timing or Timing()
         self.hooks = Hooks()
         self._planned: Mapping[str, Planned] = {}
@@ -174,6 +176,8 @@ class Registry:
         What is in flight on an endpoint that is gone goes on: its server may be draining. Those of the fleet itself
         come without a source; only when they have come it is settled what there is.
         """
+        if not source:  # what was believed to be there until now is confirmed or gone
+            self._members = {name: listed for name, listed in self._members.items() if name in ("", BY_HAND)}
         self._members[source] = tuple(members)
         wanted = {member.id: member for listed in self._members.values() for member in listed}
         stay = {n for n, e in self._endpoints.items() if n in wanted and _same_server(e.member, wanted[n])}
@@ -190,6 +194,7 @@ class Registry:
             log.info("endpoint_found", endpoint=name)
             endpoint = Endpoint(wanted[name], self._connect(wanted[name]))
             self._endpoints[name] = endpoint
+            self._believe_again(endpoint)
             self._remember(endpoint)
             self._tasks[name] = spawn(self._watch(endpoint), f"probe {name}", self.fail)
         self._settled |= not source
@@ -343,6 +348,30 @@ class Registry:
     def suspect(self, endpoint: Endpoint) -> None:
         """Look at an endpoint again at once, without believing anything yet."""
         endpoint.look_now.set()
+
+    def recall(self, beliefs: Beliefs) -> None:
+        """Take over what was believed before a restart: endpoints that are found begin with it."""
+        self._recalled = beliefs
+
+    def _believe_again(self, endpoint: Endpoint) -> None:
+        known = self._recalled.about(endpoint.id, endpoint.member.allocation)
+        if known is None:
+            return
+        del self._recalled.of[endpoint.id]  # once: who comes back later begins anew
+        if known.report.models:
+            endpoint.report = known.report
+        if known.ejections:
+            self._records[endpoint.id] = known.record(time.monotonic())
+
+    def beliefs(self) -> list[Belief]:
+        """Return what is believed of each endpoint, to be recalled after a restart."""
+        now, found = time.monotonic(), []
+        for endpoint in self.endpoints():
+            record = self.record_of(endpoint.id)
+            left_s = round(max(0.0, record.ejected_until - now))
+            report = replace(endpoint.report, load=Load(), stuck=False)  # what changes all the time is asked anew
+            found.append(Belief(endpoint.id, report, endpoint.member.allocation, left_s, record.ejections, record.why))
+        return found
 
     def record(self, endpoint_id: str, result: Result) -> None:
         """Take note of how a request ended there; an outlier among those that could have answered it is ejected."""
