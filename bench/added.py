@@ -127,7 +127,8 @@ def _streams(bare: Target, roost: Target) -> dict[str, Any]:
     return {
         "streams": STREAMS, "stream_events_per_s": PER_S,
         "stream_first_byte_later_ms": round(statistics.median(ours) - statistics.median(theirs), 3),
-        "stream_gap_added_p99_ms": round(statistics.median(gap), 3), "stream_way_added_p99_ms": round(statistics.median(way), 3),
+        "stream_gap_added_p99_ms": round(statistics.median(gap), 3),
+        "stream_way_added_p99_ms": round(statistics.median(way), 3),
     }  # fmt: skip
 
 

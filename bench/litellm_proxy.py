@@ -64,7 +64,8 @@ def litellm_before(folder: Path, engine_port: int, cores: frozenset[int]) -> Ite
     kept = {"PATH", "LANG", "LC_ALL"}
     variables = {
         **{name: value for name, value in os.environ.items() if name in kept},
-        "HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION",
+        "HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
+        "LITELLM_MODE": "PRODUCTION",
     }  # fmt: skip
     with (folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(

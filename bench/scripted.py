@@ -1,4 +1,4 @@
-"""A scripted model server that costs next to nothing, in a process of its own: plain answers at once, streams at a pace.
+"""A scripted model server that costs next to nothing, in a process of its own: answers at once, streams at a pace.
 
 Each event of a stream carries the moment it was written (`time.monotonic_ns`, the same clock for every process of a
 machine), so that whoever reads it knows how long it was on its way.

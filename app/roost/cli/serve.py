@@ -6,6 +6,7 @@ Needs only requirements/agent.txt. Without a word it is both: the gateway with t
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -44,6 +45,8 @@ async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
             async with running(gateway, settings):
                 yield
 
+        gc.collect()
+        gc.freeze()  # what was imported stays: going through it again and again would hold requests up
         await serve_until_stopped(gateway.app, places, settings, beside)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")

@@ -59,7 +59,7 @@ from roost.gateway.restarts import Restarter
 from roost.gateway.routing import visible_to
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
-from roost.gateway.surface import add_surface
+from roost.gateway.surface import Surface, add_surface
 from roost.gateway.tags import parse_pools
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
@@ -186,7 +186,11 @@ def build(
     public = OPEN_PATHS | open_paths
     guard(app.routes, public)
     keyed = RequireKey(
-        app, keys=keys, is_public=public.__contains__, on_wrong=metrics.wrong_key, slowdown=meter.wrong_keys
+        Surface(app, proxy),
+        keys=keys,
+        is_public=public.__contains__,
+        on_wrong=metrics.wrong_key,
+        slowdown=meter.wrong_keys,
     )
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -31,19 +32,27 @@ async def unless_gone(receive: Receive, work: Awaitable[None]) -> None:
     Raises:
         ClientDisconnect: the client left first.
     """
-    working = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
     watching = asyncio.ensure_future(_gone(receive))
+
+    def stop(_watching: asyncio.Task[None]) -> None:
+        scope.reschedule(loop.time())
+
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        working.result()
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        async with asyncio.timeout(None) as scope:  # and no task for the work: this is on every request's path
+            watching.add_done_callback(stop)
+            try:
+                await work
+            finally:
+                watching.remove_done_callback(stop)
+                watching.cancel()
+    except TimeoutError:
+        if scope.expired():
+            raise ClientDisconnect from None
+        raise
 
 
 async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
+    with suppress(Exception):  # a connection that cannot be read is gone too
+        while (await receive())["type"] != "http.disconnect":
+            continue

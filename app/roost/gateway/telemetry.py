@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Collection, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -34,6 +35,12 @@ TELLING = (RoostError, OSError, TimeoutError, ImportError, MemoryError)
 MOST_CHARACTERS = 2000  # of one value
 
 
+@lru_cache(1024)  # a line of the log has some twenty names, always the same
+def names_a_secret(name: str) -> bool:
+    """Say whether what has this name must not be shown."""
+    return SECRET_NAME.search(name) is not None
+
+
 class Redactor:
     """Hides what is named like a secret, what looks like one inside any text, and the secrets it was told of."""
 
@@ -46,7 +53,7 @@ class Redactor:
         return {name: self._clean(name, value) for name, value in event.items()}
 
     def _clean(self, name: str, value: object) -> object:
-        if SECRET_NAME.search(name):
+        if names_a_secret(name):
             return REDACTED
         if value is None or isinstance(value, bool | int | float):
             return value
@@ -118,6 +125,19 @@ def known_secrets(settings: Settings) -> list[str]:
     return [secret for secret in found if secret]
 
 
+class Lines:
+    """The end of structlog's way for one of our loggers: a line on standard error."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write a line."""
+        sys.stderr.write(f"{line}\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def configure(level: str, known: Collection[str] = ()) -> None:
     """Send structlog and the standard library's loggers, uvicorn's included, to standard error as JSON.
 
@@ -130,14 +150,13 @@ def configure(level: str, known: Collection[str] = ()) -> None:
         of_request,
         format_exception,
     ]
+    rendered: list[structlog.typing.Processor] = [Redactor(known), structlog.processors.JSONRenderer()]
+    # Our own lines go straight to standard error: through the standard library each costs twice as much, and there is
+    # one for each request.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *rendered],
+        logger_factory=Lines,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -146,8 +165,7 @@ def configure(level: str, known: Collection[str] = ()) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.PositionalArgumentsFormatter()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                Redactor(known),
-                structlog.processors.JSONRenderer(),
+                *rendered,
             ],
         )
     )
