@@ -107,6 +107,20 @@ options:
     description: Seconds it may take to stop.
     type: int
     default: 60
+  confined:
+    description: Whether all is taken from it that it does not name here (systemd).
+    type: bool
+    default: false
+  writable:
+    description: Folders that it may write when it is confined.
+    type: list
+    elements: str
+    default: []
+  capabilities:
+    description: Capabilities that it keeps when it is confined.
+    type: list
+    elements: str
+    default: []
   install_dir:
     description: Folder of the program; the supervisor is put into its folder C(libexec).
     type: path
@@ -158,6 +172,9 @@ def service_of(params: dict[str, Any]) -> Service:
         kill_children=params["kill_children"],
         mount_cgroups=params["mount_cgroups"],
         stop_timeout_s=params["stop_timeout"],
+        confined=params["confined"],
+        writable=tuple(params["writable"]),
+        capabilities=tuple(params["capabilities"]),
     )
 
 
@@ -185,6 +202,9 @@ def main() -> None:
             "kill_children": {"type": "bool", "default": False},
             "mount_cgroups": {"type": "bool", "default": False},
             "stop_timeout": {"type": "int", "default": 60},
+            "confined": {"type": "bool", "default": False},
+            "writable": words,
+            "capabilities": words,
             "install_dir": {"type": "path", "default": "/opt/roost"},
             "run_dir": {"type": "path", "default": "/run/roost"},
             "log_dir": {"type": "path", "default": "/var/log/roost"},

@@ -1,4 +1,4 @@
-"""One description of a service, rendered as a systemd unit or as a SysV init script."""
+"""One description of a service, rendered as a systemd unit, a SysV init script or a FreeBSD rc.d script."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from roost.ops.files import sha256_file
 
 TEMPLATES = Path(__file__).parent / "unit_templates"
 SUPERVISOR = Path(__file__).parent / "supervise.sh"
+RESTART_DELAY_S = 2
+LOGS_KEPT = 7
+LOG_KIB = 10240
+HANGUP = 1  # the number of SIGHUP
 PATH_OF_SERVICES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -23,7 +27,11 @@ class Service:
 
     A `daemon` stays in the foreground and is started again whenever it ends; a `oneshot` puts something in place
     (`command`) and takes it away (`stop_command`). Names in `after` are started first where both exist. Nothing
-    starts while a file of `requires` is missing.
+    starts while a file of `requires` is missing. `environment_file` holds NAME=VALUE lines that the program reads
+    itself (its path is in ROOST_ENV_FILE): no shell of root ever reads it, and no list of processes shows its values.
+
+    `confined` takes from it whatever it does not name: the file system is read-only but for `writable`, there are no
+    capabilities but `capabilities`, no devices but `devices` (systemd).
     """
 
     name: str
@@ -34,6 +42,7 @@ class Service:
     check_command: tuple[str, ...] = ()  # exits 0 while what it is about is in place or in order
     user: str = "root"
     environment: Mapping[str, str] = field(default_factory=dict)
+    environment_file: str = ""
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     open_files: int = 0  # limit of open files; 0: as it is
@@ -41,6 +50,22 @@ class Service:
     kill_children: bool = False  # stop whatever the daemon started, too
     mount_cgroups: bool = False  # without systemd: mount the cgroup file systems where nobody did
     stop_timeout_s: int = 60
+    confined: bool = False
+    writable: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    generates_code: bool = False  # a confined program that may write code and run it, as drivers of cards do
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment with the path of its file."""
+        named = {"ROOST_ENV_FILE": self.environment_file} if self.environment_file else {}
+        return {**self.environment, **named}
+
+    @property
+    def identifier(self) -> str:
+        """The name as rc.d takes it: it becomes part of shell variables there."""
+        return self.name.replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +77,11 @@ class Places:
     log_dir: str = "/var/log/roost"
     systemd_dir: str = "/etc/systemd/system"
     init_dir: str = "/etc/init.d"
+    rcd_dir: str = "/usr/local/etc/rc.d"
+    rc_conf_dir: str = "/etc/rc.conf.d"
+    newsyslog_dir: str = "/usr/local/etc/newsyslog.conf.d"
+    rc_subr: str = "/etc/rc.subr"
+    daemon: str = "/usr/sbin/daemon"
 
     @property
     def supervisor(self) -> str:
@@ -98,3 +128,73 @@ def render_sysv(service: Service, places: Places) -> str:
     supervisor = sha256_file(SUPERVISOR)[:16]
     template = _environment().get_template("init.j2")
     return template.render(service=service, places=places, path=PATH_OF_SERVICES, supervisor=supervisor)
+
+
+FREEBSD = Places(install_dir="/usr/local/lib/roost", run_dir="/var/run/roost")
+
+
+def render_rcd(service: Service, places: Places = FREEBSD) -> str:
+    """Return the text of an rc.d script for FreeBSD, with daemon(8) as the supervisor.
+
+    Sources: rc.subr(8), daemon(8) and "Practical rc.d scripting in BSD" of the FreeBSD project.
+
+    Raises:
+        ValueError: it is a oneshot, which nothing of ours is on FreeBSD.
+    """
+    if service.type != "daemon":
+        raise ValueError(f"{service.name} is no daemon")
+    variables = {"PATH": PATH_OF_SERVICES, "LANG": "C.UTF-8", "HOME": "/", **service.variables}
+    program = [
+        "/usr/bin/env",
+        "-i",
+        *(f"{name}={value}" for name, value in sorted(variables.items())),
+        *service.command,
+    ]
+    words = [
+        *("-f", "-r", "-R", str(RESTART_DELAY_S)),
+        *("-P", supervisor_pidfile(service, places), "-p", child_pidfile(service, places)),
+        *("-o", log_file(service, places), "-H", "-m", "3"),
+        *(() if service.user == "root" else ("-u", service.user)),
+        *("-t", service.identifier),
+        *program,
+    ]
+    return (
+        _environment()
+        .get_template("rcd.j2")
+        .render(
+            service=service,
+            places=places,
+            pidfile=supervisor_pidfile(service, places),
+            child_pidfile=child_pidfile(service, places),
+            log=log_file(service, places),
+            arguments=shlex.join(words),
+        )
+    )
+
+
+def render_newsyslog(service: Service, places: Places = FREEBSD, *, group: str = "wheel") -> str:
+    """Return the line that has FreeBSD's newsyslog(8) rotate the log: daemon(8) opens it anew on HUP.
+
+    Fields after newsyslog.conf(5): file, owner and group, mode, how many are kept, size in KiB, when, flags (J: packed
+    with bzip2, C: made if it is missing), whom to tell, with which signal.
+    """
+    return (
+        "# Written by Roost; changes are lost with its next run.\n"
+        f"{log_file(service, places)} root:{group} 640 {LOGS_KEPT} {LOG_KIB} * JC "
+        f"{supervisor_pidfile(service, places)} {HANGUP}\n"
+    )
+
+
+def supervisor_pidfile(service: Service, places: Places) -> str:
+    """Return where daemon(8) says which process it is: what stops it, for its child would be started again."""
+    return f"{places.run_dir}/{service.identifier}.supervisor.pid"
+
+
+def child_pidfile(service: Service, places: Places) -> str:
+    """Return where daemon(8) says which process the program is."""
+    return f"{places.run_dir}/{service.identifier}.pid"
+
+
+def log_file(service: Service, places: Places) -> str:
+    """Return where the program's output goes."""
+    return f"{places.log_dir}/{service.identifier}.log"
