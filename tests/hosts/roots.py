@@ -79,13 +79,24 @@ def ensure_image(root: Root, cache: Path) -> str:
     return root.image
 
 
-def _make_image(root: Root, cache: Path) -> None:
+def ensure_tar(root: Root, cache: Path) -> Path:
+    """Return the packed root file system, making it if it is not there."""
+    with locked(cache / "roots", "make"):
+        return _tar_of(root, cache)
+
+
+def _tar_of(root: Root, cache: Path) -> Path:
     tar = cache / "roots" / f"{root.name}-{root.key}.tar"
     if not tar.exists():
         _make_tar(root, cache, tar)
-    for stale in tar.parent.glob(f"{root.name}-*.tar"):
+    for stale in tar.parent.glob(f"{root.name}-????????????????.tar"):
         if stale != tar:
             stale.unlink()
+    return tar
+
+
+def _make_image(root: Root, cache: Path) -> None:
+    tar = _tar_of(root, cache)
     docker("import", "--change", f"LABEL {IMAGE_LABEL}={root.name}", str(tar), root.image)
 
 

@@ -39,6 +39,7 @@ VERBS = {
     "plan": Verb("roost.cli.plan", "plan", "Show which model runs where, why, and what would have to change."),
     "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),
     "images": Verb("roost.cli.images", "app", "Show, renew and tidy what the jobs run from."),
+    "stage": Verb("roost.cli.stage", "stage", "Put Roost into the root folder of an image that is being built."),
     "bundle": Verb("roost.cli.bundle", "bundle", "Make a folder to install from where there is no network."),
     "keys": Verb("roost.cli.keys", "app", "Make, show, change and revoke keys of the API."),
     "limits": Verb("roost.cli.limits", "app", "Show and change how fast keys may be."),

@@ -101,9 +101,11 @@ def server_args(
     temperature: float | None = None,
     embedding: bool = False,
     chat_template: str = "",
+    port: str = PORT,
+    key_file: str = ENGINE_KEY_FILE,
 ) -> list[str]:
-    """Return all arguments of `llama-server`; `threads` 0 leaves them to the engine."""
-    args = ["--model", files.model, "--alias", alias, "--host", bind, "--port", PORT]
+    """Return all arguments of `llama-server`; `threads` 0 leaves them to the engine. Port and key are Nomad's."""
+    args = ["--model", files.model, "--alias", alias, "--host", bind, "--port", port]
     args += memory_args(settings, offloaded=bool(offload.layers))
     args += offload_args(offload)
     if files.projector:
@@ -118,7 +120,7 @@ def server_args(
         args.append("--embedding")
     if chat_template:
         args += ["--chat-template", chat_template]
-    args += ["--api-key-file", ENGINE_KEY_FILE, "--metrics", "--no-ui", "--offline"]
+    args += ["--api-key-file", key_file, "--metrics", "--no-ui", "--offline"]
     args += ["--log-verbosity", START_LOG_VERBOSITY]
     if threads:
         args += ["--threads", str(threads)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from roost.gateway.usage import Price
 from roost.ops.api_keys import Tier, TierLimits
 from roost.ops.errors import RoostError
 
+ENV_FILE = "ROOST_ENV_FILE"  # NAME=VALUE lines; how a service unit gives variables that no list of processes shows
 LONGEST_S = 366 * 86400.0  # an event loop's clock takes no infinity
 Wait = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Duration = Annotated[float, Field(gt=0, le=LONGEST_S)]
@@ -133,13 +135,13 @@ def load_settings() -> Settings:
 
 
 def read_settings(kind: type[S]) -> S:
-    """Read a process's settings from the environment.
+    """Read a process's settings from the environment, and from the file that ROOST_ENV_FILE names; the former win.
 
     Raises:
         RoostError: a variable has a value that it may not have.
     """
     try:
-        return kind()
+        return kind(_env_file=os.environ.get(ENV_FILE))
     except SettingsError as error:  # what should be JSON and is not
         field = next((name for name in kind.model_fields if f'"{name}"' in str(error)), "...")
         raise RoostError(f"The environment variable ROOST_{field.upper()} is no JSON.", fix="Correct it.") from None

@@ -1,4 +1,4 @@
-"""The collector as one file: a zipapp (PEP 441) that runs with Python 3.9+ alone, on Linux and FreeBSD.
+"""A program for hosts as one file: a zipapp (PEP 441) that runs with Python 3.9+ alone, on Linux and FreeBSD.
 
 The same sources give the same bytes: members are sorted, not compressed, and carry one date.
 """
@@ -13,21 +13,22 @@ from pathlib import Path
 
 from roost.ops.errors import RoostError
 
-PROGRAM = "roost.hosts.report"
+COLLECTOR = "roost.hosts.report"
 PACKAGE = Path(__file__).parents[1]  # app/roost
 SHEBANG = b"#!/usr/bin/env python3\n"
-MAIN = f"import sys\n\nfrom {PROGRAM} import main\n\nsys.exit(main())\n"
+MAIN = "import sys\n\nfrom {program} import main\n\nsys.exit(main())\n"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
 OLDEST_PYTHON = (3, 9)
 
 
-def pack(package: Path = PACKAGE) -> bytes:
-    """Return the zipapp's content.
+def pack(package: Path = PACKAGE, program: str = COLLECTOR) -> bytes:
+    """Return the zipapp's content; `program` is the module whose `main` it runs.
 
     Raises:
         RoostError: a module needs more than the standard library, or a newer Python's syntax.
     """
-    files = {"__main__.py": MAIN, **{name: path.read_text() for name, path in _members(package).items()}}
+    members = {name: path.read_text() for name, path in _members(package, program).items()}
+    files = {"__main__.py": MAIN.format(program=program), **members}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):
@@ -37,10 +38,10 @@ def pack(package: Path = PACKAGE) -> bytes:
     return SHEBANG + buffer.getvalue()
 
 
-def _members(package: Path) -> dict[str, Path]:
+def _members(package: Path, program: str) -> dict[str, Path]:
     """Return name in the archive -> source, of the program and all that it imports of ours."""
     found: dict[str, Path] = {}
-    left = [PROGRAM]
+    left = [program]
     while left:
         module = left.pop()
         path = _source(package, module)

@@ -43,6 +43,7 @@ class Service:
     user: str = "root"
     environment: Mapping[str, str] = field(default_factory=dict)
     environment_file: str = ""
+    folder: str = ""  # the one it runs in, where that matters
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     open_files: int = 0  # limit of open files; 0: as it is
