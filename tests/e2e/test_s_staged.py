@@ -14,12 +14,12 @@ import pytest
 
 from tests.hosts import host as hosts
 from tests.hosts import roots
-from tests.hosts.docker import docker
+from tests.hosts.docker import IMAGE_LABEL, docker
 from tests.hosts.host import Host, Kind, lan, running
 from tests.support import engine
 
 Measure = Callable[[str, float], None]
-PLAIN = replace(roots.SYSTEMD, name="staged-plain", include=(*roots.SYSTEMD.include, "python3-minimal"))
+PLAIN = replace(roots.SYSTEMD, name="staged-plain", include=(*roots.SYSTEMD.include, "python3"))
 BOOTED = replace(PLAIN, name="staged")
 
 
@@ -40,7 +40,7 @@ def staged(cache: Path, repository: Path, tmp_path_factory: pytest.TempPathFacto
     assert again["changes"] == []
     tar = root.parent / "root.tar"
     subprocess.run(["tar", "-C", str(root), "--numeric-owner", "-cf", str(tar), "."], check=True)
-    docker("import", "--change", f"LABEL {roots.IMAGE_LABEL}={BOOTED.name}", str(tar), BOOTED.image)
+    docker("import", "--change", f"LABEL {IMAGE_LABEL}={BOOTED.name}", str(tar), BOOTED.image)
     tar.unlink()
     yield replace(hosts.SYSTEMD, root=BOOTED)
     docker("rmi", BOOTED.image)

@@ -33,9 +33,9 @@ def look_at_linux(root: Path) -> LinuxRoot:
             f"{root} has no systemd, which starts the staged services.",
             fix="Install systemd and systemd-sysv into it (debootstrap --include=systemd-sysv,python3).",
         )
-    if "python3-minimal" not in packages:
+    if "libpython3-stdlib" not in packages:  # python3-minimal alone has no http, no ssl
         raise RoostError(f"{root} has no Python.", fix="Install python3 into it (debootstrap --include=python3).")
-    python = re.match(r"(\d+\.\d+)", packages["python3-minimal"]["Version"])
+    python = re.match(r"(\d+\.\d+)", packages["libpython3-stdlib"]["Version"])
     libc = re.match(r"2\.(\d+)", packages.get("libc6", {}).get("Version", ""))
     if python is None or libc is None:
         raise RoostError(f"{root} does not say which Python and C library it has.", fix="Use a Debian root.")

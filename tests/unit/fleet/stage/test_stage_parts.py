@@ -179,7 +179,7 @@ def test_owners_and_modes_are_those_of_who_must_read(root: Path, made: Made) -> 
 def debian(root: Path, *, systemd: bool = True, python: str = "3.11.2-1+b1") -> Path:
     status = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u10\n"
     if python:
-        status += f"\nPackage: python3-minimal\nStatus: install ok installed\nVersion: {python}\n"
+        status += f"\nPackage: libpython3-stdlib\nStatus: install ok installed\nVersion: {python}\n"
     (root / "var/lib/dpkg").mkdir(parents=True)
     (root / "var/lib/dpkg/status").write_text(status)
     (root / "usr/lib").mkdir(parents=True)
