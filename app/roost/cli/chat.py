@@ -13,10 +13,10 @@ import typer
 
 from roost.cli.api import Api, Ended, Options, find_access
 from roost.cli.conversation import Conversation, Shelf
+from roost.hosts.accept import SYSTEM
 from roost.ops.errors import RoostError
 
 MAX_TOKENS = 1024  # a small model may repeat itself for ever
-SYSTEM = "You are a helpful assistant."
 HELP = "/new starts a new conversation, /quit ends (so does Ctrl-D), Ctrl-C stops an answer."
 
 

@@ -13,13 +13,11 @@ from typing import Annotated
 import typer
 
 from roost.cli.api import Api, Ended, Options, find_access
-from roost.cli.chat import SYSTEM
+from roost.hosts.accept import EXPECT, MAX_TOKENS, QUESTION, SYSTEM
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
-QUESTION, EXPECT = "What is the capital of France?", "Paris"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
-MAX_TOKENS = 128
 
 
 @dataclass(frozen=True)

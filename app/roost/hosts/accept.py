@@ -21,10 +21,10 @@ from roost.hosts.staged import Staged, StagedService
 
 OK, FAILED, MISSING = "ok", "failed", "missing"
 EXIT = {OK: 0, FAILED: 1, MISSING: 2}
-QUESTION = {"model": "auto", "max_tokens": 16, "temperature": 0, "messages": [
-    {"role": "user", "content": "What is the capital of France?"}
-]}  # fmt: skip
-EXPECTED = "Paris"
+# What an installation is asked (`roost verify`), too.
+SYSTEM = "You are a helpful assistant."
+QUESTION, EXPECT = "What is the capital of France?", "Paris"
+MAX_TOKENS = 128
 TIMEOUT_S = 60
 NOT_FOUND = 404
 TASKS = "/v1/tasks"
@@ -130,12 +130,14 @@ class Runbook:
 
     def _answer(self) -> str:
         base = self._staged.api or self._staged.engine
-        status, document = self._ask("POST", f"{base}/v1/chat/completions", QUESTION)
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+        body = {"model": "auto", "max_tokens": MAX_TOKENS, "temperature": 0, "messages": messages}
+        status, document = self._ask("POST", f"{base}/v1/chat/completions", body)
         if status != 200:
             raise StepError(f"status {status}: {document}")
         text = str(document["choices"][0]["message"]["content"]).strip()
-        if EXPECTED not in text:
-            raise StepError(f"asked for the capital of France, it said {text!r}")
+        if EXPECT not in text:
+            raise StepError(f"asked {QUESTION!r}, it said {text!r}")
         return text
 
     def _task(self, method: str, path: str, body: object = None) -> str:

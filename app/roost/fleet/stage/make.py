@@ -75,6 +75,7 @@ def stage_of(
             loopback=str(variables["loopback_address"]),
             engine_port=int(variables["stage_engine_port"]),
             api_port=int(variables["api_port"]),
+            chat_template=model.quirks.chat_template,
         )
 
     program = pack(program=HOST_PROGRAM)

@@ -49,6 +49,7 @@ class Wish:
     engine_port: int
     api_port: int
     engine_folder: str = "/"
+    chat_template: str = ""
 
     @property
     def places(self) -> Places:
@@ -81,7 +82,7 @@ def model_service(wish: Wish) -> Service:
     settings = ServerSettings(context_size=wish.context_size, parallel=wish.parallel, cache_ram_mib=wish.cache_ram_mib)
     arguments = server_args(
         ServerFiles(wish.model_path), settings, Offload(), alias=wish.model_name, bind=wish.loopback,
-        port=str(wish.engine_port), key_file=wish.engine_key,
+        port=str(wish.engine_port), key_file=wish.engine_key, chat_template=wish.chat_template,
     )  # fmt: skip
     return Service(
         name=MODEL_SERVER,
