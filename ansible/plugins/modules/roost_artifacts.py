@@ -86,6 +86,11 @@ options:
     type: list
     elements: str
     default: []
+  monitoring_packages:
+    description: Packages of Prometheus, of the base image's suite; none where it is not wanted.
+    type: list
+    elements: str
+    default: []
   mirror:
     description: Debian mirror; empty for the one of the host's apt sources, else debootstrap's default.
     type: str
@@ -124,8 +129,13 @@ agent_tree:
   description: Folder of the agent; empty when it is an image.
   type: str
   returned: always
+monitoring_tree:
+  description: Folder of Prometheus; empty when it is an image or not wanted.
+  type: str
+  returned: always
 images:
-  description: References of the images C(agent), C(llama_server) and C(base); empty for C(runtime=local).
+  description: References of the images C(agent), C(llama_server), C(base), C(monitoring); empty for
+    C(runtime=local).
   type: dict
   returned: always
 built:
@@ -192,6 +202,7 @@ def main() -> None:
             },
             "engine_gpu_packages": {"type": "dict", "default": {}},
             "engine_gpus": {"type": "list", "elements": "str", "default": []},
+            "monitoring_packages": {"type": "list", "elements": "str", "default": []},
             "mirror": {"type": "str", "default": ""},
             "python_version": {"type": "str", "default": ""},
             "update": {"type": "bool", "default": False},
@@ -212,6 +223,7 @@ def main() -> None:
         changed=outcome.changed,
         engine_tree=outcome.engine_tree,
         agent_tree=outcome.agent_tree,
+        monitoring_tree=outcome.monitoring_tree,
         images=outcome.images,
         built=outcome.built,
         removed=outcome.removed,

@@ -20,12 +20,14 @@ from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.jobs import (
     KEYS_VARIABLE,
     MODEL_SERVICE_PREFIX,
+    MONITORING_JOB,
     ROUTE_VARIABLE,
     Job,
     ModelServerJob,
     render_job,
 )
 from roost.fleet.key_store import ensure_variable_exists
+from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
@@ -183,6 +185,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         tls=tls,
     )
     lines += store_variables(client, secrets, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
+    if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
+        lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
     for job in jobs:
         change = apply_one(module, client, job, release, dry_run=dry_run)
         if change.changed:
@@ -198,6 +202,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
+            if name == MONITORING_JOB:
+                forget_watch_key(client)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
 

@@ -81,7 +81,7 @@ def model_items(site: Site) -> list[Item]:
 def image_items(workshop: Workshop, plan: Plan) -> list[Item]:
     """Return the images and the decisions that name them."""
     items = []
-    for resolution in (plan.engine, plan.base):
+    for resolution in (plan.engine, plan.base, plan.monitoring):
         if resolution is not None:
             name = f"{IMAGES}/resolved-{resolution.wanted.key}.json"
             items.append(text_of(resolution.model_dump_json(indent=1) + "\n", name))
@@ -105,14 +105,19 @@ def _image_item(workshop: Workshop, plan: Plan, name: str) -> Item:
 
 
 def engine_deb_items(workshop: Workshop, plan: Plan) -> list[Item]:
-    """Return the engine's packages, for machines that run it without a container."""
-    if plan.engine is None:
-        return []
-    missing = [p for p in plan.engine.packages if not cached_deb(workshop.debs, p).is_file()]
-    if missing:
-        with workshop.stack:
-            workshop.apt(plan.engine.wanted).fetch(missing, workshop.debs, workshop.notify)
-    return [_deb_item(workshop, ENGINE_DEBS, p, cached_deb(workshop.debs, p).name) for p in plan.engine.packages]
+    """Return the packages of the engine and of Prometheus, for machines that run them without a container."""
+    found: dict[str, Item] = {}
+    for resolution in (plan.engine, plan.monitoring):
+        if resolution is None:
+            continue
+        missing = [p for p in resolution.packages if not cached_deb(workshop.debs, p).is_file()]
+        if missing:
+            with workshop.stack:
+                workshop.apt(resolution.wanted).fetch(missing, workshop.debs, workshop.notify)
+        for package in resolution.packages:
+            name = cached_deb(workshop.debs, package).name
+            found[name] = _deb_item(workshop, ENGINE_DEBS, package, name)
+    return list(found.values())
 
 
 def _deb_item(workshop: Workshop, folder: str, package: Package, name: str) -> Item:

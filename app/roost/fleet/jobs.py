@@ -26,6 +26,8 @@ Engine = Literal["llama.cpp", "llama-cpp-python"]
 MODEL_SERVICE_PREFIX = "roost-model-"
 KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags are read by roost.gateway.tags
 RPC_JOB_PREFIX = "roost-rpc-"
+MONITORING_JOB = "roost-monitoring"
+MONITORING_KEY = "monitoring"  # name of its key of the API
 # The keys of the API. A job may read the variables nomad/jobs/JOB and nomad/jobs/JOB/GROUP without any policy
 # (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity): the first is the playbook's, this one that of
 # `roost keys`.
@@ -39,6 +41,7 @@ STATE_MOUNT = "/state"
 MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
 AGENT_TEMPLATE = "agent.nomad.hcl.j2"
 RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
+MONITORING_TEMPLATE = "monitoring.nomad.hcl.j2"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
 META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
 LOOPBACK_NETWORK = "loopback"
@@ -256,8 +259,45 @@ class AgentChoice:
     state_dir: str = ""  # on the host
 
 
-Job = ModelServerJob | RpcWorkerJob | AgentJob
-TEMPLATES = {ModelServerJob: MODEL_TEMPLATE, RpcWorkerJob: RPC_TEMPLATE, AgentJob: AGENT_TEMPLATE}
+@dataclass(frozen=True)
+class PlainFile:
+    """A file in the task's own folder, its text given."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MonitoringJob:
+    """Everything the template of Prometheus shows; `service` is that of the gateways."""
+
+    name: str
+    datacenter: str
+    driver: Driver
+    user: str
+    uid: int
+    gid: int
+    image: str
+    command: str
+    args: list[str]
+    env: dict[str, str]
+    files: list[PlainFile]
+    targets_file: str
+    service: str
+    key_name: str
+    state_mount: str
+    port: int
+    cpu_mhz: int
+    memory_mib: int
+
+
+Job = ModelServerJob | RpcWorkerJob | AgentJob | MonitoringJob
+TEMPLATES = {
+    ModelServerJob: MODEL_TEMPLATE,
+    RpcWorkerJob: RPC_TEMPLATE,
+    AgentJob: AGENT_TEMPLATE,
+    MonitoringJob: MONITORING_TEMPLATE,
+}
 
 
 def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str) -> list[str]:

@@ -15,6 +15,7 @@ from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
 from roost.fleet.artifacts.engine_python import engine_python_command
+from roost.fleet.artifacts.monitoring import monitoring_command
 from roost.fleet.devices import (
     BACKEND_PACKAGES,
     RPC,
@@ -30,12 +31,14 @@ from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
 from roost.fleet.jobs import (
     MODEL_SERVICE_PREFIX,
+    MONITORING_JOB,
     RPC_JOB_PREFIX,
     AgentChoice,
     Driver,
     Engine,
     EnginePlace,
     Job,
+    MonitoringJob,
     NodeChoice,
     RpcWorkerChoice,
     RpcWorkerJob,
@@ -44,6 +47,7 @@ from roost.fleet.jobs import (
     model_server_job,
     rpc_worker_job,
 )
+from roost.fleet.monitoring.job import MonitoringPrograms, monitoring_job
 from roost.fleet.site_wish import HOST_POOL, RpcWish, Runtime, SiteWish, SlotWish
 from roost.models.catalogue import Catalogue
 from roost.models.estimate.beside import beside_bytes
@@ -67,6 +71,7 @@ class Programs:
     engine_env: Mapping[str, str] = field(default_factory=dict)
     engine_tree: str = ""
     rpc_command: tuple[str, ...] = ()
+    monitoring: MonitoringPrograms = field(default_factory=MonitoringPrograms)
 
 
 class Made(BaseModel):
@@ -76,13 +81,18 @@ class Made(BaseModel):
 
     engine_tree: str = ""
     agent_tree: str = ""
+    monitoring_tree: str = ""
     images: dict[str, str] = Field(default_factory=dict)
 
 
 def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "llama.cpp") -> Programs:
     """Return how the jobs' programs are started from the artifacts that exist; `python` runs trees of Python code."""
     if runtime == "docker":
-        return Programs(agent_image=made.images["agent"], engine_image=made.images["llama_server"])
+        return Programs(
+            agent_image=made.images["agent"],
+            engine_image=made.images["llama_server"],
+            monitoring=MonitoringPrograms(image=made.images.get("monitoring", "")),
+        )
     tree = Path(made.engine_tree)
     rpc: list[str] = []
     if engine == "llama.cpp":
@@ -100,6 +110,9 @@ def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "ll
         engine_env=environment,
         engine_tree=str(tree),
         rpc_command=tuple(rpc),
+        monitoring=MonitoringPrograms(
+            command=tuple(monitoring_command(Path(made.monitoring_tree))) if made.monitoring_tree else ()
+        ),
     )
 
 
@@ -174,7 +187,11 @@ def site_jobs(
         state_dir=wish.agent_state_dir,
         listen=wish.listen,
     )
-    return [*jobs, agent_job(agent, wish.agent_identity, datacenter=wish.datacenter)]
+    jobs.append(agent_job(agent, wish.agent_identity, datacenter=wish.datacenter))
+    if wish.monitoring:
+        place = programs.monitoring
+        jobs.append(monitoring_job(wish.monitoring, place, driver, datacenter=wish.datacenter, bind=wish.bind))
+    return jobs
 
 
 def warmth_env(wish: SiteWish) -> dict[str, str]:
@@ -337,7 +354,7 @@ def job_secrets(
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
     secrets: dict[str, dict[str, str]] = {}
     for job in jobs:
-        if isinstance(job, RpcWorkerJob):  # it knows no key
+        if isinstance(job, RpcWorkerJob | MonitoringJob):  # knows no key; gets one from `ensure_watch_key`
             continue
         items = {"engine_key": engine_key}
         if job.name == AGENT_JOB:
@@ -349,10 +366,10 @@ def job_secrets(
 
 
 def stale_jobs(existing: Sequence[str], wanted: Sequence[Job]) -> list[str]:
-    """Return the model servers and workers of ours in Nomad that no slot wants any more."""
+    """Return the model servers and workers of ours in Nomad that no slot wants any more, and an unwanted Prometheus."""
     names = {job.name for job in wanted}
     ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX)
-    return sorted(name for name in existing if name.startswith(ours) and name not in names)
+    return sorted(name for name in existing if (name.startswith(ours) or name == MONITORING_JOB) and name not in names)
 
 
 def templates_dir(release_dir: Path) -> Path:

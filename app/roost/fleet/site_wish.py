@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from roost.fleet.jobs import LOOPBACK_NETWORK, Engine, Identity
+from roost.fleet.monitoring.job import MonitoringWish
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 
 Runtime = Literal["docker", "local"]
@@ -122,5 +123,6 @@ class SiteWish(BaseModel):
     min_stay_s: int = Field(default=0, ge=0)
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)
     memory_pools: dict[str, int] = Field(default_factory=dict)  # bytes that the models of a pool may hold together
+    monitoring: MonitoringWish | None = None  # None: no Prometheus
     agent_identity: Identity
     engine_identity: Identity

@@ -96,7 +96,8 @@ def engine_command(tree: Path, program: str = "llama-server") -> tuple[list[str]
     return argv, found.backends
 
 
-def _unpack(debs: list[Path], root: Path) -> None:
+def unpack_debs(debs: list[Path], root: Path) -> None:
+    """Unpack packages into an empty folder as one root, without what only people read."""
     for name in MERGED:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")
@@ -140,7 +141,7 @@ def build_engine(
             apt().fetch(resolution.packages, debs_dir, notify)
         notify(f"Unpacking {len(paths)} Debian packages as engine {tag}")
         with publishing(tree) as partial:
-            _unpack(paths, partial)
+            unpack_debs(paths, partial)
             layout(partial)
             describe(partial, kind="engine", tag=tag, suite=resolution.wanted.suite, packages=resolution.versions)
     return tree

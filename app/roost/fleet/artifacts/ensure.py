@@ -16,7 +16,8 @@ from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.engine import build_engine
 from roost.fleet.artifacts.engine_python import build_engine_python
 from roost.fleet.artifacts.images import ImageMaker
-from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan, make_plan
+from roost.fleet.artifacts.monitoring import build_monitoring, needed
+from roost.fleet.artifacts.plan import AGENT, ENGINE, MONITORING, Choices, Plan, make_plan
 from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.sources import Mirrors, mirrors
 from roost.fleet.artifacts.store import is_tree
@@ -36,6 +37,7 @@ class Outcome:
     runtime: str
     engine_tree: str
     agent_tree: str
+    monitoring_tree: str
     images: dict[str, str]
     built: list[str]
     removed: list[str]
@@ -101,7 +103,8 @@ class Workshop:
             names = base_root.package_names(wanted, self.mirrors, self.choices.extra_ca_bundle)
         apt = self.apt(wanted)
         apt.update()
-        return Resolution(wanted=wanted, packages=tuple(apt.resolve(names)))
+        found = apt.resolve(names)
+        return Resolution(wanted=wanted, packages=tuple(needed(found) if wanted.kind == MONITORING else found))
 
     def decide(self, wanted: Wanted, *, update: bool) -> Resolution:
         """Return the known resolution of a wish, or ask apt."""
@@ -119,8 +122,19 @@ class Workshop:
             self.use_bundled_debs(self.bundle)
         return build_engine(resolution, folder, self.debs, apt=lambda: self.apt(resolution.wanted), notify=self.notify)
 
+    def monitoring_tree(self, plan: Plan, folder: Path) -> Path:
+        """Make the tree of Prometheus in a folder."""
+        resolution = plan.monitoring
+        if resolution is None:
+            raise RoostError("The packages of Prometheus are not resolved.")
+        if self.bundle is not None:
+            self.use_bundled_debs(self.bundle)
+        return build_monitoring(
+            resolution, folder, self.debs, apt=lambda: self.apt(resolution.wanted), notify=self.notify
+        )
+
     def use_bundled_debs(self, bundle: OfflineBundle) -> None:
-        """Bring the engine's .debs of the offline folder into the cache."""
+        """Bring the .debs of the offline folder that trees are made of into the cache."""
         self.debs.mkdir(parents=True, exist_ok=True)
         for name in bundle.names(f"{ENGINE_DEBS}/"):
             target = self.debs / Path(name).name
@@ -133,7 +147,8 @@ def known_plan(workshop: Workshop) -> Plan:
     choices = workshop.choices
     engine, _ = workshop.book.find(choices.engine)
     base = workshop.book.find(choices.base)[0] if choices.runtime == "docker" else None
-    return make_plan(choices, engine, base)
+    monitoring = workshop.book.find(choices.monitoring)[0] if choices.monitoring else None
+    return make_plan(choices, engine, base, monitoring)
 
 
 def _present(workshop: Workshop) -> list[str]:
@@ -153,13 +168,14 @@ def outcome_of(workshop: Workshop, plan: Plan, present: list[str], *, noted: boo
         before += [ref for ref in (wanted[name].removesuffix(tag) + old for old in known) if ref in present]
         noted = noted or known != [tag]
     missing = sorted(ref for ref in wanted.values() if ref not in present)
-    local = plan.runtime == "local"
+    local, watched = plan.runtime == "local", MONITORING in plan.tags
     return Outcome(
         changed=bool(missing) or noted,
         runtime=plan.runtime,
         engine_tree=str(choices.artifacts_dir / plan.reference(ENGINE)) if local else "",
         agent_tree=str(choices.artifacts_dir / plan.reference(AGENT)) if local else "",
-        images={} if local else {name.replace("-", "_"): plan.reference(name) for name in (AGENT, ENGINE, BASE)},
+        monitoring_tree=str(choices.artifacts_dir / plan.reference(MONITORING)) if local and watched else "",
+        images={} if local else {name.replace("-", "_"): plan.reference(name) for name in plan.tags},
         built=missing,
         removed=[],
         before=sorted(before),
@@ -179,7 +195,7 @@ def check(workshop: Workshop, *, update: bool = False) -> Outcome:
     else:
         with workshop.stack:
             found = {wanted.kind: workshop.resolve(wanted) for wanted in choices.wanted}
-        plan = make_plan(choices, found.get("engine"), found.get("base"))
+        plan = make_plan(choices, found.get("engine"), found.get("base"), found.get(MONITORING))
     own = [workshop.book.find(wanted) for wanted in choices.wanted]
     return outcome_of(workshop, plan, _present(workshop), noted=not all(mine for _, mine in own))
 
@@ -210,7 +226,7 @@ def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
         present = _present(workshop)
     with workshop.stack:
         resolutions = {wanted.kind: workshop.decide(wanted, update=update) for wanted in choices.wanted}
-        plan = make_plan(choices, resolutions.get("engine"), resolutions.get("base"))
+        plan = make_plan(choices, resolutions.get("engine"), resolutions.get("base"), resolutions.get(MONITORING))
         outcome = outcome_of(workshop, plan, present, noted=False)
         if outcome.built:
             _make(workshop, plan)
@@ -229,6 +245,7 @@ def _ensure(workshop: Workshop, *, update: bool) -> Outcome:
         outcome.runtime,
         outcome.engine_tree,
         outcome.agent_tree,
+        outcome.monitoring_tree,
         outcome.images,
         outcome.built,
         removed,
@@ -251,6 +268,7 @@ def _make(workshop: Workshop, plan: Plan) -> None:
             lambda: workshop.apt(base),
             lambda: workshop.mirrors,
             lambda folder: workshop.engine_tree(engine, folder),
+            lambda folder: workshop.monitoring_tree(plan, folder),
             workshop.notify,
             workshop.bundle,
         )
@@ -273,6 +291,8 @@ def _make_trees(workshop: Workshop, plan: Plan, target: Target) -> None:
         )
     elif not is_tree(choices.artifacts_dir / plan.reference(ENGINE)):
         workshop.engine_tree(plan.engine, choices.artifacts_dir)
+    if plan.monitoring is not None and not is_tree(choices.artifacts_dir / plan.reference(MONITORING)):
+        workshop.monitoring_tree(plan, choices.artifacts_dir)
     offline = workshop.bundle.directory("wheels") if workshop.bundle is not None else None
     build_agent(
         choices.release_dir,

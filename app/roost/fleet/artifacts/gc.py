@@ -14,7 +14,7 @@ from roost.ops.files import write_atomic
 
 HISTORY = "history.json"
 REMEMBERED = 10
-TREES = {"engine", "engine-python", "agent"}
+TREES = {"engine", "engine-python", "agent", "monitoring"}
 
 
 @dataclass(frozen=True, slots=True)

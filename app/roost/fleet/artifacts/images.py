@@ -13,14 +13,14 @@ from roost.fleet.artifacts import base as base_root
 from roost.fleet.artifacts.agent import fill_agent
 from roost.fleet.artifacts.apt import AptRoot
 from roost.fleet.artifacts.docker import LABEL, Docker, reference
-from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, Choices, Plan
+from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, MONITORING, Choices, Plan
 from roost.fleet.artifacts.sources import Mirrors
 from roost.fleet.artifacts.store import PARTIAL, Checked, locked, remove_stale, require_space
 from roost.ops.errors import RoostError
 from roost.ops.offline import OfflineBundle
 
-TITLES = {BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server"}
-IMAGE_SPACE = {BASE: 300 << 20, AGENT: 400 << 20, ENGINE: 300 << 20}
+TITLES = {BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server", MONITORING: "Prometheus"}
+IMAGE_SPACE = {BASE: 300 << 20, AGENT: 400 << 20, ENGINE: 300 << 20, MONITORING: 250 << 20}
 SAVED_AGENTS = 4  # one comes with every change of the code
 
 
@@ -49,6 +49,7 @@ class ImageMaker:
     apt_for_base: Callable[[], AptRoot]
     mirrors: Callable[[], Mirrors]
     engine_tree: Callable[[Path], Path]  # makes the engine's tree in a folder and returns it
+    monitoring_tree: Callable[[Path], Path]  # likewise, of Prometheus
     notify: Callable[[str], None]
     bundle: OfflineBundle | None = None
     made: list[str] = field(default_factory=list)
@@ -74,11 +75,11 @@ class ImageMaker:
             RoostError: Docker does not answer, a disk is full, or something cannot be fetched.
         """
         # The agent's file holds its base as well, so it comes first.
-        for name in (AGENT, BASE, ENGINE):
+        for name in (AGENT, BASE, ENGINE, MONITORING):
             if name in self.missing():
                 self._require_docker_space(name)
                 self._load(name)
-        for name in (BASE, AGENT, ENGINE):
+        for name in (BASE, AGENT, ENGINE, MONITORING):
             if name not in self.missing():
                 continue
             if self.bundle is not None:
@@ -133,7 +134,9 @@ class ImageMaker:
         tag = self.plan.tags[name]
         require_space(self.store, IMAGE_SPACE[name])
         self.notify(f"Building {reference(name, tag)}")
-        {BASE: self._build_base, AGENT: self._build_agent, ENGINE: self._build_engine}[name](tag)
+        makers = {BASE: self._build_base, AGENT: self._build_agent}
+        makers |= {ENGINE: self._build_engine, MONITORING: self._build_monitoring}
+        makers[name](tag)
         self.made.append(reference(name, tag))
 
     @contextmanager
@@ -183,8 +186,13 @@ class ImageMaker:
             self.docker.build(folder, AGENT, tag, {"BASE": self.plan.reference(BASE), "TAG": tag})
 
     def _build_engine(self, tag: str) -> None:
-        with self._workshop(ENGINE, tag) as folder:
-            tree = self.engine_tree(folder)
-            tree.rename(folder / "tree")
-            shutil.copyfile(self.choices.release_dir / "images" / ENGINE / "Dockerfile", folder / "Dockerfile")
-            self.docker.build(folder, ENGINE, tag, {"TAG": tag})
+        self._build_of_tree(ENGINE, tag, self.engine_tree)
+
+    def _build_monitoring(self, tag: str) -> None:
+        self._build_of_tree(MONITORING, tag, self.monitoring_tree)
+
+    def _build_of_tree(self, name: str, tag: str, make: Callable[[Path], Path]) -> None:
+        with self._workshop(name, tag) as folder:
+            make(folder).rename(folder / "tree")
+            shutil.copyfile(self.choices.release_dir / "images" / name / "Dockerfile", folder / "Dockerfile")
+            self.docker.build(folder, name, tag, {"TAG": tag})

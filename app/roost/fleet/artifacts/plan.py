@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from roost.fleet.artifacts.engine import engine_tag
 from roost.fleet.artifacts.engine_python import FOLDER as PYTHON_FOLDER
 from roost.fleet.artifacts.engine_python import engine_python_tag
 from roost.fleet.artifacts.llama_wheel import PROJECT, host_level
+from roost.fleet.artifacts.monitoring import KIND, monitoring_tag
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.store import tag_of
 from roost.fleet.artifacts.wheels import Target, host_glibc
@@ -26,6 +27,7 @@ UNRESOLVED = "unresolved"
 ENGINE = "llama-server"
 AGENT = "agent"
 BASE = "base"
+MONITORING = KIND
 
 
 class Choices(BaseModel):
@@ -46,6 +48,7 @@ class Choices(BaseModel):
     engine_packages: tuple[str, ...] = ()
     engine_gpu_packages: dict[str, tuple[str, ...]] = {}
     engine_gpus: tuple[str, ...] = ()  # keys of engine_gpu_packages that slots use
+    monitoring_packages: tuple[str, ...] = ()  # none: no monitoring
     python_version: str = ""
     keep_previous: int = 1
     arch: str = "amd64"
@@ -81,9 +84,16 @@ class Choices(BaseModel):
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """All that has to be resolved for the runtime."""
+        monitoring = (self.monitoring,) if self.monitoring else ()
         if self.compiled:
-            return ()
-        return (self.engine, self.base) if self.runtime == "docker" else (self.engine,)
+            return monitoring
+        return ((self.engine, self.base) if self.runtime == "docker" else (self.engine,)) + monitoring
+
+    @property
+    def monitoring(self) -> Wanted | None:
+        """What Prometheus is made of, where it is wanted: of the suite of the base image."""
+        packages = tuple(sorted(set(self.monitoring_packages)))
+        return Wanted(kind=KIND, suite=self.base_suite, packages=packages, arch=self.arch) if packages else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,7 @@ class Plan:
     base: Resolution | None
     target: Target | None
     level: str = ""  # kind of processor the engine is compiled for; empty when it is not
+    monitoring: Resolution | None = None
 
     @property
     def resolved(self) -> bool:
@@ -115,12 +126,24 @@ class Plan:
         return PYTHON_FOLDER if self.level else "engine"
 
 
-def make_plan(choices: Choices, engine: Resolution | None, base: Resolution | None) -> Plan:
+def make_plan(
+    choices: Choices, engine: Resolution | None, base: Resolution | None, monitoring: Resolution | None = None
+) -> Plan:
     """Decide the tags. A resolution that is not known yet makes the tags that depend on it `unresolved`.
 
     Raises:
         RoostError: the release is not whole, or the base image would have no Python.
     """
+    plan = _without_monitoring(choices, engine, base)
+    if choices.monitoring is None:
+        return plan
+    tag = monitoring_tag(monitoring) if monitoring else UNRESOLVED
+    if monitoring and choices.runtime == "docker":
+        tag = tag_of({"tree": tag, "recipe": sha256_tree(choices.release_dir / "images", [MONITORING])})
+    return replace(plan, tags={**plan.tags, MONITORING: tag}, monitoring=monitoring)
+
+
+def _without_monitoring(choices: Choices, engine: Resolution | None, base: Resolution | None) -> Plan:
     release = choices.release_dir
     if choices.runtime == "local":
         target = Target(choices.python_version or running_python(), choices.arch, host_glibc())
