@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from roost.fleet.jobs import Driver
+from roost.fleet.monitoring.job import MonitoringPrograms
 from tests.support.engine import cache_dir
 from tests.unit.fleet.golden_jobs import texts
+from tests.unit.fleet.monitoring.test_job import TREE
+from tests.unit.fleet.monitoring.test_job import text_of as monitoring_text
 from tests.unit.fleet.test_jobs import NAMES_OF_STRANGERS, render_with_template
 
 TEXTS = texts()
@@ -37,6 +41,16 @@ def test_every_golden_job_is_valid(nomad: Path, tmp_path: Path) -> None:
         done = validate(nomad, tmp_path, text)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
         assert "validation successful" in done.stdout
+
+
+def test_the_job_of_prometheus_is_valid(nomad: Path, tmp_path: Path) -> None:
+    ways: dict[Driver, MonitoringPrograms] = {
+        "docker": MonitoringPrograms(image="roost/monitoring:1"),
+        "raw_exec": TREE,
+    }
+    for driver, programs in ways.items():
+        done = validate(nomad, tmp_path, monitoring_text(driver, programs))
+        assert done.returncode == 0, f"{driver}: {done.stdout}{done.stderr}"
 
 
 def test_a_broken_job_is_not(nomad: Path, tmp_path: Path) -> None:

@@ -86,8 +86,12 @@ options:
     type: list
     elements: str
     default: []
+  monitoring_suite:
+    description: Debian suite of Prometheus' packages.
+    type: str
+    default: trixie
   monitoring_packages:
-    description: Packages of Prometheus, of the base image's suite; none where it is not wanted.
+    description: Packages of Prometheus; none where it is not wanted.
     type: list
     elements: str
     default: []
@@ -202,6 +206,7 @@ def main() -> None:
             },
             "engine_gpu_packages": {"type": "dict", "default": {}},
             "engine_gpus": {"type": "list", "elements": "str", "default": []},
+            "monitoring_suite": {"type": "str", "default": "trixie"},
             "monitoring_packages": {"type": "list", "elements": "str", "default": []},
             "mirror": {"type": "str", "default": ""},
             "python_version": {"type": "str", "default": ""},

@@ -46,6 +46,9 @@ VERBS = {
     "endpoints": Verb("roost.cli.endpoints", "app", "Show, add, drain and test model servers, here and elsewhere."),
     "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
     "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
+    "dashboards": Verb(
+        "roost.cli.dashboards", "app", "Write Grafana dashboards and alert rules for a monitoring of your own."
+    ),
     "serve": Verb("roost.cli.serve_verb", "app", "Run the services in the foreground: gateway, hub, or both."),
 }
 EPILOG = "Example: roost chat 'What is the capital of France?'"

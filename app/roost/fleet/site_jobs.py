@@ -189,8 +189,8 @@ def site_jobs(
     )
     jobs.append(agent_job(agent, wish.agent_identity, datacenter=wish.datacenter))
     if wish.monitoring:
-        place = programs.monitoring
-        jobs.append(monitoring_job(wish.monitoring, place, driver, datacenter=wish.datacenter, bind=wish.bind))
+        watching = programs.monitoring
+        jobs.append(monitoring_job(wish.monitoring, watching, driver, datacenter=wish.datacenter, bind=wish.bind))
     return jobs
 
 

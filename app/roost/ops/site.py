@@ -53,6 +53,7 @@ class Site(BaseModel):
     artifacts_dir: Path
     install_dir: Path
     docker_host: str = ""
+    monitoring: str = ""  # where Prometheus answers, if it runs
     engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
     better_plan: str = ""  # what this machine could serve if a model hub were allowed, in one line
 

@@ -46,6 +46,8 @@ def site_choices(site: Site, variables: dict[str, object]) -> Choices:
             "engine_packages": variables["engine_packages"],
             "engine_gpu_packages": variables["engine_gpu_packages"],
             "engine_gpus": site.engine_gpus,
+            "monitoring_suite": variables["monitoring_suite"],
+            "monitoring_packages": variables["monitoring_packages"] if variables["monitoring"] else (),
             "keep_previous": variables["images_keep_previous"],
             "arch": architecture(),
         }

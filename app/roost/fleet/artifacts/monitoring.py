@@ -19,7 +19,7 @@ KIND = "monitoring"
 PROGRAM = "usr/bin/prometheus"
 CONSOLES = "usr/share/prometheus/web"
 # The package's own scripts make users and start services, and need dpkg, perl and more for it; its programs do not.
-RUNTIME = ("prometheus", "libc6", "libgcc-s1", "gcc-12-base", "libjs-", "fonts-", "javascript-common")
+RUNTIME = ("prometheus", "promtool", "libc6", "libgcc-s1", "gcc-12-base", "libjs-", "fonts-", "javascript-common")
 
 
 def needed(packages: Iterable[Package]) -> list[Package]:

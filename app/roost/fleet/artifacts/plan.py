@@ -48,6 +48,7 @@ class Choices(BaseModel):
     engine_packages: tuple[str, ...] = ()
     engine_gpu_packages: dict[str, tuple[str, ...]] = {}
     engine_gpus: tuple[str, ...] = ()  # keys of engine_gpu_packages that slots use
+    monitoring_suite: str = "trixie"
     monitoring_packages: tuple[str, ...] = ()  # none: no monitoring
     python_version: str = ""
     keep_previous: int = 1
@@ -91,9 +92,9 @@ class Choices(BaseModel):
 
     @property
     def monitoring(self) -> Wanted | None:
-        """What Prometheus is made of, where it is wanted: of the suite of the base image."""
+        """What Prometheus is made of, where it is wanted."""
         packages = tuple(sorted(set(self.monitoring_packages)))
-        return Wanted(kind=KIND, suite=self.base_suite, packages=packages, arch=self.arch) if packages else None
+        return Wanted(kind=KIND, suite=self.monitoring_suite, packages=packages, arch=self.arch) if packages else None
 
 
 @dataclass(frozen=True, slots=True)
