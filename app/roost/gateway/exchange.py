@@ -82,8 +82,8 @@ class Exchange:
         trace = self.trace
         span = new_span_id() if trace.sampled else ""
         self.marks.append(Mark(time.perf_counter(), ATTEMPT, self.endpoint, span=span, model=self.served))
-        # What is not recorded here keeps its parent.
-        OUTGOING.set(trace.header(span or trace.parent) if span or trace.given else "")
+        if span or trace.given:  # what is not recorded here keeps its parent
+            OUTGOING.set(trace.header(span or trace.parent))
 
     def lost(self, reason: str) -> None:
         """Note that the endpoint did not answer."""

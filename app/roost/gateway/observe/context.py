@@ -19,7 +19,7 @@ NO_VERSION = "ff"
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # one is made for every request: frozen ones take four times as long
 class Trace:
     """The trace of one request. `parent` is the span of who sent it, empty where nobody said; ids are in hex.
 
@@ -36,7 +36,7 @@ class Trace:
         return f"00-{self.trace_id}-{span_id}-{SAMPLED if self.sampled else 0:02x}"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Current:
     """The request that the running task works on."""
 
@@ -75,7 +75,7 @@ def begin(header: str, request_id: str, ratio: float) -> Trace:
     if given:
         return given if ratio else Trace(given.trace_id, given.parent, sampled=False, given=True)
     trace_id = request_id if HEX_ID.fullmatch(request_id) else os.urandom(16).hex()
-    return Trace(trace_id, sampled=is_sampled(trace_id, ratio))
+    return Trace(trace_id, sampled=ratio > 0 and is_sampled(trace_id, ratio))
 
 
 def is_sampled(trace_id: str, ratio: float) -> bool:
