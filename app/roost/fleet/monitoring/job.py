@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.jobs import (
-    AGENT_JOB,
     MONITORING_JOB,
     MONITORING_KEY,
     STATE_MOUNT,

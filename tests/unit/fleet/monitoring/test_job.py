@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from roost.fleet.jobs import AGENT_JOB, KEYS_ITEM, KEYS_VARIABLE, MONITORING_JOB, Driver, Identity, render_job
+from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.jobs import KEYS_ITEM, KEYS_VARIABLE, MONITORING_JOB, Driver, Identity, render_job
 from roost.fleet.monitoring.job import (
     MonitoringPrograms,
     MonitoringWish,
