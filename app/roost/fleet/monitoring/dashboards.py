@@ -85,7 +85,14 @@ def _fleet() -> Dashboard:
                 "Breakers opened", [Query(f"sum by (endpoint) (increase({names.OPENED.total}[5m]))", "{{endpoint}}")]
             ),
             Panel("Why an endpoint was chosen", [Query(_rate(names.CHOICES, "why"), "{{why}}")], "reqps"),
-            Panel("Choices for auto", [Query(_rate(names.ROUTED, "model, reason"), "{{model}}: {{reason}}")], "reqps"),
+            Panel(
+                "Choices for auto",
+                [
+                    Query(_rate(names.ROUTED, "model, reason"), "{{model}}: {{reason}}"),
+                    Query(_rate(names.CASCADES, "model, reason"), "not good enough, {{model}}: {{reason}}"),
+                ],
+                "reqps",
+            ),
             Panel(
                 "Refused",
                 [
