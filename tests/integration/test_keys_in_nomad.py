@@ -16,12 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from roost.fleet import deploy
+from roost.fleet import deploy, route_store
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.jobs import KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_job_policy, ensure_variable
+from roost.gateway.choice.semantic import shipped
+from roost.gateway.choice.training.fit import MOST_BYTES
 from roost.ops import api_keys
 from roost.ops.api_keys import Tier, TierChange, digest_of
 from roost.ops.errors import RoostError
@@ -92,6 +95,8 @@ def agent_in_nomad(folder: Path) -> Iterator[Running]:
             client, f"nomad/jobs/{AGENT_JOB}", {"engine_key": "k", "api_key_sha256": digest_of(FIRST) + "\n"}
         )
         assert ensure_variable_exists(client)
+        assert route_store.ensure_variable_exists(client)
+        assert ensure_endpoints_variable(client)
         port = free_port()
         choice = AgentChoice(
             "raw_exec",
@@ -142,6 +147,33 @@ def test_a_key_is_good_within_seconds_and_worthless_within_seconds_without_a_res
     wait_until(lambda: running.ask("/v1/key", secret).status_code in (401, 429), SOON_S, "its end", step_s=0.1)
     took["revoke"] = time.monotonic() - begun
     assert running.started() == started
+
+
+def test_a_trained_router_is_used_within_seconds_without_a_restart(running: Running) -> None:
+    started, store = running.started(), route_store.NomadRouteStore(running.client)
+    mine = shipped().file.model_copy(update={"origin": "of the test"})
+
+    def used() -> str:
+        return str(running.ask("/roost/v1/router", FIRST).json()["origin"])
+
+    assert used() == "shipped"
+    route_store.replace_router(store, mine.text())
+    wait_until(lambda: used() == "of the test", SOON_S, "the new router", step_s=0.1)
+    assert not route_store.ensure_variable_exists(running.client)
+    route_store.undo(store)
+    wait_until(lambda: used() == "shipped", SOON_S, "the router before", step_s=0.1)
+    assert running.started() == started
+
+
+def test_two_of_the_largest_routers_have_room(running: Running) -> None:
+    store = route_store.NomadRouteStore(running.client)
+    kept, _ = store.load()
+    for number in range(2):
+        route_store.replace_router(store, str(number) * MOST_BYTES)
+    assert [len(text) for text in (store.load()[0].present, store.load()[0].previous)] == [MOST_BYTES, MOST_BYTES]
+    with pytest.raises(RoostError, match="does not take the router"):
+        route_store.replace_router(store, "x" * 2 * MOST_BYTES)
+    store.save(kept, store.load()[1])
 
 
 def test_two_at_once_lose_nothing(running: Running) -> None:

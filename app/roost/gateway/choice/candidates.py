@@ -51,20 +51,14 @@ def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Seq
     """
     slots: dict[str, list[View]] = {}
     for view in sorted(views, key=lambda view: (BEST_FIRST.index(view.state), view.id)):
-        report = reports.get(view.id)
-        if (
-            view.models
-            and not view.by_name
-            and not embeds(view.slot)
-            and not (report and Skill.GENERATE in report.lacks_of(view.models[0]))
-        ):
+        if _makes_text(view, reports.get(view.id)) and not view.by_name:
             slots.setdefault(view.slot, []).append(view)
     chosen = {slot: found[0] for slot, found in slots.items()}
     sizes = _sizes(list(chosen.values()), reports)
     found = []
     for slot, view in sorted(chosen.items()):
         report = reports.get(view.id)
-        model = view.models[0]
+        model = view.models[0] if view.models else ""
         place = next((number for number, name in enumerate(ladder, 1) if name in (slot, model)), 0)
         found.append(
             Candidate(
@@ -79,6 +73,13 @@ def candidates(views: Sequence[View], reports: Mapping[str, Report], ladder: Seq
             )
         )
     return found
+
+
+def _makes_text(view: View, report: Report | None) -> bool:
+    """Say whether a server makes text; the slot main is taken for one before it was ever seen."""
+    if not view.models:
+        return view.slot == MAIN_SLOT
+    return not embeds(view.slot) and not (report and Skill.GENERATE in report.lacks_of(view.models[0]))
 
 
 def _sizes(views: Sequence[View], reports: Mapping[str, Report]) -> dict[str, int]:

@@ -133,6 +133,13 @@ def test_each_slot_is_a_candidate_with_its_best_server() -> None:
     assert candidates(views, reports) == [Candidate("main", "up", True, 7, 512, True, False)]
 
 
+def test_main_is_a_candidate_before_it_was_ever_seen() -> None:
+    views = [View("main@x", "main", State.LOADING), view("router", "r"), View("coding@x", "coding", State.LOADING)]
+    found = candidates(views, {})
+    assert [one.slot for one in found] == ["main", "router"]
+    assert decide(sifted(found, Features()), LIGHT).slot == "main"
+
+
 def test_strength_is_parameters_if_all_say_them_else_memory_else_what_the_site_says() -> None:
     views = [view("main", "a", memory=10), view("router", "b", memory=20), view("big", "c", State.COLD, 30)]
     reports = {
