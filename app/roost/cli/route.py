@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 Json = Any
 
 DEFAULT_EACH = 40
-MOST_ANSWER = 800  # tokens of one answer with examples
+TOKENS_EACH = 60  # of an answer with examples; a longer one says something else
 FileOption = Annotated[
     Path | None, typer.Option("--file", help="File of the router (ROOST_ROUTE_FILE of a gateway without Nomad).")
 ]
@@ -143,7 +143,7 @@ def data(
     Example: roost route data --ask coding,law --each 30 --out examples.jsonl
     """
     # here and below: numpy and the examples are read by who trains only
-    from roost.gateway.choice.training.asking import ask_for_examples
+    from roost.gateway.choice.training.asking import MOST_AT_ONCE, ask_for_examples
     from roost.gateway.choice.training.examples import distinct, read_examples, shipped_examples
 
     found = shipped_examples(seed) if templates else []
@@ -152,7 +152,7 @@ def data(
     subjects = [word.strip() for word in ask.split(",") if word.strip()]
     if subjects and not dry_run:
         with Api(find_access()) as api:
-            options = Options(model=model, max_tokens=MOST_ANSWER, temperature=0.9)
+            options = Options(model=model, max_tokens=TOKENS_EACH * min(MOST_AT_ONCE, each), temperature=0.9)
 
             def answer(question: str) -> str:
                 pieces = api.chat([{"role": "user", "content": question}], options)

@@ -25,6 +25,7 @@ KINDS = (
     "in French",
 )
 LEAST_CHARS, MOST_CHARS = 8, 400
+MOST_AT_ONCE = 10  # requests that a model is asked for; small ones lose the thread
 MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])?\s*")
 Ask = Callable[[str], str]
 
@@ -59,7 +60,7 @@ def ask_for_examples(
         for kind in KINDS:
             if len(mine) >= each:
                 break
-            answer = ask(question(subject, kind, min(10, each)))
+            answer = ask(question(subject, kind, min(MOST_AT_ONCE, each)))
             new = [Example(text=text, subject=subject, group=f"asked/{subject}/{kind}") for text in requests_in(answer)]
             mine = list(distinct([*mine, *new]))[:each]
             if progress:
