@@ -18,7 +18,9 @@ import pytest
 
 from roost.fleet import deploy, route_store
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.endpoint_store import ensure_endpoints_variable
+from roost.fleet.document_store import NomadStore
+from roost.fleet.endpoint_list import Drain, with_drain
+from roost.fleet.endpoint_store import ENDPOINTS, ensure_endpoints_variable
 from roost.fleet.jobs import KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
@@ -174,6 +176,37 @@ def test_two_of_the_largest_routers_have_room(running: Running) -> None:
     with pytest.raises(RoostError, match="does not take the router"):
         route_store.replace_router(store, "x" * 2 * MOST_BYTES)
     store.save(kept, store.load()[1])
+
+
+def test_an_endpoint_added_over_the_api_is_kept_in_the_variable_and_outlives_the_agent(running: Running) -> None:
+    path, added = "/roost/v1/endpoints", {"name": "box", "url": "https://127.0.0.1:9", "engine": "vllm", "key": "k-1"}
+    headers = {"Authorization": f"Bearer {FIRST}"}
+    wait_until(lambda: running.ask("/healthz", FIRST).status_code == 200, SOON_S, "the agent", step_s=0.1)
+    made = httpx.post(running.url + path, json=added, headers=headers, trust_env=False)
+    assert made.status_code == 201, made.text
+    store = NomadStore(running.client, ENDPOINTS)
+    assert [(e.name, e.key.get_secret_value()) for e in store.load()[0].endpoints] == [("box", "k-1")]
+    assert "k-1" not in running.ask(path, FIRST).text
+    update(store, lambda document: with_drain(document, Drain(endpoint="box")))  # as another gateway would
+
+    def drained() -> bool:
+        return any(entry.get("drained") for entry in running.ask(path, FIRST).json()["data"])
+
+    wait_until(drained, SOON_S, "the drain", step_s=0.1)
+    (allocation,) = running.client.allocations(AGENT_JOB)
+    started = running.started()
+    running.client.put(f"client/allocation/{allocation['ID']}/restart", {})
+    wait_until(lambda: running.started() != started, SOON_S, "the restart", step_s=0.1)
+    wait_until(lambda: _answers(running) and drained(), SOON_S, "what was added", step_s=0.1)
+    gone = httpx.delete(f"{running.url}{path}/box", headers=headers, trust_env=False)
+    assert (gone.status_code, store.load()[0].endpoints) == (200, ())
+
+
+def _answers(running: Running) -> bool:
+    try:
+        return running.ask("/healthz", FIRST).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_two_at_once_lose_nothing(running: Running) -> None:

@@ -15,18 +15,25 @@ from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
 NOT_READY = "not ready"
+BY_HAND = "by hand"  # as the API says it
+MOST_SHOWN = 20  # of the models elsewhere: a cloud may have hundreds
 Json = Any
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model server: state and context (tokens of one request) as the agent sees them, None where unknown."""
+    """One model: state and context (tokens of one request) as the agent sees them, None where unknown.
+
+    `source` is where its server comes from: nomad, or by hand; empty where the agent was not asked.
+    """
 
     name: str
     slot: str
     state: str
     context: int | None = None
     reason: str = ""
+    tier: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class NomadSeen:
 class Status:
     """The whole picture. `unread` lists what this user could not read, and how it can be read.
 
+    `elsewhere` are models of endpoints that were added by hand; the health of this machine does not depend on them.
     `better_plan` says in one line what this machine could serve if a model hub were allowed; mostly empty.
     """
 
@@ -57,6 +65,7 @@ class Status:
     agent: str
     agent_reasons: tuple[str, ...]
     models: tuple[ModelRow, ...]
+    elsewhere: tuple[ModelRow, ...]
     nomad_leader: str
     nomad_version: str
     nomad_problem: str
@@ -130,6 +139,7 @@ def compose(
         agent=agent,
         agent_reasons=seen.reasons,
         models=models,
+        elsewhere=_elsewhere(entries, {slot.model for slot in site.slots}),
         nomad_leader=nomad.leader,
         nomad_version=nomad.version,
         nomad_problem=nomad.problem,
@@ -144,8 +154,26 @@ def _model_row(slot: str, name: str, seen: Readiness, entries: list[dict[str, Js
     for entry in entries:
         known = entry.get("roost") or {}
         if entry.get("id") == name and known.get("slot") == slot:
-            return ModelRow(name, slot, str(known.get("state")), known.get("context"), str(known.get("reason") or ""))
+            return _row_of(entry)
     return ModelRow(name, slot, seen.state_of(slot))
+
+
+def _elsewhere(entries: list[dict[str, Json]], here: set[str]) -> tuple[ModelRow, ...]:
+    rows = [_row_of(entry) for entry in entries if BY_HAND in ((entry.get("roost") or {}).get("source") or ())]
+    return tuple(row for row in rows if row.name not in here)
+
+
+def _row_of(entry: dict[str, Json]) -> ModelRow:
+    known = entry.get("roost") or {}
+    return ModelRow(
+        name=str(entry["id"]),
+        slot=str(known.get("slot")),
+        state=str(known.get("state")),
+        context=known.get("context"),
+        reason=str(known.get("reason") or ""),
+        tier=known.get("tier"),
+        source=", ".join(known.get("source") or ()),
+    )
 
 
 def _print(found: Status) -> None:
@@ -161,9 +189,14 @@ def _print(found: Status) -> None:
     )  # fmt: skip
     print()
     print_table(
-        ["model", "slot", "state", "context", ""],
-        [(m.name, m.slot, m.state, m.context, m.reason) for m in found.models],
+        ["model", "slot", "state", "context", "tier", "source", ""],
+        [
+            (m.name, m.slot, m.state, m.context, m.tier, m.source, m.reason)
+            for m in (*found.models, *found.elsewhere[:MOST_SHOWN])
+        ],
     )
+    if len(found.elsewhere) > MOST_SHOWN:
+        print(f"and {len(found.elsewhere) - MOST_SHOWN} more elsewhere: see `roost endpoints list`")
     if found.jobs:
         print()
         print_table(

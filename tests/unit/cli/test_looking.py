@@ -30,7 +30,7 @@ def test_status_when_all_is_well(site: Installation, roost: Run) -> None:
     assert found["nomad"].startswith("https://127.0.0.1:")
     assert found["api_key_file"] == str(site.folder / "secrets" / "api-key")
     assert found["models"] == [
-        {"name": MODEL, "slot": "main", "state": "ready", "context": 8192, "reason": ""},
+        {"name": MODEL, "slot": "main", "state": "ready", "context": 8192, "reason": "", "tier": None, "source": ""},
     ]
     assert (found["nomad_version"], found["nomad_leader"]) == ("1.11.3", "192.0.2.2:4647")
     assert [job["id"] for job in found["jobs"]] == ["roost-agent", "roost-model-main"]
@@ -87,6 +87,18 @@ def test_status_without_the_keys_says_what_it_could_not_read(site: Installation)
     found = compose(here, seen, [], NomadSeen(), unread)
     assert found.healthy
     assert (found.models[0].state, found.models[0].context, found.unread) == ("ready", None, unread)
+
+
+def test_status_shows_models_elsewhere_and_does_not_depend_on_them(site: Installation) -> None:
+    here = load_site(site.site_file)
+    seen = Readiness(reachable=True, ready=True, reasons=(), slots={"main": {"ready": 1, "loading": 0, "down": 0}})
+    own = {"slot": "main", "state": "ready", "context": 8192, "tier": "sweet", "source": ["nomad"]}
+    there = {"slot": "box", "state": "down", "context": None, "reason": "nothing answers there", "source": ["by hand"]}
+    entries: list[dict[str, Any]] = [{"id": MODEL, "roost": own}, {"id": "qwen3:8b", "roost": there}]
+    found = compose(here, seen, entries, NomadSeen(), ())
+    assert found.healthy
+    assert (found.models[0].tier, found.models[0].source) == ("sweet", "nomad")
+    assert [(row.name, row.state, row.source) for row in found.elsewhere] == [("qwen3:8b", "down", "by hand")]
 
 
 def test_status_not_installed(site: Installation, roost: Run) -> None:
