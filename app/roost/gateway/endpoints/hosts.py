@@ -49,12 +49,11 @@ class HostUse:
 
 class _Cpu(BaseModel):
     total: float = Field(default=0.0, validation_alias="TotalPercent")
-    idle: float = Field(default=0.0, validation_alias="Idle")
     busy: float | None = Field(default=None, validation_alias="Total")
 
     def share(self) -> float:
         """Return the share at work, 0 to 1: `Total` is in percent, newer clients call it `TotalPercent`."""
-        return (self.busy if self.busy is not None else self.total) / 100.0
+        return min(1.0, (self.busy if self.busy is not None else self.total) / 100.0)  # rounded above 100 at times
 
 
 class _Memory(BaseModel):
