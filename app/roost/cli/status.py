@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from roost.cli.api import COLD, READY, UNREACHABLE, Access, Api, Readiness, find_access_of
 from roost.cli.jobs import JobRow, job_rows
 from roost.cli.show import print_json, print_table
+from roost.fleet.monitoring.firing import firing
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
@@ -72,6 +73,9 @@ class Status:
     jobs: tuple[JobRow, ...]
     unread: tuple[str, ...] = field(default=())
     better_plan: str = ""
+    monitoring: str = ""  # where Prometheus answers, if it runs
+    alerts: tuple[str, ...] = ()  # that fire
+    monitoring_problem: str = ""
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -94,7 +98,14 @@ def look(site: Site) -> Status:
     access, no_key = find_access_of(site)
     seen, entries, refused = _ask_agent(access)
     nomad, no_token = _ask_nomad(site)
-    return compose(site, seen, entries, nomad, tuple(t for t in (no_key, no_token, refused) if t))
+    found = compose(site, seen, entries, nomad, tuple(t for t in (no_key, no_token, refused) if t))
+    return watched(found, site.monitoring, firing(site.monitoring)) if site.monitoring else found
+
+
+def watched(found: Status, address: str, alerts: tuple[str, ...] | None) -> Status:
+    """Add what Prometheus says; None: it does not answer, which harms no request and is said. Pure."""
+    problem = f"Prometheus does not answer at {address}." if alerts is None else ""
+    return replace(found, monitoring=address, alerts=alerts or (), monitoring_problem=problem)
 
 
 def _ask_agent(access: Access) -> tuple[Readiness, list[dict[str, Json]], str]:
@@ -185,6 +196,7 @@ def _print(found: Status) -> None:
             ("release", f"{found.release} ({found.runtime})"), ("agent", found.agent),
             *((("nomad version", f"{found.nomad_version}, leader {found.nomad_leader or 'none'}"),)
               if found.nomad_version else ()),
+            *((("monitoring", found.monitoring),) if found.monitoring else ()),
         ],
     )  # fmt: skip
     print()
@@ -205,6 +217,8 @@ def _print(found: Status) -> None:
         )
     for reason in (*found.agent_reasons, *((found.nomad_problem,) if found.nomad_problem else ())):
         print(f"\n! {reason}")
+    for alert in (*found.alerts, *((found.monitoring_problem,) if found.monitoring_problem else ())):
+        print(f"\n! {alert}")
     for text in found.unread:
         print(f"\n? {text}")
     if found.better_plan:
