@@ -98,18 +98,24 @@ class EngineProcess:
             connection.close()
 
 
-@contextmanager
-def llama_server(folder: Path, extra: Sequence[str] = (), port: int = 0) -> Iterator[EngineProcess]:
-    """Run a model server with two slots until the context ends; `folder` takes its key and its log."""
+def start_server(folder: Path, extra: Sequence[str] = (), port: int = 0) -> EngineProcess:
+    """Start a model server with two slots; `folder` takes its key and its log. Whoever calls ends its process."""
     key_file = folder / "engine-key"
     key_file.write_text(ENGINE_KEY)
     number = port or free_port()
     argv, cwd = engine_command(engine_tree())
     argv += ["--model", str(model_file()), "--alias", MODEL, "--host", "127.0.0.1", "--port", str(number)]
     argv += ["--api-key-file", str(key_file), "--ctx-size", "8192", "--parallel", "2", "--cache-ram", "64"]
-    with (folder / f"engine-{number}.log").open("wb") as log:
+    with (folder / f"engine-{number}.log").open("ab") as log:
         process = subprocess.Popen([*argv, *extra], cwd=cwd, stdout=log, stderr=subprocess.STDOUT)
-    engine = EngineProcess(process, number, key_file)
+    return EngineProcess(process, number, key_file)
+
+
+@contextmanager
+def llama_server(folder: Path, extra: Sequence[str] = (), port: int = 0) -> Iterator[EngineProcess]:
+    """Run a model server with two slots until the context ends; `folder` takes its key and its log."""
+    engine = start_server(folder, extra, port)
+    process = engine.process
     try:
         wait_until(lambda: _is_ready(engine), START_TIMEOUT_S, "the model server to be ready")
         yield engine

@@ -191,8 +191,8 @@ def stream_stopped() -> ApiError:
 
 def stream_interrupted(reason: str, why: str) -> ApiError:
     """The model server broke off in the middle of an answer, and no other one can go on with it."""
-    message = f"The answer was interrupted: the model server failed ({reason}), and it cannot go on elsewhere: {why}."
-    return ApiError(502, message, kind=SERVER_ERROR, code="stream_interrupted")
+    message = f"The answer was interrupted: the model server failed ({reason}), and it cannot go on elsewhere: {why}"
+    return ApiError(502, message.rstrip(".") + ".", kind=SERVER_ERROR, code="stream_interrupted")
 
 
 def overloaded(waiting: int, retry_after_s: int) -> ApiError:

@@ -163,6 +163,7 @@ class Serving:
             answer=self.request.answer if kind.skill is Skill.GENERATE else 1,
             session=exchange.session,
             takes_slot=kind.skill is not Skill.TOKENIZE,
+            again=self.tries > 0,
         )
 
     def _able(self, route: Route) -> list[View]:

@@ -37,7 +37,8 @@ class Order:
     """What a request needs. `group` is the same for requests that any endpoint could take alike.
 
     `blocks` are the hashes of its prompt's beginning, `prompt_bytes` its length; `answer` the longest answer in tokens,
-    if the client says. A request that is no work for a slot (counting) `takes_slot` not.
+    if the client says. A request that is no work for a slot (counting) `takes_slot` not; `again`: it had a place, and
+    its endpoint failed.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Order:
     answer: int | None = None
     session: str = ""
     takes_slot: bool = True
+    again: bool = False
 
 
 @dataclass
@@ -89,6 +91,7 @@ class _Waiter:
     tried: Collection[str]
     since: float
     seat: asyncio.Future[Seat | None]
+    choosy: bool = True  # it may wait for a better endpoint than a free one
 
 
 class Balancer:
@@ -149,9 +152,9 @@ class Balancer:
     ) -> Seat | None:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(order, able, tried, self._clock(), loop.create_future())
-        self._queue.add(order.key, self._cost(order), waiter)
+        self._queue.add(order.key, self._cost(order), waiter, first=order.again)
         self._give_seats()
-        patience = loop.call_later(self._warm_wait_s, self._give_seats)
+        patience = loop.call_later(self._warm_wait_s, self._hurry, waiter)
         try:
             async with asyncio.timeout(within_s):
                 seat = await waiter.seat
@@ -168,6 +171,10 @@ class Balancer:
             patience.cancel()
             self._queue.discard(order.key, waiter)
         return seat
+
+    def _hurry(self, waiter: _Waiter) -> None:
+        waiter.choosy = False
+        self._give_seats()
 
     def _make_room(self, key: str) -> None:
         """Let one more wait; where too many do, the newest of the key of which most wait has to go.
@@ -209,11 +216,10 @@ class Balancer:
                 self._queue.discard(order.key, waiter)
                 continue
             views = groups[order.group]
-            waited = now - waiter.since
-            picked = self._pick(order, views, waiter.tried, may_wait=waited < self._warm_wait_s)
+            picked = self._pick(order, views, waiter.tried, may_wait=waiter.choosy)
             if picked.id:
                 self._queue.serve(order.key, waiter)
-                waiter.seat.set_result(self._sit(order, views, picked, waited))
+                waiter.seat.set_result(self._sit(order, views, picked, now - waiter.since))
             elif not views:
                 self._queue.discard(order.key, waiter)
                 waiter.seat.set_result(None)
@@ -303,7 +309,9 @@ class Balancer:
             load.breaker.succeeded()
         elif load.breaker.failed(now, self._chance()):
             self._measures.opened(seat.endpoint)
-            log.warning("breaker_open", endpoint=seat.endpoint, for_s=round(load.breaker.until - now, 1))
+            rest_s = load.breaker.until - now
+            log.warning("breaker_open", endpoint=seat.endpoint, for_s=round(rest_s, 1))
+            asyncio.get_running_loop().call_later(rest_s, self.changed)
         if self._queue:
             self._give_seats()
 

@@ -39,9 +39,13 @@ class FairQueue(Generic[T]):
         line = self._lines.get(key)
         return len(line.waiting) if line else 0
 
-    def add(self, key: str, cost: float, item: T) -> None:
-        """Let an item wait behind those of its key."""
-        self._line(key).waiting.append((item, cost))
+    def add(self, key: str, cost: float, item: T, *, first: bool = False) -> None:
+        """Let an item wait behind those of its key, or before them if it was served already and that was in vain."""
+        waiting = self._line(key).waiting
+        if first:
+            waiting.appendleft((item, cost))
+        else:
+            waiting.append((item, cost))
         self._size += 1
 
     def discard(self, key: str, item: T) -> bool:

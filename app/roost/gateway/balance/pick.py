@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 READING = 0.125  # what a token of a prompt costs, against one of the answer
+SHARING = 0.5  # how much requests side by side slow each other down, against one after the other
 
 
 class Why(StrEnum):
@@ -80,13 +81,17 @@ def pick(candidates: Collection[Candidate], prompt: int, *, may_wait: bool = Tru
 
 
 def cost(one: Candidate, prompt: int) -> float:
-    """Return what a request would cost there: the work before it, shared by the slots, and reading its prompt."""
-    return one.work / (one.slots or 1) + READING * max(0, prompt - one.match)
+    """Return what a request would cost there: being slowed down by the work that is there, and reading its prompt."""
+    return SHARING * one.work / (one.slots or 1) + READING * max(0, prompt - one.match)
 
 
 def _wait(one: Candidate) -> float:
-    """Return about how many tokens pass until the first of the requests there ends."""
-    return one.work / max(1, one.running)
+    """Return about how many tokens pass until the first of the requests there ends.
+
+    Of N that began at any time the first to end has 2 / (N + 1) of the mean left.
+    """
+    running = max(1, one.running)
+    return one.work / running * 2 / (running + 1)
 
 
 def _prefer(pool: Collection[Candidate], good: Callable[[Candidate], bool]) -> Collection[Candidate]:

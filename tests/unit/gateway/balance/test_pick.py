@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.gateway.balance.pick import READING, Candidate, Why, cost, pick
+from roost.gateway.balance.pick import READING, SHARING, Candidate, Why, cost, pick
 
 candidates = st.lists(
     st.builds(
@@ -95,7 +95,7 @@ def test_requests_that_all_begin_alike_do_not_pile_up(
         if picked.id is None:
             assert all(number == slots for number in running.values())
             continue
-        if prompt * READING * slots < answer:  # reading it elsewhere costs less than waiting for one answer
+        if prompt * READING * slots < SHARING * answer:  # reading it elsewhere costs less than one more answer here
             assert running[picked.id] == min(running.values())
         running[picked.id] += 1
         work[picked.id] += answer + (0 if picked.id in held else READING * prompt)
