@@ -60,6 +60,8 @@ class Count:
     blocked_s: float = 0.0
 
 
+LOOK_AGAIN_S = 1.0  # at the limit, while waiting
+
 NOTHING = Count(0.0, 0.0, 0, 0.0, 0.0)
 
 
@@ -95,8 +97,10 @@ class Ticket:
         estimate: int,
         taken: float,
         now: float,
+        limits_now: Callable[[], TierLimits],
     ) -> None:
         self.key = key
+        self._limits_now = limits_now
         self.estimate = estimate  # tokens of the prompt
         self.more = 0  # tokens of answers that were not passed on
         self._account = account
@@ -131,7 +135,9 @@ class Ticket:
         account.waiting.append(turn)
         try:
             async with asyncio.timeout(patience_s):
-                await turn
+                while not (await asyncio.wait({turn}, timeout=LOOK_AGAIN_S))[0]:
+                    account.limit = self._limits_now().concurrent  # somebody may have raised it
+                    _seat(account, account.limit)
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 _release(account, limits.concurrent)  # the place was given just then
@@ -218,7 +224,16 @@ class Limiter:
         account.tokens_taken.total += taken
         if _runs_short(account, limits):
             self.on_short()
-        return Ticket(key, limits, account, self._on_refusal, estimate=estimate, taken=taken, now=now)
+        return Ticket(
+            key,
+            limits,
+            account,
+            self._on_refusal,
+            estimate=estimate,
+            taken=taken,
+            now=now,
+            limits_now=lambda: self._limits_of(key),
+        )
 
     def has_share(self, key: ApiKey, body_bytes: int) -> bool:
         """Say whether `admit` would not refuse only because other replicas have not heard yet of what was taken."""

@@ -28,11 +28,12 @@ class World:
     """A limiter with a clock that stands until it is moved."""
 
     def __init__(self, limits: TierLimits, spent: Spent | None = None) -> None:
+        self.limits = limits
         self.now = 1000.0
         self.spent = spent or Spent()
         self.refused: list[tuple[str, str]] = []
         self.limiter = Limiter(
-            lambda _key: limits,
+            lambda _key: self.limits,
             lambda _name: self.spent,
             lambda name, reason: self.refused.append((name, reason)),
             lambda: self.now,
@@ -162,6 +163,20 @@ async def test_places_are_given_in_the_order_of_asking() -> None:
     assert order == [0, 1, 3, 4]
     standing = world.limiter.standing(ALICE)
     assert (standing["running"], standing["waiting"]) == (0, 0)
+
+
+async def test_a_limit_that_is_raised_lets_in_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roost.gateway.limits.LOOK_AGAIN_S", 0.01)
+    world = World(TierLimits(concurrent=1, waiting=5))
+    async with world.limiter.admit(ALICE, 4).place(5):
+        waiting = world.limiter.admit(ALICE, 4).place(5)
+        entering = asyncio.ensure_future(waiting.__aenter__())
+        await asyncio.wait({entering}, timeout=0.05)
+        assert not entering.done()
+        world.limits = TierLimits(concurrent=2, waiting=5)
+        await asyncio.wait_for(entering, 5)
+        await waiting.__aexit__(None, None, None)
+    assert world.limiter.standing(ALICE)["running"] == 0
 
 
 async def test_who_leaves_at_the_moment_of_getting_a_place_gives_it_back() -> None:
