@@ -32,6 +32,7 @@ from bench.results import ROOT, save
 
 SUBJECTS = ("a heron", "a lighthouse", "an old clock", "a river", "two brothers", "a long winter", "a train", "bread")
 LONGEST_TOKEN = 12
+ONE_THREAD = ("--threads", "1", "--threads-batch", "1")  # two servers on two cores; threads wait for each other in vain
 UNDECIDED = 0.5  # of the logarithm of the probabilities of two tokens
 START_TIMEOUT_S = 120.0
 WAIT_S = 120.0  # four clients and, while one server starts, two slots: on a busy machine that takes its time
@@ -52,7 +53,7 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.ports = (free_port(), free_port())
-        self._engines = [start_server(folder, port=port) for port in self.ports]
+        self._engines = [start_server(folder, ONE_THREAD, port) for port in self.ports]
         self.kills = 0
         self.put_off = 0  # because the other one was not back yet
 
@@ -72,7 +73,7 @@ class Pair:
         os.kill(victim.process.pid, signal.SIGKILL)
         victim.process.wait()
         self.kills += 1
-        self._engines[number] = start_server(self._folder, port=self.ports[number])
+        self._engines[number] = start_server(self._folder, ONE_THREAD, self.ports[number])
 
     def end(self) -> None:
         """End both."""
@@ -292,7 +293,7 @@ async def measure(folder: Path, *, seconds: float, every_s: float, workers: int,
                 load(roost.url, workers, tokens, until), killing(both, every_s, until)
             )
             counts = await counted(roost.url)
-    with llama_server(folder) as engine:
+    with llama_server(folder, ONE_THREAD) as engine:
         async with aiohttp.ClientSession() as session:
             compared = await compare(Oracle(session, engine.base_url, tokens), whole.texts + pieces.texts)
     return {

@@ -28,7 +28,7 @@ from roost.gateway.metrics import Metrics
 from roost.gateway.observe.marks import ADMITTED, SEATED
 from roost.gateway.observe.tracing import Tracer
 from roost.gateway.outlet import Outlet, StalledError
-from roost.gateway.registry import Registry
+from roost.gateway.registry import Endpoint, Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
 from roost.gateway.serving import Serving, Staff
 from roost.gateway.settings import Settings
@@ -67,6 +67,13 @@ class Proxy:
         self.balancer = Balancer(self._measures, queue_limit=settings.queue_limit, warm_wait_s=settings.warm_wait_s)
         metrics.waits_for_slot(lambda: self.balancer.waiting)
         registry.hooks.changed = self.balancer.changed
+        warmed = registry.hooks.warmed
+
+        async def renewed(endpoint: Endpoint) -> None:
+            self.balancer.renewed(endpoint.id)
+            await warmed(endpoint)
+
+        registry.hooks.warmed = renewed
         self._staff = Staff(settings, registry, keeper, chooser, self.balancer, attempts, metrics, self._measures)
 
     async def handle(self, kind: Kind, scope: Scope, receive: Receive, send: Send) -> None:

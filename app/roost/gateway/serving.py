@@ -34,7 +34,8 @@ from roost.ops.api_keys import ApiKey
 log = structlog.get_logger(__name__)
 
 NO_OTHER = "no other server of the same model file came in time"
-DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third
+DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third,
+UNRELATED = 3  # unless others died meanwhile without it; so many of them count
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Serving:
     since: float = field(default_factory=time.monotonic)
     tried: set[str] = field(default_factory=set)
     deaths: int = 0  # since the client got something last
+    all_deaths: int = 0
+    deaths_before: int = 0
     tries: int = 0
     events: int = 0  # that the client had at the last interruption
     blocks: tuple[int, ...] | None = None  # of the prompt, once they are known
@@ -76,6 +79,7 @@ class Serving:
             RejectedAnswerError: the answer is not good enough, and a stronger model shall try.
         """
         settings, registry = self.staff.settings, self.staff.registry
+        self.deaths_before = self.staff.balancer.deaths
         patience = self.exchange.wait_s
         while True:
             if not self.exchange.begun:
@@ -113,12 +117,14 @@ class Serving:
         self.tries += 1
         self._name(endpoint, seat, route, used)
         failed: bool | None = None
+        lost = False
         problem: UnansweredError | InterruptedStreamError | None = None
         try:
             await staff.attempts.make(endpoint, self.request, exchange, self.send)
             failed = False
         except (UnansweredError, InterruptedStreamError) as error:
-            problem, failed = error, True
+            problem, lost = error, True
+            failed = True if _died(error) else None  # what cannot be reached, or loads, is the registry's to judge
         except CannotContinueError as error:
             raise errors.stream_interrupted(exchange.broke, str(error)) from None
         except RejectedAnswerError:
@@ -128,7 +134,7 @@ class Serving:
             failed = error.status == 502
             raise
         finally:
-            staff.balancer.leave(seat, failed=failed, lost=bool(failed))
+            staff.balancer.leave(seat, failed=failed, lost=lost)
         if problem:
             return await self._given_up(endpoint, problem, within_s)
         if tokens := exchange.tokens:
@@ -218,7 +224,7 @@ class Serving:
         """
         exchange, reason = self.exchange, problem.reason
         broke = isinstance(problem, InterruptedStreamError)
-        died = broke or (isinstance(problem, UnansweredError) and problem.died)
+        died = _died(problem)
         self.staff.metrics.failover("interrupted" if broke else "died" if died else "unavailable")
         exchange.lost(reason)
         log.warning("failover", request_id=exchange.request_id, endpoint=endpoint.id, reason=reason, begun=broke)
@@ -232,15 +238,20 @@ class Serving:
                 await self.send({"type": "http.response.body", "body": end})
                 return True
         self.deaths += died
+        self.all_deaths += died
         again = endpoint.id in self.tried
         self.tried.add(endpoint.id)
-        if self.deaths >= DEATHS_ALLOWED:
+        if self.deaths >= DEATHS_ALLOWED + self._unrelated():
             raise errors.engine_failed(reason)
         if again and not died and within_s <= 0:
             raise errors.model_unavailable(self.request.model, reason)
         if again:
             await asyncio.sleep(self.staff.balancer.pause_s(self.tries))
         return False
+
+    def _unrelated(self) -> int:
+        """Return how many model servers died since the request began that did not work on it: it is not to blame."""
+        return min(UNRELATED, max(0, self.staff.balancer.deaths - self.deaths_before - self.all_deaths))
 
     def _why_final(self) -> str:
         """Say why a stream that broke off cannot go on at any other endpoint, or nothing."""
@@ -265,3 +276,7 @@ class Serving:
         if transcript is None or not transcript.finished:
             return None
         return closing(self.exchange.kind, from_json(self.request.body))
+
+
+def _died(problem: UnansweredError | InterruptedStreamError) -> bool:
+    return isinstance(problem, InterruptedStreamError) or problem.died

@@ -59,6 +59,7 @@ class _Load:
     work: float = 0.0
     held: Held = field(default_factory=Held)
     breaker: Breaker = field(default_factory=Breaker)
+    dead: bool = False  # since its process was lost, until it is there again
 
 
 @dataclass(eq=False)
@@ -122,6 +123,7 @@ class Balancer:
         self._bytes_per_token = BYTES_PER_TOKEN
         self._answer = ANSWER_TOKENS
         self._took_s = 1.0
+        self.deaths = 0  # of model servers, each once however many requests it had
 
     @property
     def waiting(self) -> int:
@@ -193,6 +195,12 @@ class Balancer:
         self._queue.discard(longest, waiter)
         if not waiter.seat.done():
             waiter.seat.set_exception(refusal)
+
+    def renewed(self, endpoint: str) -> None:
+        """Take note that a server is there again: it holds nothing, and what failed there was another process."""
+        if load := self._loads.get(endpoint):
+            load.held.clear()
+            load.breaker, load.dead = Breaker(), False
 
     def changed(self) -> None:
         """Look again at who can be seated: endpoints came, went, or changed."""
@@ -303,10 +311,13 @@ class Balancer:
             return
         if lost:
             load.held.clear()
+            if failed and not load.dead:
+                self.deaths, load.dead = self.deaths + 1, True
         if failed is None:
             load.breaker.left()
         elif not failed:
             load.breaker.succeeded()
+            load.dead = False
         elif load.breaker.failed(now, self._chance()):
             self._measures.opened(seat.endpoint)
             rest_s = load.breaker.until - now

@@ -128,6 +128,13 @@ def test_a_breaker_opens_rests_longer_each_time_and_closes() -> None:
     assert not breaker.failed(now, 0.5)
 
 
+def test_what_was_begun_before_a_rest_makes_it_no_longer() -> None:
+    breaker = Breaker()
+    for _ in range(10):
+        breaker.failed(0.0, 0.5)
+    assert (breaker.rests, breaker.until) == (1, 1.0)
+
+
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=300))
 def test_retries_stay_within_their_share(steps: list[tuple[float, bool]]) -> None:
     budget, now, requests, retries = RetryBudget(), 0.0, 0, 0
