@@ -136,7 +136,7 @@ class Serving:
         finally:
             staff.balancer.leave(seat, failed=failed, lost=lost)
         if problem:
-            return await self._given_up(endpoint, problem, within_s)
+            return await self._given_up(endpoint, seat, problem, within_s)
         if tokens := exchange.tokens:
             staff.balancer.learn(seat, tokens.prompt, tokens.cached, tokens.completion)
         return True
@@ -215,7 +215,7 @@ class Serving:
         exchange.why_instead = route.state.value
 
     async def _given_up(
-        self, endpoint: Endpoint, problem: UnansweredError | InterruptedStreamError, within_s: float
+        self, endpoint: Endpoint, seat: Seat, problem: UnansweredError | InterruptedStreamError, within_s: float
     ) -> bool:
         """Decide what becomes of a request whose endpoint failed; return False if it is tried again.
 
@@ -237,6 +237,7 @@ class Serving:
             if end := self._missing_end():
                 await self.send({"type": "http.response.body", "body": end})
                 return True
+        died = died and not self.staff.balancer.came_late(seat)
         self.deaths += died
         self.all_deaths += died
         again = endpoint.id in self.tried

@@ -59,7 +59,7 @@ class _Load:
     work: float = 0.0
     held: Held = field(default_factory=Held)
     breaker: Breaker = field(default_factory=Breaker)
-    dead: bool = False  # since its process was lost, until it is there again
+    died: float | None = None  # when its process was lost, until it is there again
 
 
 @dataclass(eq=False)
@@ -196,11 +196,15 @@ class Balancer:
         if not waiter.seat.done():
             waiter.seat.set_exception(refusal)
 
+    def came_late(self, seat: Seat) -> bool:
+        """Say whether a request came to an endpoint that was dead already: then it did not kill it."""
+        return seat.load.died is not None and seat.began > seat.load.died
+
     def renewed(self, endpoint: str) -> None:
         """Take note that a server is there again: it holds nothing, and what failed there was another process."""
         if load := self._loads.get(endpoint):
             load.held.clear()
-            load.breaker, load.dead = Breaker(), False
+            load.breaker, load.died = Breaker(), None
 
     def changed(self) -> None:
         """Look again at who can be seated: endpoints came, went, or changed."""
@@ -311,13 +315,13 @@ class Balancer:
             return
         if lost:
             load.held.clear()
-            if failed and not load.dead:
-                self.deaths, load.dead = self.deaths + 1, True
+            if failed and load.died is None:
+                self.deaths, load.died = self.deaths + 1, now
         if failed is None:
             load.breaker.left()
         elif not failed:
             load.breaker.succeeded()
-            load.dead = False
+            load.died = None
         elif load.breaker.failed(now, self._chance()):
             self._measures.opened(seat.endpoint)
             rest_s = load.breaker.until - now

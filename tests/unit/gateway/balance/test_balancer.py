@@ -200,6 +200,24 @@ async def test_an_endpoint_whose_requests_fail_rests_and_is_tried_again() -> Non
     assert (await fleet.seat()).endpoint == "a"
 
 
+async def test_a_server_that_was_dead_already_was_not_killed_by_who_came_later() -> None:
+    fleet = Fleet("a", slots=4)
+    one, other = await fleet.seat(), await fleet.seat()
+    fleet.now += 1
+    fleet.balancer.leave(one, failed=True, lost=True)
+    fleet.now += 1
+    after = await fleet.seat()
+    for seat in (other, after):
+        fleet.balancer.leave(seat, failed=True, lost=True)
+    assert fleet.balancer.deaths == 1
+    assert not fleet.balancer.came_late(one)
+    assert not fleet.balancer.came_late(other)
+    assert fleet.balancer.came_late(after)
+    fleet.balancer.renewed("a")
+    fleet.balancer.leave(await fleet.seat(), failed=True, lost=True)
+    assert fleet.balancer.deaths == 2
+
+
 async def test_retries_have_a_budget() -> None:
     fleet = Fleet("a")
     granted = sum(fleet.balancer.retry() for _ in range(500))
