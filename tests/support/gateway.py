@@ -20,7 +20,8 @@ import uvicorn
 from roost.cli.healthcheck import healthy
 from roost.gateway.app import Gateway, build, client_session, running
 from roost.gateway.settings import Settings
-from roost.web import pages
+from roost.web.front import Front
+from roost.web.sessions import Sessions
 from tests.support.net import eventually, free_port, wait_until
 
 API_KEY = "roost-key-of-the-tests"
@@ -72,8 +73,9 @@ class Served:
 async def served(settings: Settings) -> AsyncIterator[Served]:
     """Run the whole application on a free port."""
     async with client_session(traced=bool(settings.otel_endpoint)) as upstream:
-        gateway = build(settings, upstream, extra_routes=pages.routes(), open_paths=pages.OPEN_PATHS)
-        config = uvicorn.Config(gateway.app, lifespan="off", log_config=None, http="httptools", ws="none")
+        gateway = build(settings, upstream)
+        front = Front(gateway.app, Sessions(settings.state_dir, settings.web_session_s))
+        config = uvicorn.Config(front, lifespan="off", log_config=None, http="httptools", ws="none")
         server = uvicorn.Server(config)
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -21,7 +21,8 @@ from roost.gateway.app import build, client_session, running
 from roost.gateway.settings import Settings, load_settings
 from roost.gateway.telemetry import configure, known_secrets
 from roost.ops.errors import RoostError
-from roost.web import pages
+from roost.web.front import Front
+from roost.web.sessions import Sessions
 
 Part = Literal["both", "gateway", "hub"]
 ABOUT = {
@@ -35,8 +36,9 @@ async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
     wanted = listeners(settings)
     places = [(listener, open_socket(listener)) for listener in wanted]
     async with client_session(traced=bool(settings.otel_endpoint)) as session:
-        routes, open_paths = (pages.routes(), pages.OPEN_PATHS) if with_page else ([], frozenset[str]())
-        gateway = build(settings, session, extra_routes=routes, open_paths=open_paths)
+        gateway = build(settings, session)
+        sessions = Sessions(settings.state_dir, settings.web_session_s)
+        app = Front(gateway.app, sessions) if with_page else gateway.app
 
         @asynccontextmanager
         async def beside(stop: Callable[[], None]) -> AsyncIterator[None]:
@@ -47,7 +49,7 @@ async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
 
         gc.collect()
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up
-        await serve_until_stopped(gateway.app, places, settings, beside)
+        await serve_until_stopped(app, places, settings, beside)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
 

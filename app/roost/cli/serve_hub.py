@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,8 +19,9 @@ from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
 from roost.ops.errors import RoostError
-from roost.web import pages
 from roost.web.forward import Forward, gateway_session
+from roost.web.front import Front
+from roost.web.sessions import Sessions
 
 LIVE = "/healthz"
 
@@ -39,6 +39,9 @@ class HubSettings(BaseSettings):
 
     gateways: str = "http://127.0.0.1:8360"  # base URLs, separated by commas; the first that answers is asked
     gateway_ca: Path | None = None  # the authority of their certificates, where it is not one that the system knows
+
+    state_dir: Path | None = None  # where logins are kept; without it they end with the process
+    web_session_s: Duration = 43200.0  # a login on the page that nobody uses ends after so long
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(default=9 << 20, gt=0)
@@ -73,19 +76,16 @@ def load_hub_settings() -> HubSettings:
     return read_settings(HubSettings)
 
 
-def hub_app(forward: ASGIApp) -> ASGIApp:
-    """Return the hub's application: the page, its own health, and everything else from a gateway."""
-    page = Starlette(routes=pages.routes())
+def hub_app(forward: ASGIApp, sessions: Sessions) -> ASGIApp:
+    """Return the hub's application: the page and its login, its own health, and everything else from a gateway."""
 
     async def hub(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == LIVE:
             await JSONResponse({"status": "ok", "version": __version__})(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] in pages.FILES:
-            await page(scope, receive, send)
         else:
             await forward(scope, receive, send)
 
-    return hub
+    return Front(hub, sessions)
 
 
 async def run_hub(settings: HubSettings) -> None:
@@ -103,7 +103,9 @@ async def run_hub(settings: HubSettings) -> None:
     try:
         async with gateway_session(str(settings.gateway_ca) if settings.gateway_ca else None) as session:
             forward = Forward(session, gateway_urls(settings.gateways), settings.max_body_bytes)
-            await serve_until_stopped(hub_app(forward), places, settings, beside)
+            await serve_until_stopped(
+                hub_app(forward, Sessions(settings.state_dir, settings.web_session_s)), places, settings, beside
+            )
     except (OSError, ssl.SSLError) as error:
         raise RoostError(
             f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",

@@ -40,6 +40,7 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/roost/v1/endpoints/{name}/drain": ADMINS,
     "/roost/v1/endpoints/{name}/undrain": ADMINS,
     "/roost/v1/endpoints/{name}/test": ADMINS,
+    "/roost/v1/load": WATCHERS,
     **{kind.path: USERS for kind in KINDS},
 }
 

@@ -41,6 +41,7 @@ from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
 from roost.gateway.keeper import Keeper, Policy
 from roost.gateway.keeping import SlotsKeeper
 from roost.gateway.key_routes import add_key_routes
+from roost.gateway.load.recorder import LoadRecorder, add_load_route
 from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, with_trace
@@ -91,6 +92,7 @@ class Gateway:
     hand: HandEndpoints
     hosts: HostUses
     snapshot: SnapshotKeeper
+    load: LoadRecorder
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
 
@@ -181,6 +183,8 @@ def build(
     add_replica_routes(app, meter.replicas, peer_key)
     add_choice_routes(app, chooser, router, settings)
     add_endpoint_routes(app, EndpointRoutes(registry, hand, connect, hosts))
+    load = LoadRecorder(metrics.registry, registry.views)
+    add_load_route(app, load)
     app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
     public = OPEN_PATHS | open_paths
@@ -195,7 +199,7 @@ def build(
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(
         outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer,
-        hand, hosts, snapshot, app.routes, tracer
+        hand, hosts, snapshot, load, app.routes, tracer
     )  # fmt: skip
 
 
@@ -300,6 +304,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
         spawn(gateway.snapshot.run(), "keeping the registry's state", registry.fail),
         spawn(gateway.hand.run(), "endpoints by hand", registry.fail),
         spawn(gateway.hosts.run(), "use of hosts", registry.fail),
+        spawn(gateway.load.run(), "load history", registry.fail),
     ]
     if settings.static_endpoints:
         registry.sync(parse_static(settings.static_endpoints))

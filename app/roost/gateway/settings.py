@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     queue_limit: int = Field(default=512, ge=0)  # requests that wait for a slot
     warm_wait_s: Wait = 2.0  # for the endpoint that holds a conversation while another one is free
     send_timeout_s: Duration = 60.0  # a client that takes nothing for so long has given its answer up
+    web_session_s: Duration = 43200.0  # a login on the page that nobody uses ends after so long
     drain_s: Wait = 15.0  # for streams that still run when the service is stopped
 
     @model_validator(mode="after")

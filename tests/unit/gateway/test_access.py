@@ -19,7 +19,6 @@ from roost.gateway.app import build, client_session
 from roost.gateway.auth import Keys, RequireKey
 from roost.gateway.penalties import ADDRESSES, FREE, LONGEST_S, Penalties, Slowdown, network_of
 from roost.ops.api_keys import ApiKey, KeyDocument, digest_of, made_key
-from roost.web import pages
 from tests.support.fakes import fake_engine
 from tests.support.gateway import API_KEY, Served, quick_settings, served
 
@@ -49,11 +48,11 @@ EXPECTED = {
     ("POST", "/roost/v1/endpoints"): (400, 403, 403, 401),  # a chat is no endpoint
     **{(method, "/roost/v1/endpoints/{name}"): (404, 403, 403, 401) for method in ("GET", "DELETE")},
     **{("POST", f"/roost/v1/endpoints/{{name}}/{verb}"): (404, 403, 403, 401) for verb in ("drain", "undrain", "test")},
+    ("GET", "/roost/v1/load"): (200, 403, 200, 401),
     ("POST", "/v1/chat/completions"): (200, 200, 403, 401),
     # A chat is no body for these, or the scripted server does not have them: who gets that far was let in.
     **{("POST", f"/v1/{path}"): (400, 400, 403, 401) for path in BODY_IS_WRONG},
     **{("POST", f"/v1/{path}"): (501, 501, 403, 401) for path in NOT_AT_THE_SERVER},
-    **{("GET", path): (200, 200, 200, 200) for path in pages.OPEN_PATHS},
 }
 WHO = ("admin", "user", "read-only", "")
 
