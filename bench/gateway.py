@@ -1,4 +1,5 @@
-"""What Roost costs on the way: first token and tokens/s through it against the bare model server, and its memory.
+"""What Roost costs on the way: first token and tokens/s through it against the bare model server, and its memory; what
+it adds under load and how much it carries, beside LiteLLM (bench/added.py).
 
 Both ways are measured in turn in one run, so that what else the machine does hits both. Two model servers: the real
 one, and a scripted one whose tokens cost nothing and come at a fixed pace, so that only the way is measured.
@@ -27,6 +28,7 @@ from tests.support.engine import ENGINE_KEY, llama_server
 from tests.support.gateway import API_KEY, Service, service, write_keys
 from tests.support.net import wait_until
 
+from bench import added
 from bench.results import ROOT, save
 
 MESSAGES = [
@@ -36,6 +38,14 @@ MESSAGES = [
 MAX_FEWER_TOKENS_PERCENT = 3.0
 MAX_LATER_FIRST_TOKEN_MS = 5.0
 MAX_RSS_MB = 150.0
+LEAST_TIMES_LITELLM = 10.0
+AT_MOST = (
+    ("added at half of saturation, median, ms", "added_median_ms", 1.0),
+    ("added at half of saturation, p99, ms", "added_p99_ms", 5.0),
+    ("first byte of 200 streams later, ms", "stream_first_byte_later_ms", 2.0),
+    ("gap between chunks added, p99, ms", "stream_gap_added_p99_ms", 5.0),
+    ("memory of the gateway after use, MB", "gateway_rss_mb", 90.0),
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,8 @@ def measure(folder: Path, *, rounds: int, tokens: int, pace: float) -> dict[str,
         real = compare(Way(engine.port, ENGINE_KEY), Way(roost.port, API_KEY), rounds=rounds, tokens=tokens)
         found |= {f"real_{name}": value for name, value in real.items()}
         found["roost_rss_mb"] = rss_mb(roost.process.pid)
-    return found
+    (folder / "added").mkdir()
+    return found | added.measure(folder / "added")
 
 
 @dataclass(frozen=True)
@@ -223,8 +234,13 @@ def verdicts(found: dict[str, Any]) -> list[Verdict]:
         ("first token later, ms (real)", "real_first_token_later_ms", MAX_LATER_FIRST_TOKEN_MS),
         ("fewer tokens/s, % (real)", "real_tokens_per_s_fewer_percent", MAX_FEWER_TOKENS_PERCENT),
         ("memory of the service, MB", "roost_rss_mb", MAX_RSS_MB),
+        *AT_MOST,
     )
-    return [Verdict(text, found[name], limit, met=found[name] <= limit) for text, name, limit in wanted]
+    times = found["times_litellm"]
+    return [
+        *(Verdict(text, found[name], limit, met=found[name] <= limit) for text, name, limit in wanted),
+        Verdict("requests/s, times LiteLLM's", times, LEAST_TIMES_LITELLM, met=times >= LEAST_TIMES_LITELLM),
+    ]
 
 
 def show(found: dict[str, Any], write: Callable[[str], object]) -> None:
@@ -232,7 +248,8 @@ def show(found: dict[str, Any], write: Callable[[str], object]) -> None:
     write(json.dumps({**found, "verdicts": [asdict(verdict) for verdict in verdicts(found)]}, indent=2) + "\n")
     for verdict in verdicts(found):
         state = "met" if verdict.met else "MISSED"
-        write(f"{verdict.target:<32} {verdict.measured:>8.2f}  at most {verdict.limit:>6.2f}  {state}\n")
+        bound = "at least" if "LiteLLM" in verdict.target else "at most "
+        write(f"{verdict.target:<40} {verdict.measured:>8.2f}  {bound} {verdict.limit:>6.2f}  {state}\n")
 
 
 def main() -> None:

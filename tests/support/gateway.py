@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import uvicorn
@@ -70,12 +71,14 @@ class Served:
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[Served]:
-    """Run the whole application on a free port."""
+async def served(
+    settings: Settings, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
+) -> AsyncIterator[Served]:
+    """Run the whole application on a free port, its connections as `http` says."""
     async with client_session(traced=bool(settings.otel_endpoint)) as upstream:
         gateway = build(settings, upstream)
         front = Front(gateway.app, Sessions(settings.state_dir, settings.web_session_s))
-        config = uvicorn.Config(front, lifespan="off", log_config=None, http="httptools", ws="none")
+        config = uvicorn.Config(front, lifespan="off", log_config=None, http=http, ws="none")
         server = uvicorn.Server(config)
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -128,6 +129,8 @@ class Envelope:
 
         try:
             await self._app(scope, receive, named)
+        except ClientDisconnect:  # while its request was read: nobody is there to be told
+            log.info("client_left", request_id=request_id, path=scope["path"])
         except Exception:
             log.exception("unhandled", request_id=request_id, path=scope["path"])
             if begun:

@@ -22,7 +22,13 @@ class Asked(BaseModel):
 
     model: Name = "auto"
     stream: StrictBool | None = False
-    json_schema: JsonValue = None  # llama-server's own way to say what an answer shall look like
+    json_schema: JsonValue = None  # llama-server's own ways to say what an answer shall look like
+    grammar: JsonValue = None
+    n_probs: JsonValue = None
+    logprobs: JsonValue = None
+    top_logprobs: JsonValue = None
+    repeat_last_n: JsonValue = None
+    dry_penalty_last_n: JsonValue = None
 
     def answer_tokens(self) -> int | None:
         """Return how long the answer may be, in tokens; None if the client does not say."""

@@ -248,3 +248,11 @@ def too_long(prompt: int, answer: int | None, context: int, prompt_field: str, l
         param=limit_field if room > 0 else prompt_field,
         numbers={"context": context, "prompt_tokens": prompt, "answer_tokens": answer},
     )
+
+
+def grammar_not_allowed() -> ApiError:
+    """Say that only an administrator may send a grammar: one of 181 bytes kept llama-server busy without an end."""
+    message = (
+        "grammar: only an administrator's key may send one, for some never end; response_format takes a JSON schema."
+    )
+    return ApiError(400, message, code="unsupported_parameter", param="grammar")

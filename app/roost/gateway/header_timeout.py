@@ -1,4 +1,4 @@
-"""Closes connections that send no complete request header in time; uvicorn itself waits for one for ever.
+"""Connections as uvicorn serves them, with what it lacks: a time for the request header, and every client that leaves.
 
 What comes after the header has limits of its own: the body `body_timeout_s`, the pause between two requests uvicorn's
 `timeout_keep_alive`. A TLS handshake ends before a connection gets here, or is given up by asyncio after 60 s.
@@ -7,42 +7,64 @@ What comes after the header has limits of its own: the body `body_timeout_s`, th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
-def http_protocol(header_timeout_s: float) -> type[asyncio.Protocol]:
+def http_protocol(seconds: float) -> type[asyncio.Protocol]:
     """Return the protocol for uvicorn's setting `http`."""
 
-    class HeaderTimeoutProtocol(HttpToolsProtocol):
-        """One connection. Its clock runs from the first byte that no request in progress accounts for."""
+    class Protocol(HeaderTimeoutProtocol):
+        header_timeout_s = seconds
 
-        _clock: asyncio.TimerHandle | None = None
+    return Protocol
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's is
-            super().connection_made(transport)
+
+class HeaderTimeoutProtocol(HttpToolsProtocol):
+    """One connection. Its clock runs from the first byte that no request in progress accounts for."""
+
+    header_timeout_s = 0.0
+    _clock: asyncio.TimerHandle | None = None
+    _cycles: Sequence[RequestResponseCycle] = ()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's is
+        super().connection_made(transport)
+        self._start_clock()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)  # ends uvicorn's own clock of idle connections
+        if self.transport.is_closing():  # what came was no HTTP
+            self._left()
+        if self.cycle is None or self.cycle.response_complete:
             self._start_clock()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)  # ends uvicorn's own clock of idle connections
-            if self.cycle is None or self.cycle.response_complete:
-                self._start_clock()
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        # uvicorn itself knows the last one only, and a client may send several ahead.
+        self._cycles = [cycle for cycle in (*self._cycles, self.cycle) if not cycle.response_complete]
+        self._stop_clock()
 
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
-            self._stop_clock()
+    def eof_received(self) -> None:
+        self._left()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_clock()
-            super().connection_lost(exc)
+    def _left(self) -> None:
+        # The transport closes, and what a request in progress still wrote to it would be an error.
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
-        def _start_clock(self) -> None:
-            if self._clock is None and not self.transport.is_closing():  # more bytes buy no more time
-                self._clock = self.loop.call_later(header_timeout_s, self.transport.close)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        self._left()
+        super().connection_lost(exc)
 
-        def _stop_clock(self) -> None:
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
+    def _start_clock(self) -> None:
+        if self._clock is None and not self.transport.is_closing():  # more bytes buy no more time
+            self._clock = self.loop.call_later(self.header_timeout_s, self.transport.close)
 
-    return HeaderTimeoutProtocol
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None

@@ -17,7 +17,7 @@ from roost.gateway.balance.measures import Measures
 from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError, cascade_wish
 from roost.gateway.choice.chooser import Chooser
-from roost.gateway.errors import ApiError, stream_interrupted
+from roost.gateway.errors import ApiError, grammar_not_allowed, stream_interrupted
 from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole
 from roost.gateway.fitting import wants_cut
 from roost.gateway.keeper import Keeper
@@ -34,7 +34,7 @@ from roost.gateway.serving import Serving, Staff
 from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
 from roost.gateway.tasks import unless_gone
-from roost.ops.api_keys import ApiKey
+from roost.ops.api_keys import ApiKey, Role
 
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
 NOT_READING = "the client does not read"
@@ -117,7 +117,10 @@ class Proxy:
             body = await read_body(
                 scope, receive, limit=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
             )
-            return body, parse(kind, body, self._shape)
+            request = parse(kind, body, self._shape)
+            if request.grammar and caller_of(scope).role is not Role.ADMIN:
+                raise grammar_not_allowed()
+            return body, request
         except ApiError as error:
             name = caller_of(scope).name
             self._metrics.invalid(name, error.status)

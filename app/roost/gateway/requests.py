@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 from roost.gateway.bodies import Asked
 from roost.gateway.errors import ApiError
 from roost.gateway.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
-from roost.gateway.shape import ShapeLimits, check_schema
+from roost.gateway.shape import LARGEST_NUMBERS, ShapeLimits, check_grammar, check_numbers, check_schema
 
 DEFAULT_LIMITS = ShapeLimits()
 UNSET: tuple[object, ...] = (None, False, "", [], {})
@@ -33,6 +33,7 @@ class ParsedRequest:
     stream: bool
     body: bytes
     answer: int | None = None
+    grammar: bool = False  # whether it has one of its own
 
     def body_for(self, model: str, adapters: Sequence[str] = (), adapter: str = "") -> bytes:
         """Return the bytes to send on: as they came, but with `model` where the client asked for another name.
@@ -93,8 +94,12 @@ def parse(kind: Kind, body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> Pars
         message = f"{where}: {said}." if where else f"{said[0].upper()}{said[1:]}."
         raise ApiError(400, message, param=where or None) from None
     check_schema("json_schema", request.json_schema, limits)
+    check_grammar(request.grammar)
+    check_numbers({name: getattr(request, name) for name in LARGEST_NUMBERS})
     request.check(limits)
-    return ParsedRequest(kind, request.model, bool(request.stream), body, request.answer_tokens())
+    return ParsedRequest(
+        kind, request.model, bool(request.stream), body, request.answer_tokens(), bool(request.grammar)
+    )
 
 
 def _too_large(limit: int) -> ApiError:

@@ -23,6 +23,40 @@ class ShapeLimits:
     schema_nodes: int = 10_000
 
 
+# What llama-server (build 11669) takes without a bound, and what that cost: a million `n_probs` made 150 MB of answer
+# for eight tokens, the largest `repeat_last_n` 8 s and gigabytes, the largest `dry_penalty_last_n` more than 15 s.
+LARGEST_NUMBERS: Mapping[str, int] = {
+    "n_probs": 100,
+    "logprobs": 100,
+    "top_logprobs": 100,
+    "repeat_last_n": 65_536,
+    "dry_penalty_last_n": 65_536,
+}
+MOST_GRAMMAR_CHARACTERS = 65_536  # five times as many took 7 s
+
+
+def check_numbers(given: Mapping[str, JsonValue]) -> None:
+    """Refuse numbers of the sampler that make the model server's work for a token, or its answer, endless.
+
+    Raises:
+        ApiError: 400.
+    """
+    for name, largest in LARGEST_NUMBERS.items():
+        value = given.get(name)
+        if isinstance(value, int | float) and value > largest:
+            raise ApiError(400, f"{name}: at most {largest} is taken.", param=name)
+
+
+def check_grammar(grammar: JsonValue) -> None:
+    """Refuse a grammar that takes too long to read.
+
+    Raises:
+        ApiError: 400.
+    """
+    if isinstance(grammar, str) and len(grammar) > MOST_GRAMMAR_CHARACTERS:
+        raise ApiError(400, f"grammar: at most {MOST_GRAMMAR_CHARACTERS} characters are taken.", param="grammar")
+
+
 def check_messages(count: int, limits: ShapeLimits, name: str = "messages") -> None:
     """Refuse too many messages, or what else `name` holds.
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import API_KEY, service, write_keys
+from roost.gateway.header_timeout import http_protocol
+from tests.support.fakes import fake_engine
+from tests.support.gateway import API_KEY, quick_settings, served, service, write_keys
+from tests.support.net import eventually
 
 HEADER_TIMEOUT_S = 0.6
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -93,3 +98,19 @@ def test_a_slow_body_and_an_idle_connection_are_left_alone(port: int) -> None:
         assert b" 40" in answer(slow).split(b"\r\n")[0]
         idle.sendall(WHOLE)
         assert answer(idle).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_client_that_leaves_is_noticed_by_every_request_that_it_sent_ahead(tmp_path: Path) -> None:
+    async with fake_engine(mode="hang") as engine:
+        settings = quick_settings(tmp_path, static_endpoints=engine.url, wait_s=60.0)
+        async with served(settings, http=http_protocol(settings.header_timeout_s)) as gateway:
+            await gateway.ready()
+            port = int(gateway.url.rpartition(":")[2])
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            body = b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}]}'
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
+            one = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            writer.write(one * 3)
+            await eventually(lambda: len(engine.chats) == 1, 5, "the first of them")
+            writer.close()
+            await eventually(lambda: engine.left == 1, 5, "the model server to be left")
