@@ -120,12 +120,12 @@ class Proxy:
             request = parse(kind, body, self._shape)
             if request.grammar and caller_of(scope).role is not Role.ADMIN:
                 raise grammar_not_allowed()
-            return body, request
         except ApiError as error:
             name = caller_of(scope).name
             self._metrics.invalid(name, error.status)
             await self._violations.hold(name)
             raise
+        return body, request
 
     async def _seated(
         self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send, wish: bool | None

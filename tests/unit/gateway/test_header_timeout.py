@@ -101,10 +101,11 @@ def test_a_slow_body_and_an_idle_connection_are_left_alone(port: int) -> None:
 
 
 async def test_a_client_that_leaves_is_noticed_by_every_request_that_it_sent_ahead(tmp_path: Path) -> None:
-    async with fake_engine(mode="hang") as engine:
+    async with fake_engine() as engine:
         settings = quick_settings(tmp_path, static_endpoints=engine.url, wait_s=60.0)
         async with served(settings, http=http_protocol(settings.header_timeout_s)) as gateway:
             await gateway.ready()
+            engine.mode = "hang"
             port = int(gateway.url.rpartition(":")[2])
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             body = b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}]}'
@@ -112,5 +113,7 @@ async def test_a_client_that_leaves_is_noticed_by_every_request_that_it_sent_ahe
             one = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
             writer.write(one * 3)
             await eventually(lambda: len(engine.chats) == 1, 5, "the first of them")
+            at_work = gateway.gateway.metrics.in_flight._value
+            assert at_work.get() == 1
             writer.close()
-            await eventually(lambda: engine.left == 1, 5, "the model server to be left")
+            await eventually(lambda: at_work.get() == 0, 5, "the first to end")
