@@ -149,6 +149,21 @@ def tls_pair(params: dict[str, Any], wish: SiteWish, *, dry_run: bool) -> tuple[
     return cert.read_text(), key.read_text()
 
 
+def authority(params: dict[str, Any]) -> str:
+    """Return the certificate by which several gateways know each other, as PEM text; of a first check: not made yet.
+
+    Raises:
+        RoostError: the gateways have a certificate of another authority.
+    """
+    if params["listen_cert"]:
+        raise RoostError(
+            "Several gateways know each other by the fleet's own authority, and api_listen_cert names another's.",
+            fix="Leave api_listen_cert empty and name the API in api_names, or set gateway_replicas to 0.",
+        )
+    file = Path(params["tls_dir"]) / "ca.pem"
+    return file.read_text() if file.exists() else TO_BE_MADE[0]
+
+
 def present(module: AnsibleModule, client: NomadClient) -> None:
     """Apply the jobs."""
     params = module.params
@@ -183,6 +198,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         engine_key=(secrets_dir / "engine-key").read_text().strip(),
         api_keys=[(secrets_dir / "api-key").read_text().strip()],
         tls=tls,
+        authority=authority(params) if wish.gateway_replicas else "",
     )
     lines += store_variables(client, secrets, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
     if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):

@@ -8,8 +8,16 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.jobs import GATEWAY_JOB
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
-from roost.fleet.nomad_setup import AGENT_POLICY, ensure_acl, ensure_job_policy, wait_for_leader, wait_for_node
+from roost.fleet.nomad_setup import (
+    AGENT_POLICY,
+    GATEWAY_POLICY,
+    ensure_acl,
+    ensure_job_policy,
+    wait_for_leader,
+    wait_for_node,
+)
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -83,7 +91,9 @@ def set_up(module: AnsibleModule) -> None:
             module.exit_json(changed=True, made=["acl", "policy"])
         raise
     made = ["acl"] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
-    if (dry_run and made) or ensure_job_policy(client, AGENT_JOB, AGENT_POLICY, dry_run=dry_run):
+    policies = {AGENT_JOB: AGENT_POLICY, GATEWAY_JOB: GATEWAY_POLICY}
+    first = dry_run and bool(made)
+    if [job for job, rules in policies.items() if first or ensure_job_policy(client, job, rules, dry_run=dry_run)]:
         made.append("policy")
     if not dry_run:
         wait_for_node(client, params["timeout"], params["driver"])

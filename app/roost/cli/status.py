@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -35,6 +36,25 @@ class ModelRow:
     reason: str = ""
     tier: str | None = None
     source: str = ""
+
+
+@dataclass(frozen=True)
+class GatewayRow:
+    """One of the gateways that are the API together: `this` is the one that was asked, `live`, `leaving` or `lost`."""
+
+    replica: str
+    state: str
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class AgentSeen:
+    """What the agent said: its models, the gateways, what it cannot write down, and why it said less than that."""
+
+    models: list[dict[str, Json]] = field(default_factory=list)
+    gateways: tuple[GatewayRow, ...] = ()
+    not_kept: tuple[str, ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,8 @@ class Status:
     monitoring: str = ""  # where Prometheus answers, if it runs
     alerts: tuple[str, ...] = ()  # that fire
     monitoring_problem: str = ""
+    gateways: tuple[GatewayRow, ...] = ()
+    not_kept: tuple[str, ...] = ()
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -89,16 +111,16 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     if as_json:
         print_json(asdict(found))
     else:
-        _print(found)
+        show(found)
     raise typer.Exit(0 if found.healthy else 1)
 
 
 def look(site: Site) -> Status:
     """Ask the agent and Nomad; what cannot be asked is named in `unread`."""
     access, no_key = find_access_of(site)
-    seen, entries, refused = _ask_agent(access)
+    seen, agent = _ask_agent(access)
     nomad, no_token = _ask_nomad(site)
-    found = compose(site, seen, entries, nomad, tuple(t for t in (no_key, no_token, refused) if t))
+    found = compose(site, seen, agent, nomad, tuple(t for t in (no_key, no_token, agent.refused) if t))
     return watched(found, site.monitoring, firing(site.monitoring)) if site.monitoring else found
 
 
@@ -108,15 +130,25 @@ def watched(found: Status, address: str, alerts: tuple[str, ...] | None) -> Stat
     return replace(found, monitoring=address, alerts=alerts or (), monitoring_problem=problem)
 
 
-def _ask_agent(access: Access) -> tuple[Readiness, list[dict[str, Json]], str]:
+def _ask_agent(access: Access) -> tuple[Readiness, AgentSeen]:
     with Api(access) as api:
         seen = api.readiness()
-        if not (seen.reachable and access.key):
-            return seen, [], ""
+        if not seen.reachable:
+            return seen, AgentSeen()
+        not_kept: tuple[str, ...] = ()
+        with suppress(RoostError):
+            not_kept = tuple(api.get("/healthz").get("not_kept", ()))
+        if not access.key:
+            return seen, AgentSeen(not_kept=not_kept)
         try:
-            return seen, api.models(), ""
+            models = api.models()
         except RoostError as error:
-            return seen, [], str(error)
+            return seen, AgentSeen(not_kept=not_kept, refused=str(error))
+        rows: list[dict[str, Json]] = []
+        with suppress(RoostError):  # a key that may only use models
+            rows = api.get("/roost/v1/replicas")["data"]
+        gateways = tuple(GatewayRow(str(row["replica"]), row["state"], row["url"]) for row in rows)
+        return seen, AgentSeen(models, gateways if len(gateways) > 1 else (), not_kept)
 
 
 def _ask_nomad(site: Site) -> tuple[NomadSeen, str]:
@@ -130,12 +162,10 @@ def _ask_nomad(site: Site) -> tuple[NomadSeen, str]:
         return NomadSeen(problem=error.message), ""
 
 
-def compose(
-    site: Site, seen: Readiness, entries: list[dict[str, Json]], nomad: NomadSeen, unread: tuple[str, ...]
-) -> Status:
+def compose(site: Site, seen: Readiness, said: AgentSeen, nomad: NomadSeen, unread: tuple[str, ...]) -> Status:
     """Put the answers together: pure."""
     agent = READY if seen.ready else NOT_READY if seen.reachable else UNREACHABLE
-    models = tuple(_model_row(slot.slot, slot.model, seen, entries) for slot in site.slots)
+    models = tuple(_model_row(slot.slot, slot.model, seen, said.models) for slot in site.slots)
     jobs_fine = all(row.healthy for row in nomad.jobs)
     healthy = agent == READY and all(m.state in (READY, COLD) for m in models) and jobs_fine and not nomad.problem
     return Status(
@@ -150,13 +180,15 @@ def compose(
         agent=agent,
         agent_reasons=seen.reasons,
         models=models,
-        elsewhere=_elsewhere(entries, {slot.model for slot in site.slots}),
+        elsewhere=_elsewhere(said.models, {slot.model for slot in site.slots}),
         nomad_leader=nomad.leader,
         nomad_version=nomad.version,
         nomad_problem=nomad.problem,
         jobs=nomad.jobs,
         unread=unread,
         better_plan=site.better_plan,
+        gateways=said.gateways,
+        not_kept=said.not_kept,
     )
 
 
@@ -187,7 +219,8 @@ def _row_of(entry: dict[str, Json]) -> ModelRow:
     )
 
 
-def _print(found: Status) -> None:
+def show(found: Status) -> None:
+    """Print the picture for people."""
     print_table(
         ["roost", "healthy" if found.healthy else "not healthy"],
         [
@@ -215,6 +248,11 @@ def _print(found: Status) -> None:
             ["job", "status", "running", "restarts"],
             [(j.id, j.status, f"{j.running}/{j.wanted}", j.restarts) for j in found.jobs],
         )
+    if found.gateways:
+        print()
+        print_table(["gateway", "state", "address"], [(g.replica[:8], g.state, g.url) for g in found.gateways])
+    if found.not_kept:
+        print(f"\n! The agent serves, but cannot write down: {', '.join(found.not_kept)}. Is its disk full (`df -h`)?")
     for reason in (*found.agent_reasons, *((found.nomad_problem,) if found.nomad_problem else ())):
         print(f"\n! {reason}")
     for alert in (*found.alerts, *((found.monitoring_problem,) if found.monitoring_problem else ())):

@@ -28,6 +28,8 @@ KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags 
 RPC_JOB_PREFIX = "roost-rpc-"
 MONITORING_JOB = "roost-monitoring"
 MONITORING_KEY = "monitoring"  # name of its key of the API
+GATEWAY_JOB = "roost-gateway"  # further gateways, on other nodes; all of them, the agent too, register this service
+PEER_NAME = "gateway.roost.internal"  # what the certificates of gateways are made out to, whatever their address
 # The keys of the API. A job may read the variables nomad/jobs/JOB and nomad/jobs/JOB/GROUP without any policy
 # (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity): the first is the playbook's, this one that of
 # `roost keys`.
@@ -225,6 +227,9 @@ class AgentJob:
     secret_files: list[SecretFile]
     state_mount: str
     port: int
+    listen_port: int  # of its address with TLS, where several gateways are one service; else 0
+    peer_service: str
+    count: int
     cpu_mhz: int
     memory_mib: int
 
@@ -257,6 +262,7 @@ class AgentChoice:
     env: dict[str, str] = field(default_factory=dict)
     listen: str = ""
     state_dir: str = ""  # on the host
+    replicas: int = 0  # further gateways on other nodes
 
 
 @dataclass(frozen=True)
@@ -394,9 +400,20 @@ def model_server_job(
     )
 
 
-def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
+def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
+    """Decide the job of the further gateways: like the agent's, without the page.
+
+    A fixed port has room for one of them a node, so each stands on a node of its own.
+    """
+    return replace(
+        agent_job(replace(choice, args=(*choice.args, "gateway")), who, datacenter=datacenter, name=GATEWAY_JOB),
+        count=choice.replicas,
+    )
+
+
+def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str = AGENT_JOB) -> AgentJob:
     """Decide the agent's job: it finds model servers through the Task API, with its own identity only."""
-    own = f"nomad/jobs/{AGENT_JOB}"
+    own = f"nomad/jobs/{name}"
     secret_files = [
         SecretFile("engine_key", own, "engine_key"),
         SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
@@ -426,9 +443,18 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
             "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",
             "ROOST_TLS_KEY": "${NOMAD_SECRETS_DIR}/tls_key",
         }
+    if choice.replicas:
+        secret_files += [SecretFile("peer_key", own, "peer_key", reread=True), SecretFile("peer_ca", own, "peer_ca")]
+        env |= {
+            "ROOST_LISTEN": "${NOMAD_IP_tls}:${NOMAD_PORT_tls}",
+            "ROOST_PEER_SERVICE": GATEWAY_JOB,
+            "ROOST_PEER_KEY_FILE": "${NOMAD_SECRETS_DIR}/peer_key",
+            "ROOST_PEER_CA": "${NOMAD_SECRETS_DIR}/peer_ca",
+            "ROOST_PEER_NAME": PEER_NAME,
+        }
     command, args = who.command(choice.driver, choice.command, choice.args)
     return AgentJob(
-        name=AGENT_JOB,
+        name=name,
         datacenter=datacenter,
         driver=choice.driver,
         user=who.user(choice.driver),
@@ -441,6 +467,9 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJo
         secret_files=secret_files,
         state_mount=STATE_MOUNT,
         port=choice.port,
+        listen_port=int(choice.listen.rpartition(":")[2]) if choice.replicas else 0,
+        peer_service=GATEWAY_JOB if choice.replicas else "",
+        count=1,
         cpu_mhz=200,
         memory_mib=choice.memory_mib,
     )

@@ -33,6 +33,22 @@ node {
 }
 """.replace("{{endpoints}}", ENDPOINTS_VARIABLE)
 
+# Further gateways may besides read the keys of the API and the trained router, which lie with the agent's job.
+GATEWAY_POLICY = """
+namespace "default" {
+  capabilities = ["list-jobs", "read-job", "scale-job", "alloc-lifecycle"]
+
+  variables {
+    path "nomad/jobs/roost-agent/agent" {
+      capabilities = ["read"]
+    }
+    path "nomad/jobs/roost-agent/agent/agent" {
+      capabilities = ["read"]
+    }
+  }
+}
+"""
+
 
 def wait_for_leader(client: NomadClient, timeout_s: float) -> str:
     """Wait until Nomad answers and has a leader; return its address.

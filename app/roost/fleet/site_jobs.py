@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from roost.fleet.devices import (
 from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
 from roost.fleet.jobs import (
+    GATEWAY_JOB,
     MODEL_SERVICE_PREFIX,
     MONITORING_JOB,
     RPC_JOB_PREFIX,
@@ -44,6 +46,7 @@ from roost.fleet.jobs import (
     RpcWorkerJob,
     SlotChoice,
     agent_job,
+    gateway_job,
     model_server_job,
     rpc_worker_job,
 )
@@ -186,7 +189,15 @@ def site_jobs(
         },
         state_dir=wish.agent_state_dir,
         listen=wish.listen,
+        replicas=wish.gateway_replicas,
     )
+    if wish.gateway_replicas:
+        if not wish.listen:
+            raise RoostError(
+                "Several gateways must reach each other, and api_listen_address is empty.",
+                fix="Set api_listen_address on every host, or gateway_replicas to 0.",
+            )
+        jobs.append(gateway_job(agent, wish.agent_identity, datacenter=wish.datacenter))
     jobs.append(agent_job(agent, wish.agent_identity, datacenter=wish.datacenter))
     if wish.monitoring:
         watching = programs.monitoring
@@ -348,27 +359,39 @@ def _environment(value: JsonValue) -> str:
 
 
 def job_secrets(
-    jobs: Sequence[Job], *, engine_key: str, api_keys: Sequence[str], tls: tuple[str, str] | None
+    jobs: Sequence[Job], *, engine_key: str, api_keys: Sequence[str], tls: tuple[str, str] | None, authority: str = ""
 ) -> dict[str, dict[str, str]]:
-    """Return what each job may read as its own Nomad variable: path -> items. API keys go as hashes only."""
+    """Return what each job may read as its own Nomad variable: path -> items. API keys go as hashes only.
+
+    `authority` is the certificate by which several gateways know each other. The key for that follows from the first
+    API key, which no job can read.
+    """
+    several = any(job.name == GATEWAY_JOB for job in jobs)
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
     secrets: dict[str, dict[str, str]] = {}
     for job in jobs:
         if isinstance(job, RpcWorkerJob | MonitoringJob):  # knows no key; gets one from `ensure_watch_key`
             continue
         items = {"engine_key": engine_key}
-        if job.name == AGENT_JOB:
+        if job.name in {AGENT_JOB, GATEWAY_JOB}:
             items["api_key_sha256"] = hashed
             if tls is not None:
                 items |= {"tls_cert": tls[0], "tls_key": tls[1]}
+            if several:
+                items |= {"peer_key": peer_key(api_keys[0]), "peer_ca": authority}
         secrets[f"nomad/jobs/{job.name}"] = items
     return secrets
 
 
+def peer_key(api_key: str) -> str:
+    """Return the key by which several gateways of a site know each other."""
+    return hmac.new(api_key.encode(), b"roost gateways", hashlib.sha256).hexdigest()
+
+
 def stale_jobs(existing: Sequence[str], wanted: Sequence[Job]) -> list[str]:
-    """Return the model servers and workers of ours in Nomad that no slot wants any more, and an unwanted Prometheus."""
+    """Return the model servers, workers, gateways and Prometheus of ours in Nomad that nothing wants any more."""
     names = {job.name for job in wanted}
-    ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX)
+    ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX, GATEWAY_JOB)
     return sorted(name for name in existing if (name.startswith(ours) or name == MONITORING_JOB) and name not in names)
 
 

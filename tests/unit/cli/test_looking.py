@@ -11,7 +11,7 @@ import pytest
 from roost.cli import doctor as doctor_verb
 from roost.cli.api import Readiness
 from roost.cli.jobs import job_row
-from roost.cli.status import NomadSeen, compose
+from roost.cli.status import AgentSeen, GatewayRow, NomadSeen, compose, show
 from roost.fleet.nomad_api import NomadUnreachableError
 from roost.hosts.findings import Finding, NotChecked
 from roost.ops.errors import RoostError
@@ -84,7 +84,7 @@ def test_status_without_the_keys_says_what_it_could_not_read(site: Installation)
     here = load_site(site.site_file)
     seen = Readiness(reachable=True, ready=True, reasons=(), slots={"main": {"ready": 1, "loading": 0, "down": 0}})
     unread = ("The key file can only be read by root. Fix: sudo",)
-    found = compose(here, seen, [], NomadSeen(), unread)
+    found = compose(here, seen, AgentSeen(), NomadSeen(), unread)
     assert found.healthy
     assert (found.models[0].state, found.models[0].context, found.unread) == ("ready", None, unread)
 
@@ -95,10 +95,21 @@ def test_status_shows_models_elsewhere_and_does_not_depend_on_them(site: Install
     own = {"slot": "main", "state": "ready", "context": 8192, "tier": "sweet", "source": ["nomad"]}
     there = {"slot": "box", "state": "down", "context": None, "reason": "nothing answers there", "source": ["by hand"]}
     entries: list[dict[str, Any]] = [{"id": MODEL, "roost": own}, {"id": "qwen3:8b", "roost": there}]
-    found = compose(here, seen, entries, NomadSeen(), ())
+    found = compose(here, seen, AgentSeen(entries), NomadSeen(), ())
     assert found.healthy
     assert (found.models[0].tier, found.models[0].source) == ("sweet", "nomad")
     assert [(row.name, row.state, row.source) for row in found.elsewhere] == [("qwen3:8b", "down", "by hand")]
+
+
+def test_status_lists_several_gateways_and_what_cannot_be_kept(
+    site: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = Readiness(reachable=True, ready=True, reasons=(), slots={"main": {"ready": 1, "loading": 0, "down": 0}})
+    gateways = (GatewayRow("a" * 32, "this"), GatewayRow("b" * 32, "lost", "https://192.0.2.8:8443"))
+    show(compose(load_site(site.site_file), seen, AgentSeen([], gateways, ("ledger",)), NomadSeen(), ()))
+    said = capsys.readouterr().out
+    assert "https://192.0.2.8:8443" in said
+    assert "cannot write down: ledger" in said
 
 
 def test_status_not_installed(site: Installation, roost: Run) -> None:

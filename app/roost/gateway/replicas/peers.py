@@ -36,9 +36,9 @@ def parse_peers(text: str) -> tuple[str, ...]:
 
 
 def base_url(address: str, port: int) -> str:
-    """Return where a registered gateway is asked: with TLS, but on loopback."""
+    """Return where a registered gateway is asked: always with TLS."""
     host = f"[{address}]" if ":" in address else address
-    return f"{'http' if _is_loopback(address) else 'https'}://{host}:{port}"
+    return f"https://{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:
