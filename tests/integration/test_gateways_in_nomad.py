@@ -16,10 +16,12 @@ import httpx
 import pytest
 
 from roost.fleet import deploy
-from roost.fleet.agent_variables import AGENT_JOB, ROUTE_ITEM, ROUTE_VARIABLE
+from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
 from roost.fleet.jobs import (
     GATEWAY_JOB,
     PEER_NAME,
+    ROUTE_ITEM,
+    ROUTE_VARIABLE,
     AgentChoice,
     Identity,
     agent_job,
@@ -72,6 +74,7 @@ def gateways_in_nomad(folder: Path) -> Iterator[Gateways]:
         ensure_job_policy(client, GATEWAY_JOB, GATEWAY_POLICY)
         assert ensure_variable_exists(client)
         ensure_variable(client, ROUTE_VARIABLE, {ROUTE_ITEM: ""})
+        ensure_variable(client, ENDPOINTS_VARIABLE, {ENDPOINTS_ITEM: ""})
         urls = {}
         try:
             for make, name in ((agent_job, AGENT_JOB), (gateway_job, GATEWAY_JOB)):

@@ -33,21 +33,19 @@ node {
 }
 """.replace("{{endpoints}}", ENDPOINTS_VARIABLE)
 
-# Further gateways may besides read the keys of the API and the trained router, which lie with the agent's job.
-GATEWAY_POLICY = """
-namespace "default" {
-  capabilities = ["list-jobs", "read-job", "scale-job", "alloc-lifecycle"]
-
-  variables {
+# Further gateways may do the same, and read the keys of the API and the trained router, which lie with the agent's job
+# (in nomad/jobs/roost-agent/agent and below; `roost.fleet.jobs` names them).
+GATEWAY_POLICY = AGENT_POLICY.replace(
+    "  variables {\n",
+    """  variables {
     path "nomad/jobs/roost-agent/agent" {
       capabilities = ["read"]
     }
     path "nomad/jobs/roost-agent/agent/agent" {
       capabilities = ["read"]
     }
-  }
-}
-"""
+""",
+)
 
 
 def wait_for_leader(client: NomadClient, timeout_s: float) -> str:
