@@ -21,7 +21,7 @@ from tests.unit.cli.fakes import Installation
 APP = Path(__file__).resolve().parents[3] / "app"
 ARGV = [sys.executable, "-P", "-m", "roost"]
 PATIENCE_S = 60
-NO_JSON = {"serve", "images", "bundle", "keys"}  # groups, whose own verbs have it, and what prints no document
+NO_JSON = {"serve", "images", "bundle", "keys", "ca", "endpoints", "route", "dashboards"}  # groups, or no document
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -106,7 +106,7 @@ def test_error_and_fix_are_two_lines(tmp_path: Path) -> None:
 
 
 def test_completion() -> None:
-    more = {"_ROOST_COMPLETE": "complete_bash", "COMP_WORDS": "roost st", "COMP_CWORD": "1"}
+    more = {"_ROOST_COMPLETE": "complete_bash", "COMP_WORDS": "roost stat", "COMP_CWORD": "1"}
     assert roost(more=more).stdout.split() == ["status"]
     more |= {"COMP_WORDS": "roost verify --exp", "COMP_CWORD": "2"}
     assert roost(more=more).stdout.split() == ["--expect"]
