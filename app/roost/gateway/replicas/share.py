@@ -6,7 +6,7 @@ with them a replica whom all clients ask gets the whole, share by share.
 
 One request is let in whatever its size when nothing is unheard, else one larger than the share would never be. All may
 do so at once, hence the bound: together they give out at most the limit and (replicas - 1) times the largest single
-request more, which is a debt that is paid before anything else is let in. docs/decisions/0011-several-gateways.md.
+request more, which is a debt that is paid before anything else is let in. docs/decisions/0019-several-gateways.md.
 """
 
 from __future__ import annotations
