@@ -211,7 +211,7 @@ def test_even_with_markup_the_policy_would_hold(desk: Desk, scripted: Callable[.
     [
         ({"mode": "error"}, "out of memory"),
         ({"mode": "die-mid-event"}, "closed the connection"),
-        ({"mode": "truncate"}, "broke off"),
+        ({"mode": "truncate"}, "ended the stream early"),
         ({"pieces": ()}, "empty answer"),
     ],
 )
