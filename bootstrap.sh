@@ -16,6 +16,10 @@ changes only what is not as it should be. Needs root; without it, it asks sudo o
   --offline DIR         fetch nothing; DIR was made by `roost bundle DIR` (back: --set roost_offline_dir=)
   --set NAME=VALUE      change a variable of group_vars/all.yaml and keep it; NAME= goes back to the default
   --upgrade             also renew packages and images; goes back by itself if the result does not answer
+  --renew-certs         make every certificate anew; those near their end are made anew by any run
+  --inventory FILE      set up every machine of an Ansible inventory from here, over SSH; this machine gets the program
+  --remove NAME         take a machine of the inventory out of the fleet; with --purge-too its data go as well
+  --program             install the program only, no services; what a fleet's controller does first on each machine
   --uninstall           remove Roost, keep models, data and secrets (/var/lib/roost, /etc/roost)
   --purge               remove Roost and all that came with it
   --yes                 do not ask
@@ -38,7 +42,7 @@ settings() {
     link=/usr/local/bin/roost
     lock=/run/roost-bootstrap.lock
     manifest=$state_dir/manifest
-    products="ansible ansible.cfg app bootstrap.sh group_vars host_vars images nomad playbook.yaml requirements uninstall.yaml"
+    products="ansible ansible.cfg app bootstrap.sh group_vars host_vars images leave.yaml nomad playbook.yaml requirements uninstall.yaml"
     newest_python=14
     action=run
     chosen=
@@ -88,7 +92,7 @@ because() {
 
 # --- Arguments -------------------------------------------------------------------------------------------
 
-# want ACTION OPTION: one of run, uninstall, purge.
+# want ACTION OPTION: one of run, program, remove, uninstall, purge.
 want() {
     [ "$action" = run ] || [ "$action" = "$1" ] || refuse "$2 and --$action contradict each other."
     action=$1
@@ -135,6 +139,10 @@ parse() {
     cert=
     key=
     offline=
+    inventory=
+    leaving=
+    renew=
+    purge_too=false
     runtime_set=
     run_local=
     while [ $# -gt 0 ]; do
@@ -148,7 +156,7 @@ parse() {
         esac
         shift
         case $name in
-        --listen | --listen-cert | --listen-key | --offline | --set)
+        --listen | --listen-cert | --listen-key | --offline | --set | --inventory | --remove)
             if [ -z "$given" ] && [ $# -gt 0 ]; then
                 value=$1
                 shift
@@ -161,6 +169,7 @@ parse() {
         -h | --help) action=help ;;
         --check) check=yes ;;
         --upgrade) upgrade=yes ;;
+        --renew-certs) renew=yes ;;
         --yes) assume_yes=yes ;;
         --verbose) verbose=1 ;;
         --run-local) run_local=yes ;;
@@ -168,6 +177,13 @@ parse() {
         --listen-cert) cert=$value ;;
         --listen-key) key=$value ;;
         --offline) offline=$value ;;
+        --inventory) inventory=$value ;;
+        --program) want program --program ;;
+        --remove)
+            want remove --remove
+            leaving=$value
+            ;;
+        --purge-too) purge_too=true ;;
         --uninstall) want uninstall --uninstall ;;
         --purge) want purge --purge ;;
         --set)
@@ -185,8 +201,13 @@ parse() {
 
 # combine: what contradicts, and what follows from the options together.
 combine() {
-    if [ "$action" != run ] && [ -n "$check$upgrade$run_local$listen$cert$key$offline$chosen" ]; then
+    if [ "$action" != run ] && [ -n "$check$upgrade$renew$run_local$listen$cert$key$offline$inventory$chosen" ]; then
         refuse "--$action goes with --yes and --verbose only."
+    fi
+    if [ -n "$inventory" ]; then
+        [ -r "$inventory" ] || [ "$(id -u)" -ne 0 ] || refuse "The inventory $inventory cannot be read."
+        [ -z "$run_local$listen$cert$key$offline" ] || refuse "What all machines of an inventory have stands in its variables, not in options."
+        inventory=$(absolute "$inventory")
     fi
     [ -z "$run_local" ] || [ -z "$runtime_set" ] || refuse "--run-local and --set roost_runtime=... contradict each other."
     if [ -n "$cert$key" ]; then
@@ -472,6 +493,21 @@ chosen_value() {
     fi
 }
 
+# find_inventory: the one named, else the one that was kept; a machine of another's fleet is not set up from here.
+find_inventory() {
+    if [ -z "$inventory" ] && [ -r "$config_dir/inventory.yaml" ]; then inventory=$config_dir/inventory.yaml; fi
+    if [ -n "$inventory" ]; then
+        [ -r "$inventory" ] || die "The inventory $inventory cannot be read." "Name the right file with --inventory FILE."
+        have ssh || grep -q 'ansible_connection' "$inventory" || die "There is no ssh on this machine." "apt-get install openssh-client"
+        return 0
+    fi
+    [ "$action" != remove ] || die "No inventory is kept here." "Run it on the machine that the fleet is set up from."
+    [ -r "$config_dir/site.json" ] || return 0
+    from=$(sed -n 's/^ *"fleet": "\(.*\)",*$/\1/p' "$config_dir/site.json")
+    case $action in run) [ -z "$from" ] || die "This machine belongs to a fleet that is set up from $from." \
+        "Run ./bootstrap.sh on $from; or leave the fleet first: roost fleet remove, there." ;; esac
+}
+
 read_choices() {
     cache_dir=$(chosen_value roost_cache_dir)
     cache_dir=${cache_dir:-/var/cache/roost}
@@ -501,7 +537,8 @@ Fix: /' "$tmp/said" >&2
     fi
     {
         printf 'roost_cache_dir: %s\n' "$(quoted "$cache_dir")"
-        printf 'extra_ca_bundle: %s\n' "$(quoted "$ca")"
+        # Of a fleet each machine may have its own, in the inventory.
+        if [ -z "$inventory" ] || [ -n "$ca" ]; then printf 'extra_ca_bundle: %s\n' "$(quoted "$ca")"; fi
     } >"$tmp/run.yaml"
 }
 
@@ -512,6 +549,10 @@ keep_choices() {
         cp "$tmp/host.yaml" "$config_dir/.host.yaml.new"
         chmod 600 "$config_dir/.host.yaml.new"
         mv "$config_dir/.host.yaml.new" "$config_dir/host.yaml"
+    fi
+    if [ -n "$inventory" ] && ! cmp -s "$inventory" "$config_dir/inventory.yaml"; then
+        (umask 077 && cp "$inventory" "$config_dir/.inventory.new")
+        mv "$config_dir/.inventory.new" "$config_dir/inventory.yaml"
     fi
 }
 
@@ -779,6 +820,7 @@ play() {
     shift 3
     rm -f "$tmp/summary.json"
     set -- -e "@$tmp/run.yaml" "$@"
+    [ -z "$inventory" ] || set -- -i "$inventory" "$@"
     [ ! -s "$tmp/host.yaml" ] || set -- -e "@$tmp/host.yaml" "$@"
     (
         cd "$folder"
@@ -795,8 +837,9 @@ play() {
         ROOST_LOG=$log
         ROOST_SUMMARY=$tmp/summary.json
         ROOST_VERBOSE=$verbose
+        ROOST_FLEET=$inventory
         export ANSIBLE_CONFIG ANSIBLE_STDOUT_CALLBACK ANSIBLE_HOME ANSIBLE_LOCAL_TEMP ANSIBLE_REMOTE_TEMP \
-            ANSIBLE_LOCALHOST_WARNING PYTHONPATH PATH LC_ALL ROOST_LOG ROOST_SUMMARY ROOST_VERBOSE
+            ANSIBLE_LOCALHOST_WARNING PYTHONPATH PATH LC_ALL ROOST_LOG ROOST_SUMMARY ROOST_VERBOSE ROOST_FLEET
         if [ -n "$check" ] || [ "$folder" = "$source_dir" ]; then export PYTHONDONTWRITEBYTECODE=1; fi
         # Whatever a module leaves when it is interrupted lies in a folder that goes with this run.
         exec env TMPDIR="$tmp/work" "$from/bin/python" -P "$from/bin/ansible-playbook" "$@" "$book"
@@ -841,6 +884,7 @@ run_playbook() {
     merge_choices "$release" "$venv/bin/python"
     [ -z "$upgrade" ] || remember_present
     [ -z "$upgrade" ] || printf 'roost_images_update: true\n' >>"$tmp/run.yaml"
+    [ -z "$renew" ] || printf 'roost_renew_certificates: true\n' >>"$tmp/run.yaml"
     play "$release" "$venv" playbook.yaml
     if [ "$code" -ne 0 ]; then
         explain_play
@@ -853,7 +897,20 @@ run_playbook() {
     fi
     switch_to "$release"
     prune
-    report final "$state_dir/last-verify.json"
+    [ -n "$inventory" ] || report final "$state_dir/last-verify.json"
+}
+
+# program_only: for the controller of a fleet, which reads the last line: the release and its Python.
+program_only() {
+    make_folders
+    open_log
+    ensure_python
+    venv=$install_dir/venvs/$(venv_key)
+    release=$install_dir/releases/$(release_id)
+    step program "unpacking" install_program
+    switch_to "$release"
+    prune
+    say "$release $venv/bin/python"
 }
 
 # remember_present: what an upgrade goes back to.
@@ -907,6 +964,7 @@ run_check() {
     [ ! -s "$tmp/host.yaml" ] || cmp -s "$tmp/host.yaml" "$config_dir/host.yaml" ||
         printf 'choices: Write %s\n' "$config_dir/host.yaml" >>"$tmp/also"
     [ -z "$upgrade" ] || printf 'roost_images_update: true\n' >>"$tmp/run.yaml"
+    [ -z "$renew" ] || printf 'roost_renew_certificates: true\n' >>"$tmp/run.yaml"
     printf 'roost_installed_dir: %s\n' "$release" >>"$tmp/run.yaml"
     play "$source_dir" "$venv" playbook.yaml --check --diff
     if [ "$code" -ne 0 ]; then
@@ -952,6 +1010,52 @@ confirm() {
     esac
 }
 
+# with_installed: sets $folder and $venv to the installed release, for a playbook of it.
+with_installed() {
+    folder=$install_dir/current
+    [ -e "$folder/bin/roost" ] || die "Roost is not installed here." "Run it on the machine that the fleet is set up from."
+    venv=$(venv_of "$folder")
+    shown_folder=$folder
+    shown_venv=$venv
+}
+
+# leave NAMES: these machines of the inventory give up their work and are no longer of the fleet; sets $code.
+leave() {
+    [ ! -e "$config_dir/host.yaml" ] || cp "$config_dir/host.yaml" "$tmp/host.yaml"
+    {
+        printf 'roost_cache_dir: %s\n' "$(quoted "$cache_dir")"
+        printf 'fleet_leaving: %s\n' "$(quoted "$1")"
+        printf 'roost_purge: %s\n' "$2"
+    } >"$tmp/run.yaml"
+    play "$folder" "$venv" leave.yaml
+}
+
+remove_machine() {
+    with_installed
+    make_folders
+    open_log
+    leave "$leaving" "$purge_too"
+    rm -f "$tmp/host.yaml"
+    [ "$code" -eq 0 ] || {
+        explain_play
+        exit 1
+    }
+}
+
+# undo_others: the other machines of a fleet that is set up from here go first, while this one still reaches them.
+undo_others() {
+    inventory=$config_dir/inventory.yaml
+    if [ ! -r "$inventory" ] || [ ! -e "$install_dir/current/bin/roost" ]; then
+        inventory=
+        return 0
+    fi
+    with_installed
+    leave 'fleet[1:]' "$([ "$action" = purge ] && echo true || echo false)"
+    [ "$code" -eq 0 ] || explain_play
+    [ "$code" -eq 0 ] || say "" "Going on with this machine."
+    inventory=
+}
+
 remove_roost() {
     if ! present "$manifest" && ! present "$install_dir" && ! present "$config_dir"; then
         say "There is no Roost on this machine."
@@ -960,6 +1064,7 @@ remove_roost() {
     confirm
     log=$tmp/bootstrap.log
     (umask 077 && : >"$log")
+    undo_others
     undo_playbook
     step cleanup "removing services, users, packages and files" sweep
     say "" "Roost is removed."
@@ -1177,8 +1282,11 @@ main() {
     make_tmp
     take_lock
     read_choices
+    case $action in run | remove) find_inventory ;; esac
     case $action$check in
+    remove) remove_machine ;;
     run) run_playbook ;;
+    program) program_only ;;
     runyes) run_check ;;
     *) remove_roost ;;
     esac

@@ -42,6 +42,7 @@ class Kind:
 SYSTEMD = Kind(
     roots.SYSTEMD, "exec /sbin/init", "SIGRTMIN+3", "systemctl is-system-running | grep -Eq 'running|degraded'"
 )
+FLEET = Kind(roots.FLEET, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
 SYSV = Kind(roots.SYSV, "exec /sbin/init", "SIGINT", "runlevel | grep -q ' 2$' && ! pgrep -x rc")
 # systemd is on the disk but does not run, as in most development containers.
 BARE = Kind(roots.SYSTEMD, "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done", "SIGTERM", "true")
@@ -148,6 +149,7 @@ class Host:
         image = roots.ensure_image(kind.root, cache)
         # apt locks its archives: suites that run side by side each have their own.
         archives = cache / "archives" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+        archives = archives.with_name(f"{archives.name}-{name}") if kind.root == roots.FLEET else archives
         shared = host_cache or cache / "host"
         mounts = {archives: "/var/cache/apt/archives", shared: HOST_CACHE, **(volumes or {})}
         for folder in mounts:

@@ -53,6 +53,18 @@ class Root:
 # A clean Debian 12 with systemd, one with SysV init, and a neighbour on the network that can look and ask.
 SYSTEMD = Root("systemd", ("systemd", "systemd-sysv", "dbus", *COMMON))
 SYSV = Root("sysv", ("sysvinit-core", "initscripts", *COMMON), exclude=("systemd", "systemd-sysv"))
+# One of a fleet: the same with an SSH server, whose host keys are made at the first boot.
+FLEET = Root(
+    "fleet",
+    ("systemd", "systemd-sysv", "dbus", "openssh-server", *COMMON),
+    finish=FINISH
+    + """
+rm -f etc/ssh/ssh_host_*
+mkdir -p etc/systemd/system/ssh.service.d
+printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecStartPre=/usr/sbin/sshd -t\\n' \\
+    >etc/systemd/system/ssh.service.d/keys.conf
+""",
+)
 NEIGHBOUR = Root("neighbour", ("python3", "curl", *COMMON))
 
 

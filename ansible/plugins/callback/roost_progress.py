@@ -22,7 +22,8 @@ short_description: One line a role
 description:
   - Prints a line for each role, with seconds and changes; the name of a role is the name of the step.
   - Details and differences go to the file named by the environment variable ROOST_LOG, a summary as JSON to
-    ROOST_SUMMARY. With ROOST_VERBOSE=1 tasks are printed too, with their differences in a check.
+    ROOST_SUMMARY. With ROOST_VERBOSE=1 tasks are printed too, with their differences in a check. With ROOST_FLEET set
+    the machine's name is said too.
 author: Roost developers
 """
 
@@ -42,9 +43,16 @@ class Play(Named, Protocol):
     check_mode: bool | None
 
 
+class Machine(Protocol):
+    """The machine that a task ran on."""
+
+    name: str
+
+
 class TaskResult(Protocol):
     """What became of a task."""
 
+    host: Machine
     task: Named
     result: dict[str, Any]
 
@@ -124,6 +132,7 @@ class CallbackModule(CallbackBase):
         self.step: Step | None = None
         self.log_path = os.environ.get("ROOST_LOG", "")
         self.verbose = os.environ.get("ROOST_VERBOSE") == "1"
+        self.fleet = bool(os.environ.get("ROOST_FLEET"))
 
     def log(self, text: str) -> None:
         """Append to the log file."""
@@ -180,30 +189,34 @@ class CallbackModule(CallbackBase):
         if self.step is None:
             return
         self.step.ok += 1
+        where = f"{result.host.name}: " if self.fleet else ""
         if note := result.result.get("note"):
-            self.step.notes.append(str(note))
+            self.step.notes.append(f"{where}{note}")
         if changed:
             self.step.changed += 1
             self.summary.changed += 1
-            self.summary.changed_tasks.append(f"{self.step.name}: {title(result.task)}")
+            self.summary.changed_tasks.append(f"{where}{self.step.name}: {title(result.task)}")
         if self.verbose:
-            self.screen.line(f"    {'changed' if changed else 'ok     '}  {title(result.task)}")
+            self.screen.line(f"    {'changed' if changed else 'ok     '}  {where}{title(result.task)}")
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
         """Say why, and what to do."""
         self._details("ignored" if ignore_errors else "failed", result)
         if ignore_errors:
             return
-        self._fail(result.task, failure_message(result.result))
+        self._fail(result, failure_message(result.result))
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
         """Say why."""
         self._details("unreachable", result)
-        self._fail(result.task, failure_message(result.result))
+        self._fail(result, failure_message(result.result))
 
-    def _fail(self, task: Named, message: str) -> None:
+    def _fail(self, result: TaskResult, message: str) -> None:
+        task = result.task
         if self.summary.failed:
             return
+        if self.fleet:
+            message = f"{result.host.name}: {message}"
         reason, _, fix = message.partition(FIX)
         step = self.step.name if self.step else title(task)
         self.summary.failed = True

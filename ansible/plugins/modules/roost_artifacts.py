@@ -12,7 +12,9 @@ from roost.fleet.artifacts import ensure
 from roost.fleet.artifacts.apt import architecture
 from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.gc import remove_images
+from roost.fleet.artifacts.peer import bring
 from roost.fleet.artifacts.plan import Choices
+from roost.fleet.sharing import peer_of
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -111,6 +113,14 @@ options:
     description: How many older versions of each are kept.
     type: int
     default: 1
+  peer:
+    description: Another machine of the fleet that is asked first, https://HOST:PORT; empty for none.
+    type: str
+    default: ""
+  tls_dir:
+    description: Folder with ca.pem, node.pem and node-key.pem, for I(peer).
+    type: str
+    default: ""
 author: Roost developers
 """
 
@@ -157,9 +167,12 @@ steps:
 """
 
 
+NOT_CHOICES = {"update", "state", "engine", "peer", "tls_dir"}
+
+
 def choices_of(params: dict[str, Any]) -> Choices:
     """Return the module's parameters as the choices artifacts are made by."""
-    values = {key: value for key, value in params.items() if key not in {"update", "state", "engine"}}
+    values = {key: value for key, value in params.items() if key not in NOT_CHOICES}
     values["engine_name"] = params["engine"]
     for name in ("offline_dir", "extra_ca_bundle"):
         values[name] = values[name] or None
@@ -212,6 +225,8 @@ def main() -> None:
             "python_version": {"type": "str", "default": ""},
             "update": {"type": "bool", "default": False},
             "keep_previous": {"type": "int", "default": 1},
+            "peer": {"type": "str", "default": ""},
+            "tls_dir": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -220,6 +235,8 @@ def main() -> None:
         remove(module)
     try:
         workshop = ensure.Workshop(choices_of(module.params), Docker(), steps.append)
+        if (other := peer_of(module.params)) and not module.check_mode and ensure.check(workshop).changed:
+            bring(workshop, other)
         act = ensure.check if module.check_mode else ensure.ensure
         outcome = act(workshop, update=module.params["update"])
     except (RoostError, ValidationError, OSError) as error:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.jobs import (
     KEYS_VARIABLE,
-    MODEL_SERVICE_PREFIX,
+    META_NODE,
     MONITORING_JOB,
     ROUTE_VARIABLE,
     Job,
     ModelServerJob,
+    job_name,
     render_job,
 )
 from roost.fleet.key_store import ensure_variable_exists
@@ -33,6 +36,7 @@ from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
 from roost.fleet.site_jobs import (
     Made,
+    Programs,
     host_engine,
     job_secrets,
     programs_of,
@@ -46,6 +50,7 @@ from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.estimate.measured import MeasuredStore
 from roost.ops.errors import RoostError, user_message
+from roost.ops.site import load_site
 
 DOCUMENTATION = r"""
 module: roost_jobs
@@ -99,6 +104,18 @@ options:
     default: ""
   listen_key:
     description: Key of that certificate.
+    type: str
+    default: ""
+  token:
+    description: The operator's token; empty for that of I(secrets_dir).
+    type: str
+    default: ""
+  engine_key:
+    description: Key of the model servers; empty for that of I(secrets_dir).
+    type: str
+    default: ""
+  api_key:
+    description: First key of the API; empty for that of I(secrets_dir).
     type: str
     default: ""
   timeout:
@@ -178,13 +195,15 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     memory = job_memory(catalogue, Path(wish.models_dir), state_dir, engine, ask=not dry_run, warn=module.warn)
     # A check comes before the fetch that locks a model; what its server's job will be is known only then.
     unlocked = unlocked_slots(wish, catalogue) if dry_run else {}
-    waiting = {f"{MODEL_SERVICE_PREFIX}{slot}": names for slot, names in unlocked.items()}
-    programs = programs_of(wish.runtime, made, python, wish.engine)
+    waiting = {job_name(slot, wish.node): names for slot, names in unlocked.items()}
+    made_of = programs_of(wish.runtime, made, python, wish.engine)
+    programs = with_certificate(made_of, Path(params["tls_dir"]) / "engine.pem") if wish.node else made_of
     jobs = site_jobs(wish, catalogue, programs, memory, without=unlocked)
     secrets_dir = Path(params["secrets_dir"])
     applied: list[str] = list(waiting)
     try:
-        existing = [str(j["ID"]) for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
+        listed = [j for j in client.list_jobs() if not j.get("Stop")]  # a cold one is dead too
+        existing = [str(j["ID"]) for j in listed if not wish.node or of_machine(j, wish)]
     except (NomadUnreachableError, NomadRefusedError):
         if dry_run:  # Nomad is not there yet: everything would be new
             names = [job.name for job in jobs]
@@ -195,12 +214,13 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     tls = tls_pair(params, wish, dry_run=dry_run)
     secrets = job_secrets(
         jobs,
-        engine_key=(secrets_dir / "engine-key").read_text().strip(),
-        api_keys=[(secrets_dir / "api-key").read_text().strip()],
+        engine_key=params["engine_key"] or (secrets_dir / "engine-key").read_text().strip(),
+        api_keys=[params["api_key"] or (secrets_dir / "api-key").read_text().strip()],
         tls=tls,
         authority=authority(params) if wish.gateway_replicas else "",
+        engine_ca=(Path(params["tls_dir"]) / "ca.pem").read_text() if wish.node else "",
     )
-    lines += store_variables(client, secrets, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
+    lines += store_variables(client, secrets, agent=wish.with_agent, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
     if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
         lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
     for job in jobs:
@@ -224,6 +244,20 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
 
 
+def with_certificate(programs: Programs, certificate: Path) -> Programs:
+    """Have model servers begin anew with another certificate: they read theirs once."""
+    if not certificate.exists():  # a check before there is one
+        return programs
+    known = hashlib.sha256(certificate.read_bytes()).hexdigest()[:16]
+    return replace(programs, engine_env={**programs.engine_env, "ROOST_ENGINE_CERTIFICATE": known})
+
+
+def of_machine(listed: Mapping[str, Any], wish: SiteWish) -> bool:
+    """Say whether a job is this machine's affair; those that name none are the agent's machine's, from before."""
+    node = (listed.get("Meta") or {}).get(META_NODE, "")
+    return node == wish.node or (not node and wish.with_agent)
+
+
 def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str]) -> list[str]:
     """Return a line for each job that follows the fetch of files which are not locked yet."""
     return [
@@ -234,7 +268,7 @@ def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str
 
 
 def store_variables(
-    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, to_be_made: bool, dry_run: bool
+    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, agent: bool, to_be_made: bool, dry_run: bool
 ) -> list[str]:
     """Store what jobs read, and places for keys, a router and endpoints, which stay once they are there; a line each.
 
@@ -245,6 +279,8 @@ def store_variables(
         unknown = to_be_made and TO_BE_MADE[0] in items.values()
         if unknown or ensure_variable(client, path, items, dry_run=dry_run):
             lines.append(f"{path}: new secrets")
+    if not agent:
+        return lines
     if ensure_variable_exists(client, dry_run=dry_run):
         lines.append(f"{KEYS_VARIABLE}: new, for the API's keys")
     if ensure_route_variable_exists(client, dry_run=dry_run):
@@ -260,7 +296,7 @@ def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts:
     Those with layers on other hosts, encoders, and those that compute with adapters are left out.
     """
     for slot in wish.slots:
-        start = starts.get(f"{MODEL_SERVICE_PREFIX}{slot.slot}")
+        start = starts.get(job_name(slot.slot, wish.node))
         model = catalogue.get(slot.model)
         encoder = slot.embedding or set(model.roles) == {"embedding"}
         if start is not None and not (slot.rpc or slot.adapters or encoder):
@@ -295,10 +331,21 @@ def apply_one(
     return change
 
 
+def ours_to_stop(listed: Mapping[str, Any]) -> bool:
+    """Say whether a job goes with this machine: all of them, but of another machine's fleet only its own."""
+    try:
+        controller = load_site().fleet
+    except RoostError:
+        return True
+    here = socket.gethostname()
+    return controller in {"", here} or (listed.get("Meta") or {}).get(META_NODE) == here
+
+
 def absent(module: AnsibleModule, client: NomadClient) -> None:
     """Stop every job of ours; where no Nomad answers, or no longer with our certificates, none runs."""
     try:
-        names = [str(j["ID"]) for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
+        listed = [j for j in client.list_jobs() if str(j["ID"]).startswith("roost-")]
+        names = [str(j["ID"]) for j in listed if ours_to_stop(j)]
     except (NomadUnreachableError, NomadRefusedError) as error:
         module.exit_json(changed=False, applied=[], reason=str(error))
     if not module.check_mode:
@@ -323,6 +370,7 @@ def main() -> None:
             "state_dir": {"type": "path", "default": ""},
             "listen_cert": {"type": "str", "default": ""},
             "listen_key": {"type": "str", "default": "", "no_log": False},
+            **{name: {"type": "str", "default": "", "no_log": True} for name in ("token", "engine_key", "api_key")},
             "timeout": {"type": "int", "default": 240},
         },
         required_if=[("state", "present", ("wish", "artifacts"))],
@@ -332,7 +380,7 @@ def main() -> None:
     tls = Path(params["tls_dir"])
     token_file = Path(params["secrets_dir"]) / "nomad-operator-token"
     try:
-        token = token_file.read_text().strip() if token_file.exists() else ""
+        token = params["token"] or (token_file.read_text().strip() if token_file.exists() else "")
         client = NomadClient(
             NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.nomad_binary import NomadRequest, ensure_nomad, preview_nomad
+from roost.fleet.nomad_sources import cache_names
+from roost.fleet.sharing import peer_of
 from roost.ops.errors import RoostError
 
 DOCUMENTATION = r"""
@@ -67,6 +69,14 @@ options:
     required: true
   go_requirements:
     description: Locked requirements file of the Go toolchain; empty for the one in the release of I(build_dir).
+    type: str
+    default: ""
+  peer:
+    description: Another machine of the fleet that is asked first, https://HOST:PORT; empty for none.
+    type: str
+    default: ""
+  tls_dir:
+    description: Folder with ca.pem, node.pem and node-key.pem, for I(peer).
     type: str
     default: ""
 author: Roost developers
@@ -177,6 +187,8 @@ def main() -> None:
             "release_key_fingerprint": {"type": "str", "required": True, "no_log": False},
             "build_dir": {"type": "path", "required": True},
             "go_requirements": {"type": "str", "default": "", "no_log": False},
+            "peer": {"type": "str", "default": ""},
+            "tls_dir": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -198,6 +210,8 @@ def main() -> None:
         )
         if module.check_mode:
             preview(module, request)
+        if (other := peer_of(params)) and preview_nomad(request).changed:
+            other.bring(request.cache_dir, cache_names(request))
         module.exit_json(**result(request))
     except (RoostError, OSError) as error:
         module.fail_json(msg=str(error))

@@ -35,10 +35,18 @@ options:
     description: Folder with ca.pem, cli.pem and cli-key.pem.
     type: path
     required: true
-  token_file:
-    description: File with the operator's token.
-    type: path
+  token:
+    description: The operator's token; empty in a check before there is one.
+    type: str
     required: true
+  node:
+    description: Name of the node that must be ready; empty for any.
+    type: str
+    default: ""
+  first:
+    description: Whether this machine sets up the access control for the whole fleet; others wait for it.
+    type: bool
+    default: true
   driver:
     description: The driver that must be healthy.
     type: str
@@ -56,7 +64,7 @@ EXAMPLES = r"""
   roost_nomad_setup:
     address: https://127.0.0.1:4646
     tls_dir: /etc/roost/tls
-    token_file: /etc/roost/secrets/nomad-operator-token
+    token: "{{ lookup('ansible.builtin.file', '/etc/roost/secrets/nomad-operator-token') }}"
     driver: docker
 """
 
@@ -77,10 +85,9 @@ def set_up(module: AnsibleModule) -> None:
     params = module.params
     dry_run: bool = module.check_mode
     tls = Path(params["tls_dir"])
-    token_file = Path(params["token_file"])
-    if dry_run and not token_file.exists():
+    token = params["token"].strip()
+    if dry_run and not token:
         module.exit_json(changed=True, made=["acl", "policy"])
-    token = token_file.read_text().strip()
     access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
     client = NomadClient(access)
     anonymous = NomadClient(NomadAccess(access.address, access.ca, access.cert, access.key))
@@ -90,13 +97,15 @@ def set_up(module: AnsibleModule) -> None:
         if dry_run:
             module.exit_json(changed=True, made=["acl", "policy"])
         raise
-    made = ["acl"] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
-    policies = {AGENT_JOB: AGENT_POLICY, GATEWAY_JOB: GATEWAY_POLICY}
-    first = dry_run and bool(made)
-    if [job for job, rules in policies.items() if first or ensure_job_policy(client, job, rules, dry_run=dry_run)]:
-        made.append("policy")
+    made: list[str] = []
+    if params["first"]:
+        made = ["acl"] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
+        policies = {AGENT_JOB: AGENT_POLICY, GATEWAY_JOB: GATEWAY_POLICY}
+        first = dry_run and bool(made)
+        if [job for job, rules in policies.items() if first or ensure_job_policy(client, job, rules, dry_run=dry_run)]:
+            made.append("policy")
     if not dry_run:
-        wait_for_node(client, params["timeout"], params["driver"])
+        wait_for_node(client, params["timeout"], params["driver"], params["node"])
     module.exit_json(
         changed=bool(made), leader=leader, made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)}
     )
@@ -108,7 +117,9 @@ def main() -> None:
         argument_spec={
             "address": {"type": "str", "required": True},
             "tls_dir": {"type": "path", "required": True},
-            "token_file": {"type": "path", "required": True, "no_log": False},
+            "token": {"type": "str", "required": True, "no_log": True},
+            "node": {"type": "str", "default": ""},
+            "first": {"type": "bool", "default": True},
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},
             "timeout": {"type": "int", "default": 60},
         },

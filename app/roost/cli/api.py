@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import ssl
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ class Access:
 
     base_url: str
     key: str = ""
+    ca: Path | None = None  # PEM file that is trusted for it, beside the system's authorities
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def find_access() -> Access:
     if base and key:
         return _checked(Access(base.rstrip("/"), key))
     site = load_site()
-    return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file)))
+    return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.api_ca))
 
 
 def _checked(access: Access) -> Access:
@@ -113,9 +115,18 @@ def find_access_of(site: Site) -> tuple[Access, str]:
     """
     base = _checked(Access((os.environ.get("ROOST_API") or site.api).rstrip("/"))).base_url
     try:
-        return _checked(Access(base, os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file))), ""
+        key = os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file)
+        return _checked(Access(base, key, site.api_ca)), ""
     except RoostError as error:
-        return Access(base), str(error)
+        return Access(base, ca=site.api_ca), str(error)
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext | bool:
+    if ca is None:
+        return True
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=ca)
+    return context
 
 
 def read_key(path: Path) -> str:
@@ -151,6 +162,7 @@ class Api:
             base_url=self._access.base_url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            verify=_trusting(self._access.ca),
             trust_env=not _on_loopback(self._access.base_url),  # no proxy between this machine and itself
         )
 

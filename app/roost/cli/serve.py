@@ -35,7 +35,7 @@ ABOUT = {
 async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
     wanted = listeners(settings)
     places = [(listener, open_socket(listener)) for listener in wanted]
-    async with client_session(traced=bool(settings.otel_endpoint)) as session:
+    async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
         gateway = build(settings, session)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
         app = Front(gateway.app, sessions) if with_page else gateway.app

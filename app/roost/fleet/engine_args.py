@@ -27,12 +27,15 @@ class RpcWorker:
 
 @dataclass(frozen=True)
 class ServerFiles:
-    """Files of one server as it sees them: weights, projector for images, adapters, folder of saved slots; or empty."""
+    """Files of one server as it sees them, or empty: weights, projector for images, adapters, folder of saved slots,
+    and the certificate with its key where it answers with TLS."""
 
     model: str
     projector: str = ""
     adapters: tuple[str, ...] = ()
     slot_save_dir: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ def server_args(
         args += ["--lora", ",".join(files.adapters), "--lora-init-without-apply"]
     if files.slot_save_dir:
         args += ["--slot-save-path", files.slot_save_dir]
+    if files.tls_cert:
+        args += ["--ssl-cert-file", files.tls_cert, "--ssl-key-file", files.tls_key]
     if embedding:
         args.append("--embedding")
     if chat_template:

@@ -19,6 +19,7 @@ from roost.fleet.devices import DeviceAccess
 from roost.fleet.engine_args import ENGINE_KEY_FILE, PORT, Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
 from roost.fleet.engine_start import planned_text
 from roost.models.footprint import LayerSplit, ServerSettings
+from roost.ops.errors import RoostError
 
 Driver = Literal["docker", "raw_exec"]
 Engine = Literal["llama.cpp", "llama-cpp-python"]
@@ -46,11 +47,16 @@ RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
 MONITORING_TEMPLATE = "monitoring.nomad.hcl.j2"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
 META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
+META_NODE = "roost_node"  # the machine of a fleet whose playbook run registers the job
 LOOPBACK_NETWORK = "loopback"
+FLEET_NETWORK = "fleet"  # Nomad's name of a machine's address in the fleet
+TLS_MOUNT = "/tls"
+TLS_TAG = "tls=true"
 # What HCL would not take for itself in a string: quotes, control characters, interpolation (but not of Nomad's own
 # variables, which it fills in when a task starts) and directives.
 HCL_SPECIAL = re.compile(r'[\\"\x00-\x1f\x7f]|\$(?=\{(?!NOMAD_\w+\}))|%(?=\{)')
 HCL_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+NOT_IN_NAMES = re.compile(r"[^a-z0-9-]")  # of a job whose Nomad variables have its name
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
 
@@ -129,7 +135,8 @@ class EnginePlace:
     """How the engine is started: an image, or a command in `work_dir` with leading arguments.
 
     `backends`: it could compute on devices. `foreign`: an image that is not ours. `slots_dir`: where slots are saved,
-    a folder of the host; empty where they are not.
+    a folder of the host; empty where they are not. `node`: the machine of a fleet that it is for; there the server
+    answers others with the certificate of `tls_dir`, a folder of the host with cert.pem and key.pem.
     """
 
     driver: Driver
@@ -144,6 +151,8 @@ class EnginePlace:
     backends: bool = False
     foreign: bool = False
     slots_dir: str = ""
+    node: str = ""
+    tls_dir: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,9 @@ class ModelServerJob:
     """Everything the model server's template shows. `meta` says what its start log must show."""
 
     name: str
+    service: str
+    network: str
+    tls_mount: str
     datacenter: str
     driver: Driver
     engine: Engine
@@ -225,6 +237,7 @@ class AgentJob:
     args: list[str]
     env: dict[str, str]
     secret_files: list[SecretFile]
+    nodes: list[str]
     state_mount: str
     port: int
     listen_port: int  # of its address with TLS, where several gateways are one service; else 0
@@ -263,6 +276,8 @@ class AgentChoice:
     listen: str = ""
     state_dir: str = ""  # on the host
     replicas: int = 0  # further gateways on other nodes
+    node: str = ""  # the machine of a fleet where its state lies; empty: any
+    engine_ca: bool = False  # model servers answer with certificates of the fleet's authority
 
 
 @dataclass(frozen=True)
@@ -314,6 +329,8 @@ def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str
             projector=choice.projector and f"{models}/{choice.projector}",
             adapters=tuple(f"{models}/{adapter}" for adapter in choice.adapters),
             slot_save_dir=slots,
+            tls_cert=_tls_files(place)[0],
+            tls_key=_tls_files(place)[1],
         ),
         # The engine's cache of prompts does not tell adapters apart (llama.cpp, issue 26207; seen with build 11669).
         replace(choice.settings, cache_ram_mib=0) if choice.adapters else choice.settings,
@@ -325,6 +342,19 @@ def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str
         embedding=choice.embedding,
         chat_template=choice.chat_template,
     )
+
+
+def _tls_files(place: EnginePlace) -> tuple[str, str]:
+    """Return certificate and key as the server sees them; empty where it answers in the clear, on loopback."""
+    if not place.tls_dir:
+        return "", ""
+    folder = TLS_MOUNT if place.driver == "docker" else place.tls_dir
+    return f"{folder}/cert.pem", f"{folder}/key.pem"
+
+
+def job_name(slot: str, node: str = "") -> str:
+    """Return the name of a slot's job: with the machine where each of a fleet has its own."""
+    return f"{MODEL_SERVICE_PREFIX}{slot}" + (f"-{NOT_IN_NAMES.sub('-', node.lower())}" if node else "")
 
 
 def _llama_cpp_python(choice: SlotChoice, models: str, bind: str) -> dict[str, str]:
@@ -356,6 +386,7 @@ def _tags(choice: SlotChoice, place: EnginePlace) -> list[str]:
     tags += [f"memory={pool}:{count}" for pool, count in sorted(choice.memory.items())]
     tags += [f"adapter={PurePath(adapter).stem}" for adapter in choice.adapters]
     tags += [KEEP_WARM_TAG] if choice.keep_warm else []
+    tags += [TLS_TAG] if place.tls_dir else []
     return [*tags, "keeps_slots=true"] if place.slots_dir else tags
 
 
@@ -369,10 +400,18 @@ def model_server_job(
     if place.engine == "llama.cpp":
         args += _llama_server(choice, place, models, bind)
     else:
+        if place.tls_dir:
+            raise RoostError(
+                f"The engine {place.engine} has no TLS, and in a fleet model servers answer other machines.",
+                fix="Set engine to llama.cpp.",
+            )
         env |= _llama_cpp_python(choice, models, bind)
     command, args = who.command(place.driver, place.command, args, choice.devices.gids)
     return ModelServerJob(
-        name=f"{MODEL_SERVICE_PREFIX}{choice.slot}",
+        name=job_name(choice.slot, place.node),
+        service=job_name(choice.slot),
+        network=FLEET_NETWORK if place.tls_dir else LOOPBACK_NETWORK,
+        tls_mount=TLS_MOUNT if place.tls_dir else "",
         datacenter=datacenter,
         driver=place.driver,
         engine=place.engine,
@@ -393,7 +432,7 @@ def model_server_job(
         count=0 if choice.on_demand else 1,
         tags=_tags(choice, place),
         devices=choice.devices,
-        meta=_plan_meta(choice),
+        meta=_plan_meta(choice) | ({META_NODE: place.node} if place.node else {}),
         nodes=choice.node.names,
         cpu_mhz=500,
         memory_mib=choice.memory_mib,
@@ -406,7 +445,9 @@ def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> Agent
     A fixed port has room for one of them a node, so each stands on a node of its own.
     """
     return replace(
-        agent_job(replace(choice, args=(*choice.args, "gateway")), who, datacenter=datacenter, name=GATEWAY_JOB),
+        agent_job(
+            replace(choice, args=(*choice.args, "gateway"), node=""), who, datacenter=datacenter, name=GATEWAY_JOB
+        ),
         count=choice.replicas,
     )
 
@@ -452,6 +493,9 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
             "ROOST_PEER_CA": "${NOMAD_SECRETS_DIR}/peer_ca",
             "ROOST_PEER_NAME": PEER_NAME,
         }
+    if choice.engine_ca:
+        secret_files.append(SecretFile("engine_ca", own, "engine_ca"))
+        env["ROOST_ENGINE_CA_FILE"] = "${NOMAD_SECRETS_DIR}/engine_ca"
     command, args = who.command(choice.driver, choice.command, choice.args)
     return AgentJob(
         name=name,
@@ -465,6 +509,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         args=args,
         env=dict(sorted(env.items())),
         secret_files=secret_files,
+        nodes=[choice.node] if choice.node else [],
         state_mount=STATE_MOUNT,
         port=choice.port,
         listen_port=int(choice.listen.rpartition(":")[2]) if choice.replicas else 0,

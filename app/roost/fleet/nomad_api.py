@@ -164,8 +164,8 @@ class NomadClient:
         return str(self.get("status/leader") or "")
 
     def list_jobs(self) -> list[dict[str, Json]]:
-        """All jobs of the default namespace, as Nomad lists them."""
-        return list(self.get("jobs") or [])
+        """All jobs of the default namespace, as Nomad lists them, with their meta."""
+        return list(self.get("jobs", meta="true") or [])
 
     def job(self, job_id: str) -> dict[str, Json] | None:
         """One job's registered definition, or None."""

@@ -68,8 +68,10 @@ def wait_for_leader(client: NomadClient, timeout_s: float) -> str:
     )
 
 
-def wait_for_node(client: NomadClient, timeout_s: float, driver: str) -> None:
-    """Wait until a node is ready and `driver` is healthy on it.
+def wait_for_node(client: NomadClient, timeout_s: float, driver: str, name: str = "") -> None:
+    """Wait until a node is ready and `driver` is healthy on it: the one called `name`, or any.
+
+    Until another machine has set up the access control the token is not known, so a refusal is waited for too.
 
     Raises:
         RoostError: not within `timeout_s` seconds; the message says what the driver reports.
@@ -77,7 +79,15 @@ def wait_for_node(client: NomadClient, timeout_s: float, driver: str) -> None:
     deadline = time.monotonic() + timeout_s
     problem = "no node has registered"
     while time.monotonic() < deadline:
-        for stub in client.get("nodes") or []:
+        try:
+            stubs = client.get("nodes") or []
+        except NomadRefusedError as error:
+            if error.status not in (FORBIDDEN, NOT_FOUND):
+                raise
+            stubs, problem = [], error.message
+        for stub in stubs:
+            if name and stub["Name"] != name:
+                continue
             state = (stub.get("Drivers") or {}).get(driver) or {}
             if stub["Status"] == "ready" and state.get("Healthy"):
                 return

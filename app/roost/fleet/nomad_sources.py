@@ -103,6 +103,11 @@ def _bundled_digest(folder: Path) -> str:
         ) from error
 
 
+def cache_names(request: NomadRequest) -> list[str]:
+    """Return the files below the cache folder that hold this Nomad, whichever way it was made, each with its hash."""
+    return [f"nomad/{key}/{name}" for key in _cache_keys(request) for name in (SIDECAR, PROGRAM)]
+
+
 def _cache_keys(request: NomadRequest) -> list[str]:
     keys = [release_key(request.version, request.platform)]
     try:

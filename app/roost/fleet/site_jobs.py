@@ -165,13 +165,16 @@ def site_jobs(
     driver = driver_of(wish.runtime)
     memory = memory or job_memory(catalogue, Path(wish.models_dir), None, HostEngine(""))
     jobs: list[Job] = []
+    bind = wish.engine_address or wish.bind
     for slot in wish.slots:
         for number, worker in enumerate(slot.rpc):
             jobs.append(_rpc_worker(worker, number, slot, wish, programs))
         if slot.slot in without:
             continue
         choice, place = _slot(slot, wish, catalogue, programs, memory)
-        jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=wish.bind))
+        jobs.append(model_server_job(choice, place, wish.engine_identity, datacenter=wish.datacenter, bind=bind))
+    if not wish.with_agent:
+        return jobs
     agent_program, *agent_args = programs.agent_command or ("",)
     agent = AgentChoice(
         driver=driver,
@@ -190,6 +193,8 @@ def site_jobs(
         state_dir=wish.agent_state_dir,
         listen=wish.listen,
         replicas=wish.gateway_replicas,
+        node=wish.node,
+        engine_ca=bool(wish.node),
     )
     if wish.gateway_replicas:
         if not wish.listen:
@@ -229,6 +234,8 @@ def _place(wish: SiteWish, programs: Programs, command: Sequence[str], packages:
         env=programs.engine_env,
         threads=wish.engine_threads,
         backends=any(package in packages for package in (*BACKEND_PACKAGES.values(), RPC_PACKAGE)),
+        node=wish.node,
+        tls_dir=wish.engine_tls_dir,
     )
 
 
@@ -266,7 +273,7 @@ def _slot(
         file=model.file.relative_path,
         settings=slot.settings,
         memory_mib=memory_mib,
-        memory=slot.memory or {HOST_POOL: memory_mib << 20},
+        memory=_pools(slot.memory or {HOST_POOL: memory_mib << 20}, wish.node),
         tier=model.tier,
         keep_warm=slot.keep_warm,
         on_demand=slot.on_demand,
@@ -278,9 +285,20 @@ def _slot(
         adapters=adapters,
         embedding=slot.embedding or set(model.roles) == {"embedding"},
         chat_template=model.quirks.chat_template,
-        node=NodeChoice(slot.host, tuple(slot.spares)) if slot.spares or slot.rpc else NodeChoice(),
+        node=_nodes(slot, wish),
     )
     return choice, place
+
+
+def _nodes(slot: SlotWish, wish: SiteWish) -> NodeChoice:
+    if wish.node:
+        return NodeChoice(wish.node, tuple(slot.spares))
+    return NodeChoice(slot.host, tuple(slot.spares)) if slot.spares or slot.rpc else NodeChoice()
+
+
+def _pools(memory: Mapping[str, int], node: str) -> dict[str, int]:
+    """Name each machine's memory apart from that of the others of a fleet."""
+    return {f"{node}/{pool}" if node else pool: count for pool, count in memory.items()}
 
 
 def _saves_slots(slot: SlotWish, model: Model, wish: SiteWish) -> bool:
@@ -359,12 +377,18 @@ def _environment(value: JsonValue) -> str:
 
 
 def job_secrets(
-    jobs: Sequence[Job], *, engine_key: str, api_keys: Sequence[str], tls: tuple[str, str] | None, authority: str = ""
+    jobs: Sequence[Job],
+    *,
+    engine_key: str,
+    api_keys: Sequence[str],
+    tls: tuple[str, str] | None,
+    authority: str = "",
+    engine_ca: str = "",
 ) -> dict[str, dict[str, str]]:
     """Return what each job may read as its own Nomad variable: path -> items. API keys go as hashes only.
 
     `authority` is the certificate by which several gateways know each other. The key for that follows from the first
-    API key, which no job can read.
+    API key, which no job can read. `engine_ca` is that by which they know model servers that answer with TLS.
     """
     several = any(job.name == GATEWAY_JOB for job in jobs)
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
@@ -379,6 +403,8 @@ def job_secrets(
                 items |= {"tls_cert": tls[0], "tls_key": tls[1]}
             if several:
                 items |= {"peer_key": peer_key(api_keys[0]), "peer_ca": authority}
+            if engine_ca:
+                items["engine_ca"] = engine_ca
         secrets[f"nomad/jobs/{job.name}"] = items
     return secrets
 

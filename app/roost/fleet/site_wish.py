@@ -104,7 +104,11 @@ class SiteWish(BaseModel):
     runtime: Runtime
     engine: Engine
     datacenter: str
-    bind: str
+    bind: str  # of the agent, and of model servers on a machine for itself
+    node: str = ""  # in a fleet: this machine's name in Nomad. Jobs of model servers then end with it
+    engine_address: str = ""  # in a fleet: where this machine's model servers answer, with TLS
+    engine_tls_dir: str = ""
+    with_agent: bool = True
     api_port: int
     listen: str = ""
     agent_memory_mib: int
@@ -113,7 +117,7 @@ class SiteWish(BaseModel):
     gateway_replicas: int = Field(default=0, ge=0)  # further gateways on other nodes
     agent_settings: dict[str, JsonValue] = Field(default_factory=dict)  # environment; what is no text goes as JSON
     models_dir: str
-    slots: list[SlotWish] = Field(min_length=1)
+    slots: list[SlotWish]
     engine_threads: int = Field(default=0, ge=0)
     gpus: list[dict[str, Any]] = Field(default_factory=list)  # of the host's facts
     engine_packages: list[str] = Field(default_factory=list)
@@ -127,3 +131,11 @@ class SiteWish(BaseModel):
     monitoring: MonitoringWish | None = None  # None: no Prometheus
     agent_identity: Identity
     engine_identity: Identity
+
+    @model_validator(mode="after")
+    def _others_are_answered_with_tls(self) -> SiteWish:
+        if bool(self.node) != bool(self.engine_address) or bool(self.node) != bool(self.engine_tls_dir):
+            raise ValueError("node, engine_address and engine_tls_dir belong together")
+        if not self.slots and not self.node:
+            raise ValueError("slots names at least one")
+        return self

@@ -349,12 +349,17 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             await asyncio.to_thread(gateway.tracer.close)
 
 
-def client_session(*, traced: bool = False) -> aiohttp.ClientSession:
+def client_session(engine_ca: Path | None = None, *, traced: bool = False) -> aiohttp.ClientSession:
     """Return the session for all traffic to model servers: no limit of connections, bytes as they come.
 
-    With `traced` they are told which trace a request belongs to.
+    `engine_ca` is a PEM file that is trusted beside the system's authorities. With `traced` they are told which trace
+    a request belongs to.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    context: ssl.SSLContext | bool = True
+    if engine_ca is not None:
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=engine_ca)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=context)
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,

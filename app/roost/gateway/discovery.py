@@ -55,7 +55,7 @@ def member_of(slot: str, registration: _Registration) -> Member:
     said = read_tags(registration.tags or ())
     return Member(
         slot,
-        f"http://{host}:{registration.port}",
+        f"{'https' if said.tls else 'http'}://{host}:{registration.port}",
         said.models,
         said.engine,
         job=registration.job,

@@ -160,4 +160,5 @@ class JobWatcher:
 
     def _planned(self, stub: _Stub) -> Planned:
         _, count, said = self._definitions[stub.id]
-        return Planned(stub.id, stub.id.removeprefix(self._prefix), said, count, stub.running(), stub.stop)
+        # The slot by its tag: in a fleet a job's name ends with that of its machine.
+        return Planned(stub.id, said.slot or stub.id.removeprefix(self._prefix), said, count, stub.running(), stub.stop)

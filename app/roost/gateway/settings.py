@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     endpoints_file: Path | None = None  # the document of endpoints added by hand; Nomad renders it, or it is ours
     endpoints_variable: str = ""  # where changes of it go, with a Nomad socket
     engine_key_file: Path | None = None
+    engine_ca_file: Path | None = None  # trusted for model servers beside the system's authorities
     nomad_socket: Path | None = None
     nomad_token: SecretStr = Field(default=SecretStr(""), validation_alias="NOMAD_TOKEN")
     nomad_namespace: str = "default"

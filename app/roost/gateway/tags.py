@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 class Said:
     """The tags of one model server. `memory` is what the plan gives it, in bytes by pool.
 
-    `tier` is that of the hosts its model is meant for.
+    `tier` is that of the hosts its model is meant for. `tls`: it answers with a certificate of the fleet's authority.
     """
 
     engine: str = ""
@@ -23,6 +23,8 @@ class Said:
     tier: str = ""
     keep_warm: bool = False
     keeps_slots: bool = False
+    slot: str = ""
+    tls: bool = False
 
 
 def read_tags(tags: Iterable[str]) -> Said:
@@ -41,6 +43,8 @@ def read_tags(tags: Iterable[str]) -> Said:
         tier=next((value for name, value in pairs if name == "tier"), ""),
         keep_warm=("keep_warm", "true") in pairs,
         keeps_slots=("keeps_slots", "true") in pairs,
+        slot=next((value for name, value in pairs if name == "slot"), ""),
+        tls=("tls", "true") in pairs,
     )
 
 

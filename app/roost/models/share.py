@@ -7,6 +7,7 @@ certificate of the fleet's CA.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -31,8 +32,8 @@ def whole_file(models_dir: Path, folder: str, name: str) -> Path | None:
     return path if is_read_only(path) and has_fitting_stamp(path) else None
 
 
-def build(models_dir: Path) -> Starlette:
-    """Return the application for one models folder."""
+def build(models_dir: Path, extra: Sequence[Route] = ()) -> Starlette:
+    """Return the application for one models folder, with `extra` routes beside its own."""
 
     def give(request: Request) -> FileResponse:
         path = whole_file(models_dir, request.path_params["folder"], request.path_params["name"])
@@ -40,4 +41,4 @@ def build(models_dir: Path) -> Starlette:
             raise HTTPException(NOT_FOUND, "There is no such model file here.")
         return FileResponse(path, media_type="application/octet-stream")
 
-    return Starlette(routes=[Route("/models/{folder}/{name}", give, methods=["GET", "HEAD"])])
+    return Starlette(routes=[Route("/models/{folder}/{name}", give, methods=["GET", "HEAD"]), *extra])

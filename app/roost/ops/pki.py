@@ -44,7 +44,11 @@ class LeafSpec:
         return USAGES.get(self.name, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
-USAGES = {"api": [ExtendedKeyUsageOID.SERVER_AUTH], "cli": [ExtendedKeyUsageOID.CLIENT_AUTH]}
+USAGES = {
+    "api": [ExtendedKeyUsageOID.SERVER_AUTH],
+    "engine": [ExtendedKeyUsageOID.SERVER_AUTH],  # of the model servers of a node in a fleet
+    "cli": [ExtendedKeyUsageOID.CLIENT_AUTH],
+}
 
 
 def _now() -> dt.datetime:
@@ -70,13 +74,25 @@ def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
     return names
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def subject_of(spec: LeafSpec) -> x509.Name:
+    """Return whom a certificate names; its alternative names are what counts."""
+    return _name(spec.hosts[0])
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM, not encrypted: the file's mode protects it."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read a private key.
+
+    Raises:
+        RoostError: it is of another kind.
+        OSError, ValueError, TypeError: it cannot be read, or is none.
+    """
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise RoostError(f"{path} holds no elliptic-curve key.", fix="Put back the key that Roost made.")
@@ -106,15 +122,24 @@ def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     return certificate, key
 
 
-def _new_leaf(
-    spec: LeafSpec, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
+def load_authority(tls_dir: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Read the authority's certificate and key.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    return x509.load_pem_x509_certificate((tls_dir / "ca.pem").read_bytes()), load_key(tls_dir / "ca-key.pem")
+
+
+def sign_leaf(
+    spec: LeafSpec, key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    """Return the certificate of a leaf for a public key."""
+    return (
         x509.CertificateBuilder()
-        .subject_name(_name(spec.hosts[0]))
+        .subject_name(subject_of(spec))
         .issuer_name(ca.subject)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - BACKDATE)
         .not_valid_after(min(_now() + dt.timedelta(days=LEAF_DAYS), ca.not_valid_after_utc))
@@ -124,7 +149,14 @@ def _new_leaf(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    return certificate, key
+
+
+def write_browser_bundle(
+    path: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, ca: x509.Certificate
+) -> None:
+    """Write a certificate with its key and authority as PKCS 12, without a password, readable by its owner only."""
+    bundle = pkcs12.serialize_key_and_certificates(b"roost", key, certificate, [ca], serialization.NoEncryption())
+    write_atomic(path, bundle, mode=0o600)
 
 
 def leaf_is_good(path: Path, spec: LeafSpec, ca: x509.Certificate) -> bool:
@@ -133,7 +165,7 @@ def leaf_is_good(path: Path, spec: LeafSpec, ca: x509.Certificate) -> bool:
     Its key beside it must be the certificate's own. One that ends with the authority cannot be made to last longer.
     """
     try:
-        key = _load_key(path.with_name(f"{path.stem}-key.pem"))
+        key = load_key(path.with_name(f"{path.stem}-key.pem"))
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         certificate.verify_directly_issued_by(ca)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -161,8 +193,8 @@ def _is_new(tls_dir: Path) -> bool:
     )
 
 
-def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = False) -> list[str]:
-    """Make the CA and the named certificates where they are missing, wrong or near their end.
+def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = False, renew: bool = False) -> list[str]:
+    """Make the CA and the named certificates where they are missing, wrong or near their end; with `renew` all of them.
 
     Writes `ca.pem`, `ca-key.pem`, `<name>.pem`, `<name>-key.pem`, keys with mode 0600; and `<name>.p12` beside the
     leaf called `cli`, for a browser. Returns the names of what was made, or would be with `dry_run`. A run that was
@@ -174,32 +206,30 @@ def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = Fal
     ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
     made: list[str] = []
     if not _is_new(tls_dir):
-        ca, ca_key = x509.load_pem_x509_certificate(ca_path.read_bytes()), _load_key(ca_key_path)
+        ca, ca_key = load_authority(tls_dir)
     else:
         ca, ca_key = _new_ca()
         made.append("ca")
         if not dry_run:
-            write_atomic(ca_key_path, _key_pem(ca_key), mode=0o600)
+            write_atomic(ca_key_path, private_pem(ca_key), mode=0o600)
             write_atomic(ca_path, ca.public_bytes(serialization.Encoding.PEM))
     for spec in leaves:
         path, key_path = tls_dir / f"{spec.name}.pem", tls_dir / f"{spec.name}-key.pem"
         bundle_path = tls_dir / "cli.p12"
         complete = spec.name != "cli" or bundle_path.exists()
-        if "ca" not in made and complete and leaf_is_good(path, spec, ca):
+        if "ca" not in made and complete and not renew and leaf_is_good(path, spec, ca):
             continue
         made.append(spec.name)
         if dry_run:
             continue
-        certificate, key = _new_leaf(spec, ca, ca_key)
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = sign_leaf(spec, key.public_key(), ca, ca_key)
         if spec.name == "cli":
             bundle_path.unlink(missing_ok=True)  # it is written last: where it is missing all three are made again
-        write_atomic(key_path, _key_pem(key), mode=0o600)
+        write_atomic(key_path, private_pem(key), mode=0o600)
         write_atomic(path, certificate.public_bytes(serialization.Encoding.PEM))
         if spec.name == "cli":
-            bundle = pkcs12.serialize_key_and_certificates(
-                b"roost", key, certificate, [ca], serialization.NoEncryption()
-            )
-            write_atomic(bundle_path, bundle, mode=0o600)
+            write_browser_bundle(bundle_path, key, certificate, ca)
     return made
 
 

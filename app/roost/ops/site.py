@@ -33,7 +33,8 @@ class Site(BaseModel):
 
     release: str
     runtime: Literal["docker", "local"]
-    api: str  # base URL on loopback, e.g. http://127.0.0.1:8360
+    api: str  # base URL on loopback, e.g. http://127.0.0.1:8360; on most machines of a fleet that of another one
+    api_ca: Path | None = None  # trusted for it, where it is on another machine
     api_listen: str | None = None  # base URL on the LAN when --listen was given
     web: str
     nomad: str
@@ -55,6 +56,7 @@ class Site(BaseModel):
     docker_host: str = ""
     monitoring: str = ""  # where Prometheus answers, if it runs
     engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
+    fleet: str = ""  # name of the machine that a fleet is set up from; empty for a machine alone
     better_plan: str = ""  # what this machine could serve if a model hub were allowed, in one line
 
 

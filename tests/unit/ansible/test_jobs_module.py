@@ -81,7 +81,7 @@ def test_what_a_server_took_is_kept_for_the_next_plan(
     start = read_start(START)
     assert start is not None
     starts: dict[str, EngineStart] = {"roost-model-main": start, "roost-model-gone": start}
-    jobs.keep_starts(SimpleNamespace(slots=[slot]), catalogue, memory, starts)
+    jobs.keep_starts(SimpleNamespace(slots=[slot], node=""), catalogue, memory, starts)
     found = MeasuredStore(tmp_path).find(catalogue.get(SMALL).file.sha256, slot.settings, LayerSplit((1,), (31,)))
     assert [estimate.origin for estimate in found] == (["measured"] if kept else [])
     if kept:
@@ -145,7 +145,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
     params = {
         "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1,
         "artifacts": {"images": {"agent": "a:1", "llama_server": "l:1"}}, "secrets_dir": str(tmp_path),
-        "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "",
+        "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "", "token": "", "engine_key": "", "api_key": "",
     }  # fmt: skip
     return FakeModule(params=params, check_mode=True)
 

@@ -41,13 +41,18 @@ def test_tags_are_read_as_they_were_written() -> None:
         adapters=("p",),
         keep_warm=True,
         keeps_slots=True,
+        slot="main",
     )
 
 
 def test_without_a_plan_a_server_holds_its_limit_of_the_machine() -> None:
     server, _ = made({"save_slots": False})
     assert read_tags(server.tags) == Said(
-        engine="llama.cpp", models=(server.model,), memory={"host": server.memory_mib << 20}, tier="embedded"
+        engine="llama.cpp",
+        models=(server.model,),
+        memory={"host": server.memory_mib << 20},
+        tier="embedded",
+        slot="main",
     )
 
 

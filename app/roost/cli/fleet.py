@@ -1,0 +1,144 @@
+"""`roost fleet`: the machines of the fleet; one more, one fewer."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roost.cli.show import print_json, print_table
+from roost.fleet import inventory
+from roost.fleet.membership import FleetState, look
+from roost.fleet.nomad_api import NomadClient
+from roost.ops.errors import RoostError
+from roost.ops.site import Site, load_site
+
+app = typer.Typer(no_args_is_help=True, help="Show and change the machines of the fleet.")
+BAD_INPUT = 2
+KEPT = "inventory.yaml"
+
+
+def inventory_path(site: Site) -> Path:
+    """Return where `bootstrap.sh` keeps the inventory: beside the folder of certificates."""
+    return site.nomad_ca.parent.parent / KEPT
+
+
+@app.command("status")
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every machine: whether it is there, what it runs, which servers decide.
+
+    Ends with 0 when all machines are ready, else with 1.
+
+    Example: sudo roost fleet status
+    """
+    found = look(NomadClient.from_site(load_site()))
+    if as_json:
+        print_json({**asdict(found), "healthy": found.healthy})
+    else:
+        show(found)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def show(state: FleetState) -> None:
+    """Print the machines as a table."""
+    rows = []
+    for machine in state.machines:
+        server = "leader" if machine.leader else "server" if machine.server else ""
+        word = machine.state if machine.eligible else f"{machine.state}, gets no work"
+        rows.append([machine.name, machine.address, word, server, machine.version, " ".join(machine.jobs)])
+    print_table(["machine", "address", "state", "server", "nomad", "runs"], rows)
+    servers = sum(machine.server for machine in state.machines)
+    many = f"{state.tolerates} of {servers} servers" if servers > 1 else "The only server may not"
+    print(f"\n{many} may be lost before changes have to wait." if servers > 1 else f"\n{many} be lost.")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="What to call the machine: its host name.")],
+    *,
+    address: Annotated[str, typer.Option(help="Its address in the fleet (node_address).")],
+    ssh: Annotated[str, typer.Option(help="Where SSH reaches it, [USER@]HOST; default root@ADDRESS.")] = "",
+    server: Annotated[bool, typer.Option("--server", help="It keeps Nomad's state too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Add a machine that this one reaches over SSH, and set it up.
+
+    A machine alone becomes a fleet by it, with its models and data.
+
+    Example: sudo roost fleet add two --address 192.0.2.12 --server
+    """
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise RoostError(f"{address} is no address.", fix="Write 192.0.2.12, say.", exit_code=BAD_INPUT) from None
+    site = load_site()
+    path = inventory_path(site)
+    user, _, host = ssh.rpartition("@")
+    entry = {"ansible_host": host or address, "ansible_user": user or "root", "node_address": address}
+    document = inventory.read(path) if path.exists() or site.fleet else begin(site)
+    changed = inventory.with_machine(document, name, entry, server=server)
+    apply(site, changed, dry_run=dry_run)
+
+
+def begin(site: Site) -> inventory.Json:
+    """Return the inventory of this machine, which was alone so far."""
+    machine = look(NomadClient.from_site(site)).machines[0]
+    return inventory.alone(machine.name, machine.address)
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="The machine, as the inventory calls it.")],
+    *,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove its models and data too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Take a machine out of the fleet: its work goes elsewhere, Roost is removed from it. It need not answer any more.
+
+    Example: sudo roost fleet remove three
+    """
+    site = load_site()
+    changed = inventory.without_machine(inventory.read(inventory_path(site)), name)
+    if not dry_run:
+        run_bootstrap(site, ["--remove", name, *(["--purge-too"] if purge else [])])
+    apply(site, changed, dry_run=dry_run)
+
+
+@app.command("renew-certs")
+def renew_certs() -> None:
+    """Make every certificate of the fleet anew, machine by machine. Those near their end are made anew by any run.
+
+    Example: sudo roost fleet renew-certs
+    """
+    run_bootstrap(load_site(), ["--renew-certs"])
+
+
+def apply(site: Site, document: inventory.Json, *, dry_run: bool) -> None:
+    """Write the inventory and run bootstrap.sh; with `dry_run` say what it would be."""
+    if warning := inventory.advice(document):
+        print(warning)
+    if dry_run:
+        print_json(document)
+        return
+    inventory.write(inventory_path(site), document)
+    run_bootstrap(site, [])
+
+
+def run_bootstrap(site: Site, arguments: list[str]) -> None:
+    """Run the installed bootstrap.sh.
+
+    Raises:
+        RoostError: it failed; it has said why.
+    """
+    script = site.install_dir / "current" / "bootstrap.sh"
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    code = subprocess.run(["sh", script, "--yes", *arguments], env=environment, check=False).returncode
+    if code:
+        raise RoostError(
+            "The change is not complete.", fix="Correct what is said above, and run it again.", exit_code=code
+        )

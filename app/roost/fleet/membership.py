@@ -1,0 +1,195 @@
+"""Machines of a fleet as Nomad sees them: who is there, and how one leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from roost.fleet.jobs import FLEET_NETWORK, META_NODE
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.ops.errors import RoostError
+
+Json = Any
+READY = "ready"
+RUNNING = ("running", "pending")
+BAD_REQUEST, INTERNAL = 400, 500
+POLL_S = 0.5
+GRACE_S = 10.0  # for tasks to end once the time to move them is over
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine. `models` are the jobs that run there by name; `state` is that of its Nomad client, or of its server
+    where it runs no jobs."""
+
+    name: str
+    address: str
+    state: str
+    server: bool
+    leader: bool
+    eligible: bool
+    version: str
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FleetState:
+    """All machines. `tolerates` is how many servers may be lost before nothing can be changed any more."""
+
+    machines: tuple[Machine, ...]
+    tolerates: int
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether every machine is there and may be given work."""
+        return all(m.state == READY and m.eligible for m in self.machines)
+
+
+def compose(
+    nodes: Sequence[Json],
+    servers: Sequence[Json],
+    members: Sequence[Json],
+    running: Sequence[Json],
+    addresses: Mapping[str, str],
+) -> FleetState:
+    """Put Nomad's answers together: its nodes, Raft's servers, gossip's members, allocations. Pure.
+
+    `addresses` has those of nodes by their ID; a node itself only says where its HTTP API is, which is on loopback.
+    """
+    alive = {m["Name"]: m["Status"] == "alive" for m in members}
+    by_name = {_machine(s["Node"]): s for s in servers}
+    found: list[Machine] = []
+    for node in sorted(nodes, key=lambda n: str(n["Name"])):
+        server = by_name.pop(node["Name"], None)
+        jobs = {a["JobID"] for a in running if a["NodeID"] == node["ID"] and a["ClientStatus"] in RUNNING}
+        found.append(
+            Machine(
+                name=node["Name"],
+                address=_host(server["Address"]) if server else addresses.get(node["ID"], ""),
+                state=node["Status"],
+                server=server is not None,
+                leader=bool(server and server["Leader"]),
+                eligible=node["SchedulingEligibility"] == "eligible",
+                version=node.get("Version", ""),
+                jobs=tuple(sorted(jobs)),
+            )
+        )
+    for name, server in by_name.items():
+        state = READY if alive.get(server["Node"]) else "down"
+        found.append(Machine(name, _host(server["Address"]), state, True, bool(server["Leader"]), True, "", ()))
+    voters = sum(bool(s["Voter"]) for s in servers)
+    return FleetState(tuple(found), (voters - 1) // 2 if voters else 0)
+
+
+def _machine(member: str) -> str:
+    """Return the machine of a server, whose name ends with its region."""
+    return member.rpartition(".")[0] or member
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+def address_of(client: NomadClient, node_id: str) -> str:
+    """Return a node's address in the fleet; on a machine alone that of its network card."""
+    node = client.get(f"node/{node_id}")
+    network = (node.get("HostNetworks") or {}).get(FLEET_NETWORK) or {}
+    return str(network.get("CIDR", "")).partition("/")[0] or str(
+        (node.get("Attributes") or {}).get("unique.network.ip-address", "")
+    )
+
+
+def look(client: NomadClient) -> FleetState:
+    """Ask Nomad for all machines.
+
+    Raises:
+        RoostError: it does not answer, or there is no leader.
+    """
+    nodes = client.get("nodes") or []
+    return compose(
+        nodes,
+        client.get("operator/raft/configuration")["Servers"],
+        client.get("agent/members")["Members"],
+        client.get("allocations") or [],
+        {node["ID"]: address_of(client, node["ID"]) for node in nodes},
+    )
+
+
+def _nodes(client: NomadClient, who: Collection[str]) -> list[Json]:
+    """Return the nodes with one of these names or addresses."""
+    nodes = client.get("nodes") or []
+    return [n for n in nodes if n["Name"] in who or address_of(client, n["ID"]) in who]
+
+
+def drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[str]:
+    """Have machines, by name or address, give up what they run; return the names of those that did anything.
+
+    What may run on no other machine ends. A machine that is down has nothing left to give up.
+
+    Raises:
+        RoostError: something still runs there after `timeout_s` seconds.
+    """
+    done: list[str] = []
+    wanted = _nodes(client, who)
+    for node in wanted:
+        if node["SchedulingEligibility"] == "eligible" or node["Drain"]:
+            done.append(node["Name"])
+        spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
+        client.put(f"node/{node['ID']}/drain", spec)
+    deadline = time.monotonic() + timeout_s + GRACE_S
+    for node in wanted:
+        while client.get(f"node/{node['ID']}")["Status"] == READY:
+            left = [a for a in client.get(f"node/{node['ID']}/allocations") or [] if a["ClientStatus"] in RUNNING]
+            if not left:
+                break
+            if time.monotonic() > deadline:
+                still = ", ".join(sorted({a["JobID"] for a in left}))
+                raise RoostError(f"{node['Name']} still runs {still}.", fix="Stop it by hand, and try again.")
+            time.sleep(POLL_S)
+    return done
+
+
+def resume(client: NomadClient, who: Collection[str]) -> bool:
+    """Let machines have work again; return whether one had none."""
+    changed = False
+    for node in _nodes(client, who):
+        if node["SchedulingEligibility"] != "eligible" or node["Drain"]:
+            client.put(f"node/{node['ID']}/drain", {"DrainSpec": None, "MarkEligible": True})
+            changed = True
+    return changed
+
+
+def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
+    """Take servers out of Raft, so that the others need no majority of those that are gone; return their names."""
+    gone: list[str] = []
+    for server in client.get("operator/raft/configuration")["Servers"]:
+        if _machine(server["Node"]) in who or _host(server["Address"]) in who:
+            try:
+                client.request("DELETE", "operator/raft/peer", params={"id": server["ID"]})
+            except NomadRefusedError as error:
+                if error.status not in (BAD_REQUEST, INTERNAL):
+                    raise
+            gone.append(server["Node"])
+    return gone
+
+
+def forget(client: NomadClient, who: Collection[str]) -> list[str]:
+    """Remove what is still known of machines that left: jobs of theirs, the node, the member; return what there was."""
+    gone: list[str] = []
+    nodes = _nodes(client, who)
+    names = {str(node["Name"]) for node in nodes} | set(who)
+    for job in client.list_jobs():
+        if (job.get("Meta") or {}).get(META_NODE) in names:
+            client.request("DELETE", f"job/{quote(job['ID'], safe='')}", params={"purge": "true"})
+            gone.append(job["ID"])
+    for member in client.get("agent/members")["Members"]:
+        if _machine(member["Name"]) in who or member["Addr"] in who:
+            client.put("agent/force-leave", None, node=member["Name"], prune="true")
+            gone.append(member["Name"])
+    for node in nodes:
+        client.put(f"node/{node['ID']}/purge", None)
+        gone.append(str(node["Name"]))
+    return gone

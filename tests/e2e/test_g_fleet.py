@@ -1,0 +1,139 @@
+"""Three clean machines become one fleet, from the first of them over SSH: one cluster, answers from each."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import story
+from tests.e2e.fleet import CLONE, NOMAD, Fleet, booted
+from tests.hosts import host as hosts
+from tests.hosts.docker import docker
+from tests.hosts.host import Host, lan, wait_until
+
+Measure = Callable[[str, float], None]
+NAMES = ["fleet-1", "fleet-2", "fleet-3"]
+ELSEWHERE_S = 60.0
+WRITES_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def bare(cache: Path, repository: Path) -> Iterator[Fleet]:
+    with lan("fleet") as net, booted(net, NAMES, cache=cache, repository=repository) as found:
+        yield Fleet(net, found, NAMES)
+
+
+@pytest.fixture(scope="module")
+def fleet(bare: Fleet, measure: Measure) -> Fleet:
+    done = bare.deploy()
+    measure("g: three hosts, first run", done.seconds)
+    assert story.changes(done.out) > 0
+    return bare
+
+
+def test_three_bare_hosts_become_one_cluster(fleet: Fleet) -> None:
+    peers = fleet.nomad("operator api /v1/operator/raft/configuration")["Servers"]
+    assert {p["Address"].split(":")[0] for p in peers} == {h.address for h in fleet.hosts.values()}
+    assert all(p["Voter"] for p in peers)
+    nodes = fleet.nomad("node status -json")
+    assert {(n["Name"], n["Status"]) for n in nodes} == {(name, "ready") for name in NAMES}
+
+
+def test_every_host_gets_an_answer(fleet: Fleet) -> None:
+    for host in fleet.hosts.values():
+        assert "Paris" in fleet.ask(host), host.name
+
+
+def test_second_run_changes_nothing(fleet: Fleet, measure: Measure) -> None:
+    before = fleet.pids()
+    done = fleet.deploy()
+    assert story.changes(done.out) == 0, done.out
+    assert fleet.pids() == before
+    measure("g: three hosts, second run", done.seconds)
+
+
+def test_nodes_made_nothing_that_the_first_one_has(fleet: Fleet) -> None:
+    for name in NAMES[1:]:
+        steps = fleet.hosts[name].exec("ls /var/cache/roost").out.split()
+        assert "go" not in steps, "Nomad was built here"
+    command = "docker image ls --no-trunc --quiet --filter label=org.roost.image | sort"
+    listed = {host.exec(command).out for host in fleet.hosts.values()}
+    assert len(listed) == 1, "an image is another one here"
+
+
+def test_nothing_of_the_fleet_answers_a_stranger(fleet: Fleet, cache: Path, repository: Path) -> None:
+    with hosts.running(Host.start(hosts.NEIGHBOUR, "g-stranger", lan=fleet.lan, number=99, cache=cache)) as stranger:
+        stranger.copy_clone(repository)
+        for host in fleet.hosts.values():
+            found = json.loads(stranger.exec(f"python3 {CLONE}/tests/hosts/scan.py {host.address}").out)
+            assert set(found) <= {22}, host.name
+
+
+def test_status_shows_every_machine(fleet: Fleet) -> None:
+    state = json.loads(fleet.controller.exec("roost fleet status --json").out)
+    assert state["healthy"]
+    assert state["tolerates"] == 1
+    assert {(m["name"], m["server"], m["state"]) for m in state["machines"]} == {(n, True, "ready") for n in NAMES}
+    assert all(f"roost-model-main-{m['name']}" in m["jobs"] for m in state["machines"])
+
+
+def lead(fleet: Fleet, name: str) -> None:
+    """Make a server the leader."""
+    address = f"{fleet.hosts[name].address}:4647"
+    fleet.controller.exec(f"{NOMAD} operator raft transfer-leadership -peer-address={address}")
+    ask = f"{NOMAD} operator api /v1/status/leader"
+    wait_until(f"{name} leads", lambda: address in fleet.controller.exec(ask, check=False).out, 30)
+
+
+def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: Fleet, measure: Measure) -> None:
+    lead(fleet, "fleet-3")
+    others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
+    docker("kill", "fleet-3")
+    write = f"{NOMAD} var put -force test/after-the-loss a=1"
+    writes = wait_until("writes resume", lambda: fleet.controller.exec(write, check=False).code == 0, 60)
+    measure("g: writes resume after the leader is lost", writes)
+    begin = time.monotonic()
+    assert "Paris" in fleet.ask(fleet.hosts["fleet-2"])
+    measure("g: answer after a machine is lost", time.monotonic() - begin)
+    assert writes <= WRITES_S
+    assert {name: fleet.hosts[name].pids() for name in others} == others
+    docker("start", "fleet-3")
+    fleet.hosts["fleet-3"].wait_booted()
+    wait_until("it is back", lambda: fleet.controller.exec("roost fleet status", check=False).code == 0, ELSEWHERE_S)
+
+
+def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
+    fleet: Fleet, cache: Path, repository: Path, measure: Measure
+) -> None:
+    with booted(fleet.lan, ["fleet-4"], cache=cache, repository=repository, first=14) as more:
+        new = more["fleet-4"]
+        before = fleet.pids()
+        wider = Fleet(fleet.lan, {**fleet.hosts, **more}, NAMES)
+        wider.trust()
+        done = fleet.controller.exec(f"roost fleet add fleet-4 --address {new.address}", timeout_s=900)
+        measure("g: a machine is added", done.seconds)
+        assert fleet.pids() == before
+        assert "Paris" in fleet.ask(new)
+        assert new.exec("ls /etc/roost/secrets").out == "", "a machine that is no server holds no secret"
+        fleet.controller.exec("roost fleet remove fleet-4 --purge", timeout_s=900)
+        assert fleet.pids() == before
+        assert new.exec("ls -d /etc/roost /opt/roost /var/lib/roost 2>/dev/null", check=False).out == ""
+        assert {n["Name"] for n in fleet.nomad("node status -json")} == set(NAMES)
+
+
+def test_a_machine_of_a_fleet_is_not_set_up_for_itself(fleet: Fleet, repository: Path) -> None:
+    other = fleet.hosts["fleet-2"]
+    other.copy_clone(repository)
+    story.failed_clearly(other.bootstrap("--yes", check=False), "belongs to a fleet that is set up from fleet-1")
+
+
+def test_purge_on_the_controller_removes_it_from_all(fleet: Fleet) -> None:
+    fleet.controller.bootstrap("--purge", "--yes")
+    for host in fleet.hosts.values():
+        left = host.exec("ls -d /etc/roost /opt/roost /var/lib/roost /var/lib/docker/overlay2 2>/dev/null", check=False)
+        assert left.out == "", f"{host.name}: {left.out}"
+        assert not host.pids(), host.name

@@ -1,0 +1,104 @@
+"""The gate behind an update: what belongs on a machine runs, and answers."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from roost.fleet.gate import Asker, pass_gate, problem
+from roost.fleet.nomad_api import NomadClient
+from roost.ops.errors import RoostError
+
+JOB = {
+    "ID": "roost-model-main-two",
+    "TaskGroups": [
+        {"Count": 1, "Services": [{"Name": "roost-model-main", "Tags": ["slot=main"]}], "Tasks": [{"Config": {}}]}
+    ],
+}
+
+
+class FakeNomad:
+    """A machine with one model server."""
+
+    def __init__(self, port: int, *, ready: bool = True, eligible: bool = True) -> None:
+        self.port = port
+        self.ready = ready
+        self.eligible = eligible
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        other = {"ID": "roost-model-main-one", "Meta": {"roost_node": "one"}}
+        return [{"ID": JOB["ID"], "Meta": {"roost_node": "two"}}, other, {"ID": "roost-agent"}]
+
+    def job(self, name: str) -> dict[str, Any]:
+        assert name == JOB["ID"], "only this machine's are looked at"
+        return JOB
+
+    def get(self, path: str) -> list[dict[str, Any]] | dict[str, Any]:
+        if path == "nodes":
+            state = "eligible" if self.eligible else "ineligible"
+            status = "ready" if self.ready else "down"
+            address = "192.0.2.2"
+            return [{
+                "ID": "2", "Name": "two", "Address": address, "Status": status, "SchedulingEligibility": state,
+                "Drain": False,
+            }]  # fmt: skip
+        if path == "node/2":
+            return {}
+        assert path == "service/roost-model-main"
+        return [{"JobID": "roost-model-main-one", "Address": "127.0.0.1", "Port": 1}] + (
+            [{"JobID": JOB["ID"], "Address": "127.0.0.1", "Port": self.port}] if self.port else []
+        )
+
+    def put(self, path: str, _body: object) -> None:
+        assert path == "node/2/drain"
+        self.eligible = True
+
+
+def client(nomad: FakeNomad) -> NomadClient:
+    return cast("NomadClient", nomad)
+
+
+@pytest.fixture
+def engine() -> Iterator[tuple[int, list[int]]]:
+    status = [200]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status[0] if self.headers["Authorization"] == "Bearer key" else 401)
+            self.end_headers()
+
+        def log_message(self, *_words: object) -> None:
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, status
+    server.shutdown()
+    server.server_close()
+
+
+ASK = Asker("key", Path("/nonexistent"))
+
+
+def test_a_machine_whose_model_answers_passes_and_gets_work_again(engine: tuple[int, list[int]]) -> None:
+    nomad = FakeNomad(engine[0], eligible=False)
+    assert pass_gate(client(nomad), "two", ASK, 5)
+    assert nomad.eligible
+    assert not pass_gate(client(nomad), "two", ASK, 5)
+
+
+def test_what_is_wrong_is_said(engine: tuple[int, list[int]]) -> None:
+    port, status = engine
+    assert problem(client(FakeNomad(port, ready=False)), "two", ASK) == "its node is down"
+    assert problem(client(FakeNomad(0)), "two", ASK) == "roost-model-main-two does not run"
+    status[0] = 500
+    with pytest.raises(RoostError, match=r"two is not as it should be.*HTTP 500.*left as they are"):
+        pass_gate(client(FakeNomad(port)), "two", ASK, 0.2)
+    wrong = Asker("other", Path("/nonexistent"))
+    assert "HTTP 401" in problem(client(FakeNomad(port)), "two", wrong)
