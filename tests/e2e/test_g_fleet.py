@@ -93,15 +93,17 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     lead(fleet, "fleet-3")
     others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
     docker("kill", "fleet-3")
-    write = f"{NOMAD} var put -force test/after-the-loss a=1"
-    writes = wait_until("writes resume", lambda: fleet.controller.exec(write, check=False).code == 0, 60)
-    measure("g: writes resume after the leader is lost", writes)
-    begin = time.monotonic()
-    assert "Paris" in fleet.ask(fleet.hosts["fleet-2"])
-    measure("g: answer after a machine is lost", time.monotonic() - begin)
-    assert writes <= WRITES_S
-    assert {name: fleet.hosts[name].pids() for name in others} == others
-    docker("start", "fleet-3")
+    try:
+        write = f"{NOMAD} var put -force test/after-the-loss a=1"
+        writes = wait_until("writes resume", lambda: fleet.controller.exec(write, check=False).code == 0, 60)
+        measure("g: writes resume after the leader is lost", writes)
+        begin = time.monotonic()
+        assert "Paris" in fleet.ask(fleet.hosts["fleet-2"])
+        measure("g: answer after a machine is lost", time.monotonic() - begin)
+        assert writes <= WRITES_S
+        assert {name: fleet.hosts[name].pids() for name in others} == others
+    finally:
+        docker("start", "fleet-3")
     fleet.hosts["fleet-3"].wait_booted()
     wait_until("it is back", lambda: fleet.controller.exec("roost fleet status", check=False).code == 0, ELSEWHERE_S)
 
