@@ -61,7 +61,7 @@ async def test_everything_needs_a_key_but_what_is_open(tmp_path: Path) -> None:
                     assert answer.status == 401, path
                     assert (await answer.json())["error"]["code"] == "invalid_api_key"
                     assert answer.headers["x-request-id"]
-        for path in ("/", "/web/app.js", "/web/app.css", "/web/icon.svg", "/healthz"):
+        for path in ("/", "/web/js/app.js", "/web/base.css", "/web/icon.svg", "/healthz"):
             async with gateway.client.get(gateway.url + path, headers={"Authorization": ""}) as answer:
                 assert answer.status == 200, path
         async with gateway.client.get(gateway.url + "/readyz", headers={"Authorization": ""}) as answer:
