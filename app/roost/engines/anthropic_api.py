@@ -14,7 +14,14 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from roost.engines.anthropic_chat import IGNORED, ChatStream, UntranslatableError, completion_of, request_of
+from roost.engines.anthropic_chat import (
+    IGNORED,
+    NOT_ITS_SHAPE,
+    ChatStream,
+    UntranslatableError,
+    completion_of,
+    request_of,
+)
 from roost.engines.base import Answer, ModelReport, Report, Skill, State
 from roost.engines.http_server import ProbeError, WholeAnswer
 from roost.engines.llama_count import Counted
@@ -24,6 +31,7 @@ CHAT, MESSAGES, COUNT = "/v1/chat/completions", "/v1/messages", "/v1/messages/co
 VERSION = "2023-06-01"  # https://docs.anthropic.com/en/api/versioning
 DEFAULT_ANSWER = 4096  # tokens; the protocol wants a limit, and OpenAI's clients need not give one
 NO_SUCH_ROUTE = b'{"error": {"message": "there is no such route", "type": "not_found_error"}}'
+NO_MESSAGE = b'{"error": {"message": "its answer is no message", "type": "server_error"}}'
 TEXT_ONLY = frozenset({Skill.EMBED, Skill.RERANK})
 
 
@@ -105,7 +113,12 @@ class AnthropicService(OpenAiService):
                 options = request.get("stream_options") or {}
                 yield ChatStream(answer.content, include_usage=bool(options.get("include_usage")))
             else:
-                yield WholeAnswer(200, completion_of(await answer.read()))
+                body = await answer.read()
+                try:
+                    whole = WholeAnswer(200, completion_of(body))
+                except NOT_ITS_SHAPE:
+                    whole = WholeAnswer(502, NO_MESSAGE)
+                yield whole
 
 
 def _json(document: object) -> bytes:

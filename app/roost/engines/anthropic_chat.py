@@ -36,6 +36,7 @@ FINISH = {
 CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 DATA_URL = "data:"
+NOT_ITS_SHAPE = (ValueError, KeyError, TypeError, AttributeError)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -47,8 +48,15 @@ def request_of(chat: Json, answer_tokens: int) -> bytes:
     """Return the body of `/v1/messages` for a chat; `answer_tokens` limits the answer where the client does not.
 
     Raises:
-        UntranslatableError: it cannot be said there.
+        UntranslatableError: it cannot be said there, or is not shaped as OpenAI's API has it.
     """
+    try:
+        return _request_of(chat, answer_tokens)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UntranslatableError(f"the request is not shaped as the API has it ({error}).") from None
+
+
+def _request_of(chat: Json, answer_tokens: int) -> bytes:
     system, messages = _conversation(chat["messages"])
     limit = chat.get("max_completion_tokens") or chat.get("max_tokens") or answer_tokens
     request: Json = {name: chat[name] for name in PASSED if chat.get(name) is not None}
@@ -175,7 +183,7 @@ def completion_of(message: bytes) -> bytes:
     """Return the answer of a chat for a whole message.
 
     Raises:
-        ValueError, KeyError: it is no message.
+        `NOT_ITS_SHAPE`: it is no message.
     """
     found = from_json(message)
     texts, thoughts, calls = [], [], []
@@ -308,15 +316,20 @@ class ChatStream:
         """Return the next events; nothing at the end.
 
         Raises:
-            aiohttp.ClientPayloadError: the stream ended early, with an error or without its last event.
+            aiohttp.ClientPayloadError: the stream ended early, with an error or without its last event, or is none of
+            Anthropic's shape.
         """
         while not self._translator.ended:
             chunk = await self._source.readany()
             if not chunk:
                 raise aiohttp.ClientPayloadError("the service closed the stream before its end")
             *lines, self._held = (self._held + chunk).split(b"\n")
-            events = [from_json(line[5:]) for line in lines if line.startswith(b"data:")]
-            if found := b"".join(part for event in events for part in self._translator.events(event)):
+            try:
+                events = [from_json(line[5:]) for line in lines if line.startswith(b"data:")]
+                found = b"".join(part for event in events for part in self._translator.events(event))
+            except NOT_ITS_SHAPE:
+                raise aiohttp.ClientPayloadError("the service sent an event of another shape") from None
+            if found:
                 return found
         return b""
 

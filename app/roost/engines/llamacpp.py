@@ -331,7 +331,11 @@ class LlamaServer(HttpServer):
         url = f"{self._base_url}/slots/{slot.id}?action={action}"
         try:
             async with self._session.post(
-                url, json={"filename": f"{key}-{slot.id}.bin"}, headers=self.headers()
+                url,
+                json={"filename": f"{key}-{slot.id}.bin"},
+                headers=self.headers(),
+                ssl=self._tls,
+                allow_redirects=False,
             ) as answer:
                 body = await answer.read()
                 if answer.status in NOT_OFFERED or (action == "restore" and answer.status == 400):

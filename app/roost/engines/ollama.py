@@ -113,7 +113,10 @@ class OllamaServer(HttpServer):
         """
         if path != CHAT:
             return None
-        question = to_ollama(from_json(body))
+        try:
+            question = to_ollama(from_json(body))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # it is not shaped as the API has it, which the server says better
         status, answer = await self.post("/api/chat", json.dumps(question).encode(), self._pace.canary_timeout_s)
         if status == 400 and TOO_LONG in answer.decode(errors="replace"):
             context = self._described.context_of(str(question["model"])) if self._described else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -22,6 +23,8 @@ def read_samples(text: bytes) -> dict[str, list[float]]:
         try:
             value = float(words[0])
         except (IndexError, ValueError):
+            continue
+        if not math.isfinite(value):
             continue
         found.setdefault(name.strip(), []).append(value)
     return found

@@ -140,12 +140,7 @@ class VllmServer(HttpServer):
             return None
         request = from_json(body)
         if path == CHAT:
-            chat = {
-                name: request[name]
-                for name in ("model", "messages", "tools", "chat_template_kwargs")
-                if name in request
-            }
-            return await self._counted(chat)
+            return await self._counted({name: request[name] for name in COUNTED if name in request})
         if path != COMPLETIONS:
             return None
         asked = [

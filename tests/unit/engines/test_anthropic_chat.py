@@ -216,3 +216,31 @@ async def test_a_stream_that_breaks_off_is_no_whole_answer(last: list[Json]) -> 
     stream = ChatStream(Chunks([stream_of([*EVENTS[:8], *last])]), include_usage=False)
     with pytest.raises(aiohttp.ClientPayloadError):
         await stream.read()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tools": [{"type": "function"}]},
+        {"tools": [1]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "here"}]}]},
+        {"response_format": "json"},
+        {"tools": [TOOL], "tool_choice": {"function": "weather"}},
+    ],
+)
+def test_a_request_of_another_shape_is_the_clients_fault(wrong: Json) -> None:
+    chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **wrong}
+    with pytest.raises(UntranslatableError):
+        request_of(chat, 10)
+
+
+@pytest.mark.parametrize(
+    "event", [b"no JSON", b"[1]", b'{"type": "message_start"}', b'{"type": "content_block_delta"}']
+)
+async def test_an_event_of_another_shape_breaks_the_stream_off(event: bytes) -> None:
+    class Junk:
+        async def readany(self) -> bytes:
+            return b"data: " + event + b"\n\n"
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await ChatStream(Junk(), include_usage=False).readany()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from roost.engines.base import Engine, Load, Report, Skill, State
 from roost.engines.clients import UnknownServerError, connect, detect
@@ -202,3 +203,35 @@ def test_metrics_are_read_whatever_stands_in_their_labels() -> None:
     text = b'# TYPE a gauge\na{x="} 7",y="{"} 3 1700000000\nb 2.5\nb{z="1"} 1\nnonsense\nc\n'
     assert read_samples(text) == {"a": [3.0], "b": [2.5, 1.0]}
     assert load_of(b"vllm:gpu_cache_usage_perc 0.5\n") == Load(cache_used=0.5)
+
+
+def test_numbers_that_are_none_are_passed_over() -> None:
+    assert load_of(b"vllm:num_requests_running +Inf\nvllm:num_requests_waiting NaN\n") == Load()
+
+
+async def test_what_a_client_wrote_in_another_shape_is_not_counted() -> None:
+    calls = [{"function": {"name": "f", "arguments": "no JSON"}}]
+    chat = {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls}]}
+    async with client("ollama", Ollama()) as engine:
+        assert await engine.count(CHAT, json.dumps(chat).encode()) is None
+
+
+async def test_an_answer_that_is_no_message_is_the_services_fault() -> None:
+    question = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+    async def other(_request: web.Request) -> web.Response:
+        return web.json_response({"content": "Hi"})
+
+    app = web.Application()
+    app.router.add_post("/v1/messages", other)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        async with client_session() as session:
+            engine = connect("anthropic", f"http://127.0.0.1:{port}", session, lambda: "k", PACE)
+            async with engine.send(CHAT, json.dumps(question).encode(), LIMITS) as answer:
+                assert answer.status == 502
+    finally:
+        await runner.cleanup()

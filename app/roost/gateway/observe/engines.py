@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from roost.engines.base import State
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.observe.allocations import Allocated, allocated
 from roost.gateway.planned import Planned
-from roost.gateway.registry import Endpoint
 from roost.gateway.task_api import TaskApi
 from roost.ops import metric_names as names
 from roost.ops.metric_names import MOST_SERIES, Spec
@@ -143,7 +143,9 @@ class EngineMetrics:
             try:
                 async with (
                     asyncio.timeout(TIMEOUT_S),
-                    self._session.get(f"{endpoint.engine.base_url}{PATH}", headers=endpoint.engine.headers()) as answer,
+                    self._session.get(
+                        f"{endpoint.engine.base_url}{PATH}", headers=endpoint.engine.headers(), allow_redirects=False
+                    ) as answer,
                 ):
                     if answer.status in NO_SUCH_PAGE:
                         self._without[endpoint.id] = self._clock()
