@@ -20,6 +20,7 @@ CLOUD: frozenset[str] = frozenset({"openai", "anthropic"})
 RESERVED = frozenset({"auto", "main", "router", "specialist", "memory", "embedding", "rerank"})
 CERTIFICATES = re.compile(r"-----BEGIN CERTIFICATE-----")
 HIGHEST_PORT = 65535
+NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -99,9 +100,16 @@ def parse_document(text: str) -> EndpointDocument:
     """Read a document; nothing at all is an empty one.
 
     Raises:
-        ValueError: it is no such document.
+        ValueError: it is no such document. The text says where, and never what stands there: that may be a key.
     """
-    return EndpointDocument.model_validate_json(text) if text.strip() else EndpointDocument()
+    if not text.strip():
+        return EndpointDocument()
+    try:
+        return EndpointDocument.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
 def made_endpoint(fields: dict[str, object]) -> HandEndpoint:
@@ -146,11 +154,11 @@ def checked_url(text: str, *, allow_http: bool) -> str:
     shape = "Write http://HOST:PORT or https://HOST."
     try:
         parts = urlsplit(text.strip())
+        if parts.username is not None or parts.password is not None:
+            raise RoostError("The URL holds a user or a password.", fix="Give the key with --key-file.")
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise RoostError(f"{text!r} is no URL: {error}.", fix=shape) from None
-    if parts.username is not None or parts.password is not None:
-        raise RoostError("The URL holds a user or a password.", fix="Give the key with --key-file.")
     if parts.scheme not in ("http", "https") or not host or re.search(r"\s", text.strip()):
         raise RoostError(f"{text!r} is no URL of a server.", fix=shape)
     if parts.query or parts.fragment:
@@ -168,9 +176,14 @@ def checked_url(text: str, *, allow_http: bool) -> str:
 
 def _check_address(host: str) -> None:
     try:
-        address = ipaddress.ip_address(host)
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(host)
     except ValueError:
-        return  # a name
+        if not NUMBERS.fullmatch(host):
+            return  # a name
+        # Resolvers read 2852039166 and 0xa9.254.169.254 as addresses, too.
+        raise RoostError(f"{host} is an address in an unusual form.", fix="Write it as 192.0.2.1.") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         raise RoostError(f"{host} is no address of a model server.", fix="Give the host's own address.")
 

@@ -106,3 +106,32 @@ def test_removing_an_endpoint_ends_its_drain() -> None:
     assert not without_endpoint(document, "box").drains
     with pytest.raises(RoostError, match="There is an endpoint"):
         with_endpoint(document, endpoint())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"endpoints": [{"name": "a", "url": "http://127.0.0.1:1", "engine": "openai", "key": ["sk-secret"]}]}',
+        '{"endpoints": [{"key": "sk-secret',
+        '{"endpoints": "sk-secret"}',
+    ],
+)
+def test_what_is_wrong_in_a_document_is_said_without_its_keys(text: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # its text is what is looked at
+        parse_document(text)
+    assert "sk-secret" not in str(caught.value)
+    assert str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662", "[::ffff:169.254.169.254]"]
+)
+def test_no_other_form_of_an_address_leads_to_a_clouds_metadata(host: str) -> None:
+    with pytest.raises(RoostError):
+        checked_url(f"http://{host}/", allow_http=True)
+
+
+def test_a_password_is_not_repeated_whatever_else_is_wrong() -> None:
+    with pytest.raises(RoostError) as caught:
+        checked_url("http://me:sesame@host:99999", allow_http=True)
+    assert "sesame" not in str(caught.value)
