@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from roost.engines.base import State
+from roost.fleet.endpoint_list import RESERVED as ROLES
 from roost.ops.api_keys import ApiKey
 
 AUTO = "auto"
@@ -71,8 +72,9 @@ def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *
     slot = MAIN_SLOT if name == AUTO else name
     in_slot = [view for view in views if view.slot == slot]
     offering = [view for view in views if name in view.models]
-    if any(not view.by_name for view in offering):  # who means the fleet's own model does not mean one outside of it
-        offering = [view for view in offering if not view.by_name]
+    if name in ROLES or in_slot or any(not view.by_name for view in offering):
+        # Who means a role, or the fleet's own model, does not mean one outside that happens to be called so.
+        offering = [view for view in offering if not view.by_name or view.slot == slot]
     ready: dict[str, str] = {view.id: view.models[0] for view in in_slot if _usable(view)}
     ready |= {view.id: name for view in offering if _usable(view)}
     if ready:

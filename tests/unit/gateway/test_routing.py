@@ -143,3 +143,15 @@ def test_a_drained_endpoint_gets_nothing_and_an_ejected_one_what_nobody_else_can
     assert set(resolve("auto", [replace(READY, drained=True), other], {}, settled=True).ready) == {"main@z"}
     assert set(resolve("auto", [replace(READY, ejected=True), other], {}, settled=True).ready) == {"main@z"}
     assert set(resolve("auto", [replace(READY, ejected=True)], {}, settled=True).ready) == {"main@a"}
+
+
+@pytest.mark.parametrize("name", ["auto", "main", "embedding", "coder"])
+def test_a_service_outside_gets_no_role_by_calling_a_model_so(name: str) -> None:
+    outside = View("cloud", "cloud", State.READY, ("auto", "main", "embedding", "coder"), by_name=True)
+    assert "cloud" not in resolve(name, [outside, LOADING, NAMELESS], {}, settled=True).ready
+    assert resolve("cloud", [outside, LOADING], {}, settled=True).ready == {"cloud": "auto"}
+
+
+def test_an_endpoint_outside_that_is_called_like_its_model_gives_that_model() -> None:
+    outside = View("gpt", "gpt", State.READY, ("another", "gpt"), by_name=True)
+    assert resolve("gpt", [outside, READY], {}, settled=True).ready == {"gpt": "gpt"}
