@@ -146,7 +146,8 @@ class Balancer:
             if picked.id:
                 self._queue.charge(order.key, self._cost(order))
                 return self._sit(order, views, picked, 0.0)
-        self._make_room(order.key)
+        if not order.again:  # it had a place before
+            self._make_room(order.key)
         return await self._wait(order, able, tried, within_s)
 
     async def _wait(
@@ -206,6 +207,10 @@ class Balancer:
             load.held.clear()
             load.breaker, load.died = Breaker(), None
 
+    def gone(self, endpoint: str) -> None:
+        """Forget an endpoint that is not there any more; what runs on it keeps its own account."""
+        self._loads.pop(endpoint, None)
+
     def changed(self) -> None:
         """Look again at who can be seated: endpoints came, went, or changed."""
         if self._queue:
@@ -235,7 +240,7 @@ class Balancer:
             elif not views:
                 self._queue.discard(order.key, waiter)
                 waiter.seat.set_result(None)
-            elif picked.why is Why.FULL:
+            elif picked.why is Why.FULL and not waiter.tried:  # who was there before avoids what others may have
                 full.add(order.group)
 
     def _pick(self, order: Order, views: Collection[View], tried: Collection[str], *, may_wait: bool) -> Picked:
@@ -272,7 +277,7 @@ class Balancer:
         view = next(view for view in views if view.id == picked.id)
         load = self._loads.get(view.id)
         if load is None:
-            self._tidy(views)
+            self._tidy()
             load = self._loads[view.id] = _Load()
         match = load.held.match(order.blocks)
         prompt = self._tokens(order.prompt_bytes)
@@ -294,12 +299,8 @@ class Balancer:
                 self._sessions.popitem(last=False)
         return seat
 
-    def _tidy(self, views: Collection[View]) -> None:
-        """Forget endpoints that are long gone, and keep what is remembered of all together small."""
-        if len(self._loads) >= 2 * len(views) + 16:
-            there = {view.id for view in views}
-            for name in [name for name, load in self._loads.items() if not load.running and name not in there]:
-                del self._loads[name]
+    def _tidy(self) -> None:
+        """Keep what is remembered of all endpoints together small."""
         most = max(MOST_BLOCKS // 16, min(MOST_BLOCKS, ALL_BLOCKS // (len(self._loads) + 1)))
         for load in self._loads.values():
             load.held.shrink(blocks=most)

@@ -235,3 +235,45 @@ async def test_what_was_expected_in_a_cache_and_not_there_is_forgotten() -> None
     fleet.balancer.learn(seat, 3200, 0, 10)
     fleet.balancer.leave(seat, failed=False)
     assert len(seat.load.held) == 1
+
+
+async def test_who_avoids_an_endpoint_keeps_nobody_else_from_it() -> None:
+    fleet = Fleet("a", "b")
+    first, second = await fleet.seat(), await fleet.seat()
+    busy, free = (first, second) if first.endpoint == "a" else (second, first)
+    again = asyncio.create_task(fleet.balancer.seat(Order("k", "group", again=True), fleet.able, {"b"}, 5.0))
+    await fleet.until_waiting(1)
+    other = fleet.asking("k")
+    await fleet.until_waiting(2)
+    fleet.balancer.leave(free)
+    assert (await asyncio.wait_for(other, 2)).endpoint == "b"
+    fleet.balancer.leave(busy)
+    seat = await again
+    assert seat
+    assert seat.endpoint == "a"
+
+
+async def test_a_request_whose_endpoint_failed_may_wait_though_the_queue_is_full() -> None:
+    fleet = Fleet("a", queue_limit=1)
+    first = await fleet.seat()
+    waiting = fleet.asking("k")
+    await fleet.until_waiting(1)
+    again = fleet.asking("k", again=True)
+    await fleet.until_waiting(2)
+    fleet.balancer.leave(first)
+    fleet.balancer.leave(await again)
+    fleet.balancer.leave(await waiting)
+
+
+async def test_other_models_servers_are_remembered_until_they_are_gone() -> None:
+    fleet = Fleet("sick")
+    for _ in range(FAILURES):
+        fleet.balancer.leave(await fleet.seat(), failed=True)
+    sick = fleet.views[0]
+    for number in range(40):  # each of a model of its own
+        fleet.views = [View(f"other{number}", "other", State.READY, ("other",), slots=1)]
+        fleet.balancer.leave(await fleet.seat(), failed=False)
+    fleet.views = [sick, View("zz", "main", State.READY, ("tiny",), slots=1)]
+    assert (await fleet.seat()).endpoint == "zz"
+    fleet.balancer.gone("sick")
+    assert (await fleet.seat()).endpoint == "sick"
