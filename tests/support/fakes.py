@@ -16,7 +16,19 @@ from typing import Literal
 from aiohttp import web
 
 Mode = Literal[
-    "ready", "loading", "stuck", "drop", "die-mid-event", "truncate", "error", "slow", "linger", "hang", "silent"
+    "ready",
+    "loading",
+    "stuck",
+    "drop",
+    "drop-late",
+    "die-mid-event",
+    "die-after-end",
+    "truncate",
+    "error",
+    "slow",
+    "linger",
+    "hang",
+    "silent",
 ]
 WORDS = ("The", " capital", " of", " France", " is", " Paris", ".")
 USAGE = {"prompt_tokens": 27, "completion_tokens": len(WORDS), "total_tokens": 27 + len(WORDS)}
@@ -200,6 +212,9 @@ class FakeEngine:
             await asyncio.Event().wait()
         if self.mode == "drop" and chat.get("max_tokens") != 1:
             self._abort(request)
+        if self.mode == "drop-late" and chat.get("max_tokens") != 1:
+            await self.go.wait()
+            self._abort(request)
         if self.mode == "error" and chat.get("max_tokens") != 1:
             return web.json_response(self.error[1], status=self.error[0])
         if chat.get("stream"):
@@ -241,6 +256,9 @@ class FakeEngine:
                 last = json.dumps({**head, "choices": [], "usage": usage})
                 await answer.write(f"data: {last}\n\n".encode())
             await answer.write(b"data: [DONE]\n\n")
+            if self.mode == "die-after-end":
+                await asyncio.sleep(0.05)  # its end is on the way by then
+                self._abort(request)
             if self.mode == "linger":
                 await self.go.wait()
         except (asyncio.CancelledError, ConnectionError):

@@ -15,11 +15,12 @@ from roost.gateway import errors
 from roost.gateway.balance.continuing import Splice, continued
 from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.exchange import Exchange, send_whole
 from roost.gateway.fitting import fitted
-from roost.gateway.registry import Endpoint, Registry
+from roost.gateway.registry import Registry
 from roost.gateway.relay import InterruptedStreamError, UnansweredError, relay
 from roost.gateway.requests import ParsedRequest
 from roost.gateway.settings import Settings
@@ -62,22 +63,25 @@ class Attempts:
                         return
                     async with engine.send(request.kind.upstream, body, self._timeout) as answer:
                         await self._answer(endpoint, answer, request, exchange, send)
-            self._registry.record(endpoint.id, Result.SUCCEEDED)
+            self._registry.record(endpoint, Result.SUCCEEDED)
         except RejectedAnswerError:
-            self._registry.record(endpoint.id, Result.SUCCEEDED)
+            self._registry.record(endpoint, Result.SUCCEEDED)
             raise
         except (UnansweredError, InterruptedStreamError):
-            self._registry.record(endpoint.id, Result.FAILED)
+            self._registry.record(endpoint, Result.FAILED)
             raise
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = f"cannot connect ({type(error).__name__})"
-            self._registry.record(endpoint.id, Result.FAILED)
+            self._registry.record(endpoint, Result.FAILED)
             self._registry.mark(endpoint, State.DOWN, reason)
             raise UnansweredError(reason) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = "it stopped answering" if isinstance(error, TimeoutError) else "it closed the connection"
             self._registry.suspect(endpoint)
-            self._registry.record(endpoint.id, Result.FAILED)
+            self._registry.record(endpoint, Result.FAILED)
+            if exchange.ended:  # the client has all of it: what is to go on would come after the end
+                await send({"type": "http.response.body", "body": b""})
+                return
             if not exchange.begun:
                 raise UnansweredError(reason, died=True) from None
             raise InterruptedStreamError(reason) from None
@@ -163,7 +167,7 @@ class Attempts:
             error = from_engine(answer.status, await answer.read(), request.kind)
             if error.status == 502:
                 self._registry.suspect(endpoint)
-                self._registry.record(endpoint.id, Result.FAILED)
+                self._registry.record(endpoint, Result.FAILED)
             raise error
         if request.stream and answer.content_type == "text/event-stream":
             await relay(endpoint, answer, exchange, send, lambda: self._books.settle(exchange, 200))

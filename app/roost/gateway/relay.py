@@ -9,8 +9,9 @@ from starlette.types import Send
 
 from roost.engines.base import Answer
 from roost.gateway import accounting
+from roost.gateway.balance.continuing import events_of
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.exchange import Exchange, start
-from roost.gateway.registry import Endpoint
 
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 STREAM_HEADERS = (
@@ -74,7 +75,7 @@ async def relay(endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Se
         await send({"type": "http.response.body", "body": data, "more_body": True})
     if not exchange.begun:
         raise UnansweredError("it sent an empty stream", died=True)
-    if not exchange.ended and _is_error(exchange.tail):
+    if not exchange.ended and is_error(exchange.tail):
         exchange.cut, exchange.status = REPORTED, 502
     elif not exchange.ended:
         raise InterruptedStreamError(ENDED_EARLY)
@@ -95,6 +96,9 @@ def _take(exchange: Exchange, data: bytes) -> None:
         exchange.transcript.keep(data)
 
 
-def _is_error(tail: bytes) -> bool:
+def is_error(tail: bytes) -> bool:
     """Say whether the last event that the client got told it of an error."""
-    return b'"error"' in tail.rstrip().rpartition(b"\n\n")[2]
+    last = tail.rstrip()
+    for _, document in events_of(last[max(last.rfind(b"\n\n"), last.rfind(b"\n\r\n"), 0) :]):
+        return document is not None and bool(document.get("error") or document.get("type") == "error")
+    return False

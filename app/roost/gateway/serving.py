@@ -20,11 +20,12 @@ from roost.gateway.balance.measures import Measures
 from roost.gateway.balance.prefix import blocks_of
 from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.choice.chooser import Chooser
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.errors import ApiError
 from roost.gateway.exchange import Exchange
 from roost.gateway.keeper import Keeper
 from roost.gateway.metrics import Metrics
-from roost.gateway.registry import Endpoint, Registry
+from roost.gateway.registry import Registry
 from roost.gateway.relay import InterruptedStreamError, UnansweredError
 from roost.gateway.requests import ParsedRequest
 from roost.gateway.routing import ADAPTER_MARK, Route, View
@@ -119,6 +120,7 @@ class Serving:
         failed: bool | None = None
         lost = False
         problem: UnansweredError | InterruptedStreamError | None = None
+        began = time.monotonic()
         try:
             await staff.attempts.make(endpoint, self.request, exchange, self.send)
             failed = False
@@ -136,6 +138,7 @@ class Serving:
         finally:
             staff.balancer.leave(seat, failed=failed, lost=lost)
         if problem:
+            self.since += time.monotonic() - began  # it did not wait while an endpoint was at work on it
             return await self._given_up(endpoint, seat, problem, within_s)
         if tokens := exchange.tokens:
             staff.balancer.learn(seat, tokens.prompt, tokens.cached, tokens.completion)

@@ -206,7 +206,8 @@ class Splice:
         if "error" in document:
             return _data(document)
         choices = document.get("choices") or []
-        if any("role" in (choice.get("delta") or {}) for choice in choices):  # its first one says nothing else
+        begins = any("role" in (choice.get("delta") or {}) for choice in choices)
+        if self.first and begins:  # such an event says nothing else
             if not any(choice["delta"].get("content") for choice in choices):
                 return b""
             for choice in choices:
@@ -223,7 +224,7 @@ class Splice:
 
     def _message(self, event: bytes, document: Json) -> bytes:
         kind = document.get("type")
-        if kind == "message_start" or (kind == "content_block_start" and self.block):
+        if (kind == "message_start" and self.first) or (kind == "content_block_start" and self.block):
             return b""
         if kind == "message_delta" and isinstance(usage := document.get("usage"), dict):
             usage["output_tokens"] = int(usage.get("output_tokens") or 0) + self.written

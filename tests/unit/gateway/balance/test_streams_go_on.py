@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from roost.gateway.balance.continuing import Splice
+from roost.gateway.kinds import CHAT as CHAT_REQUESTS
+from roost.gateway.kinds import MESSAGES
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
@@ -162,3 +165,42 @@ async def test_a_client_that_does_not_read_gives_up_its_slot(tmp_path: Path) -> 
                 assert endpoint.in_flight == 1
                 await eventually(lambda: endpoint.in_flight == 0, 10, "the slot to be free again")
                 await eventually(lambda: engine.left == 1, 5, "the model server to notice")
+
+
+async def test_nothing_follows_the_end_of_a_stream(tmp_path: Path) -> None:
+    async with two(tmp_path, {**SAME, "mode": "die-after-end"}, SAME) as gateway:
+        found = await events(gateway)
+        assert (words(found), found[-1]) == ("".join(WORDS), {"done": True})
+        assert [event for event in found if "done" in event] == [{"done": True}]
+
+
+@pytest.mark.parametrize("first", [{}, {"id": "1"}])
+def test_a_stream_of_which_nothing_but_comments_came_gets_its_beginning(first: dict[str, object]) -> None:
+    begin = b'event: message_start\ndata: {"type": "message_start", "message": {}}\n\n'
+    assert (begin in Splice(MESSAGES, first, False, None, 0).events(begin)) == (not first)
+    role = b'data: {"choices": [{"delta": {"role": "assistant", "content": null}}]}\n\n'
+    assert (b"assistant" in Splice(CHAT_REQUESTS, first, False, None, 0).events(role)) == (not first)
+
+
+async def test_a_request_that_was_worked_on_for_long_still_waits_for_another_server(tmp_path: Path) -> None:
+    one_slot: dict[str, object] = {"props": {"total_slots": 1}}
+    async with fake_engine(**one_slot, mode="drop-late") as a, fake_engine(**one_slot, mode="slow") as b:
+        settings = quick_settings(tmp_path, static_endpoints=f"a={a.url},b={b.url}", wait_s=0.6)
+        async with served(settings) as gateway:
+            await gateway.ready(2)
+            plain = asyncio.create_task(_plain(gateway))
+            await eventually(lambda: len(a.chats) == 1, 5, "the request at the one that will die")
+            streamed = asyncio.create_task(events(gateway))
+            await eventually(lambda: any(chat.get("stream") for chat in b.chats), 5, "the stream")
+            await asyncio.sleep(0.7)  # longer than a request may wait
+            a.go.set()
+            await eventually(lambda: gateway.gateway.balancer.waiting == 1, 5, "the request to wait")
+            b.go.set()
+            assert await plain == 200
+            assert words(await streamed) == "".join(WORDS)
+
+
+async def _plain(gateway: Served) -> int:
+    async with gateway.client.post(gateway.url + CHAT, json=QUESTION) as answer:
+        await answer.read()
+        return answer.status
