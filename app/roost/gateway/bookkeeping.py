@@ -57,6 +57,12 @@ class Books:
         log.info("cascade", request_id=exchange.request_id, model=model, why=answer.why.value, **used)
         exchange.tail, exchange.first_byte, exchange.sent_on = b"", None, 0.0
 
+    def settle_rejected(self, exchange: Exchange) -> None:
+        """Close the account of a request that is answered with a rejected answer after all: that was counted then."""
+        exchange.settled = True
+        if exchange.ticket:
+            exchange.ticket.settle(0)
+
     def close(self, exchange: Exchange) -> None:
         """Write down a request that is over."""
         self.settle(exchange, exchange.status)

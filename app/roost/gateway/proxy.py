@@ -17,6 +17,7 @@ from roost.gateway.balance.measures import Measures
 from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError, cascade_wish
 from roost.gateway.choice.chooser import Chooser
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.errors import ApiError, grammar_not_allowed, stream_interrupted
 from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole
 from roost.gateway.fitting import wants_cut
@@ -28,7 +29,7 @@ from roost.gateway.metrics import Metrics
 from roost.gateway.observe.marks import ADMITTED, SEATED
 from roost.gateway.observe.tracing import Tracer
 from roost.gateway.outlet import Outlet, StalledError
-from roost.gateway.registry import Endpoint, Registry
+from roost.gateway.registry import Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
 from roost.gateway.serving import Serving, Staff
 from roost.gateway.settings import Settings
@@ -67,13 +68,17 @@ class Proxy:
         self.balancer = Balancer(self._measures, queue_limit=settings.queue_limit, warm_wait_s=settings.warm_wait_s)
         metrics.waits_for_slot(lambda: self.balancer.waiting)
         registry.hooks.changed = self.balancer.changed
-        warmed = registry.hooks.warmed
+        warmed, gone = registry.hooks.warmed, registry.hooks.gone
 
         async def renewed(endpoint: Endpoint) -> None:
             self.balancer.renewed(endpoint.id)
             await warmed(endpoint)
 
-        registry.hooks.warmed = renewed
+        def left(endpoint: Endpoint) -> None:
+            self.balancer.gone(endpoint.id)
+            gone(endpoint)
+
+        registry.hooks.warmed, registry.hooks.gone = renewed, left
         self._staff = Staff(settings, registry, keeper, chooser, self.balancer, attempts, metrics, self._measures)
 
     async def handle(self, kind: Kind, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +175,7 @@ class Proxy:
                 answer, by = rejected
                 exchange.model, exchange.endpoint, exchange.adapter = by
                 exchange.instead_of = exchange.why_instead = ""
-                exchange.settled = True  # when it was rejected
+                self._books.settle_rejected(exchange)
                 await send_whole(exchange, outlet, answer.content_type, answer.body)
                 return
             else:

@@ -96,3 +96,16 @@ async def test_what_both_answers_cost_is_taken_from_the_rate(tmp_path: Path) -> 
         left = document["remaining"]
         assert isinstance(left, dict)
         assert left["tokens"] == 0
+
+
+async def test_a_rejected_answer_that_is_passed_on_after_all_costs_the_rate_what_it_was(tmp_path: Path) -> None:
+    tiers = {"critical": {"requests": 0, "tokens": 600}}
+    async with fleet(tmp_path, "main", "router", tiers=tiers) as site:
+        site.engines["router"].message = EMPTY
+        site.engines["main"].mode = "error"
+        assert (await site.ask("Hi"))[:2] == (200, "tiny")
+        _, document = await site.get("/v1/key")
+        left = document["remaining"]
+        assert isinstance(left, dict)
+        cost = USAGE["prompt_tokens"] + len(WORDS)
+        assert 600 - cost <= left["tokens"] <= 600 - cost + 10  # it fills by ten a second
