@@ -20,6 +20,8 @@ import uvicorn
 
 from roost.cli.healthcheck import healthy
 from roost.gateway.app import Gateway, build, client_session, running
+from roost.gateway.endpoints.endpoint import Endpoint
+from roost.gateway.registry import Registry
 from roost.gateway.settings import Settings
 from roost.web.front import Front
 from roost.web.sessions import Sessions
@@ -131,3 +133,10 @@ def _up(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
     if process.poll() is not None:
         raise RuntimeError(f"the service ended with {process.returncode}: {log.read_text()}")
     return healthy("127.0.0.1", port)
+
+
+def endpoint_at(registry: Registry, name: str) -> Endpoint:
+    """Return the endpoint of that name."""
+    endpoint = registry.get(name)
+    assert endpoint
+    return endpoint

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, Field, TypeAdapter
 
-from roost.gateway.registry import SETTINGS, Member
+from roost.gateway.endpoints.endpoint import SETTINGS, Member
 from roost.gateway.routing import MAIN_SLOT
 from roost.gateway.tags import read_tags
 from roost.gateway.task_api import TaskApi

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from roost.engines.base import SlotsError
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.metrics import Metrics
-from roost.gateway.registry import Endpoint
 
 log = structlog.get_logger(__name__)
 

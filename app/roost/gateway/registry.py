@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from roost.engines.base import Engine, Load, Report, State
-from roost.fleet.endpoint_list import HandEndpoint
 from roost.gateway.endpoints import outliers
 from roost.gateway.endpoints.beliefs import Belief, Beliefs
+from roost.gateway.endpoints.endpoint import BY_HAND, Endpoint, Member, same_server
 from roost.gateway.endpoints.outliers import Policy, Record, Result
 from roost.gateway.planned import Planned, by_job, view_of
 from roost.gateway.routing import Route, View, resolve_for, substitutes
@@ -21,104 +20,6 @@ from roost.gateway.tasks import spawn
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)
-
-NOMAD, BY_HAND, SETTINGS = "nomad", "by hand", "settings"  # where a member comes from
-
-
-@dataclass(frozen=True)
-class Member:
-    """A model server that somebody says exists: its slot and base URL; what it serves and how, if told beforehand.
-
-    `job` and `allocation` are Nomad's names for it; `keeps_slots` says that it can save what its slots hold.
-    """
-
-    slot: str
-    base_url: str
-    models: tuple[str, ...] = ()
-    engine: str = ""
-    job: str = ""
-    allocation: str = ""
-    adapters: tuple[str, ...] = ()
-    keeps_slots: bool = False
-    tier: str = ""
-    source: str = NOMAD
-    by_name: bool = False  # see `View`
-    node: str = ""  # Nomad's id of its host
-    hand: HandEndpoint | None = None  # how to speak to it, if somebody added it
-
-    @property
-    def id(self) -> str:
-        """Return a name for the endpoint that is stable as long as its address is, or as it is called so by hand."""
-        if self.hand:
-            return self.slot if self.slot == self.hand.name else f"{self.slot}@{self.hand.name}"
-        return f"{self.slot}@{self.base_url.split('://', 1)[-1]}"
-
-
-def _same_server(one: Member, other: Member) -> bool:
-    """Say whether two members of one address are the same server, and to be spoken to in the same way."""
-    return (one.allocation, one.engine, one.keeps_slots, one.hand) == (
-        other.allocation,
-        other.engine,
-        other.keeps_slots,
-        other.hand,
-    )
-
-
-class Endpoint:
-    """One member with the client that talks to it and the newest belief about it."""
-
-    def __init__(self, member: Member, engine: Engine) -> None:
-        self.member = member
-        self.engine = engine
-        self.report = Report(
-            State.LOADING, models=member.models, reason="it was not probed yet", adapters=member.adapters
-        )
-        self.in_flight = 0
-        self.last_used = time.monotonic()
-        self._scopes: set[asyncio.Timeout] = set()
-        self.look_now = asyncio.Event()
-
-    @property
-    def id(self) -> str:
-        """Return the member's name."""
-        return self.member.id
-
-    def view(self) -> View:
-        """Return what routing needs to know."""
-        report = self.report
-        return View(
-            id=self.id,
-            slot=self.member.slot,
-            state=report.state,
-            models=report.models,
-            slots=report.slots,
-            in_flight=self.in_flight,
-            reason=report.reason,
-            job=self.member.job,
-            adapters=report.adapters,
-            tier=self.member.tier,
-            cold_models=frozenset(name for name in report.details if report.state_of(name) is not State.READY),
-            by_name=self.member.by_name,
-            source=self.member.source,
-        )
-
-    @contextmanager
-    def lease(self, scope: asyncio.Timeout) -> Iterator[None]:
-        """Count a request as in flight; `scope` runs out if the endpoint is found stuck meanwhile."""
-        self.in_flight += 1
-        self._scopes.add(scope)
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self.last_used = time.monotonic()
-            self._scopes.discard(scope)
-
-    def release_waiters(self) -> None:
-        """Let the requests in flight fail, because nothing will come."""
-        now = asyncio.get_running_loop().time()
-        for scope in self._scopes:
-            scope.reschedule(now)
 
 
 @dataclass(frozen=True)
@@ -180,7 +81,7 @@ class Registry:
             self._members = {name: listed for name, listed in self._members.items() if name in ("", BY_HAND)}
         self._members[source] = tuple(members)
         wanted = {member.id: member for listed in self._members.values() for member in listed}
-        stay = {n for n, e in self._endpoints.items() if n in wanted and _same_server(e.member, wanted[n])}
+        stay = {n for n, e in self._endpoints.items() if n in wanted and same_server(e.member, wanted[n])}
         for gone in self._endpoints.keys() - stay:
             log.info("endpoint_gone", endpoint=gone)
             endpoint = self._endpoints.pop(gone)
@@ -373,10 +274,10 @@ class Registry:
             found.append(Belief(endpoint.id, report, endpoint.member.allocation, left_s, record.ejections, record.why))
         return found
 
-    def record(self, endpoint_id: str, result: Result) -> None:
+    def record(self, endpoint: Endpoint, result: Result) -> None:
         """Take note of how a request ended there; an outlier among those that could have answered it is ejected."""
-        endpoint, now = self._endpoints.get(endpoint_id), time.monotonic()
-        if endpoint is None:
+        endpoint_id, now = endpoint.id, time.monotonic()
+        if self._endpoints.get(endpoint_id) is not endpoint:  # it is gone; another one at its address did nothing
             return
         record = outliers.seen(self._records.get(endpoint_id, outliers.NEW), result, now, self._policy)
         self._records[endpoint_id] = record

@@ -10,8 +10,8 @@ from typing import Protocol
 import structlog
 
 from roost.engines.base import State
+from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.metrics import Metrics
-from roost.gateway.registry import Endpoint
 from roost.gateway.task_api import NomadError
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from roost.gateway.discovery import NomadWatcher, parse_static
-from roost.gateway.registry import SETTINGS, Member
+from roost.gateway.endpoints.endpoint import SETTINGS, Member
 from roost.gateway.task_api import TaskApi
 from tests.support.fakes import FakeNomad, fake_engine
 from tests.support.gateway import quick_settings, served

@@ -10,9 +10,11 @@ from dataclasses import replace
 import aiohttp
 
 from roost.engines.base import Report, State
+from roost.gateway.endpoints.endpoint import Member
 from roost.gateway.endpoints.outliers import Policy, Result
 from roost.gateway.planned import Planned
-from roost.gateway.registry import Hooks, Member, Registry, Timing
+from roost.gateway.registry import Hooks, Registry, Timing
+from tests.support.gateway import endpoint_at
 from tests.support.net import eventually
 
 READY = Report(State.READY, models=("tiny",), context=4096, slots=2)
@@ -210,11 +212,11 @@ async def test_an_endpoint_whose_requests_fail_is_left_out_for_a_while() -> None
         registry.sync([A, B])
         await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "both endpoints")
         for _ in range(5):
-            registry.record("main@a:1", Result.FAILED)
+            registry.record(endpoint_at(registry, "main@a:1"), Result.FAILED)
         assert [view.ejected for view in registry.views()] == [True, False]
         assert set(registry.route("auto").ready) == {"main@b:1"}
         for _ in range(9):
-            registry.record("main@b:1", Result.FAILED)
+            registry.record(endpoint_at(registry, "main@b:1"), Result.FAILED)
         assert [view.ejected for view in registry.views()] == [True, False]  # the last one stays
         await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "its return")
 
@@ -224,8 +226,19 @@ async def test_an_ejected_endpoint_answers_where_nobody_else_can() -> None:
         registry.sync([A, B])
         await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "both endpoints")
         for _ in range(5):
-            registry.record("main@a:1", Result.FAILED)
+            registry.record(endpoint_at(registry, "main@a:1"), Result.FAILED)
         other = registry.get("main@b:1")
         assert other
         registry._accept(other, Report(State.DOWN))
         assert set(registry.route("auto").ready) == {"main@a:1"}
+
+
+async def test_a_server_is_not_blamed_for_the_one_that_had_its_address() -> None:
+    async with registry_of({}, Timing(ready_s=60)) as registry:
+        registry.sync([replace(A, allocation="first"), B])
+        await eventually(lambda: len(registry.route("auto").ready) == 2, 5, "both endpoints")
+        before = endpoint_at(registry, "main@a:1")
+        registry.sync([replace(A, allocation="second"), B])
+        for _ in range(5):
+            registry.record(before, Result.FAILED)
+        assert [view.ejected for view in registry.views()] == [False, False]

@@ -12,7 +12,7 @@ import aiohttp
 from roost.engines import clients
 from roost.engines.base import Engine
 from roost.engines.http_server import Pace
-from roost.gateway.registry import Member
+from roost.gateway.endpoints.endpoint import Member
 from roost.ops.errors import RoostError
 
 

@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 from roost.engines.base import Report, Skill, State
 from roost.fleet.endpoint_list import EndpointDocument, HandEndpoint
+from roost.gateway.endpoints.endpoint import BY_HAND, Endpoint
 from roost.gateway.endpoints.hand import member_of
 from roost.gateway.endpoints.hosts import HostUse
-from roost.gateway.registry import BY_HAND, Endpoint, Registry
+from roost.gateway.registry import Registry
 from roost.gateway.routing import View
 
 Json = dict[str, object]

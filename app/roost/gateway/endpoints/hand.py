@@ -16,7 +16,9 @@ import structlog
 from roost.fleet.document_store import ATTEMPTS, PAUSE_S, ConflictError
 from roost.fleet.endpoint_list import CLOUD, Change, EndpointDocument, HandEndpoint, parse_document
 from roost.fleet.endpoint_store import ENDPOINTS, file_store
-from roost.gateway.registry import BY_HAND, Member, Registry
+from roost.gateway.endpoints.connect import trust
+from roost.gateway.endpoints.endpoint import BY_HAND, Member
+from roost.gateway.registry import Registry
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.task_api import NomadError, StaleError, TaskApi
 from roost.ops.errors import RoostError
@@ -140,11 +142,22 @@ class HandEndpoints:
 
     def _take(self, document: EndpointDocument) -> None:
         self._document = document
-        members = [member_of(endpoint) for endpoint in document.endpoints]
-        ids = {endpoint.name: member.id for endpoint, member in zip(document.endpoints, members, strict=True)}
+        usable = [endpoint for endpoint in document.endpoints if _usable(endpoint)]
+        members = [member_of(endpoint) for endpoint in usable]
+        ids = {endpoint.name: member.id for endpoint, member in zip(usable, members, strict=True)}
         self._registry.sync(members, BY_HAND)
         self._registry.drain({ids.get(d.endpoint, d.endpoint): d.allocation for d in document.drains})
         log.info("endpoints_by_hand", endpoints=len(members), drained=len(document.drains), revision=document.revision)
+
+
+def _usable(endpoint: HandEndpoint) -> bool:
+    """Say whether a client of it can be made; one that somebody wrote wrongly into the file harms no other."""
+    try:
+        trust(endpoint.ca)
+    except RoostError as error:
+        log.warning("endpoint_not_usable", endpoint=endpoint.name, error=error.message)
+        return False
+    return True
 
 
 def member_of(endpoint: HandEndpoint) -> Member:

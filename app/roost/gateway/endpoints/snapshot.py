@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 
 from roost.engines.base import State
 from roost.gateway.endpoints.beliefs import Belief, Beliefs
-from roost.gateway.registry import Member, Registry
+from roost.gateway.endpoints.endpoint import Member
+from roost.gateway.registry import Registry
 from roost.ops.files import write_atomic
 
 log = structlog.get_logger(__name__)

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.engines.base import Load, Report, State
+from roost.fleet.endpoint_list import EndpointDocument, HandEndpoint
 from roost.gateway.endpoints.beliefs import Belief
+from roost.gateway.endpoints.endpoint import Member
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.endpoints.snapshot import BELIEVED_S, NAME, SNAPSHOT, Snapshot, aged, read
-from roost.gateway.registry import Member
 from tests.support.fakes import FakeNomad, fake_engine
-from tests.support.gateway import quick_settings, served
+from tests.support.gateway import endpoint_at, quick_settings, served
 from tests.support.net import eventually
 from tests.support.services import KEY, LmStudio, running
 from tests.unit.gateway.endpoints.test_routes import add, chat, listed, ready
@@ -67,7 +68,9 @@ async def test_who_was_ejected_stays_so(tmp_path: Path) -> None:
         async with served(settings) as gateway:
             await gateway.ready(2)
             for _ in range(5):
-                gateway.gateway.registry.record(f"main@127.0.0.1:{one.port}", Result.FAILED)
+                gateway.gateway.registry.record(
+                    endpoint_at(gateway.gateway.registry, f"main@127.0.0.1:{one.port}"), Result.FAILED
+                )
         async with served(settings) as gateway:
             ejected = {view.id for view in gateway.gateway.registry.views() if view.ejected}
             assert ejected == {f"main@127.0.0.1:{one.port}"}
@@ -123,3 +126,14 @@ def test_only_a_young_snapshot_is_believed(age_s: float) -> None:
     assert 0 <= belief.left_s <= BELIEF.left_s
     assert replace(belief.report, state=State.READY, reason="") == BELIEF.report
     assert belief.report.load == Load()
+
+
+async def test_one_endpoint_written_wrongly_harms_no_other(tmp_path: Path) -> None:
+    bad = "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n"
+    good = HandEndpoint(name="good", url="http://127.0.0.1:1", engine="ollama")
+    wrong = HandEndpoint(name="wrong", url="https://127.0.0.1:2", engine="ollama", ca=bad)
+    file = tmp_path / "endpoints.json"
+    file.write_text(EndpointDocument(revision=1, endpoints=(wrong, good)).text())
+    async with served(quick_settings(tmp_path, endpoints_file=file)) as gateway:
+        await eventually(lambda: [view.id for view in gateway.gateway.registry.views()] == ["good"], 5, "the good one")
+        assert not gateway.gateway.registry.fault
