@@ -897,7 +897,11 @@ run_playbook() {
     fi
     switch_to "$release"
     prune
-    [ -n "$inventory" ] || report final "$state_dir/last-verify.json"
+    if [ -n "$inventory" ]; then
+        say "" "The fleet is set up and answers. See it with: sudo roost fleet status"
+    else
+        report final "$state_dir/last-verify.json"
+    fi
 }
 
 # program_only: for the controller of a fleet, which reads the last line: the release and its Python.
