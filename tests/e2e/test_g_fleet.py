@@ -94,7 +94,8 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
     docker("kill", "fleet-3")
     try:
-        write = f"{NOMAD} var put -force test/after-the-loss a=1"
+        # What was on its way to the lost one hangs until its connection is given up: each attempt is a new request.
+        write = f"timeout 2 sh -c '{NOMAD} var put -force test/after-the-loss a=1'"
         writes = wait_until("writes resume", lambda: fleet.controller.exec(write, check=False).code == 0, 60)
         measure("g: writes resume after the leader is lost", writes)
         begin = time.monotonic()
@@ -106,6 +107,7 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
         docker("start", "fleet-3")
     fleet.hosts["fleet-3"].wait_booted()
     wait_until("it is back", lambda: fleet.controller.exec("roost fleet status", check=False).code == 0, ELSEWHERE_S)
+    wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), 2 * ELSEWHERE_S)
 
 
 def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
