@@ -81,7 +81,7 @@ class Ledger:
         if not there.issuperset(sql.TABLES):
             self._connection.executescript(sql.SCHEMA)
         if "version" not in {row[1] for row in run("PRAGMA table_info(usage)")}:
-            run("ALTER TABLE usage sql.ADD COLUMN version INTEGER NOT NULL DEFAULT 0")
+            run("ALTER TABLE usage ADD COLUMN version INTEGER NOT NULL DEFAULT 0")
         own = run("SELECT replica, version FROM own").fetchone()
         if own is None:
             own = (uuid.uuid4().hex, 0)

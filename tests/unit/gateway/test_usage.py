@@ -517,3 +517,22 @@ async def test_kill_dash_nine_loses_no_acknowledged_request_and_invents_none(tmp
     assert found.acknowledged > 20
     assert (found.lost, found.invented, found.wrong_tokens) == (0, 0, 0)
     assert found.counts == sorted(found.counts)
+
+
+def test_the_ledger_of_an_earlier_release_keeps_its_usage(tmp_path: Path) -> None:
+    path = tmp_path / DATABASE
+    group, sums = Group("2026-07-01", "ann", "small"), Sums()
+    sums.prompt = 7
+    ledger = Ledger(path)
+    ledger.absorb({group: sums}, Position(0, 0))
+    ledger.close()
+    with sqlite3.connect(path) as old:  # as it was before replicas told each other of usage
+        old.execute("ALTER TABLE usage DROP COLUMN version")
+        for table in ("own", "heard", "backoffs", "strikes"):
+            old.execute(f"DROP TABLE {table}")
+    old.close()
+    for _start in range(2):
+        ledger = Ledger(path)
+        assert ledger.all()[group].prompt == 7
+        assert [(version, found) for version, found, _ in ledger.beyond(ledger.replica, 0, 9)] == [(1, group)]
+        ledger.close()
