@@ -200,6 +200,7 @@ def hide_keys(site: Installation) -> None:
     for folder in [site.folder, *site.folder.parents]:
         if len(folder.parts) > 2:  # pytest keeps its folders to itself
             folder.chmod(0o755)
+    (site.folder / "site.json").chmod(0o644)  # as the playbook writes it, whatever umask the tests have
 
 
 def test_a_user_who_may_not_read_the_keys(site: Installation) -> None:
