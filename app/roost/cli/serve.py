@@ -19,7 +19,7 @@ from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.app import build, client_session, running
 from roost.gateway.settings import Settings, load_settings
-from roost.gateway.telemetry import configure, known_secrets
+from roost.gateway.telemetry import Redactor, configure, known_secrets
 from roost.ops.errors import RoostError
 from roost.web.front import Front
 from roost.web.sessions import Sessions
@@ -32,11 +32,11 @@ ABOUT = {
 }
 
 
-async def _run_gateway(settings: Settings, *, with_page: bool) -> None:
+async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: bool) -> None:
     wanted = listeners(settings)
     places = [(listener, open_socket(listener)) for listener in wanted]
     async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
-        gateway = build(settings, session)
+        gateway = build(settings, session, on_secrets=redactor.know)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
         app = Front(gateway.app, sessions) if with_page else gateway.app
 
@@ -72,8 +72,8 @@ def serve(part: Part = "both", *, check: bool = False) -> None:
     settings = load_settings()
     listeners(settings)
     if not check:
-        configure(settings.log_level, known_secrets(settings))
-        uvloop.run(_run_gateway(settings, with_page=part == "both"))
+        redactor = configure(settings.log_level, known_secrets(settings))
+        uvloop.run(_run_gateway(settings, redactor, with_page=part == "both"))
 
 
 def main(arguments: list[str] | None = None) -> None:

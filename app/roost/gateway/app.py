@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.discovery import NomadWatcher, parse_static
 from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.endpoints.connect import Connector
-from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore
+from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore, untold
 from roost.gateway.endpoints.hosts import HostUses
 from roost.gateway.endpoints.routes import EndpointRoutes, add_endpoint_routes
 from roost.gateway.endpoints.snapshot import SnapshotKeeper
@@ -145,8 +145,12 @@ def build(
     *,
     extra_routes: Sequence[BaseRoute] = (),
     open_paths: frozenset[str] = frozenset(),
+    on_secrets: Callable[[Collection[str]], None] = untold,
 ) -> Gateway:
-    """Assemble the application. `extra_routes` are further pages; of them `open_paths` need no key."""
+    """Assemble the application. `extra_routes` are further pages; of them `open_paths` need no key.
+
+    `on_secrets` is told of the keys of other services that come while it runs: the log must not show them.
+    """
     key_file = WatchedFile(settings.engine_key_file, str.strip, "") if settings.engine_key_file else None
     pace = Pace(settings.canary_every_s, settings.canary_timeout_s, settings.stall_s, settings.health_timeout_s)
 
@@ -157,7 +161,7 @@ def build(
     api = None
     if settings.nomad_socket and not settings.static_endpoints:
         api = TaskApi(settings.nomad_socket, settings.nomad_token.get_secret_value(), settings.nomad_namespace)
-    hand = HandEndpoints(registry, endpoints_file(settings), endpoint_store(settings, api))
+    hand = HandEndpoints(registry, endpoints_file(settings), endpoint_store(settings, api), on_secrets)
     hosts = HostUses(api, registry)
     snapshot = SnapshotKeeper(registry, settings.state_dir)
     slots = SlotsKeeper(metrics, settings.slots_timeout_s)

@@ -33,6 +33,7 @@ SECRET_VALUE = re.compile(
 # it stumbled over, a prompt for example: of those only the kind and the place are logged.
 TELLING = (RoostError, OSError, TimeoutError, ImportError, MemoryError)
 MOST_CHARACTERS = 2000  # of one value
+SHORTEST_SECRET = 8  # characters
 
 
 @lru_cache(1024)  # a line of the log has some twenty names, always the same
@@ -45,8 +46,20 @@ class Redactor:
     """Hides what is named like a secret, what looks like one inside any text, and the secrets it was told of."""
 
     def __init__(self, known: Collection[str] = ()) -> None:
-        words = sorted((re.escape(secret) for secret in known if secret), key=len, reverse=True)
-        self._known = re.compile("|".join(words)) if words else None
+        self._secrets: set[str] = set()
+        self._known: re.Pattern[str] | None = None
+        self.know(known)
+
+    def know(self, secrets: Collection[str]) -> None:
+        """Hide these, too, from now on: what is no longer in use may still turn up, and stays hidden.
+
+        What is short is no secret but a word such as "ollama", which people give where any key will do.
+        """
+        more = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET} - self._secrets
+        if more:
+            self._secrets |= more
+            words = sorted(map(re.escape, self._secrets), key=len, reverse=True)
+            self._known = re.compile("|".join(words))
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Return the event without secrets."""
@@ -119,9 +132,9 @@ def report_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 def known_secrets(settings: Settings) -> list[str]:
     """Return the secrets that this process holds itself: of keys of the API it has only hashes."""
     found = [settings.nomad_token.get_secret_value()]
-    if settings.engine_key_file:
+    for file in (settings.engine_key_file, settings.peer_key_file):
         with suppress(OSError):  # said where it is used
-            found.append(settings.engine_key_file.read_text().strip())
+            found.append(file.read_text().strip() if file else "")
     return [secret for secret in found if secret]
 
 
@@ -138,10 +151,11 @@ class Lines:
     debug = info = warning = error = critical = exception = msg
 
 
-def configure(level: str, known: Collection[str] = ()) -> None:
+def configure(level: str, known: Collection[str] = ()) -> Redactor:
     """Send structlog and the standard library's loggers, uvicorn's included, to standard error as JSON.
 
-    `known` are secrets of this process: wherever they turn up they are hidden.
+    `known` are secrets of this process: wherever they turn up they are hidden. The redactor that is returned is told of
+    those that come later.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -150,7 +164,8 @@ def configure(level: str, known: Collection[str] = ()) -> None:
         of_request,
         format_exception,
     ]
-    rendered: list[structlog.typing.Processor] = [Redactor(known), structlog.processors.JSONRenderer()]
+    redactor = Redactor(known)
+    rendered: list[structlog.typing.Processor] = [redactor, structlog.processors.JSONRenderer()]
     # Our own lines go straight to standard error: through the standard library each costs twice as much, and there is
     # one for each request.
     structlog.configure(
@@ -176,3 +191,4 @@ def configure(level: str, known: Collection[str] = ()) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
+    return redactor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -83,11 +84,25 @@ class PlainFile:
         await asyncio.to_thread(self._store.save, document, version)
 
 
-class HandEndpoints:
-    """One object a service. `file` is what is followed; without a `store` nothing can be changed here."""
+def untold(_secrets: Collection[str]) -> None:
+    """Stand for nobody who has to know of secrets."""
 
-    def __init__(self, registry: Registry, file: Path | None, store: Store | None) -> None:
+
+class HandEndpoints:
+    """One object a service. `file` is what is followed; without a `store` nothing can be changed here.
+
+    `on_keys` gets the endpoints' keys before one of them is used, so that no line of the log shows them.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        file: Path | None,
+        store: Store | None,
+        on_keys: Callable[[Collection[str]], None] = untold,
+    ) -> None:
         self._registry = registry
+        self._on_keys = on_keys
         self._path = file
         self._file = WatchedFile(file, parse_document, EndpointDocument()) if file else None
         self._store = store
@@ -142,6 +157,7 @@ class HandEndpoints:
 
     def _take(self, document: EndpointDocument) -> None:
         self._document = document
+        self._on_keys([endpoint.key.get_secret_value() for endpoint in document.endpoints])
         usable = [endpoint for endpoint in document.endpoints if _usable(endpoint)]
         members = [member_of(endpoint) for endpoint in usable]
         ids = {endpoint.name: member.id for endpoint, member in zip(usable, members, strict=True)}

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter
 
+from roost.gateway.app import build, client_session
 from roost.gateway.routing import Route
 from roost.gateway.telemetry import REDACTED, Redactor, configure, described, known_secrets, report_of_loop
 from roost.ops.errors import RoostError
@@ -116,8 +117,32 @@ def test_the_secrets_of_this_process_are_hidden_whatever_they_look_like(secret: 
 
 
 def test_the_secrets_of_this_process_are_known(tmp_path: Path) -> None:
-    found = known_secrets(quick_settings(tmp_path, NOMAD_TOKEN=SecretStr("identity-of-the-job")))
-    assert found == ["identity-of-the-job", "engine-key"]
+    (tmp_path / "peer-key").write_text("key-of-replicas\n")
+    found = known_secrets(
+        quick_settings(tmp_path, NOMAD_TOKEN=SecretStr("identity-of-the-job"), peer_key_file=tmp_path / "peer-key")
+    )
+    assert found == ["identity-of-the-job", "engine-key", "key-of-replicas"]
+
+
+async def test_keys_of_endpoints_that_come_later_are_known_and_stay_hidden(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.json"
+    fields = {"url": "http://127.0.0.1:9", "engine": "ollama"}
+    redactor = Redactor()
+
+    def shown() -> object:
+        return redactor(None, "info", {"event": "the ollama said: wrong key odd-cloud-key-1"})["event"]
+
+    async with client_session() as session:
+        gateway = build(quick_settings(tmp_path, endpoints_file=file), session, on_secrets=redactor.know)
+        assert "odd-cloud-key-1" in str(shown())
+        keys = (("a", "odd-cloud-key-1"), ("b", "ollama"))  # the second is what people give where any key will do
+        document = {"revision": 1, "endpoints": [{"name": name, "key": key, **fields} for name, key in keys]}
+        file.write_text(json.dumps(document))
+        gateway.hand.look()
+        assert shown() == f"the ollama said: wrong key {REDACTED}"
+        file.write_text(json.dumps({"revision": 2}))
+        gateway.hand.look()
+        assert shown() == f"the ollama said: wrong key {REDACTED}"
 
 
 @given(WORD)
