@@ -35,7 +35,7 @@ from roost.models.path_slots import with_paths
 from roost.models.present import found_models
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
-from roost.ops.variables import load_variables
+from roost.ops.variables import is_on, load_variables
 
 HubChoice = Literal["", "auto", "yes", "no"]
 
@@ -167,18 +167,23 @@ def gpu_vendors(variables: Mapping[str, object]) -> list[str]:
 
 
 def reserved_memory_mib(variables: Mapping[str, object]) -> int:
-    """Return how much memory other programs of the machine need.
+    """Return how much memory other programs of the machine need: the user's, and Prometheus where it runs.
 
     Raises:
-        RoostError: the variable is no whole number.
+        RoostError: a variable is no whole number.
     """
-    said = str(variables["reserved_memory_mib"])
+    monitoring = _mib(variables, "monitoring_memory_mib") if is_on(variables["monitoring"]) else 0
+    return _mib(variables, "reserved_memory_mib") + monitoring
+
+
+def _mib(variables: Mapping[str, object], name: str) -> int:
+    said = str(variables[name])
     try:
         return int(said)
     except ValueError:
         raise RoostError(
-            f"reserved_memory_mib is {said!r}, which is no whole number.",
-            fix="Set it to what other programs of the machine need, in MiB, or to 0.",
+            f"{name} is {said!r}, which is no whole number.",
+            fix=f"Set {name} to what is needed, in MiB.",
             exit_code=BAD_INPUT,
         ) from None
 

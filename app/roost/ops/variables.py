@@ -53,6 +53,11 @@ def _read(path: Path) -> dict[str, object]:
     return {str(key): value for key, value in content.items()}
 
 
+def is_on(value: object) -> bool:
+    """Say whether a variable is on; one of `--set` is text, and counts as Ansible's filter `bool` has it."""
+    return str(value).strip().lower() in {"true", "yes", "on", "1"}
+
+
 def resolve(values: Mapping[str, object]) -> dict[str, object]:
     """Replace references among the variables, in lists and mappings too; one that cannot be resolved stays."""
     environment = NativeEnvironment(undefined=StrictUndefined, autoescape=False)  # values for programs, not pages

@@ -109,6 +109,10 @@ def test_this_machine_keeps_memory_for_its_other_programs(
     assert offered() == before
     variables["reserved_memory_mib"] = "64"  # as `bootstrap.sh --set` may write it
     assert (before - free(), before - offered()) == (64 << 20, 64 << 20)
+    variables["monitoring"], variables["monitoring_memory_mib"] = "true", "32"
+    assert (before - free(), before - offered()) == (96 << 20, 96 << 20)
+    variables["monitoring"] = "false"
+    assert before - free() == 64 << 20
     variables["reserved_memory_mib"] = "much"
     done = roost("plan")
     assert isinstance(done.exception, RoostError)

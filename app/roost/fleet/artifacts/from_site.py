@@ -12,7 +12,7 @@ from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.ensure import Workshop
 from roost.fleet.artifacts.plan import Choices
 from roost.ops.site import Site
-from roost.ops.variables import load_variables
+from roost.ops.variables import is_on, load_variables
 
 HOST_FILE = "host.yaml"
 
@@ -47,7 +47,7 @@ def site_choices(site: Site, variables: dict[str, object]) -> Choices:
             "engine_gpu_packages": variables["engine_gpu_packages"],
             "engine_gpus": site.engine_gpus,
             "monitoring_suite": variables["monitoring_suite"],
-            "monitoring_packages": variables["monitoring_packages"] if variables["monitoring"] else (),
+            "monitoring_packages": variables["monitoring_packages"] if is_on(variables["monitoring"]) else (),
             "keep_previous": variables["images_keep_previous"],
             "arch": architecture(),
         }
