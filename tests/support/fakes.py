@@ -23,6 +23,7 @@ Mode = Literal[
     "drop-late",
     "die-mid-event",
     "die-after-end",
+    "report",
     "truncate",
     "error",
     "slow",
@@ -243,7 +244,9 @@ class FakeEngine:
                     await answer.write(event[:20])
                     self._abort(request)
                     return answer
-                if self.mode == "truncate" and number == self.dies_after:
+                if self.mode in ("truncate", "report") and number == self.dies_after:
+                    said_last = f"data: {json.dumps(self.error[1])}\n\n" if self.mode == "report" else ""
+                    await answer.write(said_last.encode())
                     return answer
                 await answer.write(event)
                 while self.flood:

@@ -38,8 +38,10 @@ class Attempts:
         self._books = books
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
 
-    async def make(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> None:
+    async def make(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange, send: Send) -> bool | None:
         """Ask one endpoint, and give the client its answer, or the rest of a stream that another one began.
+
+        Returns whether the endpoint did its part; None where that cannot be said.
 
         Raises:
             UnansweredError: it did not answer; of it nothing has reached the client.
@@ -60,10 +62,11 @@ class Attempts:
                         body = await self._body(endpoint, request, exchange)
                     if request.kind.counts:
                         await self._count(endpoint, request, body, exchange, send)
-                        return
+                        return True
                     async with engine.send(request.kind.upstream, body, self._timeout) as answer:
-                        await self._answer(endpoint, answer, request, exchange, send)
-            self._registry.record(endpoint, Result.SUCCEEDED)
+                        did = await self._answer(endpoint, answer, request, exchange, send)
+            if did is not None:
+                self._registry.record(endpoint, Result.SUCCEEDED if did else Result.FAILED)
         except RejectedAnswerError:
             self._registry.record(endpoint, Result.SUCCEEDED)
             raise
@@ -81,10 +84,11 @@ class Attempts:
             self._registry.record(endpoint, Result.FAILED)
             if exchange.ended:  # the client has all of it: what is to go on would come after the end
                 await send({"type": "http.response.body", "body": b""})
-                return
+                return False
             if not exchange.begun:
                 raise UnansweredError(reason, died=True) from None
             raise InterruptedStreamError(reason) from None
+        return did
 
     async def _body(self, endpoint: Endpoint, request: ParsedRequest, exchange: Exchange) -> bytes:
         """Return what the endpoint gets.
@@ -157,7 +161,7 @@ class Attempts:
         request: ParsedRequest,
         exchange: Exchange,
         send: Send,
-    ) -> None:
+    ) -> bool | None:
         if answer.status == 503:
             await answer.read()
             reason = "it is loading its model"
@@ -170,8 +174,7 @@ class Attempts:
                 self._registry.record(endpoint, Result.FAILED)
             raise error
         if request.stream and answer.content_type == "text/event-stream":
-            await relay(endpoint, answer, exchange, send, lambda: self._books.settle(exchange, 200))
-            return
+            return await relay(endpoint, answer, exchange, send, lambda: self._books.settle(exchange, 200))
         if exchange.begun:
             raise CannotContinueError("the model server sent no stream")
         body = await answer.read()
@@ -183,3 +186,4 @@ class Attempts:
             exchange.cascade.check(request.kind, body, content_type)
         self._books.settle(exchange, 200)
         await send_whole(exchange, send, content_type, body)
+        return True

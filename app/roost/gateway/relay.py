@@ -20,6 +20,7 @@ STREAM_HEADERS = (
     (b"x-accel-buffering", b"no"),
 )
 ENDED_EARLY = "it ended the stream early"
+CLIENT_ERRORS, SERVER_ERRORS = 400, 500
 REPORTED = "the model server reported an error"
 
 
@@ -45,10 +46,13 @@ def whole_events(data: bytes) -> int:
     return max((at + len(end) for end in EVENT_ENDS if (at := data.rfind(end)) >= 0), default=0)
 
 
-async def relay(endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Send, settle: Callable[[], None]) -> None:
+async def relay(
+    endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Send, settle: Callable[[], None]
+) -> bool | None:
     """Pass chunks on as they come, cut only between events so that a broken stream still parses.
 
-    `settle` is called before the last event goes out.
+    `settle` is called before the last event goes out. Returns whether the server did its part: True, False where its
+    last word is an error of its own, None where that is an error of the request.
 
     Raises:
         UnansweredError: it sent no event at all.
@@ -75,11 +79,14 @@ async def relay(endpoint: Endpoint, answer: Answer, exchange: Exchange, send: Se
         await send({"type": "http.response.body", "body": data, "more_body": True})
     if not exchange.begun:
         raise UnansweredError("it sent an empty stream", died=True)
-    if not exchange.ended and is_error(exchange.tail):
+    did: bool | None = True
+    if not exchange.ended and (code := error_code(exchange.tail)):
         exchange.cut, exchange.status = REPORTED, 502
+        did = False if code >= SERVER_ERRORS else None
     elif not exchange.ended:
         raise InterruptedStreamError(ENDED_EARLY)
     await send({"type": "http.response.body", "body": held})
+    return did
 
 
 def _take(exchange: Exchange, data: bytes) -> None:
@@ -96,9 +103,13 @@ def _take(exchange: Exchange, data: bytes) -> None:
         exchange.transcript.keep(data)
 
 
-def is_error(tail: bytes) -> bool:
-    """Say whether the last event that the client got told it of an error."""
+def error_code(tail: bytes) -> int:
+    """Return the status of the error that the last event told the client of, 500 where it says none; 0: it did not."""
     last = tail.rstrip()
     for _, document in events_of(last[max(last.rfind(b"\n\n"), last.rfind(b"\n\r\n"), 0) :]):
-        return document is not None and bool(document.get("error") or document.get("type") == "error")
-    return False
+        if document is None or not (document.get("error") or document.get("type") == "error"):
+            return 0
+        error = document.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        return code if isinstance(code, int) and code >= CLIENT_ERRORS else SERVER_ERRORS
+    return 0

@@ -122,8 +122,8 @@ class Serving:
         problem: UnansweredError | InterruptedStreamError | None = None
         began = time.monotonic()
         try:
-            await staff.attempts.make(endpoint, self.request, exchange, self.send)
-            failed = False
+            did = await staff.attempts.make(endpoint, self.request, exchange, self.send)
+            failed = None if did is None else not did
         except (UnansweredError, InterruptedStreamError) as error:
             problem, lost = error, True
             failed = True if _died(error) else None  # what cannot be reached, or loads, is the registry's to judge

@@ -204,3 +204,13 @@ async def _plain(gateway: Served) -> int:
     async with gateway.client.post(gateway.url + CHAT, json=QUESTION) as answer:
         await answer.read()
         return answer.status
+
+
+@pytest.mark.parametrize(("code", "bad"), [(500, 1), (400, 0)])
+async def test_an_error_within_a_stream_counts_as_one(tmp_path: Path, code: int, bad: int) -> None:
+    error = (code, {"error": {"code": code, "message": "no"}})
+    async with two(tmp_path, {**SAME, "mode": "report", "error": error}, SAME) as gateway:
+        assert error_of(await events(gateway))["message"] == "no"
+        registry = gateway.gateway.registry
+        counts = [registry.record_of(endpoint.id).newer for endpoint in registry.endpoints()]
+        assert (sum(count.good for count in counts), sum(count.bad for count in counts)) == (0, bad)
