@@ -25,6 +25,7 @@ EXIT = {OK: 0, FAILED: 1, MISSING: 2}
 SYSTEM = "You are a helpful assistant."
 QUESTION, EXPECT = "What is the capital of France?", "Paris"
 MAX_TOKENS = 128
+MOST_SHOWN = 200  # characters of an answer that is none
 TIMEOUT_S = 60
 NOT_FOUND = 404
 TASKS = "/v1/tasks"
@@ -135,7 +136,10 @@ class Runbook:
         status, document = self._ask("POST", f"{base}/v1/chat/completions", body)
         if status != 200:
             raise StepError(f"status {status}: {document}")
-        text = str(document["choices"][0]["message"]["content"]).strip()
+        try:
+            text = str(document["choices"][0]["message"]["content"]).strip()
+        except (LookupError, TypeError):
+            raise StepError(f"this is no answer of a chat: {str(document)[:MOST_SHOWN]}") from None
         if EXPECT not in text:
             raise StepError(f"asked {QUESTION!r}, it said {text!r}")
         return text

@@ -42,7 +42,7 @@ class Api(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         documents: dict[str, Any] = {
             "/readyz": {},
-            "/v1/chat/completions": {"choices": [{"message": {"content": self.server.says}}]},
+            "/v1/chat/completions": {"choices": [{"message": {"content": self.server.says}}][: self.server.choices]},
         }
         if self.server.has_tasks:
             documents |= {f"/v1/tasks{more}": [] for more in ("", "/intake", "/tick")}
@@ -60,6 +60,7 @@ class Api(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     """The server with what it shall say."""
 
+    choices = 1  # how many its answers have
     says = "The capital of France is Paris."
     has_tasks = False
 
@@ -158,6 +159,13 @@ def test_a_model_that_talks_nonsense_fails(host: FakeHost, server: Server) -> No
     steps = host.run()
     assert (steps["answer"].result, "Lyon" in steps["answer"].detail) == (FAILED, True)
     assert exit_code(list(steps.values())) == 1
+
+
+def test_an_answer_without_a_choice_fails_and_the_later_steps_go_on(host: FakeHost, server: Server) -> None:
+    server.choices = 0
+    steps = host.run()
+    assert (steps["answer"].result, steps["stop"].result) == (FAILED, OK)
+    assert "choices" in steps["answer"].detail
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ class EngineMetrics:
         jobs = await allocated(self._api, self._prefixes.model, self._prefixes.worker) if self._api else []
         nodes = {job.allocation: job.node for job in jobs}
         planned = self._planned()
+        now = self._clock()
+        self._without = {name: at for name, at in self._without.items() if now - at < ASK_AGAIN_S}
         turn = asyncio.Semaphore(AT_ONCE)
         asked = await asyncio.gather(
             *(
@@ -130,7 +132,7 @@ class EngineMetrics:
 
     async def _scrape(self, endpoint: Endpoint, node: str, turn: asyncio.Semaphore) -> Scraped | None:
         """Ask one server; None if it has no such page."""
-        if self._clock() - self._without.get(endpoint.id, float("-inf")) < ASK_AGAIN_S:
+        if endpoint.id in self._without:
             return None
         labels = {
             "model": next(iter(endpoint.report.models), ""),
