@@ -1035,9 +1035,9 @@ leave() {
 }
 
 remove_machine() {
-    with_installed
     make_folders
     open_log
+    with_installed
     leave "$leaving" "$purge_too"
     rm -f "$tmp/host.yaml"
     [ "$code" -eq 0 ] || {
