@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 NO_OTHER = "no other server of the same model file came in time"
 DEATHS_ALLOWED = 2  # a request under which two model servers died is not tried on a third,
+EARLY_S = 0.5  # what a request does to a server it does at once; one that worked on it longer died of something else,
+LATE_DEATHS_ALLOWED = 6  # most likely, and somebody must have the last word
 UNRELATED = 3  # unless others died meanwhile without it; so many of them count
 
 
@@ -66,6 +68,7 @@ class Serving:
     since: float = field(default_factory=time.monotonic)
     tried: set[str] = field(default_factory=set)
     deaths: int = 0  # since the client got something last
+    late_deaths: int = 0
     all_deaths: int = 0
     deaths_before: int = 0
     tries: int = 0
@@ -138,8 +141,9 @@ class Serving:
         finally:
             staff.balancer.leave(seat, failed=failed, lost=lost)
         if problem:
-            self.since += time.monotonic() - began  # it did not wait while an endpoint was at work on it
-            return await self._given_up(endpoint, seat, problem, within_s)
+            worked_s = time.monotonic() - began
+            self.since += worked_s  # it did not wait while an endpoint was at work on it
+            return await self._given_up(endpoint, seat, problem, within_s, worked_s)
         if tokens := exchange.tokens:
             staff.balancer.learn(seat, tokens.prompt, tokens.cached, tokens.completion)
         return True
@@ -218,9 +222,14 @@ class Serving:
         exchange.why_instead = route.state.value
 
     async def _given_up(
-        self, endpoint: Endpoint, seat: Seat, problem: UnansweredError | InterruptedStreamError, within_s: float
+        self,
+        endpoint: Endpoint,
+        seat: Seat,
+        problem: UnansweredError | InterruptedStreamError,
+        within_s: float,
+        worked_s: float,
     ) -> bool:
-        """Decide what becomes of a request whose endpoint failed; return False if it is tried again.
+        """Decide what becomes of a request whose endpoint failed after some seconds; return False if it is tried again.
 
         Raises:
             ApiError: it is not.
@@ -235,17 +244,20 @@ class Serving:
             exchange.broke = reason
             if exchange.events > self.events:  # it got on meanwhile
                 self.events, self.deaths, self.since, self.tried = exchange.events, 0, time.monotonic(), set()
+                self.late_deaths = 0
             if why := self._why_final():
                 raise errors.stream_interrupted(reason, why)
             if end := self._missing_end():
                 await self.send({"type": "http.response.body", "body": end})
                 return True
         died = died and not self.staff.balancer.came_late(seat)
-        self.deaths += died
+        early = died and worked_s < EARLY_S
+        self.deaths += early
+        self.late_deaths += died and not early
         self.all_deaths += died
         again = endpoint.id in self.tried
         self.tried.add(endpoint.id)
-        if self.deaths >= DEATHS_ALLOWED + self._unrelated():
+        if self.deaths >= DEATHS_ALLOWED + self._unrelated() or self.late_deaths >= LATE_DEATHS_ALLOWED:
             raise errors.engine_failed(reason)
         if again and not died and within_s <= 0:
             raise errors.model_unavailable(self.request.model, reason)

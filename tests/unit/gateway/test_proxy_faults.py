@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from roost.gateway import serving as serving_module
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
@@ -175,6 +176,19 @@ async def test_a_request_that_kills_servers_is_not_tried_on_all_of_them(tmp_path
             assert status == 502
             assert code_of(document)[0] == "engine_failed"
             assert len(one.chats) + len(two.chats) + len(three.chats) == 2
+
+
+async def test_servers_that_die_long_after_they_got_a_request_are_not_held_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "EARLY_S", 0.0)  # as if each had worked for long
+    async with fake_engine(mode="drop") as one, fake_engine(mode="drop") as two, fake_engine(mode="drop") as three:
+        settings = quick_settings(tmp_path, static_endpoints=f"{one.url},{two.url},{three.url}", wait_s=0.5)
+        async with served(settings) as gateway:
+            await gateway.ready(3)
+            assert (await ask(gateway))[0] in {502, 503}  # its patience may end before the number does
+            asked = len(one.chats) + len(two.chats) + len(three.chats)
+            assert serving_module.DEATHS_ALLOWED < asked <= serving_module.LATE_DEATHS_ALLOWED
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_that_parses(tmp_path: Path) -> None:
