@@ -44,7 +44,8 @@ def chat(
     """Talk to a model. Answers appear as they are written.
 
     With TEXT: one answer. Without: a conversation; lines from a pipe are asked one after the other.
-    The conversation is kept below ~/.local/state/roost/chat.
+    The conversation is kept below ~/.local/state/roost/chat. ROOST_API (http://127.0.0.1:8360, say) and ROOST_API_KEY
+    name another API and key than this machine's.
 
     Example: roost chat 'What is the capital of France?'
     """

@@ -35,7 +35,10 @@ FileOption = Annotated[
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option(help="llama.cpp, llama-cpp-python, ollama, lmstudio, vllm, openai, anthropic; found out by itself."),
+    typer.Option(
+        help="llama.cpp, llama-cpp-python, ollama, lmstudio, vllm, openai, anthropic; found out where it is not said, "
+        "but not with --file."
+    ),
 ]
 SlotOption = Annotated[str | None, typer.Option(help="Slot that it serves, main for one; its own name by default.")]
 KeyFileOption = Annotated[str | None, typer.Option(help="File with its key, - for standard input.")]

@@ -19,7 +19,7 @@ def both(context: typer.Context, *, check: CheckOption = False) -> None:
     Settings are environment variables, those of `roost serve gateway`. SIGTERM lets streams end for ROOST_DRAIN_S
     seconds (15), a second one ends them at once with an error event; what was used is counted either way.
 
-    Example: ROOST_STATIC_ENDPOINTS=http://127.0.0.1:8080 roost serve
+    Example: ROOST_STATIC_ENDPOINTS=main=http://127.0.0.1:8080 ROOST_API_KEYS_FILE=api-keys roost serve
     """
     if not context.invoked_subcommand:
         serve.serve("both", check=check)
