@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from roost.ops.errors import RoostError
-from roost.ops.site import Site, load_site
+from roost.ops.site import NOT_INSTALLED, Site, load_site
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # between two tokens; a long prompt on a slow machine takes its time
@@ -84,7 +84,13 @@ def find_access() -> Access:
     base, key = os.environ.get("ROOST_API", ""), os.environ.get("ROOST_API_KEY", "")
     if base and key:
         return _checked(Access(base.rstrip("/"), key))
-    site = load_site()
+    try:
+        site = load_site()
+    except RoostError as error:
+        if error.exit_code != NOT_INSTALLED:
+            raise
+        fix = "Run ./bootstrap.sh; or set ROOST_API and ROOST_API_KEY, both, to ask an API elsewhere."
+        raise RoostError(error.message, fix=fix, exit_code=NOT_INSTALLED) from None
     return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.api_ca))
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roost.ops.errors import RoostError
 
 DEFAULT_PATH = Path("/etc/roost/site.json")
+NOT_INSTALLED = 3  # the exit code of commands that need an installation
 
 
 class Slot(BaseModel):
@@ -73,7 +74,7 @@ def load_site(path: Path | None = None) -> Site:
         raise RoostError(
             f"Roost is not installed on this machine ({where} is missing).",
             fix="Run ./bootstrap.sh.",
-            exit_code=3,
+            exit_code=NOT_INSTALLED,
         ) from None
     except PermissionError:
         raise RoostError(f"{where} cannot be read.", fix="Run the command as root.", exit_code=4) from None
