@@ -140,17 +140,23 @@ def play(release: Path, *, quiet: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     sys.stdout.flush()
     running: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []  # it may say its first word before it is known here by its process
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:  # that one the terminal gives to both
+            return
+        if not running:
+            early.append(number)
         for child in running:
-            if number != signal.SIGINT:  # that one the terminal gives to both
-                child.send_signal(number)
+            child.send_signal(number)
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, *SIGNALS)}
     try:
         command = ["sh", str(release / "bootstrap.sh"), "--yes"]
         out = STDERR if quiet else None
         running.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out))
+        for number in early:
+            running[0].send_signal(number)
         code = running[0].wait()
     finally:
         for number, handler in before.items():
