@@ -10,6 +10,7 @@ from anthropic import Anthropic
 
 from tests.support.engine import MODEL
 from tests.support.gateway import API_KEY, Service
+from tests.support.net import wait_until
 
 
 @pytest.fixture
@@ -31,7 +32,10 @@ def test_a_plain_message(client: Anthropic, roost: Service) -> None:
     assert "Paris" in answer.content[0].text
     assert answer.usage.output_tokens > 0
     assert answer._request_id
-    assert f'"request_id": "{answer._request_id}"' in roost.log.read_text()
+    line = f'"request_id": "{answer._request_id}"'
+    wait_until(
+        lambda: line in roost.log.read_text(), 10, "its line in the log"
+    )  # written once the answer is on its way
 
 
 def test_a_streamed_message(client: Anthropic) -> None:

@@ -176,7 +176,8 @@ def test_the_name_of_a_request_comes_back_and_is_in_the_log(ask: OpenAI, fleet: 
         model="main", messages=HELLO, max_tokens=1, extra_headers=headers
     )
     assert raw.headers["x-request-id"] == "my-request.1"
-    assert '"request_id": "my-request.1"' in fleet.log.read_text()
+    # The line is written once the answer is on its way.
+    wait_until(lambda: '"request_id": "my-request.1"' in fleet.log.read_text(), 10, "its line in the log")
 
 
 @pytest.mark.parametrize(

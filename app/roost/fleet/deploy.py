@@ -200,11 +200,15 @@ def stop(client: NomadClient, job_id: str, *, purge: bool, timeout_s: float) -> 
     """
     if client.job(job_id) is None:
         return False
-    client.request("DELETE", f"job/{quote(job_id, safe='')}", params={"purge": "true" if purge else "false"})
+    path = f"job/{quote(job_id, safe='')}"
+    # Purged at once, it would take the list of its allocations with it, and nobody would see that they still run.
+    client.request("DELETE", path, params={"purge": "false"})
     deadline = time.monotonic() + timeout_s
     since = 0
     while time.monotonic() < deadline:
-        found, since = client.wait_for(f"job/{quote(job_id, safe='')}/allocations", since, BLOCK_S)
+        found, since = client.wait_for(f"{path}/allocations", since, BLOCK_S)
         if all(_ended(allocation) for allocation in found or []):
+            if purge:
+                client.request("DELETE", path, params={"purge": "true"})
             return True
     raise RoostError(f"The job {job_id} still runs {timeout_s:.0f} s after it was told to stop.")

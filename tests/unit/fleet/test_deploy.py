@@ -24,6 +24,7 @@ class ScriptedNomad(NomadClient):
         )
         self.answers = answers
         self.written: list[tuple[str, str, Any]] = []
+        self.asked_with: list[tuple[str, str, Any]] = []
 
     def request(
         self,
@@ -34,9 +35,10 @@ class ScriptedNomad(NomadClient):
         timeout_s: float | None = None,
         params: Mapping[str, object] | None = None,
     ) -> tuple[Any, int]:
-        del timeout_s, params
+        del timeout_s
         if method != "GET":
             self.written.append((method, path, body))
+            self.asked_with.append((method, path, params))
         answer = self.answers.get((method, path))
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
@@ -226,5 +228,7 @@ def test_a_job_has_stopped_when_nothing_of_it_runs(status: str, task: str | None
     over = {"ClientStatus": "complete", "TaskStates": {"engine": {"State": "dead"}}}
     client = nomad({"GET job/j/allocations": [[running], [seen], [over], []], "DELETE job/j": {}})
     assert deploy.stop(client, "j", purge=True, timeout_s=5)
+    # Nomad lists no allocation of a job that is purged.
+    assert [params["purge"] for _, _, params in client.asked_with] == ["false", "true"]
     left = client.answers["GET", "job/j/allocations"]
     assert left == ([[over], []] if ended else [[]])
