@@ -16,18 +16,18 @@ import httpx
 import pytest
 
 from roost.fleet import deploy
-from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
-from roost.fleet.jobs import (
+from roost.fleet.agent_jobs import (
     GATEWAY_JOB,
     PEER_NAME,
     ROUTE_ITEM,
     ROUTE_VARIABLE,
     AgentChoice,
-    Identity,
     agent_job,
     gateway_job,
-    render_job,
 )
+from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import Identity
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, GATEWAY_POLICY, ensure_job_policy, ensure_variable

@@ -17,11 +17,13 @@ import httpx
 import pytest
 
 from roost.fleet import deploy, route_store
+from roost.fleet.agent_jobs import KEYS_VARIABLE, AgentChoice, agent_job
 from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.document_store import NomadStore
 from roost.fleet.endpoint_list import Drain, with_drain
 from roost.fleet.endpoint_store import ENDPOINTS, ensure_endpoints_variable
-from roost.fleet.jobs import KEYS_VARIABLE, AgentChoice, Identity, agent_job, render_job
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import Identity
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_job_policy, ensure_variable

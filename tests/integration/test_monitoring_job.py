@@ -10,9 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from roost.fleet.agent_jobs import KEYS_ITEM, KEYS_VARIABLE
 from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.artifacts.monitoring import monitoring_command
-from roost.fleet.jobs import KEYS_ITEM, KEYS_VARIABLE, MONITORING_JOB, Identity, render_job
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import MONITORING_JOB, Identity
 from roost.fleet.monitoring.job import MonitoringPrograms, MonitoringWish, ensure_watch_key, monitoring_job
 from roost.fleet.monitoring.rules import ENGINES_JOB, JOB
 from roost.fleet.nomad_api import NomadRefusedError

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from roost.fleet.artifacts.engine import engine_command
-from roost.fleet.jobs import hcl_string
+from roost.fleet.job_text import hcl_string
 from tests.support.engine import ENGINE_KEY, MODEL, engine_tree, model_file
 from tests.support.gateway import quick_settings, served
 from tests.support.net import eventually

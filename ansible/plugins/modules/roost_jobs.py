@@ -15,20 +15,13 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
+from roost.fleet.agent_jobs import KEYS_VARIABLE, ROUTE_VARIABLE
 from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
 from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
-from roost.fleet.jobs import (
-    KEYS_VARIABLE,
-    META_NODE,
-    MONITORING_JOB,
-    ROUTE_VARIABLE,
-    Job,
-    ModelServerJob,
-    job_name,
-    render_job,
-)
+from roost.fleet.job_text import Job, render_job
+from roost.fleet.jobs import META_NODE, MONITORING_JOB, ModelServerJob, job_name
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.jobs import GATEWAY_JOB
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
 from roost.fleet.nomad_setup import (
     AGENT_POLICY,

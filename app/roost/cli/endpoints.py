@@ -217,11 +217,21 @@ def drain(
     Example: roost endpoints drain main@127.0.0.1:23456
     """
     if file:
-        _change_file(file, lambda d: endpoint_list.with_drain(d, Drain(endpoint=name)), dry_run=dry_run)
+        _change_file(file, lambda d: endpoint_list.with_drain(_knows(d, name), Drain(endpoint=name)), dry_run=dry_run)
         _report({"name": name, "drained": True, "applied": not dry_run}, "drained", as_json=as_json)
         return
     with Api(find_access()) as api:
         _report(api.send("POST", _path(name, "drain") + _query(dry_run=dry_run)), "drained", as_json=as_json)
+
+
+def _knows(document: EndpointDocument, name: str) -> EndpointDocument:
+    """Return the document, if an endpoint of that name can be: one of it, or SLOT@HOST:PORT, which no file lists."""
+    if "@" not in name and document.find(name) is None:
+        raise RoostError(
+            f"There is no endpoint {name!r} in the file.",
+            fix="See `roost endpoints list --file FILE`; those of the settings are called SLOT@HOST:PORT.",
+        )
+    return document
 
 
 @app.command("undrain")

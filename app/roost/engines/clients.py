@@ -84,7 +84,7 @@ async def detect(base_url: str, session: aiohttp.ClientSession, key: str, tls: s
     """
     if known := KNOWN_HOSTS.get(urlsplit(base_url).hostname or ""):
         return known
-    asked = _Asker(base_url, session, lambda: key, tls=tls)
+    asked = OpenAiService(base_url, session, lambda: key, tls=tls)
     try:
         status, body = await asked.get("/v1/models")
         listed = _List.model_validate_json(body).data if status == 200 else []
@@ -107,7 +107,3 @@ async def _by_route(asked: HttpServer) -> str:
         if (await asked.get(path))[0] == 200:
             return engine
     return ""
-
-
-class _Asker(HttpServer):
-    """Only asks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -72,7 +73,7 @@ def best_first(models: Mapping[str, ModelReport]) -> tuple[str, ...]:
     )
 
 
-class HttpServer:
+class HttpServer(ABC):
     """A model server that is spoken to over HTTP, with a bearer token if it has a key; see `Engine` for the methods.
 
     `tls` is the trust for its certificate, `allowed` the models that it may offer, all if empty. A subclass says in
@@ -130,9 +131,9 @@ class HttpServer:
         """Note that the server has just produced something for a client."""
         self._last_proof = time.monotonic()
 
+    @abstractmethod
     async def look(self, *, busy: bool) -> Report:
         """Ask the server how it is. Raises whatever the connection raises, `ProbeError`, `StuckError`, ValueError."""
-        raise NotImplementedError
 
     async def probe(self, *, busy: bool) -> Report:
         """Return the server's state; see `Engine.probe`. One failure of a server that was ready proves nothing yet."""

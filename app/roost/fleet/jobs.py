@@ -1,19 +1,16 @@
-"""What each Nomad job is made of, and its text: pure, the same for the playbook, the CLI and the tests.
+"""What the jobs of model servers, RPC workers and Prometheus are made of: pure, the same for playbook, CLI and tests.
 
-`model_server_job` and `agent_job` decide; `render_job` writes HCL from a template of `nomad/`.
+The agent's is in `agent_jobs`; `job_text` writes HCL from them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
 from roost.fleet.artifacts.engine import RPC_WORKER, program_path
 from roost.fleet.devices import DeviceAccess
 from roost.fleet.engine_args import ENGINE_KEY_FILE, PORT, Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
@@ -29,22 +26,8 @@ KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags 
 RPC_JOB_PREFIX = "roost-rpc-"
 MONITORING_JOB = "roost-monitoring"
 MONITORING_KEY = "monitoring"  # name of its key of the API
-GATEWAY_JOB = "roost-gateway"  # further gateways, on other nodes; all of them, the agent too, register this service
-PEER_NAME = "gateway.roost.internal"  # what the certificates of gateways are made out to, whatever their address
-# The keys of the API. A job may read the variables nomad/jobs/JOB and nomad/jobs/JOB/GROUP without any policy
-# (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity): the first is the playbook's, this one that of
-# `roost keys`.
-KEYS_VARIABLE = f"nomad/jobs/{AGENT_JOB}/agent"
-KEYS_ITEM = "keys"
-ROUTE_VARIABLE = f"{KEYS_VARIABLE}/agent"  # of the task: a variable has room for one large thing
-ROUTE_ITEM = "router"
 MODELS_MOUNT = "/models"
 SLOTS_MOUNT = "/slots"
-STATE_MOUNT = "/state"
-MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
-AGENT_TEMPLATE = "agent.nomad.hcl.j2"
-RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
-MONITORING_TEMPLATE = "monitoring.nomad.hcl.j2"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
 META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
 META_NODE = "roost_node"  # the machine of a fleet whose playbook run registers the job
@@ -52,10 +35,6 @@ LOOPBACK_NETWORK = "loopback"
 FLEET_NETWORK = "fleet"  # Nomad's name of a machine's address in the fleet
 TLS_MOUNT = "/tls"
 TLS_TAG = "tls=true"
-# What HCL would not take for itself in a string: quotes, control characters, interpolation (but not of Nomad's own
-# variables, which it fills in when a task starts) and directives.
-HCL_SPECIAL = re.compile(r'[\\"\x00-\x1f\x7f]|\$(?=\{(?!NOMAD_\w+\}))|%(?=\{)')
-HCL_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 NOT_IN_NAMES = re.compile(r"[^a-z0-9-]")  # of a job whose Nomad variables have its name
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
@@ -213,41 +192,6 @@ class RpcWorkerJob:
 
 
 @dataclass(frozen=True)
-class SecretFile:
-    """A file in the task's secrets folder: an item of a Nomad variable. `reread`: a new content needs no restart."""
-
-    name: str
-    variable: str
-    item: str
-    reread: bool = False
-
-
-@dataclass(frozen=True)
-class AgentJob:
-    """Everything the agent's template shows."""
-
-    name: str
-    datacenter: str
-    driver: Driver
-    user: str
-    uid: int
-    gid: int
-    image: str
-    command: str
-    args: list[str]
-    env: dict[str, str]
-    secret_files: list[SecretFile]
-    nodes: list[str]
-    state_mount: str
-    port: int
-    listen_port: int  # of its address with TLS, where several gateways are one service; else 0
-    peer_service: str
-    count: int
-    cpu_mhz: int
-    memory_mib: int
-
-
-@dataclass(frozen=True)
 class RpcWorkerChoice:
     """A worker that is wanted on `node`; `number` counts those of one slot, `network` is Nomad's name of an address."""
 
@@ -258,26 +202,6 @@ class RpcWorkerChoice:
     memory_mib: int
     devices: DeviceAccess = field(default_factory=DeviceAccess)
     network: str = LOOPBACK_NETWORK
-
-
-@dataclass(frozen=True)
-class AgentChoice:
-    """The agent that is wanted. `listen` is ADDR:PORT for TLS on the LAN, or empty."""
-
-    driver: Driver
-    bind: str
-    port: int
-    memory_mib: int
-    log_level: str
-    image: str = ""
-    command: str = ""
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
-    listen: str = ""
-    state_dir: str = ""  # on the host
-    replicas: int = 0  # further gateways on other nodes
-    node: str = ""  # the machine of a fleet where its state lies; empty: any
-    engine_ca: bool = False  # model servers answer with certificates of the fleet's authority
 
 
 @dataclass(frozen=True)
@@ -310,15 +234,6 @@ class MonitoringJob:
     port: int
     cpu_mhz: int
     memory_mib: int
-
-
-Job = ModelServerJob | RpcWorkerJob | AgentJob | MonitoringJob
-TEMPLATES = {
-    ModelServerJob: MODEL_TEMPLATE,
-    RpcWorkerJob: RPC_TEMPLATE,
-    AgentJob: AGENT_TEMPLATE,
-    MonitoringJob: MONITORING_TEMPLATE,
-}
 
 
 def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str) -> list[str]:
@@ -439,87 +354,6 @@ def model_server_job(
     )
 
 
-def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
-    """Decide the job of the further gateways: like the agent's, without the page.
-
-    A fixed port has room for one of them a node, so each stands on a node of its own.
-    """
-    return replace(
-        agent_job(
-            replace(choice, args=(*choice.args, "gateway"), node=""), who, datacenter=datacenter, name=GATEWAY_JOB
-        ),
-        count=choice.replicas,
-    )
-
-
-def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str = AGENT_JOB) -> AgentJob:
-    """Decide the agent's job: it finds model servers through the Task API, with its own identity only."""
-    own = f"nomad/jobs/{name}"
-    secret_files = [
-        SecretFile("engine_key", own, "engine_key"),
-        SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
-        SecretFile("keys.json", KEYS_VARIABLE, KEYS_ITEM, reread=True),
-        SecretFile("router.json", ROUTE_VARIABLE, ROUTE_ITEM, reread=True),
-        SecretFile("endpoints.json", ENDPOINTS_VARIABLE, ENDPOINTS_ITEM, reread=True),
-    ]
-    env = {
-        **choice.env,
-        "ROOST_BIND": choice.bind,
-        "ROOST_PORT": str(choice.port),
-        "ROOST_API_KEYS_FILE": "${NOMAD_SECRETS_DIR}/api_key_sha256",
-        "ROOST_KEYS_FILE": "${NOMAD_SECRETS_DIR}/keys.json",
-        "ROOST_ROUTE_FILE": "${NOMAD_SECRETS_DIR}/router.json",
-        "ROOST_ENDPOINTS_FILE": "${NOMAD_SECRETS_DIR}/endpoints.json",
-        "ROOST_ENDPOINTS_VARIABLE": ENDPOINTS_VARIABLE,
-        "ROOST_STATE_DIR": STATE_MOUNT if choice.driver == "docker" else choice.state_dir,
-        "ROOST_ENGINE_KEY_FILE": "${NOMAD_SECRETS_DIR}/engine_key",
-        "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",
-        "ROOST_MODEL_SERVICE_PREFIX": MODEL_SERVICE_PREFIX,
-        "ROOST_LOG_LEVEL": choice.log_level,
-    }
-    if choice.listen:
-        secret_files += [SecretFile(name, own, name) for name in ("tls_cert", "tls_key")]
-        env |= {
-            "ROOST_LISTEN": choice.listen,
-            "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",
-            "ROOST_TLS_KEY": "${NOMAD_SECRETS_DIR}/tls_key",
-        }
-    if choice.replicas:
-        secret_files += [SecretFile("peer_key", own, "peer_key", reread=True), SecretFile("peer_ca", own, "peer_ca")]
-        env |= {
-            "ROOST_LISTEN": "${NOMAD_IP_tls}:${NOMAD_PORT_tls}",
-            "ROOST_PEER_SERVICE": GATEWAY_JOB,
-            "ROOST_PEER_KEY_FILE": "${NOMAD_SECRETS_DIR}/peer_key",
-            "ROOST_PEER_CA": "${NOMAD_SECRETS_DIR}/peer_ca",
-            "ROOST_PEER_NAME": PEER_NAME,
-        }
-    if choice.engine_ca:
-        secret_files.append(SecretFile("engine_ca", own, "engine_ca"))
-        env["ROOST_ENGINE_CA_FILE"] = "${NOMAD_SECRETS_DIR}/engine_ca"
-    command, args = who.command(choice.driver, choice.command, choice.args)
-    return AgentJob(
-        name=name,
-        datacenter=datacenter,
-        driver=choice.driver,
-        user=who.user(choice.driver),
-        uid=who.uid,
-        gid=who.gid,
-        image=choice.image,
-        command=command,
-        args=args,
-        env=dict(sorted(env.items())),
-        secret_files=secret_files,
-        nodes=[choice.node] if choice.node else [],
-        state_mount=STATE_MOUNT,
-        port=choice.port,
-        listen_port=int(choice.listen.rpartition(":")[2]) if choice.replicas else 0,
-        peer_service=GATEWAY_JOB if choice.replicas else "",
-        count=1,
-        cpu_mhz=200,
-        memory_mib=choice.memory_mib,
-    )
-
-
 def rpc_worker_job(
     choice: RpcWorkerChoice, place: EnginePlace, who: Identity, *, datacenter: str, bind: str
 ) -> RpcWorkerJob:
@@ -548,27 +382,3 @@ def rpc_worker_job(
         cpu_mhz=500,
         memory_mib=choice.memory_mib,
     )
-
-
-def hcl_string(value: object) -> str:
-    """Quote a value as an HCL string. `${NOMAD_…}` stays, so that Nomad fills it in at run time; nothing else is code.
-
-    What begins an interpolation or a directive is written as an escape, which HCL reads as the plain character
-    (https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, Template Literals).
-    """
-    escaped = HCL_SPECIAL.sub(lambda found: HCL_ESCAPES.get(found[0], f"\\u{ord(found[0]):04x}"), str(value))
-    return f'"{escaped}"'
-
-
-def render_job(templates: Path, job: Job) -> str:
-    """Return the job's HCL text from the template of its kind in the folder `templates`."""
-    environment = Environment(
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=select_autoescape(enabled_extensions=()),  # HCL, not HTML
-    )
-    environment.filters["hcl"] = hcl_string
-    return environment.get_template(TEMPLATES[type(job)]).render(job=asdict(job))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from roost.fleet.agent_jobs import KEYS_ITEM, KEYS_VARIABLE
 from roost.fleet.document_store import ABSENT, ConflictError, FileStore, Kind, NomadStore, Store, ensure_exists, update
-from roost.fleet.jobs import KEYS_ITEM, KEYS_VARIABLE
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.api_keys import KeyDocument, parse_document
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from roost.fleet.jobs import ROUTE_ITEM, ROUTE_VARIABLE
+from roost.fleet.agent_jobs import ROUTE_ITEM, ROUTE_VARIABLE
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from roost.fleet.agent_jobs import GATEWAY_JOB, AgentChoice, agent_job, gateway_job
 from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
@@ -30,23 +31,19 @@ from roost.fleet.devices import (
 )
 from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
+from roost.fleet.job_text import Job
 from roost.fleet.jobs import (
-    GATEWAY_JOB,
     MODEL_SERVICE_PREFIX,
     MONITORING_JOB,
     RPC_JOB_PREFIX,
-    AgentChoice,
     Driver,
     Engine,
     EnginePlace,
-    Job,
     MonitoringJob,
     NodeChoice,
     RpcWorkerChoice,
     RpcWorkerJob,
     SlotChoice,
-    agent_job,
-    gateway_job,
     model_server_job,
     rpc_worker_job,
 )

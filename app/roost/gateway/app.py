@@ -31,7 +31,7 @@ from roost.gateway.choice.chooser import Chooser
 from roost.gateway.choice.chooser import Policy as ChoicePolicy
 from roost.gateway.choice.routes import add_choice_routes
 from roost.gateway.choice.semantic import WatchedRouter
-from roost.gateway.discovery import NomadWatcher, parse_static
+from roost.gateway.discovery import NomadWatcher, given_members
 from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.endpoints.connect import Connector
 from roost.gateway.endpoints.hand import HandEndpoints, PlainFile, Store, VariableStore, untold
@@ -143,8 +143,6 @@ def build(
     settings: Settings,
     session: aiohttp.ClientSession,
     *,
-    extra_routes: Sequence[BaseRoute] = (),
-    open_paths: frozenset[str] = frozenset(),
     on_secrets: Callable[[Collection[str]], None] = untold,
 ) -> Gateway:
     """Assemble the application. `extra_routes` are further pages; of them `open_paths` need no key.
@@ -192,14 +190,12 @@ def build(
     add_endpoint_routes(app, EndpointRoutes(registry, hand, connect, hosts))
     load = LoadRecorder(metrics.registry, registry.views)
     add_load_route(app, load)
-    app.router.routes.extend(extra_routes)
     _add_error_shapes(app)
-    public = OPEN_PATHS | open_paths
-    guard(app.routes, public)
+    guard(app.routes, OPEN_PATHS)
     keyed = RequireKey(
         Surface(app, proxy),
         keys=keys,
-        is_public=public.__contains__,
+        is_public=OPEN_PATHS.__contains__,
         on_wrong=metrics.wrong_key,
         slowdown=meter.wrong_keys,
     )
@@ -314,7 +310,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
         spawn(gateway.load.run(), "load history", registry.fail),
     ]
     if settings.static_endpoints:
-        registry.sync(parse_static(settings.static_endpoints))
+        registry.sync(given_members(settings.static_endpoints))
     elif gateway.api:
 
         def take(jobs: Collection[Planned]) -> None:

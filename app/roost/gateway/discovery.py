@@ -10,7 +10,7 @@ import aiohttp
 from pydantic import BaseModel, Field, TypeAdapter
 
 from roost.gateway.endpoints.endpoint import SETTINGS, Member
-from roost.gateway.routing import MAIN_SLOT
+from roost.gateway.endpoints.given import parse_given
 from roost.gateway.tags import read_tags
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
@@ -37,16 +37,9 @@ NAMESPACES = TypeAdapter(list[_Namespace])
 REGISTRATIONS = TypeAdapter(list[_Registration])
 
 
-def parse_static(text: str) -> tuple[Member, ...]:
-    """Read `URL` or `slot=URL`, separated by commas; without a slot it is the main one."""
-    members = []
-    for word in (part.strip() for part in text.split(",")):
-        if not word:
-            continue
-        slot, found, url = word.partition("=http")
-        where = (slot, f"http{url}") if found else (MAIN_SLOT, word)
-        members.append(Member(where[0], where[1].rstrip("/"), source=SETTINGS))
-    return tuple(members)
+def given_members(text: str) -> tuple[Member, ...]:
+    """Return the members that the settings name; see `parse_given`."""
+    return tuple(Member(slot, url, source=SETTINGS) for slot, url in parse_given(text))
 
 
 def member_of(slot: str, registration: _Registration) -> Member:

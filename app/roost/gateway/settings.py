@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from roost.gateway.endpoints.given import parse_given
 from roost.gateway.replicas.peers import parse_peers
 from roost.gateway.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
@@ -116,6 +117,12 @@ class Settings(BaseSettings):
         if self.peer_service and not self.nomad_socket:
             raise ValueError("ROOST_PEER_SERVICE needs ROOST_NOMAD_SOCKET")
         return self
+
+    @field_validator("static_endpoints")
+    @classmethod
+    def _endpoints_can_be_read(cls, text: str) -> str:
+        parse_given(text)
+        return text
 
     @field_validator("memory_pools")
     @classmethod

@@ -83,9 +83,6 @@ class Redactor:
         return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-redact = Redactor()
-
-
 def of_request(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Say which request and trace a line belongs to, where it belongs to one."""
     current = CURRENT.get()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.artifacts.engine import engine_tag
+from roost.fleet.artifacts.deb_tree import deb_tree_tag
 from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, UNRESOLVED, Choices, make_plan
 from roost.fleet.artifacts.resolution import Resolution, ResolutionBook, Wanted
 from roost.fleet.artifacts.store import TAG_DIGITS, tag_of
@@ -119,7 +119,7 @@ def test_every_field_of_a_package_counts_in_the_engines_tag(field: str) -> None:
     wanted = Wanted(kind="engine", suite="forky", packages=("wget",), arch="amd64")
     before = resolution(wanted, wget="1.25")
     changed = before.packages[0].model_copy(update={field: "f" * 64})
-    assert engine_tag(before) != engine_tag(Resolution(wanted=wanted, packages=(changed,)))
+    assert deb_tree_tag(before) != deb_tree_tag(Resolution(wanted=wanted, packages=(changed,)))
 
 
 def test_decisions_are_kept_here_and_shared(tmp_path: Path) -> None:

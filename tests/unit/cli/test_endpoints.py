@@ -135,6 +135,7 @@ def test_without_a_gateway_the_file_is_changed(tmp_path: Path) -> None:
     good("add", "box", "https://box", "--engine", "vllm", *file, "--dry-run")
     assert not (tmp_path / "endpoints.json").exists()
     good("add", "box", "https://box", "--engine", "vllm", *file)
+    assert "no endpoint 'bax'" in str(run("drain", "bax", *file).exception)
     good("drain", "box", *file)
     found = json.loads(good("list", *file, "--json"))
     assert (found["endpoints"][0]["engine"], found["drained"]) == ("vllm", ["box"])

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from roost.fleet.jobs import Identity, render_job
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import Identity
 from roost.fleet.site_jobs import Programs, site_jobs
 from roost.fleet.site_wish import SiteWish, SlotWish
 from roost.models.catalogue import Catalogue, load_catalogue

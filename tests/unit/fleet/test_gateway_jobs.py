@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from roost.fleet.agent_jobs import GATEWAY_JOB, AgentJob
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.jobs import GATEWAY_JOB, AgentJob, render_job
+from roost.fleet.job_text import render_job
 from roost.fleet.site_jobs import job_secrets, peer_key, site_jobs, stale_jobs
 from roost.ops.errors import RoostError
 from tests.support.gateway import REPOSITORY

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.fleet import jobs
+from roost.fleet import agent_jobs, job_text, jobs
 from roost.models.footprint import ServerSettings
 
 TEMPLATES = Path(__file__).parents[3] / "nomad"
@@ -24,11 +24,11 @@ LOCAL = jobs.EnginePlace(
     leading_args=("/tree/llama-server",),
     work_dir="/tree/b",
 )
-AGENT = jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1")
+AGENT = agent_jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1")
 
 
 def render_model(place: jobs.EnginePlace, choice: jobs.SlotChoice = CHOICE) -> str:
-    return jobs.render_job(TEMPLATES, jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1"))
+    return job_text.render_job(TEMPLATES, jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1"))
 
 
 # Nothing of this may be read as HCL: interpolation, directives, escapes that only JSON knows.
@@ -46,8 +46,8 @@ def render_with_template(name: str) -> str:
     return render_model(LOCAL, dataclasses.replace(CHOICE, chat_template=name))
 
 
-def render_agent(choice: jobs.AgentChoice = AGENT) -> str:
-    return jobs.render_job(TEMPLATES, jobs.agent_job(choice, WHO, datacenter="dc1"))
+def render_agent(choice: agent_jobs.AgentChoice = AGENT) -> str:
+    return job_text.render_job(TEMPLATES, agent_jobs.agent_job(choice, WHO, datacenter="dc1"))
 
 
 @pytest.mark.parametrize("place", [DOCKER, LOCAL], ids=["docker", "raw_exec"])
@@ -100,7 +100,7 @@ def test_agent_listens_with_tls_only_when_told() -> None:
     plain = render_agent()
     assert "tls_key" not in plain
     listening = render_agent(
-        jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1", listen="192.0.2.1:8443")
+        agent_jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="roost/agent:1", listen="192.0.2.1:8443")
     )
     assert 'ROOST_LISTEN = "192.0.2.1:8443"' in listening
     assert "${NOMAD_SECRETS_DIR}/tls_key" in listening
@@ -114,7 +114,7 @@ def test_the_agent_rereads_its_keys_and_keeps_its_state() -> None:
     assert text.count('change_mode = "restart"') == 1  # the engine's key: who has an open connection keeps the old one
     assert 'source = "roost-agent"' in text
     assert 'ROOST_STATE_DIR = "/state"' in text
-    local = render_agent(jobs.AgentChoice("raw_exec", "127.0.0.1", 8360, 256, "info", state_dir="/srv/agent"))
+    local = render_agent(agent_jobs.AgentChoice("raw_exec", "127.0.0.1", 8360, 256, "info", state_dir="/srv/agent"))
     assert 'ROOST_STATE_DIR = "/srv/agent"' in local
     assert "volume" not in local
 
@@ -165,11 +165,11 @@ def test_the_other_engine_gets_its_settings_as_environment() -> None:
 
 @pytest.mark.parametrize("name", NAMES_OF_STRANGERS)
 def test_no_name_is_read_as_hcl(name: str) -> None:
-    written = jobs.hcl_string(name)
+    written = job_text.hcl_string(name)
     assert not re.search(r"[$%]\{", written)
     assert not re.search(r"(?<!\\)\\[bf]", written)
     assert f"{written}," in render_with_template(name)
 
 
 def test_what_nomad_fills_in_stays() -> None:
-    assert jobs.hcl_string("${NOMAD_SECRETS_DIR}/engine-key") == '"${NOMAD_SECRETS_DIR}/engine-key"'
+    assert job_text.hcl_string("${NOMAD_SECRETS_DIR}/engine-key") == '"${NOMAD_SECRETS_DIR}/engine-key"'

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from roost.fleet import route_store
-from roost.fleet.jobs import ROUTE_VARIABLE
+from roost.fleet.agent_jobs import ROUTE_VARIABLE
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.route_store import FileRouteStore, NomadRouteStore, Routers, RouteStore, replace_router, undo
 from roost.ops.errors import RoostError

@@ -7,7 +7,9 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from roost.fleet.jobs import AgentJob, ModelServerJob, render_job
+from roost.fleet.agent_jobs import AgentJob
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import ModelServerJob
 from roost.fleet.site_jobs import site_jobs
 from roost.fleet.site_wish import SlotWish
 from roost.gateway.settings import Settings

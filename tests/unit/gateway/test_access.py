@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Message
 
 from roost.gateway.access import guard
-from roost.gateway.app import build, client_session
+from roost.gateway.app import OPEN_PATHS, build, client_session
 from roost.gateway.auth import Keys, RequireKey
 from roost.gateway.penalties import ADDRESSES, FREE, LONGEST_S, Penalties, Slowdown, network_of
 from roost.ops.api_keys import ApiKey, KeyDocument, digest_of, made_key
@@ -123,11 +123,13 @@ async def test_a_route_without_a_rule_cannot_be_served(tmp_path: Path) -> None:
         return Response()
 
     async with client_session() as session:
-        for route in (Route("/v1/new", page), Mount("/v1/sub", routes=[Route("/x", page)])):
-            with pytest.raises(LookupError, match="no rule"):
-                build(quick_settings(tmp_path), session, extra_routes=[route])
-        with pytest.raises(LookupError, match="open in one place"):
-            build(quick_settings(tmp_path), session, open_paths=frozenset({"/metrics"}))
+        routes = [*build(quick_settings(tmp_path), session).routes]
+    guard(routes, OPEN_PATHS)
+    for route in (Route("/v1/new", page), Mount("/v1/sub", routes=[Route("/x", page)])):
+        with pytest.raises(LookupError, match="no rule"):
+            guard([*routes, route], OPEN_PATHS)
+    with pytest.raises(LookupError, match="open in one place"):
+        guard(routes, OPEN_PATHS | {"/metrics"})
     with pytest.raises(LookupError, match="open in one place"):
         guard([Route("/healthz", page)], frozenset())
 

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from roost.gateway.discovery import NomadWatcher, parse_static
+from roost.gateway.discovery import NomadWatcher, given_members
 from roost.gateway.endpoints.endpoint import SETTINGS, Member
+from roost.gateway.settings import Settings
 from roost.gateway.task_api import TaskApi
 from tests.support.fakes import FakeNomad, fake_engine
 from tests.support.gateway import quick_settings, served
@@ -32,7 +33,7 @@ MAIN = "roost-model-main"
     ],
 )
 def test_static_endpoints_are_read(text: str, members: list[Member]) -> None:
-    assert list(parse_static(text)) == members
+    assert list(given_members(text)) == members
 
 
 class Seen:
@@ -162,3 +163,11 @@ async def test_a_tag_names_the_model_before_the_server_does(tmp_path: Path) -> N
             assert answer.status == 503
             assert "main: " in (await answer.json())["reasons"][0]
     await nomad.stop()
+
+
+@pytest.mark.parametrize(
+    "text", ["main=127.0.0.1:1", "127.0.0.1:1", "http://", "main=http://", "http://a:1,b", "ftp://a"]
+)
+def test_what_is_no_address_is_refused_before_anything_starts(text: str) -> None:
+    with pytest.raises(ValidationError, match="static_endpoints"):
+        Settings(static_endpoints=text)

@@ -12,7 +12,7 @@ from roost.gateway.accounting import Tokens, of_answer, of_stream
 from roost.gateway.engine_errors import from_engine
 from roost.gateway.kinds import CHAT
 from roost.gateway.relay import whole_events
-from roost.gateway.telemetry import REDACTED, redact
+from roost.gateway.telemetry import REDACTED, Redactor
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_secrets_do_not_reach_the_log() -> None:
         "list": [f"Authorization: bearer {key}", 5],
         "tokens_in": 27,
     }
-    cleaned = redact(None, "info", event)
+    cleaned = Redactor()(None, "info", event)
     assert key not in json.dumps(cleaned)
     assert cleaned["authorization"] == cleaned["nomad_token"] == REDACTED
     assert cleaned["headers"] == {"X-Api-Key": REDACTED, "accept": "y"}

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from roost.fleet.artifacts.agent import agent_tag, running_python
 from roost.fleet.artifacts.base import base_tag, glibc_of, python_of
+from roost.fleet.artifacts.deb_tree import deb_tree_tag
 from roost.fleet.artifacts.docker import reference
-from roost.fleet.artifacts.engine import engine_tag
 from roost.fleet.artifacts.engine_python import FOLDER as PYTHON_FOLDER
 from roost.fleet.artifacts.engine_python import engine_python_tag
 from roost.fleet.artifacts.llama_wheel import PROJECT, host_level
-from roost.fleet.artifacts.monitoring import KIND, monitoring_tag
+from roost.fleet.artifacts.monitoring import KIND
 from roost.fleet.artifacts.resolution import Resolution, Wanted
 from roost.fleet.artifacts.store import tag_of
 from roost.fleet.artifacts.wheels import Target, host_glibc
@@ -138,7 +138,7 @@ def make_plan(
     plan = _without_monitoring(choices, engine, base)
     if choices.monitoring is None:
         return plan
-    tag = monitoring_tag(monitoring) if monitoring else UNRESOLVED
+    tag = deb_tree_tag(monitoring) if monitoring else UNRESOLVED
     if monitoring and choices.runtime == "docker":
         tag = tag_of({"tree": tag, "recipe": sha256_tree(choices.release_dir / "images", [MONITORING])})
     return replace(plan, tags={**plan.tags, MONITORING: tag}, monitoring=monitoring)
@@ -152,10 +152,10 @@ def _without_monitoring(choices: Choices, engine: Resolution | None, base: Resol
             level = host_level(choices.arch)
             tags = {ENGINE: engine_python_tag(release, target, level), AGENT: agent_tag(release, target)}
             return Plan("local", tags, None, None, target, level)
-        tags = {ENGINE: engine_tag(engine) if engine else UNRESOLVED, AGENT: agent_tag(release, target)}
+        tags = {ENGINE: deb_tree_tag(engine) if engine else UNRESOLVED, AGENT: agent_tag(release, target)}
         return Plan("local", tags, engine, None, target)
     recipes = {name: sha256_tree(release / "images", [name]) for name in (ENGINE, AGENT)}
-    engine_image = tag_of({"engine": engine_tag(engine), "recipe": recipes[ENGINE]}) if engine else UNRESOLVED
+    engine_image = tag_of({"engine": deb_tree_tag(engine), "recipe": recipes[ENGINE]}) if engine else UNRESOLVED
     if base is None:
         return Plan("docker", {BASE: UNRESOLVED, AGENT: UNRESOLVED, ENGINE: engine_image}, engine, None, None)
     target = Target(python_of(base), choices.arch, glibc_of(base))

@@ -7,16 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from roost.fleet.agent_jobs import STATE_MOUNT
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.jobs import (
-    MONITORING_JOB,
-    MONITORING_KEY,
-    STATE_MOUNT,
-    Driver,
-    Identity,
-    MonitoringJob,
-    PlainFile,
-)
+from roost.fleet.jobs import MONITORING_JOB, MONITORING_KEY, Driver, Identity, MonitoringJob, PlainFile
 from roost.fleet.key_store import NomadKeyStore, update
 from roost.fleet.monitoring.prometheus import scrape_document
 from roost.fleet.monitoring.rules import Thresholds, rules_text

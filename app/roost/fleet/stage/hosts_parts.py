@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Part
-from roost.fleet.stage.wish import AGENT, MODEL_SERVER, SLOT, START_TIMEOUT_S, Account, Wish, services
+from roost.fleet.stage.wish import AGENT, ENGINE_FOLDER, MODEL_SERVER, SLOT, START_TIMEOUT_S, Account, Wish, services
 from roost.ops.units import (
     Service,
     child_pidfile,
@@ -42,7 +42,7 @@ def linux_parts(wish: Wish, made: Made) -> list[Part]:
     install, config, state = wish.places.install_dir, wish.config_dir, wish.state_dir
     parts: list[Part] = [*_common(wish, made)]
     if made.engine_tree and made.agent_tree:
-        parts += [CopyPart(f"{install}/engine", made.engine_tree), CopyPart(f"{install}/agent", made.agent_tree)]
+        parts += [CopyPart(ENGINE_FOLDER, made.engine_tree), CopyPart(f"{install}/agent", made.agent_tree)]
     parts += [
         FolderPart(f"{state}/agent", "700", wish.agent_account.uid),
         FilePart("/usr/lib/sysusers.d/roost.conf", _sysusers(wish)),

@@ -14,7 +14,7 @@ from roost.fleet.artifacts.from_site import release_dir, site_choices, site_dock
 from roost.fleet.stage.hosts_parts import Made, freebsd_parts, linux_parts
 from roost.fleet.stage.parts import Part
 from roost.fleet.stage.root_of import look_at_freebsd, look_at_linux
-from roost.fleet.stage.wish import ENGINE_ON_FREEBSD, Account, System, Wish
+from roost.fleet.stage.wish import ENGINE_FOLDER, ENGINE_ON_FREEBSD, Account, System, Wish, state_dir
 from roost.hosts.collector_zip import pack
 from roost.models.catalogue import Catalogue
 from roost.models.schema import Model
@@ -57,13 +57,12 @@ def stage_of(
     model, file = _model(request, site, catalogue)
     accounts = _accounts(variables)
     slot = variables["model_slots"][0] if variables["model_slots"] else {}
-    folder = "/var/db/roost" if request.system == "freebsd" else "/var/lib/roost"
 
     def wish(engine: tuple[str, ...], engine_folder: str) -> Wish:
         return Wish(
             system=request.system,
             model_name=model.name,
-            model_path=f"{folder}/{MODELS}/{model.file.relative_path}",
+            model_path=f"{state_dir(request.system)}/{MODELS}/{model.file.relative_path}",
             engine=engine,
             engine_folder=engine_folder,
             engine_account=accounts[0],
@@ -100,9 +99,8 @@ def stage_of(
         ca=choices.extra_ca_bundle, notify=notify, offline=offline,
     )  # fmt: skip
     command, backends = engine_command(engine)
-    inside = "/opt/roost/engine"
-    moved = tuple(word.replace(str(engine), inside) for word in command)
-    staged = wish(moved, str(backends).replace(str(engine), inside))
+    moved = tuple(word.replace(str(engine), ENGINE_FOLDER) for word in command)
+    staged = wish(moved, str(backends).replace(str(engine), ENGINE_FOLDER))
     return Stage(linux_parts(staged, Made(program, file, engine, agent)), found.release, model.reference)
 
 

@@ -16,7 +16,13 @@ MODEL_SERVER = f"roost-model-{SLOT}"
 AGENT = "roost-agent"
 ENGINE_ON_FREEBSD = "/usr/local/bin/llama-server"  # where the package llama-cpp puts it
 PYTHON = "/usr/bin/python3"
+ENGINE_FOLDER = f"{Places().install_dir}/engine"  # on Linux, where the engine comes along
 START_TIMEOUT_S = 120
+
+
+def state_dir(system: System) -> str:
+    """Return where the data of such a host is."""
+    return "/var/db/roost" if system == "freebsd" else "/var/lib/roost"
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Wish:
     @property
     def state_dir(self) -> str:
         """Where its data is."""
-        return "/var/db/roost" if self.system == "freebsd" else "/var/lib/roost"
+        return state_dir(self.system)
 
     @property
     def engine_key(self) -> str:
@@ -136,7 +142,7 @@ def services(wish: Wish) -> tuple[Service, ...]:
     """Return all services in the order in which they start.
 
     FreeBSD's are the model server alone: the agent's packages come as binary wheels for Linux only, so such a host
-    joins a fleet as an endpoint (`roost endpoints add`).
+    joins a fleet as an endpoint (`roost endpoints add`), through a tunnel: it answers on loopback only.
     """
     if wish.system == "freebsd":
         return (model_service(wish),)

@@ -8,7 +8,6 @@ ADMITTED = "admitted"  # its key may send it now
 SEATED = "seated"  # its key has a place for it
 ATTEMPT = "attempt"  # a model server gets it
 LOST = "lost"  # that one did not answer; another attempt follows, or an error
-FIRST = "first"  # the first byte of the answer
 
 
 class Mark(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roost.gateway.limits import Count
-from roost.gateway.usage import SUM_FIELDS, Group, Sums
+from roost.gateway.usage import SUM_FIELDS, Group
 
 MOST_ROWS = 500
 MOST_BYTES = 4 << 20
@@ -33,13 +33,6 @@ class Row(BaseModel):
     def group(self) -> Group:
         """Return what it is the usage of."""
         return Group(self.day, self.key, self.model)
-
-    def added_up(self) -> Sums:
-        """Return it as sums."""
-        found = Sums()
-        for name, value in zip(SUM_FIELDS, self.sums, strict=True):
-            setattr(found, name, type(getattr(found, name))(value))
-        return found
 
 
 class Said(BaseModel):

@@ -1,4 +1,4 @@
-# A model server: one slot, one model. Rendered by roost.fleet.jobs.render_job.
+# A model server: one slot, one model. Rendered by roost.fleet.job_text.render_job.
 job "roost-model-main" {
   type        = "service"
   datacenters = ["dc1"]

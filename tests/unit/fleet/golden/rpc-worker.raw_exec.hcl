@@ -1,4 +1,4 @@
-# A worker that holds layers of a model server on another host. Rendered by roost.fleet.jobs.render_job.
+# A worker that holds layers of a model server on another host. Rendered by roost.fleet.job_text.render_job.
 job "roost-rpc-main-0" {
   type        = "service"
   datacenters = ["dc1"]

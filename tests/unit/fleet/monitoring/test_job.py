@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from roost.fleet.agent_jobs import KEYS_ITEM, KEYS_VARIABLE
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.jobs import KEYS_ITEM, KEYS_VARIABLE, MONITORING_JOB, Driver, Identity, render_job
+from roost.fleet.job_text import render_job
+from roost.fleet.jobs import MONITORING_JOB, Driver, Identity
 from roost.fleet.monitoring.job import (
     MonitoringPrograms,
     MonitoringWish,
