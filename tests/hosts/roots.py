@@ -15,10 +15,11 @@ from tests.hosts.docker import IMAGE_LABEL, DockerError, call, docker
 
 MIRROR = os.environ.get("ROOST_TEST_MIRROR", "")  # empty: debootstrap's default
 COMMON = ("ca-certificates", "iproute2", "procps", "sudo")
-# Timers that take apt's lock at a random minute, and what debootstrap leaves that a real installation has not.
+# Timers that take apt's lock at a random minute or write a backup at midnight, and what debootstrap leaves that a real
+# installation has not.
 FINISH = """
 set -eu
-for unit in apt-daily.timer apt-daily-upgrade.timer; do
+for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer; do
     [ ! -d etc/systemd/system ] || ln -sf /dev/null "etc/systemd/system/$unit"
 done
 rm -f etc/hostname etc/resolv.conf

@@ -14,7 +14,7 @@ import pytest
 
 from roost.models import hub as hubs
 from roost.models.catalogue import Catalogue, load_catalogue
-from roost.models.fetch import PARALLEL_FILES, Places, ensure_model, ensure_models
+from roost.models.fetch import PARALLEL_FILES, Places, ensure_models
 from roost.models.hub import Hub, lock_download
 from roost.models.lock_file import read_locks
 from roost.models.schema import Download, Model
@@ -23,6 +23,7 @@ from roost.ops import fetch, retry
 from roost.ops.errors import RoostError
 from roost.ops.fetch import BLOCK_BYTES, FRUITLESS_ATTEMPTS, Fetcher
 from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.fetching import ensure_model
 from tests.support.hub_server import COMMIT, FILE, REPOSITORY, TOKEN, HubState, hub
 from tests.support.killed import kill_downloads, visible, write_catalogue
 

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from roost.models.fetch import Places, ensure_model
+from roost.models.fetch import Places
 from roost.models.schema import Download, ModelFile
 from roost.models.source_types import PathSource
 from roost.models.store import forget_stamp, model_path
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
+from tests.support.fetching import ensure_model
 from tests.unit.cli.fakes import installation
 
 CONTENT = hashlib.shake_256(b"peer").digest(3_000_000)

@@ -22,7 +22,8 @@ from roost.fleet.artifacts.engine import engine_command
 from roost.fleet.artifacts.ensure import Workshop
 from roost.fleet.artifacts.plan import Choices
 from roost.models.catalogue import load_catalogue
-from roost.models.fetch import Places, ensure_model
+from roost.models.fetch import Places
+from tests.support.fetching import ensure_model
 from tests.support.net import free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]

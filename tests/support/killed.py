@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 
 from roost.models.catalogue import load_catalogue
-from roost.models.fetch import Places, ensure_model
+from roost.models.fetch import Places
+from tests.support.fetching import ensure_model
 from tests.support.hub_server import FILE, REPOSITORY, HubState, hub
 from tests.support.net import wait_until
 

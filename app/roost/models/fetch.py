@@ -74,11 +74,6 @@ class Outcome:
     after: str = ""
 
 
-def ensure_model(name: str, model: Download, places: Places, *, dry_run: bool = False, rehash: bool = False) -> Outcome:
-    """Have one model's file at its place; see `ensure_models`."""
-    return ensure_models({name: model}, places, dry_run=dry_run, rehash=rehash)[0]
-
-
 def ensure_models(
     models: Mapping[str, Download], places: Places, *, dry_run: bool = False, rehash: bool = False
 ) -> list[Outcome]:

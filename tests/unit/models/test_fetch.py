@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from roost.models import fetch, room, store
-from roost.models.fetch import Places, ensure_model
+from roost.models.fetch import Places
 from roost.models.schema import Download, ModelFile
 from roost.models.source_types import PathSource, PypiSource, Source, UrlSource
 from roost.models.store import State, model_path, state_of
@@ -28,6 +28,7 @@ from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
 from roost.ops.files import sha256_file
 from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.fetching import ensure_model
 from tests.support.net import wait_until
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -450,7 +451,7 @@ def test_runs_at_the_same_time_download_once(places: Places, tmp_path: Path) -> 
     code = (
         "import sys; from pathlib import Path; from roost.models.schema import Download;"
         "from roost.models.fetch import *; d = Download.model_validate_json(Path(sys.argv[1]).read_text());"
-        "print(ensure_model('tiny', d, Places(Path(sys.argv[2]), Path(sys.argv[3]))).changed)"
+        "print(ensure_models({'tiny': d}, Places(Path(sys.argv[2]), Path(sys.argv[3])))[0].changed)"
     )
     argv = [sys.executable, "-c", code, str(listed), str(places.models_dir), str(places.cache_dir)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
