@@ -26,7 +26,7 @@ async def test_readyz_is_open_and_shows_no_address(tmp_path: Path) -> None:
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
-        endpoints = f"http://127.0.0.1:{port},rest=no-address:{port}"
+        endpoints = f"http://127.0.0.1:{port},rest=http://[no-address]:{port}"
         async with served(quick_settings(tmp_path, static_endpoints=endpoints)) as gateway:
             await eventually(lambda: gateway.states() == ["down", "down"], 5, "the probes")
             async with gateway.client.get(f"{gateway.url}/readyz", headers={"Authorization": ""}) as answer:
