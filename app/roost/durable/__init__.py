@@ -1,0 +1,1 @@
+"""Work that survives its process: DBOS, the stores beside it, migrations. It does not know what is stored."""
