@@ -21,7 +21,18 @@ from tests.unit.cli.fakes import Installation
 APP = Path(__file__).resolve().parents[3] / "app"
 ARGV = [sys.executable, "-P", "-m", "roost"]
 PATIENCE_S = 60
-NO_JSON = {"serve", "images", "fleet", "bundle", "keys", "ca", "endpoints", "route", "dashboards"}  # groups, mostly
+NO_JSON = {
+    "audit",
+    "serve",
+    "images",
+    "fleet",
+    "bundle",
+    "keys",
+    "ca",
+    "endpoints",
+    "route",
+    "dashboards",
+}  # groups, mostly
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

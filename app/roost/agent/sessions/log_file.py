@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost.agent.sessions.records import Body, Record, UnreadableError, line_of, now, parse
+from roost.durable.lines import end_of_last_line, line_before, sync_folder, write_at_end
 
 FILE_MODE = 0o600
 BROKEN = ".broken"
-TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def append(path: Path, bodies: Sequence[Body]) -> list[Record]:
             seq = _last_seq(handle, size)
             at = now()
             made = [Record(seq=seq + number, at=at, body=body) for number, body in enumerate(bodies, start=1)]
-            _write_all(handle, size, b"".join(map(line_of, made)))
+            write_at_end(handle, size, b"".join(map(line_of, made)))
     finally:
         os.close(handle)
     if fresh:
@@ -81,7 +81,7 @@ def _locked(handle: int) -> Iterator[None]:
 def _repaired(handle: int, path: Path) -> int:
     """End the file after its last complete line; what stood behind it is kept beside. Returns the size in bytes."""
     size = os.fstat(handle).st_size
-    end = _end_of_last_line(handle, size)
+    end = end_of_last_line(handle, size)
     if end == size:
         return size
     rest = os.pread(handle, size - end, end)
@@ -97,25 +97,13 @@ def _repaired(handle: int, path: Path) -> int:
     return size + 1
 
 
-def _end_of_last_line(handle: int, size: int) -> int:
-    """Return the offset behind the last line feed, 0 if there is none."""
-    end = size
-    while end > 0:
-        begin = max(0, end - TAIL_BYTES)
-        found = os.pread(handle, end - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        end = begin
-    return 0
-
-
 def _last_seq(handle: int, size: int) -> int:
     """Return the number of the last record that can be read, 0 if there is none. Damaged lines are passed over."""
     end = size
     while end > 0:
-        begin = _end_of_last_line(handle, end - 1)
+        begin, line = line_before(handle, end)
         try:
-            return parse(os.pread(handle, end - 1 - begin, begin)).seq
+            return parse(line).seq
         except UnreadableError:
             end = begin
     return 0
@@ -125,27 +113,6 @@ def _keep_aside(path: Path, rest: bytes) -> None:
     handle = os.open(path.with_name(path.name + BROKEN), os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     try:
         os.write(handle, rest + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_all(handle: int, size: int, data: bytes) -> None:
-    """Write at the end and bring it to the disk; a write that fails half-way leaves nothing."""
-    try:
-        done = 0
-        while done < len(data):
-            done += os.pwrite(handle, data[done:], size + done)
-        os.fsync(handle)
-    except OSError:
-        os.ftruncate(handle, size)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from roost.agent.sessions import log_file
 from roost.agent.sessions.index import Hit, Index, SessionInfo
-from roost.agent.sessions.log_file import BROKEN, Contents, sync_folder
+from roost.agent.sessions.log_file import BROKEN, Contents
 from roost.agent.sessions.records import Begin, Body, Record, TitleBody
+from roost.durable.lines import sync_folder
 from roost.ops.errors import RoostError
 
 ID = re.compile(r"^[0-9a-z]{16}$")

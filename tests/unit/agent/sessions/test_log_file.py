@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.agent.sessions import log_file
 from roost.agent.sessions.log_file import BROKEN, append, read
 from roost.agent.sessions.records import Begin, Body, EventBody, MessageBody, line_of, title_of
+from roost.durable.lines import BLOCK_BYTES
 
 
 def said(text: str) -> MessageBody:
@@ -72,7 +72,7 @@ def test_numbers_go_on_after_a_damaged_last_line(tmp_path: Path) -> None:
 
 def test_a_line_longer_than_a_block_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    append(path, [said("x" * (log_file.TAIL_BYTES * 2 + 7))])
+    append(path, [said("x" * (BLOCK_BYTES * 2 + 7))])
     assert append(path, [said("y")])[0].seq == 2
 
 

@@ -1,0 +1,1 @@
+"""What agents did, as a chain of hashes: nothing can be changed, left out or added later without being found."""
