@@ -235,6 +235,15 @@ class Api:
             self._refuse(answer, "See `roost endpoints list`.")
             return dict(answer.json())
 
+    def remove(self, path: str) -> None:
+        """DELETE; nothing is answered.
+
+        Raises:
+            RoostError: the API does not answer, or refuses.
+        """
+        with self._explained():
+            self._refuse(self._client.delete(path, timeout=QUICK_TIMEOUT_S))
+
     def models(self) -> list[dict[str, Json]]:
         """Return the entries of `/v1/models`."""
         return list(self.get("/v1/models")["data"])

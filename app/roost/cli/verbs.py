@@ -46,6 +46,7 @@ VERBS = {
     "limits": Verb("roost.cli.limits", "app", "Show and change how fast keys may be."),
     "endpoints": Verb("roost.cli.endpoints", "app", "Show, add, drain and test model servers, here and elsewhere."),
     "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
+    "sessions": Verb("roost.cli.sessions", "app", "List, show, search, export and remove conversations."),
     "audit": Verb("roost.cli.audit", "app", "Check, show and anchor the log of what agents did."),
     "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
     "dashboards": Verb(

@@ -23,6 +23,7 @@ ARGV = [sys.executable, "-P", "-m", "roost"]
 PATIENCE_S = 60
 NO_JSON = {
     "audit",
+    "sessions",
     "serve",
     "images",
     "fleet",
