@@ -30,12 +30,14 @@ COMPACT_TO_SHARE = 0.6
 """Compaction goes on until a prompt is down to this share of its bound, so that the next one is far away."""
 RESULT_SHARE = 0.25
 """The most of a prompt that one tool result may take, in any mode."""
+MESSAGE_SHARE = 0.5
+"""The most of a prompt, and of a session, that any other message may take, in any mode."""
 LITE_SHARES: Mapping[str, float] = MappingProxyType(
     {"bootstrap": 0.02, "memory": 0.01, "skills": 0.02, "profiles": 0.01}
 )
 """What each part of a lite prompt may take of the context."""
-VERBATIM_TURNS = 2
-"""Turns at the end that no compaction touches."""
+VERBATIM_TURNS = 3
+"""Turns at the end that no compaction touches: the one under way and two before it."""
 BYTES_PER_TOKEN = 4
 """About what a token of English or code is; only ever used to guess a size before the server counts."""
 
@@ -77,7 +79,8 @@ class Bounds:
 
     `session_bytes`, `uncompacted_turns`, `entry_bytes`: None is no bound. `prompt_tokens` and `prompt_bytes`: the most
     that a request may have, whichever is reached first. `compact_to_tokens`: what compaction aims at.
-    `result_tokens`: the most of one tool result in a prompt. `head_tokens`: the most of system, lite parts and schemas.
+    `result_tokens`: the most of one tool result in a prompt. `message_tokens`, `message_bytes`: the most of any other
+    message. `head_tokens`: the most of system, lite parts and schemas.
     `summary_tokens`: the most of all summaries.
     """
 
@@ -91,6 +94,8 @@ class Bounds:
     prompt_bytes: int | None
     compact_to_tokens: int
     result_tokens: int
+    message_tokens: int
+    message_bytes: int | None
     head_tokens: int
     summary_tokens: int
 
@@ -133,6 +138,8 @@ def bounds(mode: CostMode, context_tokens: int, reply_tokens: int = REPLY_TOKENS
         prompt_bytes=size,
         compact_to_tokens=int(COMPACT_TO_SHARE * prompt),
         result_tokens=int(RESULT_SHARE * prompt),
+        message_tokens=int(MESSAGE_SHARE * prompt),
+        message_bytes=None if size is None else int(MESSAGE_SHARE * size),
         head_tokens=min(int(HEAD_SHARE * context_tokens), prompt),
         summary_tokens=int(SUMMARY_SHARE * prompt),
     )

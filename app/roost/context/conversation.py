@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from roost.context.messages import Message, Role
 
 TURNS = "turns:"
+TOPIC = "topic:"
+SHORT_RANGES = 3
 
 
 class Turn(BaseModel):
@@ -44,9 +46,9 @@ class Turn(BaseModel):
 
 
 class Topic(BaseModel):
-    """Turns, or topics of the level below, of which only a summary is shown.
+    """Turns of which only a summary is shown; of a higher level: topics that are shown as one.
 
-    `level` 0 stands for turns. `terms` are the words that tell it from others, with their weight.
+    `level` 0 stands for turns. `terms` are the words that tell it from others, with their weight, for those of level 0.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,29 +61,77 @@ class Topic(BaseModel):
 
     @property
     def reference(self) -> str:
-        """Return how to ask for its turns."""
-        return reference(self.turns)
+        """Return how to ask for its turns: by their numbers where these are few words, else by its own name."""
+        return reference(self.turns) if len(ranges(self.turns)) <= SHORT_RANGES else TOPIC + self.id
 
     def shown(self) -> str:
         """Return what a model reads: the summary, marked as one, with the way to the whole."""
         return f"[Summary of {self.reference}] {self.summary}"
 
 
+class Compaction(BaseModel):
+    """One compaction, as it is kept in the session: which turns went, which topics came, which are shown now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    turns: tuple[int, ...]
+    topics: tuple[Topic, ...]
+    shown: tuple[str, ...]
+
+
 class Conversation(BaseModel):
-    """A conversation: topics, oldest first, then the turns that no topic stands for."""
+    """A conversation: topics for what is not shown any more, then the turns that no topic stands for.
+
+    `topics` are all there ever were, so that what became a part of another is still found; `shown` are the ids of
+    those that stand for the rest, oldest first.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     topics: tuple[Topic, ...] = ()
+    shown: tuple[str, ...] = ()
     turns: tuple[Turn, ...] = ()
     carried: str = ""
     """What a session that was rolled over knows of the one before it."""
 
+    def summaries(self) -> tuple[Topic, ...]:
+        """Return the topics that are shown, oldest first."""
+        by_id = {topic.id: topic for topic in self.topics}
+        return tuple(by_id[name] for name in self.shown)
+
+    def leaves(self) -> tuple[Topic, ...]:
+        """Return the topics that stand for turns, shown or not."""
+        return tuple(topic for topic in self.topics if topic.level == 0)
+
+    def after(self, compaction: Compaction) -> Conversation:
+        """Return it as a compaction left it; so a session's records give the same conversation again."""
+        gone = set(compaction.turns)
+        return self.model_copy(
+            update={
+                "topics": (*self.topics, *compaction.topics),
+                "shown": compaction.shown,
+                "turns": tuple(turn for turn in self.turns if turn.number not in gone),
+            }
+        )
+
+    def referred(self, text: str) -> tuple[int, ...]:
+        """Return the numbers of the turns that `turns:3-5,9` or `topic:4` refers to.
+
+        Raises:
+            ValueError: it refers to no turns of this conversation.
+        """
+        if not text.startswith(TOPIC):
+            return numbers_of(text)
+        for topic in self.topics:
+            if topic.id == text.removeprefix(TOPIC):
+                return topic.turns
+        raise ValueError(f"{text!r} is no topic of this conversation")
+
     @property
     def size(self) -> int:
-        """Return how many bytes its turns and summaries hold."""
-        said = sum(turn.size for turn in self.turns)
-        return said + sum(len(t.summary.encode()) for t in self.topics) + len(self.carried.encode("utf-8", "replace"))
+        """Return how many bytes its turns and the summaries that are shown hold."""
+        texts = [self.carried, *(topic.summary for topic in self.summaries())]
+        return sum(turn.size for turn in self.turns) + sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     @property
     def last_number(self) -> int:

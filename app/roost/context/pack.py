@@ -163,7 +163,7 @@ class Packer:
 def background(conversation: Conversation) -> tuple[Message, ...]:
     """Return what stands before the turns: summaries, as something said and understood, never as an instruction."""
     lines = [conversation.carried] if conversation.carried else []
-    lines += [topic.shown() for topic in conversation.topics]
+    lines += [topic.shown() for topic in conversation.summaries()]
     if not lines:
         return ()
     return (user("\n".join([SUMMARY_HEAD, *lines])), assistant(SUMMARY_ANSWER))
@@ -171,4 +171,4 @@ def background(conversation: Conversation) -> tuple[Message, ...]:
 
 def active_topic(conversation: Conversation, request: str) -> Topic | None:
     """Return the topic that a request is about, None if it is about none of those that were compacted."""
-    return relevant(request, conversation.topics)
+    return relevant(request, conversation.leaves())

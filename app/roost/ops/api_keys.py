@@ -118,13 +118,15 @@ class ApiKey(BaseModel):
 
 
 class KeyDocument(BaseModel):
-    """All keys, and the tiers whose numbers an administrator changed at run time."""
+    """All keys, and what an administrator changed at run time: numbers of tiers, the agent's cost mode."""
 
     model_config = ConfigDict(frozen=True)
 
     format: Literal[1] = 1
     keys: tuple[ApiKey, ...] = ()
     tiers: dict[Tier, TierChange] = Field(default_factory=dict)
+    cost_mode: str = ""
+    """A name of `context.budget.CostMode`; empty: what the files say."""
 
     def find(self, name: str) -> ApiKey | None:
         """Return the key of that name."""
