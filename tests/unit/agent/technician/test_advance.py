@@ -1,0 +1,156 @@
+"""The technician step by step, without a process around it: budgets, refusals, questions, what is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from roost.agent.audit.log import AuditLog
+from roost.agent.technician.job import MOST_CALLS, Call, Decision, Finish, Job, Phase, Reply, Verdict
+from roost.agent.technician.journal import JobNotFoundError, Journal
+from roost.agent.technician.technician import Finding, Technician, cannot_tell
+from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.durable.driver import Next
+from roost.ops.errors import RoostError
+
+
+class Mind:
+    """Calls `tool` so often, then is finished."""
+
+    def __init__(self, calls: int = 1, *, reached: bool = True) -> None:
+        self.calls, self.reached = calls, reached
+
+    async def plan(self, _job: Job, _tools: list[ToolSpec]) -> list[str]:
+        return ["do it"]
+
+    async def decide(self, job: Job, _tools: list[ToolSpec]) -> Decision:
+        if len(job.steps) < self.calls:
+            return Call(why="it is needed", tool="tool", arguments={"n": len(job.steps)})
+        return Finish(answer="done", reached=self.reached)
+
+    async def reflect(self, _job: Job) -> Verdict:
+        return Verdict(reached=True)
+
+
+class Doubtful(Mind):
+    async def reflect(self, _job: Job) -> Verdict:
+        return Verdict(reached=False, missing="everything")
+
+
+class Absent(Mind):
+    async def plan(self, _job: Job, _tools: list[ToolSpec]) -> list[str]:
+        raise RoostError("No model answers.", fix="See roost status.")
+
+
+class Runner:
+    """Answers with what is scripted, one outcome a call."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.calls: list[ToolCall] = []
+
+    def tools(self) -> Sequence[ToolSpec]:
+        return [ToolSpec(name="tool", description="", parameters={}, permission=Permission.RUN)]
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        self.calls.append(call)
+        outcome = self.outcomes.pop(0) if self.outcomes else Outcome.OK
+        return ToolResult(id=call.id, outcome=outcome, text=outcome.value)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "jobs.sqlite")
+    yield made
+    made.close()
+
+
+def driven(technician: Technician, journal: Journal, job: str) -> Job:
+    """Advance a job until it rests."""
+    while asyncio.run(technician.advance(job)) == Next.GO_ON:
+        pass
+    return journal.job(job)
+
+
+def made(tmp_path: Path, journal: Journal, mind: Mind, runner: Runner) -> Technician:
+    return Technician(journal, mind, runner, AuditLog(tmp_path / "audit"), cannot_tell)
+
+
+def test_a_job_is_planned_done_and_reflected_upon(tmp_path: Path, journal: Journal) -> None:
+    runner = Runner(Outcome.OK, Outcome.FAILED)
+    job = driven(made(tmp_path, journal, Mind(2), runner), journal, journal.add("alice", "goal", "home").id)
+    assert (job.phase, job.answer, job.plan) == (Phase.DONE, "done", ("do it",))
+    assert [step.result.outcome for step in job.steps if step.result] == [Outcome.OK, Outcome.FAILED]
+    assert {call.workspace for call in runner.calls} == {"home"}
+    actions = [entry.action for entry in AuditLog(tmp_path / "audit").tail(20)]
+    assert actions == ["tool.call", "tool.result", "tool.call", "tool.result", "job.done"]
+
+
+def test_a_mind_that_never_ends_is_ended(tmp_path: Path, journal: Journal) -> None:
+    runner = Runner()
+    job = driven(made(tmp_path, journal, Mind(10**6), runner), journal, journal.add("alice", "goal", None).id)
+    assert (job.phase, len(runner.calls)) == (Phase.FAILED, MOST_CALLS)
+    assert "calls did not reach the goal" in job.answer
+
+
+def test_a_goal_that_is_never_reached_is_given_up(tmp_path: Path, journal: Journal) -> None:
+    job = driven(made(tmp_path, journal, Doubtful(), Runner()), journal, journal.add("alice", "goal", None).id)
+    assert job.phase == Phase.FAILED
+    assert "everything" in job.answer
+
+
+def test_who_says_that_it_cannot_be_done_has_failed(tmp_path: Path, journal: Journal) -> None:
+    technician = made(tmp_path, journal, Mind(reached=False), Runner())
+    assert driven(technician, journal, journal.add("alice", "goal", None).id).phase == Phase.FAILED
+
+
+def test_without_a_model_a_job_fails_with_the_reason(tmp_path: Path, journal: Journal) -> None:
+    job = driven(made(tmp_path, journal, Absent(), Runner()), journal, journal.add("alice", "goal", None).id)
+    assert (job.phase, job.answer) == (Phase.FAILED, "No model answers. Fix: See roost status.")
+
+
+@pytest.mark.parametrize(
+    ("reply", "phase", "calls"),
+    [(Reply.DONE, Phase.DONE, 1), (Reply.AGAIN, Phase.DONE, 2), (Reply.STOP, Phase.FAILED, 1)],
+)
+def test_an_outcome_that_nobody_knows_is_asked_about(
+    tmp_path: Path, journal: Journal, reply: Reply, phase: Phase, calls: int
+) -> None:
+    runner = Runner(Outcome.UNKNOWN)
+    technician = made(tmp_path, journal, Mind(), runner)
+    job = driven(technician, journal, journal.add("alice", "goal", None).id)
+    assert job.phase == Phase.ASKING
+    assert "interrupted while it called tool" in job.question
+    assert driven(technician, journal, job.id).phase == Phase.ASKING  # it goes on waiting
+    with pytest.raises(JobNotFoundError):
+        journal.reply(job.id, "bob", reply)
+    journal.reply(job.id, "alice", reply)
+    after = driven(technician, journal, job.id)
+    assert (after.phase, len(runner.calls)) == (phase, calls)
+    assert len({call.id for call in runner.calls}) == calls  # another attempt has another id
+    with pytest.raises(RoostError, match="asks nothing"):
+        journal.reply(job.id, "alice", reply)
+
+
+@pytest.mark.parametrize(("finding", "calls"), [(Finding.MADE, 1), (Finding.NOT_MADE, 2)])
+def test_a_look_settles_it(tmp_path: Path, journal: Journal, finding: Finding, calls: int) -> None:
+    async def look(_call: ToolCall) -> Finding:
+        return finding
+
+    runner = Runner(Outcome.UNKNOWN)
+    technician = Technician(journal, Mind(), runner, AuditLog(tmp_path / "audit"), look)
+    job = driven(technician, journal, journal.add("alice", "goal", None).id)
+    assert (job.phase, len(runner.calls)) == (Phase.DONE, calls)
+
+
+def test_a_cancelled_job_rests(tmp_path: Path, journal: Journal) -> None:
+    runner = Runner()
+    job = journal.add("alice", "goal", None).id
+    with pytest.raises(JobNotFoundError):
+        journal.cancel(job, "bob")
+    journal.cancel(job, "alice")
+    assert driven(made(tmp_path, journal, Mind(), runner), journal, job).phase == Phase.CANCELLED
+    assert runner.calls == []
