@@ -22,6 +22,7 @@ NO_RESULT = "(no result: the call was interrupted)"
 NO_OUTPUT = "(no output)"
 NO_ANSWER = "(no answer)"
 NO_REQUEST = "(no request)"
+GO_ON = "(go on)"
 RAW_ARGUMENTS = "malformed"
 REPLACEMENT = "\ufffd"
 
@@ -219,6 +220,19 @@ def _one_call(messages: list[Message], can: Capabilities) -> list[Message]:
     return kept
 
 
+def _calls_apart(messages: list[Message], can: Capabilities) -> list[Message]:
+    """Take the text out of a message with calls where a template would drop it."""
+    if can.text_with_calls:
+        return messages
+    kept: list[Message] = []
+    for message in messages:
+        if message.calls and message.text.strip():
+            kept += [assistant(message.text), message.model_copy(update={"text": ""})]
+        else:
+            kept.append(message)
+    return kept
+
+
 def _no_tools(messages: list[Message], can: Capabilities) -> list[Message]:
     """Tell calls and results as text where a template knows none."""
     if can.tools:
@@ -259,35 +273,39 @@ def _system(messages: list[Message], can: Capabilities) -> list[Message]:
 
 
 def _alternation(messages: list[Message], can: Capabilities) -> list[Message]:
-    """Have user and assistant take turns: neighbours of one role become one, and what is missing is filled in."""
+    """Have user and assistant take turns: neighbours of one role become one, and what is missing is filled in.
+
+    A message with calls and its results are no turn: they stand between a user's and the answer to it.
+    """
     if not can.alternates:
         return messages
     kept: list[Message] = []
     for message in messages:
         last = kept[-1] if kept else None
-        if message.role is Role.USER and last is not None:
+        if last is not None and message.role is Role.USER:
             if last.role is Role.USER:
                 kept[-1] = user(last.text + BREAK + message.text)
                 continue
             if last.role is Role.TOOL:
                 kept.append(assistant(NO_ANSWER))
-        elif message.role is Role.ASSISTANT:
-            if last is None or last.role is Role.SYSTEM:
-                kept.append(user(NO_REQUEST))
-            elif last.role is Role.ASSISTANT and not last.calls:
-                text = BREAK.join(part for part in (last.text, message.text) if part.strip())
-                kept[-1] = message.model_copy(update={"text": text})
+        elif last is not None and message.role is Role.ASSISTANT and last.role is Role.ASSISTANT and not last.calls:
+            if message.calls and not can.text_with_calls:
+                kept += [user(GO_ON), message]
                 continue
+            text = BREAK.join(part for part in (last.text, message.text) if part.strip())
+            kept[-1] = message.model_copy(update={"text": text})
+            continue
         kept.append(message)
     return kept
 
 
-def _some_user(messages: list[Message], can: Capabilities) -> list[Message]:
-    if not can.needs_user or any(message.role is Role.USER for message in messages):
-        return messages
+def _user_first(messages: list[Message], _: Capabilities) -> list[Message]:
+    """Have a user begin: some templates want one at all, some take the first message for the user's whoever spoke."""
     leading = 0
     while leading < len(messages) and messages[leading].role is Role.SYSTEM:
         leading += 1
+    if leading < len(messages) and messages[leading].role is Role.USER:
+        return messages
     return [*messages[:leading], user(NO_REQUEST), *messages[leading:]]
 
 
@@ -301,7 +319,8 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("call_ids", _call_ids),
     ("one_call", _one_call),
     ("no_tools", _no_tools),
+    ("calls_apart", _calls_apart),
     ("system", _system),
+    ("user_first", _user_first),
     ("alternation", _alternation),
-    ("some_user", _some_user),
 )

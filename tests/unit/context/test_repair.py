@@ -40,7 +40,7 @@ CAPABILITIES = st.builds(
     tools=st.booleans(),
     many_calls=st.booleans(),
     call_id_length=st.sampled_from([0, 9]),
-    needs_user=st.booleans(),
+    text_with_calls=st.booleans(),
 )
 
 
@@ -55,8 +55,8 @@ def problems(messages: tuple[Message, ...], can: Capabilities) -> list[str]:
     late = can.late_system and not can.alternates
     if any(m.role is Role.SYSTEM and (not can.system or (n and not late)) for n, m in enumerate(messages)):
         found.append("system")
-    if can.needs_user and not any(m.role is Role.USER for m in messages):
-        found.append("no user")
+    if next((m.role for m in messages if m.role is not Role.SYSTEM), None) is not Role.USER:
+        found.append("no user first")
     if can.alternates:
         turns = [m.role for m in messages if m.role in {Role.USER, Role.ASSISTANT} and not m.calls]
         if any((role is Role.USER) != (turn % 2 == 0) for turn, role in enumerate(turns)):
@@ -70,6 +70,7 @@ def of_message(message: Message, can: Capabilities) -> list[str]:
     wrong = {
         "tools": not can.tools and (bool(message.calls) or message.role is Role.TOOL),
         "many calls": not can.many_calls and len(message.calls) > 1,
+        "text with calls": not can.text_with_calls and bool(message.calls and message.text.strip()),
         "ids": any(length and (len(call.id) != length or not call.id.isalnum()) for call in message.calls),
         "arguments": not all(isinstance(json.loads(call.arguments), dict) for call in message.calls),
         "empty": not message.text.strip() and not message.calls,
