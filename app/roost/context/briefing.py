@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from roost.context.outline import log, markdown, source, table
+from roost.context.outline.lines import Entry, fitted
+
 LEFT_OUT = "\n[… {} bytes left out here …]\n"
+WORTH_ENTRIES = 2
+ROOM_FOR_ENDS = 400
+"""If so many bytes are left beside an outline, they show how the text begins and ends."""
+MOST_OUTLINED = 20_000_000
+"""A longer text is not taken apart, its beginning and end are shown."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,36 @@ class Briefing:
 
 def brief(text: str, name: str, room: int) -> Briefing:
     """Return a text in at most about `room` bytes; `name` is a file name or address and may be empty."""
-    del name
-    return Briefing(ends(text, room), "beginning and end")
+    what, entries = outline(text, name) if len(text) <= MOST_OUTLINED else ("", [])
+    if len(entries) < WORTH_ENTRIES:
+        return Briefing(ends(text, room), "beginning and end")
+    shown = fitted(entries, room)
+    left = room - len(shown.encode("utf-8", "replace")) - 2
+    if left >= ROOM_FOR_ENDS:
+        shown += "\n\n" + ends(text, left)
+    return Briefing(shown, what)
+
+
+def outline(text: str, name: str) -> tuple[str, list[Entry]]:
+    """Return what kind of outline a text has, and its entries; nothing and none if it has none."""
+    lower = name.lower().partition("?")[0]
+    language = source.language_of(lower)
+    if language:
+        return "declarations", source.entries(text, language)
+    if lower.endswith((".md", ".markdown")):
+        return "headings", markdown.entries(text)
+    start = text.lstrip()[:1]
+    if start in {"{", "["}:
+        for what, made in (("shape", table.json_lines), ("shape", table.document)):
+            if found := made(text):
+                return what, found
+    if found := log.entries(text):
+        return "shape", found
+    if found := table.delimited(text, lower):
+        return "shape", found
+    if len(found := markdown.entries(text)) > WORTH_ENTRIES:
+        return "headings", found
+    return "", []
 
 
 def ends(text: str, room: int) -> str:

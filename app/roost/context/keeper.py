@@ -124,17 +124,20 @@ class Keeper:
         """Append a message that begins a turn; return what had to be done for it."""
         return await self._append(message, new=True)
 
-    async def append(self, *messages: Message) -> list[ContextEvent]:
-        """Append to the turn under way: answers, calls, results."""
+    async def append(self, *messages: Message, name: str = "") -> list[ContextEvent]:
+        """Append to the turn under way: answers, calls, results.
+
+        `name` is the file name or address that results are of: it tells how to put a long one in short.
+        """
         events: list[ContextEvent] = []
         for message in messages:
-            events += await self._append(message, new=False)
+            events += await self._append(message, new=False, name=name)
         return events
 
-    async def _append(self, message: Message, *, new: bool) -> list[ContextEvent]:
+    async def _append(self, message: Message, *, new: bool, name: str = "") -> list[ContextEvent]:
         limits = self.bounds
         events = self._mode_events(limits)
-        message, gated = await self._admitted(message, limits)
+        message, gated = await self._admitted(message, limits, name)
         events += gated
         talk = self.conversation
         self.conversation = talk.begin(message) if new or not talk.turns else talk.go_on(message)
@@ -152,12 +155,12 @@ class Keeper:
         text = f"Cost mode {limits.mode} instead of {before}: every bound changed with it."
         return [ContextEvent(kind=Kind.MODE_CHANGED, message=text, detail={"from": before, "to": limits.mode})]
 
-    async def _admitted(self, message: Message, limits: Bounds) -> tuple[Message, list[ContextEvent]]:
+    async def _admitted(self, message: Message, limits: Bounds, name: str) -> tuple[Message, list[ContextEvent]]:
         """Return a message as it comes in: results as the mode asks for, others unless they fit no prompt."""
         result = message.role is Role.TOOL
         tokens = limits.result_tokens if result else limits.message_tokens
         most = limits.entry_bytes if result else limits.message_bytes
-        admitted = await self.gate.admit(message.text, tokens, most_bytes=most)
+        admitted = await self.gate.admit(message.text, tokens, name=name, most_bytes=most)
         if not admitted.reference:
             return message, []
         form = admitted.form.value
