@@ -554,6 +554,13 @@ keep_choices() {
         (umask 077 && cp "$inventory" "$config_dir/.inventory.new")
         mv "$config_dir/.inventory.new" "$config_dir/inventory.yaml"
     fi
+    # Variables of groups and machines may lie beside the inventory: later runs name the copy.
+    from=${inventory%/*}
+    [ -n "$inventory" ] && [ "$from" != "$config_dir" ] || return 0
+    for folder in group_vars host_vars; do
+        rm -rf "${config_dir:?}/$folder"
+        [ ! -d "$from/$folder" ] || [ "$from" = "$source_dir" ] || (umask 077 && cp -R "$from/$folder" "$config_dir/")
+    done
 }
 
 # --- Python ----------------------------------------------------------------------------------------------

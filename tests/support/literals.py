@@ -22,8 +22,7 @@ KINDS = ("address", "subnet", "port", "user", "path", "secret")
 WAIVER = re.compile(r"#\s*literal: \S")  # a line that needs one says why: `# literal: RFC 5737, in a documentation`
 
 IP = re.compile(r"(?<![\w.:])(?=[0-9a-fA-F:.]*[.:])([0-9a-fA-F:.]+)(/\d{1,3})?(?![\w.:])")
-# `api_port: 8360`, `static = 8360`, `dport 8360`, `http = 4646`, `HOST:8360`. A word beside it that only ends with these
-# letters (`report`, `support`) is none.
+# `api_port: 8360`, `static = 8360`, `dport 8360`, `http = 4646`, `HOST:8360`; not `report` or `support`.
 PORT = re.compile(
     r"""(?:(?<![a-z])(?:[a-z]+_)*port['"]?\s*[:=]\s*|(?<![\w])[sd]port\s+(?:!=\s*)?|(?<!\w)static\s*=\s*
     |^\s*(?:http|rpc|serf)\s*=\s*|(?<=[\w\]}])(?<!\d):(?=\d{2,5}(?![\w.:])))['"]?(\d{2,5})(?![\w.])""",
@@ -81,12 +80,16 @@ def _without_prose(text: str, path: str) -> str:
     return "\n".join(kept)
 
 
-def _in_line(line: str, known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+def _addresses(line: str) -> Iterator[tuple[str, str]]:
     for found in IP.finditer(line):
         if found[2] and _is_network(found[1]):
             yield "subnet", found[0]
         elif _is_address(found[1]) or _is_address(found[1].rstrip(".:")):  # one that ends a sentence
             yield "address", found[1]
+
+
+def _in_line(line: str, known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+    yield from _addresses(line)
     for found in PORT.finditer(line):
         yield "port", found[1]
     for found in USER.finditer(line):

@@ -168,7 +168,7 @@ def authority(params: dict[str, Any]) -> str:
     if params["listen_cert"]:
         raise RoostError(
             "Several gateways know each other by the fleet's own authority, and api_listen_cert names another's.",
-            fix="Leave api_listen_cert empty and name the API in api_names, or set gateway_replicas to 0.",
+            fix="Leave api_listen_cert empty and name the API in api_names_custom, or set gateway_replicas to 0.",
         )
     file = Path(params["tls_dir"]) / "ca.pem"
     return file.read_text() if file.exists() else TO_BE_MADE[0]

@@ -38,6 +38,7 @@ VERBS = {
     "hosts": Verb("roost.cli.hosts", "hosts", "Show what this machine has, and which models it can serve."),
     "plan": Verb("roost.cli.plan", "plan", "Show which model runs where, why, and what would have to change."),
     "verify": Verb("roost.cli.verify", "verify", "Ask the model a question and check its answer."),
+    "config": Verb("roost.cli.config", "app", "Show what is configured and where it is from; go back to defaults."),
     "fleet": Verb("roost.cli.fleet", "app", "Show, add and remove the machines of the fleet."),
     "images": Verb("roost.cli.images", "app", "Show, renew and tidy what the jobs run from."),
     "stage": Verb("roost.cli.stage", "stage", "Put Roost into the root folder of an image that is being built."),

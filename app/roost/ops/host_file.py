@@ -16,6 +16,7 @@ import yaml
 
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
+from roost.ops.variable_names import renamed
 from roost.ops.yaml_text import load_yaml
 
 HEADER = """---
@@ -73,6 +74,8 @@ def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[st
         name, equals, text = word.partition("=")
         if not equals:
             raise RoostError(f"{word!r} is not NAME=VALUE.", fix="Write e.g. --set api_port=9000.", exit_code=2)
+        if said := renamed(name):
+            raise RoostError(said, fix="Use the new name, or take it out.", exit_code=2)
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             fix = f"Did you mean {near[0]}?" if near else "Every variable stands in group_vars/all.yaml."
