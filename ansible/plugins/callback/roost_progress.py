@@ -215,7 +215,7 @@ class CallbackModule(CallbackBase):
         task = result.task
         if self.summary.failed:
             return
-        if self.fleet:
+        if self.fleet and not result.result.get("of_all"):
             message = f"{result.host.name}: {message}"
         reason, _, fix = message.partition(FIX)
         step = self.step.name if self.step else title(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +38,8 @@ from roost.hosts.doctor import (
 from roost.hosts.facts import HostFacts
 from roost.hosts.findings import Finding, NotChecked, as_text, errors, not_checked_text, warnings
 from roost.hosts.findings_hardware import hardware_findings, hardware_not_checked, look_at_hardware
+from roost.hosts.preflight import check
+from roost.hosts.preflight_wishes import wishes_from
 from roost.models.catalogue import load_catalogue
 from roost.models.findings import model_findings, models_not_checked
 from roost.models.model_slots import parse_slots
@@ -46,6 +48,7 @@ from roost.ops.run import run
 from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
 
+DOCTORS_OWN = {"root", "init"}  # said by doctor in words of its own, as full disks are
 ASK_TIMEOUT_S = 10.0
 FIREWALL_ASK = ["nft", "list", "table", "inet", "roost"]
 
@@ -106,13 +109,14 @@ def examine(site: Site) -> Report:
     models = replace(models, memory=plan.memory)
     servers = look_at_servers(site, status, catalogue, {**_contexts(variables), **plan.contexts}, facts.clock)
     servers = replace(servers, refused=plan.refused, unplanned=plan.problem)
+    found = [
+        *diagnose(facts, seen),
+        *hardware_findings(facts, hardware),
+        *model_findings(models),
+        *fleet_findings(servers),
+    ]
     return Report(
-        [
-            *diagnose(facts, seen),
-            *hardware_findings(facts, hardware),
-            *model_findings(models),
-            *fleet_findings(servers),
-        ],
+        [*found, *still_in_the_way(facts, variables, found)],
         [
             *not_checked(facts, seen),
             *hardware_not_checked(facts, hardware),
@@ -120,6 +124,18 @@ def examine(site: Site) -> Report:
             *fleet_not_checked(servers),
         ],
     )
+
+
+def still_in_the_way(facts: HostFacts, variables: Mapping[str, object], found: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield what preflight would refuse today: a machine changes after its set-up. What was found is not said twice."""
+    if not variables:
+        return
+    known = {finding.id for finding in found}
+    wishes = wishes_from(variables, installed=True, here=facts.default_address)
+    for finding in check(facts, wishes):
+        doctors_own = finding.id in DOCTORS_OWN or finding.id.startswith("disk:")
+        if finding.id not in known and not doctors_own:
+            yield finding
 
 
 def _variables(site: Site) -> dict[str, object]:

@@ -56,6 +56,7 @@ PROGRAMS = (*PACKAGE_MANAGERS, "docker", "dockerd", "nvidia-smi", "lspci")
 BSD_PROGRAMS = ("sysctl", "pciconf", "ifconfig", "mount", "route", "sockstat")
 QUESTIONS = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
+    "docker runtimes": ["docker", "info", "--format", "{{range $name, $_ := .Runtimes}}{{$name}} {{end}}"],
     "dockerd": ["dockerd", "--version"],
     "lspci": ["lspci", "-mm"],
     "nvidia-smi": ["nvidia-smi", "--query-gpu=pci.bus_id,name,memory.total", "--format=csv,noheader,nounits"],
@@ -90,7 +91,7 @@ def collect_raw(paths: Sequence[str | Path] = (), *, manifest: Path | None = Non
     system = platform.uname()
     programs = PROGRAMS + BSD_PROGRAMS if system.system == "FreeBSD" else PROGRAMS
     found = [p for p in programs if shutil.which(p)]
-    asked = {name: _ask(QUESTIONS[name]) for name in QUESTIONS if name in found}
+    asked = {name: _ask(words) for name, words in QUESTIONS.items() if words[0] in found}
     memberships = _read("/proc/self/cgroup")
     return RawFacts(
         files={path: _read(path) for path in FILES} | sysfs_texts(topology="core id" not in _read("/proc/cpuinfo")),

@@ -49,6 +49,7 @@ class Docker:
     running: bool = False
     version: str = ""
     ours: bool = False
+    runtimes: tuple[str, ...] = ()  # of the running daemon
 
 
 @dataclass(frozen=True)
@@ -287,4 +288,10 @@ def _docker(raw: RawFacts) -> Docker:
     running = parse.version_number(raw.asked.get("docker", ""))
     program = parse.version_number(raw.asked.get("dockerd", ""))
     present = bool(running or program) or "docker" in raw.present or "dockerd" in raw.present
-    return Docker(present=present, running=bool(running), version=running or program, ours=raw.docker_ours)
+    return Docker(
+        present=present,
+        running=bool(running),
+        version=running or program,
+        ours=raw.docker_ours,
+        runtimes=tuple(raw.asked.get("docker runtimes", "").split()),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,3 +48,20 @@ def as_text(findings: Sequence[Finding]) -> str:
 def not_checked_text(skipped: Sequence[NotChecked]) -> str:
     """Return a line for each thing that was not looked at."""
     return "\n".join(f"not checked: {item.what}: {item.why}" for item in skipped)
+
+
+def table(found: Mapping[str, Sequence[Finding]]) -> str:
+    """Return the findings of several machines for reading, the worst first; what is the same on several stands once."""
+    if len(found) == 1:
+        return as_text(next(iter(found.values())))
+    where: dict[Finding, list[str]] = {}
+    for machine, findings in found.items():
+        for finding in findings:
+            where.setdefault(finding, []).append(machine)
+    ranked = sorted(where, key=lambda f: (ORDER.index(f.severity), list(found).index(where[f][0])))
+    width = max((len(", ".join(machines)) for machines in where.values()), default=0)
+    below = " " * (width + 2)
+    return "\n".join(
+        f"{', '.join(where[f]):{width}}  {f.severity}: {f.what}\n{below}    why: {f.why}\n{below}    fix: {f.fix}"
+        for f in ranked
+    )

@@ -76,8 +76,7 @@ def hardware_findings(facts: HostFacts, seen: HardwareSeen) -> list[Finding]:
         *_processor(facts),
         *_memory(facts, seen),
         *_models_disk(facts, seen),
-        *_nvidia(facts),
-        *(finding for gpu in facts.gpus for finding in _driver(gpu)),
+        *graphics_findings(facts),
         *_device_files(facts, seen),
     ]
 
@@ -148,6 +147,11 @@ def _models_disk(facts: HostFacts, seen: HardwareSeen) -> Iterator[Finding]:
             "No model can be fetched, and the system may have found the disk broken.",
             "Look at `dmesg`, then mount it writable.",
         )  # fmt: skip
+
+
+def graphics_findings(facts: HostFacts) -> list[Finding]:
+    """Return what is wrong with graphics processors and their drivers, as far as facts alone tell."""
+    return [*_nvidia(facts), *(found for gpu in facts.gpus for found in _driver(gpu))]
 
 
 def _nvidia(facts: HostFacts) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -9,12 +10,18 @@ from itertools import pairwise
 
 from roost.hosts.facts import HostFacts, Listener
 from roost.hosts.findings import Finding
+from roost.hosts.findings_hardware import graphics_findings
 
 ARCHITECTURES = ("x86_64", "aarch64")
 OLDEST_DEBIAN = 12
 DOCKER_CONTROLLERS = {1: {"cpu", "cpuset", "devices", "memory", "pids"}, 2: {"cpu", "cpuset", "memory", "pids"}}
+NVIDIA_RUNTIME = "nvidia"
 DAY_S = 86400.0
 FAR_FUTURE_S = 15 * 365 * DAY_S
+FAR_APART_S = 300.0  # half of what certificates are made valid before they are made (ops/pki.py)
+APART_S = 10.0
+# Docker's own minimum (its documentation, "Install Docker Engine from binaries"), and that of Debian 11.
+OLDEST_KERNEL, OLD_KERNEL = (3, 10), (5, 10)
 SYSTEM_HINTS = {
     "dnf": "Fedora and its relatives",
     "apk": "Alpine",
@@ -49,15 +56,25 @@ class Wishes:
     docker_min_version: str = ""
 
 
-def check(facts: HostFacts, wishes: Wishes, registries: Mapping[str, str] | None = None) -> list[Finding]:
+def check(
+    facts: HostFacts,
+    wishes: Wishes,
+    registries: Mapping[str, str] | None = None,
+    *,
+    unresolved: Sequence[str] = (),
+    clock_here: float | None = None,
+) -> list[Finding]:
     """Return everything that stands in the way, and what should be looked at.
 
     `registries` holds for each package client what it said when it could not reach its registry; empty if it could.
+    `unresolved` are names of registries that the machine cannot resolve. `clock_here` is the controller's time, where
+    the machine is another one.
     """
     return [
         *_root(facts),
         *_engine(wishes),
         *_system(facts),
+        *_kernel(facts),
         *_init(facts),
         *_memory(facts, wishes),
         *_disks(facts, wishes),
@@ -66,6 +83,9 @@ def check(facts: HostFacts, wishes: Wishes, registries: Mapping[str, str] | None
         *_docker(facts, wishes),
         *_listen(facts, wishes),
         *_clock(facts),
+        *_clock_apart(facts, clock_here),
+        *_graphics(facts, wishes),
+        *_names(unresolved, wishes),
         *_registries(registries or {}, wishes),
     ]
 
@@ -112,6 +132,19 @@ def _system(facts: HostFacts) -> Iterator[Finding]:
             "os", "error", f"{facts.os_name} is too old.",
             f"Roost needs what Debian {OLDEST_DEBIAN} brought: Python 3.11 and newer system libraries.",
             f"Upgrade to Debian {OLDEST_DEBIAN} or later, or a system made from it.",
+        )  # fmt: skip
+
+
+def _kernel(facts: HostFacts) -> Iterator[Finding]:
+    version = tuple(int(part) for part in re.findall(r"\d+", facts.kernel)[:2])
+    if len(version) == 2 and version < OLD_KERNEL:
+        too_old = version < OLDEST_KERNEL
+        word = "too old" if too_old else "old"
+        yield Finding(
+            "kernel", "error" if too_old else "warning", f"The kernel {facts.kernel} is {word}.",
+            "Docker does not work with it." if too_old else "Roost is tried with that of Debian 12 (6.1) and newer.",
+            f"Use a kernel of version {OLD_KERNEL[0]}.{OLD_KERNEL[1]} or newer, and restart; a container has its "
+            "host's.",
         )  # fmt: skip
 
 
@@ -280,6 +313,42 @@ def _clock(facts: HostFacts) -> Iterator[Finding]:
         yield Finding(
             "clock", "warning", "The clock is many years after this system was last changed.",
             "If it is wrong, certificates end too early or are not yet valid for others.", "Check the date.",
+        )  # fmt: skip
+
+
+def _clock_apart(facts: HostFacts, clock_here: float | None) -> Iterator[Finding]:
+    if clock_here is None:
+        return
+    apart = abs(facts.clock - clock_here)
+    if apart > APART_S:
+        yield Finding(
+            "clock-apart", "error" if apart > FAR_APART_S else "warning",
+            f"The clock is {apart:.0f} s {'ahead of' if facts.clock > clock_here else 'behind'} that of the machine "
+            "from which the fleet is set up.",
+            "Certificates made there would not be valid here yet, or be at their end too early.",
+            "Set the clocks of both, with a time service (systemd-timesyncd, chrony).",
+        )  # fmt: skip
+
+
+def _graphics(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
+    """What keeps models off a card that is here: its driver, and Docker's way to it."""
+    yield from graphics_findings(facts)
+    cards = [gpu for gpu in facts.gpus if gpu.vendor == "NVIDIA" and gpu.driver == "nvidia"]
+    docker = facts.docker
+    if wishes.runtime == "docker" and cards and docker.running and NVIDIA_RUNTIME not in docker.runtimes:
+        yield Finding(
+            "gpu-runtime", "warning", f"Docker has no runtime for NVIDIA's cards, and here is {cards[0].name}.",
+            "Containers cannot compute on the card: a model server that is planned for it does not start.",
+            "Install nvidia-container-toolkit, run `nvidia-ctk runtime configure`, restart Docker; or --run-local.",
+        )  # fmt: skip
+
+
+def _names(unresolved: Sequence[str], wishes: Wishes) -> Iterator[Finding]:
+    if unresolved and not wishes.offline:
+        yield Finding(
+            "dns", "error", f"Names cannot be resolved: {', '.join(unresolved)}.",
+            "Packages are fetched from there.",
+            "Name a server that answers in /etc/resolv.conf (`getent hosts NAME` tries it), or use --offline DIR.",
         )  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from roost.ops.errors import RoostError
@@ -60,6 +61,44 @@ def _pip(_scratch: Path, ca: Path | None) -> None:
          *trust],
         timeout_s=TIMEOUT_S, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
     )  # fmt: skip
+
+
+SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
+PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+PROXY_LINE = re.compile(r'^Acquire::https?::Proxy "[^"]', re.IGNORECASE | re.MULTILINE)
+MOST_NAMES = 4
+
+
+def unresolved(resolve: Callable[[str], object] = lambda name: socket.getaddrinfo(name, None)) -> list[str]:
+    """Return the names of apt's registries that cannot be resolved; none where a proxy does that."""
+    if any(os.environ.get(name) for name in PROXIES) or PROXY_LINE.search(_apt_settings()):
+        return []
+    found: list[str] = []
+    for name in registry_names("".join(_texts()))[:MOST_NAMES]:
+        try:
+            resolve(name)
+        except OSError:
+            found.append(name)
+    return found
+
+
+def _apt_settings() -> str:
+    try:
+        return run(["apt-config", "dump"], timeout_s=TIMEOUT_S, env={**os.environ, "LC_ALL": "C"})
+    except RoostError:
+        return ""
+
+
+def _texts() -> list[str]:
+    paths = [path for top in map(Path, SOURCES) for path in ([top] if top.is_file() else sorted(top.glob("*")))]
+    return [path.read_text(errors="replace") for path in paths if path.suffix in {".list", ".sources"}]
+
+
+def registry_names(sources: str) -> list[str]:
+    """Return the machines that apt's sources name, in order; addresses need no resolving."""
+    lines = [line for line in sources.splitlines() if not line.lstrip().startswith("#")]
+    names = [name for line in lines for name in re.findall(r"https?://([A-Za-z0-9.-]+)", line)]
+    return [name for name in dict.fromkeys(names) if not re.fullmatch(r"[\d.]+", name)]
 
 
 def reason(output: str) -> str:

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 from roost.fleet.jobs import ModelServerJob
 from roost.fleet.site_jobs import Programs, site_jobs
@@ -15,6 +16,7 @@ from roost.fleet.site_wish import SiteWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
 from roost.models.gguf_header import Header
+from roost.ops.variables import load_variables
 from tests.support.ansible_module import REPOSITORY, run_ansible, run_module
 from tests.support.gguf_files import write_sparse
 
@@ -55,27 +57,32 @@ def test_a_node_says_what_it_is(tmp_path: Path) -> None:
     assert local["facts"]["disks"][0]["path"] == str(tmp_path)
 
 
+def preflight_variables(folder: Path, **changed: object) -> dict[str, object]:
+    """Return the variables that preflight reads, for a machine whose folders are below one."""
+    known = load_variables(REPOSITORY, folder / "nothing.yaml")
+    role = yaml.safe_load((REPOSITORY / "ansible/roles/preflight/vars/main.yml").read_text())
+    places = {f"roost_{name}_dir": str(folder / name) for name in ("state", "cache")}
+    return {**{name: known[name] for name in role["preflight_variables"]}, **places, **changed}
+
+
 def test_preflight_names_everything_at_once(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        failed = run_module(
-            "roost_preflight",
-            {
-                "min_memory_mib": 1 << 30,
-                "disks": {str(tmp_path): 1 << 40},
-                "ports": [{"variable": "api_port", "port": port, "address": "127.0.0.1"}],
-                "listen_address": "192.0.2.254",
-                "runtime": "local",
-            },
-            check=True,
-        )
-    found = {finding["id"] for finding in failed["findings"]}
-    assert failed["failed"]
-    assert {"memory", f"disk:{tmp_path}", f"port:{port}", "listen"} <= found
-    assert failed["msg"].count("    fix: ") == len(failed["findings"])
-    assert f"Port {port} on 127.0.0.1 is taken by " in failed["msg"]
+        variables = preflight_variables(
+            tmp_path, preflight_min_memory_mib=1 << 30, preflight_min_disk_mib=1 << 40, api_port=port,
+            api_listen_address="192.0.2.254", roost_runtime="local", roost_offline_dir="/nowhere",
+        )  # fmt: skip
+        arguments = {"variables": variables, "site_file": str(tmp_path / "site.json")}
+        found = run_module("roost_preflight", arguments, check=True)
+    assert not found["failed"]
+    assert not found["changed"]
+    ids = {finding["id"] for finding in found["findings"]}
+    assert {"memory", f"disk:{tmp_path}/state", f"port:{port}", "listen"} <= ids
+    assert all(finding["fix"] and finding["why"] for finding in found["findings"])
+    said = next(finding["what"] for finding in found["findings"] if finding["id"] == f"port:{port}")
+    assert f"Port {port} on 127.0.0.1 is taken by " in said
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from roost.hosts.facts import Disk, Docker, HostFacts, Listener, facts_from
-from roost.hosts.findings import Finding, as_text, errors
+from roost.hosts.findings import Finding, as_text, errors, table
+from roost.hosts.gpu_nvidia import Nvidia
+from roost.hosts.gpus import Gpu
 from roost.hosts.preflight import PortWish, Wishes, check
 from tests.unit.hosts.machines import machine
 
@@ -148,3 +150,66 @@ def test_what_is_no_address_is_in_nobodys_way(one: str, other: str, same: bool) 
     facts = dataclasses.replace(facts_from(machine("bare-vm")), listeners=(Listener(one, 4647, 1, "x", "x"),))
     found = check(facts, Wishes(ports=[PortWish("nomad_rpc_port", 4647, other)]))
     assert bool([f for f in found if f.id == "port:4647"]) is same
+
+
+@pytest.mark.parametrize(
+    ("kernel", "found"),
+    [("6.1.0-18-amd64", []), ("5.4.0", ["warning kernel"]), ("3.2.0-4-amd64", ["error kernel"]), ("odd", [])],
+)
+def test_kernels(kernel: str, found: list[str]) -> None:
+    assert ids(dataclasses.replace(good(), kernel=kernel)) == found
+
+
+@pytest.mark.parametrize(
+    ("apart", "found"), [(0, []), (-5, []), (60, ["warning clock-apart"]), (-4000, ["error clock-apart"])]
+)
+def test_a_clock_apart_from_the_controller(apart: float, found: list[str]) -> None:
+    facts = good()
+    said = check(facts, NO_WISHES, clock_here=facts.clock + apart)
+    assert [f"{f.severity} {f.id}" for f in said] == found
+
+
+def test_names_that_cannot_be_resolved() -> None:
+    assert [f.id for f in check(good(), NO_WISHES, unresolved=["deb.example"])] == ["dns"]
+    assert check(good(), Wishes(offline=True), unresolved=["deb.example"]) == []
+
+
+def card(*, driver: str = "nvidia", memory_mib: int = 24564) -> Gpu:
+    return Gpu("0000:01:00.0", "NVIDIA", "RTX 4090", driver, memory_mib)
+
+
+def test_a_card_needs_its_driver_and_docker_a_way_to_it() -> None:
+    docker = Docker(present=True, running=True, version="27.1.2")
+    facts = dataclasses.replace(good(), gpus=(card(),), docker=docker)
+    assert ids(facts) == ["warning gpu-runtime"]
+    assert ids(facts, Wishes(runtime="local")) == []
+    served = dataclasses.replace(facts, docker=dataclasses.replace(docker, runtimes=("nvidia", "runc")))
+    assert ids(served) == []
+    assert ids(dataclasses.replace(served, gpus=(card(driver="nouveau", memory_mib=0),))) == [
+        "warning gpu-driver:0000:01:00.0"
+    ]
+    old = dataclasses.replace(served, nvidia=Nvidia("390.157", "9.1", (), ""))
+    assert ids(old) == ["warning nvidia:cuda"]
+    broken = dataclasses.replace(served, nvidia=Nvidia("535.1", "", (12,), "The library is of another version."))
+    assert ids(broken) == ["warning nvidia"]
+
+
+def test_six_faults_are_six_findings() -> None:
+    """The host of the requirement: everything at once, each with its fix."""
+    faults = dataclasses.replace(
+        good(), debian_generation=11, memory_total_mib=900, clock=0.0, cgroup_version=0, cgroup_controllers=(),
+        disks=(Disk("/var/lib/roost", 1, 4000, 10, writable=True),),
+        listeners=(Listener("127.0.0.1", 8360, 5, "nginx", "nginx: master process"),),
+    )  # fmt: skip
+    found = check(faults, Wishes(min_memory_mib=1500, disks={"/var/lib/roost": 4000}, ports=[API]))
+    assert sorted(f.id for f in found) == ["cgroups", "clock", "disk:/var/lib/roost", "memory", "os", "port:8360"]
+    assert all(f.severity == "error" and f.fix and f.why for f in found)
+
+
+def test_many_machines_are_one_table() -> None:
+    bad, doubt = Finding("a", "error", "Bad.", "w", "f"), Finding("b", "warning", "Doubtful.", "w", "f")
+    text = table({"one": [doubt], "two": [bad], "three": [bad, doubt]})
+    first, *rest = text.splitlines()
+    assert first.startswith("two, three  error: Bad.")
+    assert any(line.startswith("one, three  warning: Doubtful.") for line in rest)
+    assert table({"one": [bad]}) == as_text([bad])

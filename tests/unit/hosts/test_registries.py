@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roost.hosts import registries
 from roost.hosts.registries import reach, reason
 
 NOBODY = "http://127.0.0.1:9"
@@ -50,3 +51,26 @@ def test_a_bundle_that_is_none(tmp_path: Path) -> None:
 )
 def test_reason(output: str, line: str) -> None:
     assert reason(output) == line
+
+
+def test_names_of_sources_are_those_that_need_resolving() -> None:
+    text = """# deb http://old.example/debian x main
+deb [signed-by=/x] https://deb.example/debian bookworm main
+URIs: http://192.0.2.7/debian https://security.example/debian
+"""
+    assert registries.registry_names(text) == ["deb.example", "security.example"]
+
+
+def test_names_that_do_not_resolve_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in registries.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(registries, "_texts", lambda: ["deb https://deb.example/debian x main"])
+    monkeypatch.setattr(registries, "_apt_settings", lambda: "")
+
+    def refuse(_: str) -> object:
+        raise OSError
+
+    assert registries.unresolved(refuse) == ["deb.example"]
+    assert registries.unresolved(lambda _: None) == []
+    monkeypatch.setattr(registries, "_apt_settings", lambda: 'Acquire::http::Proxy "http://192.0.2.1:3128";')
+    assert registries.unresolved(refuse) == []
