@@ -43,7 +43,11 @@ class Fleet:
         """The first one."""
         return next(iter(self.hosts.values()))
 
-    def inventory(self, variables: Mapping[str, object] | None = None) -> dict[str, Any]:
+    def inventory(
+        self,
+        variables: Mapping[str, object] | None = None,
+        host_variables: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> dict[str, Any]:
         """The inventory of these hosts."""
         environment = {k: v for k, v in host_environment(os.environ).items() if not k.startswith("ROOST_")}
         entries: dict[str, dict[str, Any]] = {}
@@ -53,7 +57,7 @@ class Fleet:
                 entry |= {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
             else:
                 entry |= {"ansible_host": host.address, "ansible_user": "root"}
-            entries[host.name] = entry
+            entries[host.name] = entry | dict((host_variables or {}).get(host.name, {}))
         return {
             "fleet": {
                 "hosts": entries,
@@ -74,10 +78,16 @@ class Fleet:
             known += f"{host.address} {host.exec('cat /etc/ssh/ssh_host_ed25519_key.pub').out}"
         first.write("/root/.ssh/known_hosts", known)
 
-    def deploy(self, *args: str, check: bool = True, variables: Mapping[str, object] | None = None) -> Result:
+    def deploy(
+        self,
+        *args: str,
+        check: bool = True,
+        variables: Mapping[str, object] | None = None,
+        host_variables: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> Result:
         """Write the inventory and run `./bootstrap.sh --inventory` on the controller."""
         self.trust()
-        self.controller.write(INVENTORY, yaml.safe_dump(self.inventory(variables), sort_keys=False))
+        self.controller.write(INVENTORY, yaml.safe_dump(self.inventory(variables, host_variables), sort_keys=False))
         return self.controller.bootstrap("--inventory", INVENTORY, "--yes", *args, check=check, timeout_s=1200)
 
     def nomad(self, command: str, on: Host | None = None) -> Json:
