@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from roost.context.budget import VERBATIM_TURNS, Bounds
 from roost.context.conversation import Compaction, Conversation, Topic, Turn
 from roost.context.summarise import Extractive, Summariser, SummariserError, step_tokens, within
-from roost.context.tokens import PER_MESSAGE, TokenCounter
+from roost.context.tokens import PER_MESSAGE, Estimate, TokenCounter
 from roost.context.topics import clusters, strongest, vectors
 
 TOPIC_TOKENS = 3000
@@ -84,7 +84,7 @@ class Compactor:
     def __init__(self, summariser: Summariser, counter: TokenCounter, parallel: int = PARALLEL) -> None:
         self._summariser = summariser
         self._counter = counter
-        self._plain = Extractive(counter)
+        self._plain = Extractive(Estimate())  # asks no server about each sentence
         self._gate = asyncio.Semaphore(parallel)
         self.fallbacks = 0
         """How many summaries were made without a model because the model's did not come or was no shorter."""
@@ -168,7 +168,7 @@ class Compactor:
             parts = await asyncio.gather(*(self.summary(piece, each) for piece in pieces))
             joined = "\n".join(part for part in parts if part)
             if await self._counter.text(joined) >= SHRINK * size:  # nothing more can be gained by doing it again
-                return await self._plain.summarise(joined, tokens)
+                return await within(await self._plain.summarise(joined, tokens), tokens, self._counter)
             return await self.summary(joined, tokens)
         most = min(tokens, max(int(SHRINK * size), 1))
         async with self._gate:
@@ -179,7 +179,7 @@ class Compactor:
         if found and await self._counter.text(found) <= SHRINK * size:
             return await within(found, tokens, self._counter)
         self.fallbacks += 1
-        return await self._plain.summarise(text, most)
+        return await within(await self._plain.summarise(text, most), most, self._counter)
 
     async def _pieces(self, text: str, room: int) -> list[str]:
         """Return a text in pieces of at most `room` tokens, split between lines where there are some."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from roost.context.api import ask
 from roost.context.budget import SUMMARISER_SHARE
 from roost.context.repair import clean_text, without_thinking
 from roost.context.tokens import TokenCounter
@@ -130,7 +131,7 @@ class ChatSummariser:
     ) -> None:
         self._url = base_url.rstrip("/") + CHAT_PATH
         self._session = session
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._key = key
         self._model = model
         self._context = context_tokens
 
@@ -150,19 +151,16 @@ class ChatSummariser:
                 {"role": "user", "content": f"<conversation>\n{clean_text(text)}\n</conversation>"},
             ],
         }
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
-            async with self._session.post(self._url, json=body, headers=self._headers, timeout=timeout) as answer:
-                raw = await answer.read()
-                if answer.status != 200:
-                    raise SummariserError(
-                        f"The model for summaries answered {answer.status}.", fix="See `roost status`."
-                    )
-            found = _Completion.model_validate_json(raw)
+            status, raw = await ask(self._session, self._url, self._key, body, TIMEOUT_S)
         except (TimeoutError, aiohttp.ClientError) as error:
             raise SummariserError(
                 f"The model for summaries did not answer: {error or type(error).__name__}.", fix="See `roost status`."
             ) from None
+        if status != 200:
+            raise SummariserError(f"The model for summaries answered {status}.", fix="See `roost status`.")
+        try:
+            found = _Completion.model_validate_json(raw)
         except ValidationError:
             raise SummariserError("The model for summaries answered in no known form.", fix="See its log.") from None
         notes = without_thinking(found.choices[0].message.content or "") if found.choices else ""

@@ -10,6 +10,7 @@ from typing import Protocol
 import aiohttp
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from roost.context.api import ask
 from roost.context.budget import BYTES_PER_TOKEN
 from roost.context.messages import Message, to_wire
 from roost.ops.errors import RoostError
@@ -79,7 +80,7 @@ class ApiCounter:
     def __init__(self, base_url: str, session: aiohttp.ClientSession, key: str, model: str) -> None:
         self._url = base_url.rstrip("/") + COUNT_PATH
         self._session = session
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._key = key
         self._model = model
         self._texts: dict[str, int] = {}
         self.context: int | None = None
@@ -102,18 +103,16 @@ class ApiCounter:
         return await self._ask({"messages": to_wire(messages), **({"tools": list(tools)} if tools else {})})
 
     async def _ask(self, body: dict[str, object]) -> int:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        payload = {"model": self._model, **body}
         try:
-            async with self._session.post(self._url, json=payload, headers=self._headers, timeout=timeout) as answer:
-                text = await answer.read()
-                if answer.status != 200:
-                    raise CountError(f"The prompt could not be counted: {_words(text)}", fix="See `roost endpoints`.")
-                counted = _Counted.model_validate_json(text)
+            status, text = await ask(self._session, self._url, self._key, {"model": self._model, **body}, TIMEOUT_S)
         except (TimeoutError, aiohttp.ClientError) as error:
             raise CountError(
                 f"The prompt could not be counted: {error or type(error).__name__}", fix="See `roost status`."
             ) from None
+        if status != 200:
+            raise CountError(f"The prompt could not be counted: {_words(text)}", fix="See `roost endpoints`.")
+        try:
+            counted = _Counted.model_validate_json(text)
         except ValidationError:
             raise CountError("The gateway's count is in no known form.", fix="Use one release everywhere.") from None
         self.context = counted.context or self.context
