@@ -21,7 +21,7 @@ from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.job_text import Job, render_job
-from roost.fleet.jobs import META_NODE, MONITORING_JOB, ModelServerJob, job_name
+from roost.fleet.jobs import META_NODE, MONITORING_JOB, ModelServerJob, job_name, machine_of
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
@@ -188,7 +188,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     memory = job_memory(catalogue, Path(wish.models_dir), state_dir, engine, ask=not dry_run, warn=module.warn)
     # A check comes before the fetch that locks a model; what its server's job will be is known only then.
     unlocked = unlocked_slots(wish, catalogue) if dry_run else {}
-    waiting = {job_name(slot, wish.node): names for slot, names in unlocked.items()}
+    numbers = {slot.slot: slot.number for slot in wish.slots}
+    waiting = {job_name(slot, wish.node, numbers[slot]): names for slot, names in unlocked.items()}
     made_of = programs_of(wish.runtime, made, python, wish.engine)
     programs = with_certificate(made_of, Path(params["tls_dir"]) / "engine.pem") if wish.node else made_of
     jobs = site_jobs(wish, catalogue, programs, memory, without=unlocked)
@@ -226,7 +227,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     if state_dir is not None and not dry_run:
         MeasuredStore(state_dir).use(engine.build)  # the next plan looks for this engine's figures
         keep_starts(wish, catalogue, memory, proofs)
-    for name in stale_jobs([name for name in existing if name not in waiting], jobs):
+    for name in stale_jobs([name for name in existing if name not in waiting], jobs, wish.elsewhere):
         applied.append(name)
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
@@ -247,7 +248,7 @@ def with_certificate(programs: Programs, certificate: Path) -> Programs:
 
 def of_machine(listed: Mapping[str, Any], wish: SiteWish) -> bool:
     """Say whether a job is this machine's affair; those that name none are the agent's machine's, from before."""
-    node = (listed.get("Meta") or {}).get(META_NODE, "")
+    node = machine_of(listed)
     return node == wish.node or (not node and wish.with_agent)
 
 
@@ -289,7 +290,7 @@ def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts:
     Those with layers on other hosts, encoders, and those that compute with adapters are left out.
     """
     for slot in wish.slots:
-        start = starts.get(job_name(slot.slot, wish.node))
+        start = starts.get(job_name(slot.slot, wish.node, slot.number))
         model = catalogue.get(slot.model)
         encoder = slot.embedding or set(model.roles) == {"embedding"}
         if start is not None and not (slot.rpc or slot.adapters or encoder):

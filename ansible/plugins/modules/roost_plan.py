@@ -1,10 +1,12 @@
 #!/usr/bin/python
-"""Ansible module: which model serves each slot of this machine, where, and with how much context; changes nothing."""
+"""Ansible module: which model serves each slot of this machine, or what a fleet's plan must know; changes nothing."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from pydantic import TypeAdapter, ValidationError
@@ -13,13 +15,18 @@ from roost.fleet.better_plan import better_plan
 from roost.fleet.capacity import capacity_of
 from roost.fleet.figures import host_figures
 from roost.fleet.host_plan import host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
-from roost.fleet.plan import Plan
+from roost.fleet.plan import HostCapacity, Plan
 from roost.fleet.plan_file import document_of, read_plan
+from roost.fleet.survey import Survey, held_models, out_of_reach
+from roost.fleet.survey import document_of as survey_document
 from roost.hosts.facts import HostFacts
-from roost.models.catalogue import load_catalogue
-from roost.models.model_slots import parse_slots
+from roost.models.catalogue import Catalogue, load_catalogue
+from roost.models.custom_file import listed_entry
+from roost.models.estimate.measured import NAME as FIGURES_FILE
+from roost.models.model_slots import ModelSlot, parse_slots
+from roost.models.obtainable import Obtainable, Reach, files_here
 from roost.models.path_slots import entries_of_paths
-from roost.models.present import found_models, with_hashes
+from roost.models.present import Found, found_models, with_hashes
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -32,6 +39,7 @@ description:
   - Fails with everything that cannot be placed, and what would have to change.
   - Model files that lie in I(models_dir) or I(present_dirs) without an entry are candidates, too.
   - Changes nothing; another task keeps I(plan) in I(file). What was seen of model files is remembered in I(models_dir).
+  - With I(survey) it decides nothing, and says what the plan of a whole fleet has to know of this machine.
 options:
   slots:
     description: The variable C(model_slots).
@@ -97,6 +105,19 @@ options:
     description: Where the plan of the last run is kept; it need not exist.
     type: path
     required: true
+  survey:
+    description: Only say what the fleet's plan has to know, for the machine that the inventory calls so.
+    type: str
+    default: ""
+  kind:
+    description: How jobs are run here; machines of a fleet that say the same run each other's.
+    type: str
+    default: ""
+  hashes:
+    description: With I(survey), models of files that were found here and are used now; each file is hashed once.
+    type: list
+    elements: str
+    default: []
 author: Roost developers
 """
 
@@ -137,7 +158,113 @@ explanation:
   description: A line a decision.
   type: list
   returned: always
+survey:
+  description: What the fleet's plan has to know, as in roost.fleet.survey.Survey.
+  type: dict
+  returned: with I(survey)
 """
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of this machine before anything is decided."""
+
+    wanted: list[ModelSlot]
+    custom: dict[str, Any]
+    found: Found
+    catalogue: Catalogue
+    reach: Reach
+    host: HostCapacity
+    present: Plan
+    gpu_names: list[str]
+
+
+def look(params: dict[str, Any], *, dry_run: bool) -> Seen:
+    """Look at this machine's models, facts and kept plan.
+
+    Raises:
+        RoostError: a slot or a variable is not valid.
+    """
+    models_dir = Path(params["models_dir"])
+    wanted = parse_slots(params["slots"])
+    custom = entries_of_paths(wanted, params["models_custom"], models_dir, dry_run=dry_run)
+    listed = load_catalogue(Path(params["catalogue"]), custom=custom)
+    folders = [Path(folder) for folder in params["present_dirs"]]
+    found = found_models(listed, models_dir, folders, dry_run=dry_run)
+    catalogue = found.beside(listed)
+    reach = reach_of(
+        catalogue,
+        models_dir=models_dir,
+        cache_dir=Path(params["cache_dir"]),
+        offline_dir=params["offline_dir"],
+        from_hub=params["from_hub"],
+        mirror=os.environ.get("HF_ENDPOINT", ""),
+    )
+    present = read_plan(Path(params["file"])) or Plan(())
+    facts = TypeAdapter(HostFacts).validate_python(params["facts"])
+    host = capacity_of(
+        facts,
+        (params["bandwidth"].get("bandwidth") or {}).get("gbs"),
+        name=params["host"],
+        running=present.placed,
+        vendors=params["gpu_vendors"],
+        others_mib=params["reserved_memory_mib"],
+        kind=params["kind"],
+    )
+    return Seen(wanted, custom, found, catalogue, reach, host, present, [gpu.name for gpu in facts.gpus])
+
+
+def survey_of(seen: Seen, params: dict[str, Any]) -> Survey:
+    """Return what the fleet's plan has to know."""
+    verified = files_here(Path(params["models_dir"]), Path(os.devnull), seen.catalogue)
+    figures = Path(params["state_dir"]) / FIGURES_FILE if params["state_dir"] else None
+    by_path = set(seen.custom) - set(params["models_custom"])
+    return Survey(
+        machine=params["survey"],
+        host=seen.host,
+        slots=tuple(seen.wanted),
+        custom=seen.custom,
+        found={name: listed_entry(entry) for name, entry in seen.found.entries.items()},
+        local=tuple(sorted(by_path | set(seen.found.entries))),
+        missing=out_of_reach(Obtainable(seen.catalogue, seen.reach)),
+        held=held_models(Obtainable(seen.catalogue, Reach(verified))),
+        figures=figures.read_text() if figures and figures.exists() else "",
+        gpu_names=tuple(seen.gpu_names),
+        present=seen.present,
+        hub_problem=seen.reach.hub_problem,
+        offline_dir=params["offline_dir"],
+        from_hub=params["from_hub"],
+    )
+
+
+def decide(module: AnsibleModule, seen: Seen) -> dict[str, Any]:
+    """Return the plan of this machine for itself, as the module returns it.
+
+    Raises:
+        RoostError: something cannot be placed.
+    """
+    params = module.params
+    models_dir = Path(params["models_dir"])
+    slots, optional = with_shape(seen.wanted, seen.host.tier)
+    state_dir = Path(params["state_dir"]) if params["state_dir"] else None
+    figures = host_figures(seen.catalogue, models_dir, state_dir, seen.gpu_names)
+    planner = host_planner(seen.host, seen.catalogue, seen.reach, figures=figures, present=seen.present)
+    plan = planner(slots, optional)
+    need_placed(plan)
+    better = better_plan(plan, seen.host, seen.catalogue, seen.reach, slots, optional, params["from_hub"])
+    hashed = with_hashes(seen.found, {p.model for p in plan.placed}, models_dir, dry_run=module.check_mode)
+    for placed in plan.placed:
+        if placed.slowed:
+            module.warn(f"{placed.slot}: {placed.model}:{placed.quantisation}: {placed.reason}.")
+    passed_over = [f"{path}: passed over, {why}" for path, why in seen.found.passed_over.items()]
+    return {
+        "slots": resolved_slots(plan, slots, seen.catalogue),
+        "models_custom": seen.custom | hashed,
+        "pools": memory_pools(seen.host),
+        "plan": document_of(plan),
+        "better": better,
+        "explanation": [*plan.explanation, *passed_over],
+    }
 
 
 def main() -> None:
@@ -159,60 +286,26 @@ def main() -> None:
             "offline_dir": {"type": "str", "default": ""},
             "from_hub": {"type": "str", "choices": ["auto", "yes", "no"], "default": "auto"},
             "file": {"type": "path", "required": True},
+            "survey": {"type": "str", "default": ""},
+            "kind": {"type": "str", "default": ""},
+            "hashes": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     params = module.params
-    models_dir = Path(params["models_dir"])
-    measured = (params["bandwidth"].get("bandwidth") or {}).get("gbs")
     try:
-        wanted = parse_slots(params["slots"])
-        custom = entries_of_paths(wanted, params["models_custom"], models_dir, dry_run=module.check_mode)
-        listed = load_catalogue(Path(params["catalogue"]), custom=custom)
-        folders = [Path(folder) for folder in params["present_dirs"]]
-        found = found_models(listed, models_dir, folders, dry_run=module.check_mode)
-        catalogue = found.beside(listed)
-        reach = reach_of(
-            catalogue,
-            models_dir=models_dir,
-            cache_dir=Path(params["cache_dir"]),
-            offline_dir=params["offline_dir"],
-            from_hub=params["from_hub"],
-            mirror=os.environ.get("HF_ENDPOINT", ""),
-        )
-        present = read_plan(Path(params["file"])) or Plan(())
-        facts = TypeAdapter(HostFacts).validate_python(params["facts"])
-        host = capacity_of(
-            facts,
-            measured,
-            name=params["host"],
-            running=present.placed,
-            vendors=params["gpu_vendors"],
-            others_mib=params["reserved_memory_mib"],
-        )
-        slots, optional = with_shape(wanted, host.tier)
-        state_dir = Path(params["state_dir"]) if params["state_dir"] else None
-        figures = host_figures(catalogue, models_dir, state_dir, [gpu.name for gpu in facts.gpus])
-        plan = host_planner(host, catalogue, reach, figures=figures, present=present)(slots, optional)
-        need_placed(plan)
-        better = better_plan(plan, host, catalogue, reach, slots, optional, params["from_hub"])
-        custom |= with_hashes(found, {p.model for p in plan.placed}, models_dir, dry_run=module.check_mode)
+        seen = look(params, dry_run=module.check_mode)
+        if params["survey"]:
+            models_dir = Path(params["models_dir"])
+            hashed = with_hashes(seen.found, params["hashes"], models_dir, dry_run=module.check_mode)
+            found = {"survey": survey_document(survey_of(seen, params)), "models_custom": hashed}
+        else:
+            found = decide(module, seen)
     except ValidationError as error:
         module.fail_json(msg=f"The facts are not those of a machine: {error}")
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
-    for placed in plan.placed:
-        if placed.slowed:
-            module.warn(f"{placed.slot}: {placed.model}:{placed.quantisation}: {placed.reason}.")
-    module.exit_json(
-        changed=False,
-        slots=resolved_slots(plan, slots, catalogue),
-        models_custom=custom,
-        pools=memory_pools(host),
-        plan=document_of(plan),
-        better=better,
-        explanation=[*plan.explanation, *(f"{path}: passed over, {why}" for path, why in found.passed_over.items())],
-    )
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

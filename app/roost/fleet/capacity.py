@@ -36,12 +36,14 @@ def capacity_of(
     running: Sequence[Placed] = (),
     vendors: Collection[str] | None = None,
     others_mib: int = 0,
+    kind: str = "",
 ) -> HostCapacity:
     """Return what may be planned with on a machine.
 
     `measured_gbs` is its memory's bandwidth in GB/s if it was probed. `running` are model servers of ours there: the
     graphics memory that they hold is not counted as somebody else's. `vendors`: whose graphics processors the engine
     computes on; None for all. `others_mib` is memory that other programs of the machine need (`reserved_memory_mib`).
+    `kind` is what its jobs depend on beside that: how they are run, by which engine.
 
     Raises:
         RoostError: `others_mib` is negative.
@@ -55,6 +57,7 @@ def capacity_of(
         bandwidth_gbs=gbs,
         gpus=_gpus(facts, gbs, _ours(running), vendors),
         domain=domain,
+        kind=" ".join(part for part in (facts.arch, kind) if part),
     )
 
 
@@ -103,11 +106,18 @@ def _gpus(
         free = (size - reserve) * MIB - (0 if gpu.mig or gpu.integrated else used)
         if free > 0:
             gbs = host_gbs if gpu.integrated else _card_gbs(gpu, size)
-            one = GpuCapacity(index, gpu.vendor, gpu.name, free, gbs, integrated=gpu.integrated, alone=gpu.mig)
+            one = GpuCapacity(
+                index, gpu.vendor, gpu.name, free, gbs, integrated=gpu.integrated, alone=gpu.mig, wiring=_wiring(gpu)
+            )
             found.setdefault(gpu.vendor, []).append(one)
     groups = sorted(found.values(), key=lambda group: (-sum(g.free_bytes for g in group), group[0].index))
     cards = [group for group in groups if not group[0].integrated]
     return tuple((cards or groups or [[]])[0])
+
+
+def _wiring(gpu: Gpu) -> str:
+    """Return what a job says of a card in words: where it is on the bus, its files, who may open them."""
+    return " ".join((gpu.slot, *gpu.nodes, *map(str, gpu.gids)))
 
 
 def _card_gbs(gpu: Gpu, usable_mib: int) -> float:

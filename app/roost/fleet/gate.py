@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from roost.fleet.jobs import META_NODE, MODEL_SERVICE_PREFIX
+from roost.fleet.jobs import MODEL_SERVICE_PREFIX, machine_of
 from roost.fleet.membership import READY, resume
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.ops.errors import RoostError
@@ -55,7 +55,7 @@ def wanted_jobs(client: NomadClient, node: str) -> list[Json]:
     for listed in client.list_jobs():
         if listed.get("Stop") or not str(listed["ID"]).startswith(MODEL_SERVICE_PREFIX):
             continue
-        if (listed.get("Meta") or {}).get(META_NODE, node) != node:
+        if machine_of(listed) not in {"", node}:
             continue
         job = client.job(listed["ID"])
         if job and any(group["Count"] for group in job["TaskGroups"]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from roost.fleet.figures import Figures, header_figures, place_known
 from roost.fleet.place import Candidate, Wish
@@ -19,7 +19,7 @@ from roost.models.catalogue import Catalogue
 from roost.models.choose import Seen, guess_roles
 from roost.models.footprint import HOST
 from roost.models.model_slots import ModelSlot
-from roost.models.obtainable import Obtainable, Reach, files_here
+from roost.models.obtainable import Obtainable, Reach, WhyNot, files_here
 from roost.models.schema import ListedModel
 from roost.models.source_types import PathSource
 from roost.ops.errors import RoostError
@@ -49,7 +49,14 @@ def reach_of(
     return Reach(here, Path(offline_dir) if offline_dir else None, problem)
 
 
-def candidates_of(catalogue: Catalogue, obtainable: Obtainable) -> list[Candidate]:
+class Supply(Protocol):
+    """Says of a model why it cannot be had, or None: on one machine `Obtainable`, in a fleet all machines together."""
+
+    def why_not(self, model: ListedModel) -> WhyNot | None:
+        """Return why a model cannot be had, or None if it can."""
+
+
+def candidates_of(catalogue: Catalogue, obtainable: Supply) -> list[Candidate]:
     """Return every model of the catalogue in every quantisation as placement sees it."""
     found: list[Candidate] = []
     ranks: dict[str, int] = {}
@@ -80,9 +87,10 @@ def _roles(model: ListedModel) -> dict[str, int]:
 
 
 def wishes_of(
-    slots: Sequence[ModelSlot], host: HostCapacity, catalogue: Catalogue, optional: Collection[str] = ()
-) -> list[Wish]:
-    """Return what a host's slots ask of placement.
+    slots: Sequence[ModelSlot], host: HostCapacity, catalogue: Catalogue, optional: Collection[str] = (),
+    *, failover: bool = False,
+) -> list[Wish]:  # fmt: skip
+    """Return what a host's slots ask of placement; with `failover` others may run it when the host is lost.
 
     Raises:
         RoostError: a slot names a model that the catalogue does not have, or the path of a file that it does not know.
@@ -103,6 +111,7 @@ def wishes_of(
                 adapters=tuple(slot.adapters),
                 host=host.name,
                 optional=slot.slot in optional,
+                failover=failover,
             )
         )
     return found
@@ -185,10 +194,11 @@ def need_placed(plan: Plan) -> None:
 def resolved_slots(plan: Plan, slots: Iterable[ModelSlot], catalogue: Catalogue) -> list[dict[str, Any]]:
     """Return the slots as jobs want them (`site_jobs.SlotWish`): what was asked for, and what the plan decided."""
     placed = {p.slot: p for p in plan.placed}
-    return [_resolved(slot, placed[slot.slot], catalogue) for slot in slots if slot.slot in placed]
+    return [resolved_slot(slot, placed[slot.slot], catalogue) for slot in slots if slot.slot in placed]
 
 
-def _resolved(slot: ModelSlot, placed: Placed, catalogue: Catalogue) -> dict[str, Any]:
+def resolved_slot(slot: ModelSlot, placed: Placed, catalogue: Catalogue, *, fleet: bool = False) -> dict[str, Any]:
+    """Return one slot as jobs want it; of a `fleet` with its spares and, where it may run anywhere, its number."""
     preferred = catalogue.listed(placed.model).quantisation == placed.quantisation
     found: dict[str, Any] = {
         "slot": slot.slot,
@@ -203,6 +213,10 @@ def _resolved(slot: ModelSlot, placed: Placed, catalogue: Catalogue) -> dict[str
     for name in ("adapters", "keep_warm", "on_demand"):
         if getattr(slot, name):
             found[name] = getattr(slot, name)
+    if fleet and placed.spares:
+        found["spares"] = list(placed.spares)
+    if fleet and slot.copies:
+        found["number"] = placed.copy + 1
     if placed.split.gpus:
         needs = placed.planned or placed.estimate  # a job that runs is not changed for a better figure
         held = {f"GPU{index}": needs.on(f"GPU{index}").total for index in placed.split.gpus}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from roost.fleet.artifacts.engine import RPC_WORKER, program_path
 from roost.fleet.devices import DeviceAccess
@@ -30,7 +30,9 @@ MODELS_MOUNT = "/models"
 SLOTS_MOUNT = "/slots"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
 META_SLOTS = "roost_gpu_slots"  # PCI addresses of the cards it uses
-META_NODE = "roost_node"  # the machine of a fleet whose playbook run registers the job
+META_NODE = "roost_node"  # the machine of a fleet whose own slot the job is, and whose playbook run registers it
+META_PLANNED = "roost_planned"  # the same of a slot that may run anywhere: it stays when the machine leaves
+NODE_ADDRESS = "${NOMAD_IP_http}"  # of the machine where Nomad runs the job, planned or spare
 LOOPBACK_NETWORK = "loopback"
 FLEET_NETWORK = "fleet"  # Nomad's name of a machine's address in the fleet
 TLS_MOUNT = "/tls"
@@ -107,6 +109,7 @@ class SlotChoice:
     keep_warm: bool = False
     on_demand: bool = False
     node: NodeChoice = field(default_factory=NodeChoice)
+    number: int = 0  # of a slot that may run anywhere in a fleet, from 1
 
 
 @dataclass(frozen=True)
@@ -267,9 +270,17 @@ def _tls_files(place: EnginePlace) -> tuple[str, str]:
     return f"{folder}/cert.pem", f"{folder}/key.pem"
 
 
-def job_name(slot: str, node: str = "") -> str:
-    """Return the name of a slot's job: with the machine where each of a fleet has its own."""
+def job_name(slot: str, node: str = "", number: int = 0) -> str:
+    """Return the name of a slot's job: with the machine where each of a fleet has its own, else with its number."""
+    if number:
+        return f"{MODEL_SERVICE_PREFIX}{slot}-{number}"
     return f"{MODEL_SERVICE_PREFIX}{slot}" + (f"-{NOT_IN_NAMES.sub('-', node.lower())}" if node else "")
+
+
+def machine_of(listed: Mapping[str, Any]) -> str:
+    """Return the machine whose playbook run registers a job of Nomad's list; empty on a machine for itself."""
+    meta = listed.get("Meta") or {}
+    return str(meta.get(META_NODE) or meta.get(META_PLANNED) or "")
 
 
 def _llama_cpp_python(choice: SlotChoice, models: str, bind: str) -> dict[str, str]:
@@ -292,6 +303,12 @@ def _plan_meta(choice: SlotChoice) -> dict[str, str]:
     if not planned:
         return {}
     return {META_LAYERS: planned_text(planned), META_SLOTS: " ".join(choice.devices.slots)}
+
+
+def _fleet_meta(choice: SlotChoice, place: EnginePlace) -> dict[str, str]:
+    if not place.node:
+        return {}
+    return {META_PLANNED if choice.number else META_NODE: place.node}
 
 
 def _tags(choice: SlotChoice, place: EnginePlace) -> list[str]:
@@ -323,7 +340,7 @@ def model_server_job(
         env |= _llama_cpp_python(choice, models, bind)
     command, args = who.command(place.driver, place.command, args, choice.devices.gids)
     return ModelServerJob(
-        name=job_name(choice.slot, place.node),
+        name=job_name(choice.slot, place.node, choice.number),
         service=job_name(choice.slot),
         network=FLEET_NETWORK if place.tls_dir else LOOPBACK_NETWORK,
         tls_mount=TLS_MOUNT if place.tls_dir else "",
@@ -347,7 +364,7 @@ def model_server_job(
         count=0 if choice.on_demand else 1,
         tags=_tags(choice, place),
         devices=choice.devices,
-        meta=_plan_meta(choice) | ({META_NODE: place.node} if place.node else {}),
+        meta=_plan_meta(choice) | _fleet_meta(choice, place),
         nodes=choice.node.names,
         cpu_mhz=500,
         memory_mib=choice.memory_mib,

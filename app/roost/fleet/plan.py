@@ -18,6 +18,7 @@ class GpuCapacity:
     bandwidth_gbs: float = 0.0
     integrated: bool = False  # its memory is the machine's
     alone: bool = False  # a slice of a divided card: no model is split over it and others
+    wiring: str = ""  # how a job is given it: a job for it runs as it is only where this is the same
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class HostCapacity:
     bandwidth_gbs: float
     gpus: tuple[GpuCapacity, ...] = ()
     domain: str = ""  # failure domain: machines that fail together
+    kind: str = ""  # machines of one kind run each other's jobs as they are
 
 
 @dataclass(frozen=True)

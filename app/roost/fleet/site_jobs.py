@@ -35,6 +35,7 @@ from roost.fleet.job_text import Job
 from roost.fleet.jobs import (
     MODEL_SERVICE_PREFIX,
     MONITORING_JOB,
+    NODE_ADDRESS,
     RPC_JOB_PREFIX,
     Driver,
     Engine,
@@ -162,7 +163,7 @@ def site_jobs(
     driver = driver_of(wish.runtime)
     memory = memory or job_memory(catalogue, Path(wish.models_dir), None, HostEngine(""))
     jobs: list[Job] = []
-    bind = wish.engine_address or wish.bind
+    bind = NODE_ADDRESS if wish.engine_address else wish.bind
     for slot in wish.slots:
         for number, worker in enumerate(slot.rpc):
             jobs.append(_rpc_worker(worker, number, slot, wish, programs))
@@ -283,6 +284,7 @@ def _slot(
         embedding=slot.embedding or set(model.roles) == {"embedding"},
         chat_template=model.quirks.chat_template,
         node=_nodes(slot, wish),
+        number=slot.number,
     )
     return choice, place
 
@@ -411,9 +413,12 @@ def peer_key(api_key: str) -> str:
     return hmac.new(api_key.encode(), b"roost gateways", hashlib.sha256).hexdigest()
 
 
-def stale_jobs(existing: Sequence[str], wanted: Sequence[Job]) -> list[str]:
-    """Return the model servers, workers, gateways and Prometheus of ours in Nomad that nothing wants any more."""
-    names = {job.name for job in wanted}
+def stale_jobs(existing: Sequence[str], wanted: Sequence[Job], elsewhere: Collection[str] = ()) -> list[str]:
+    """Return the model servers, workers, gateways and Prometheus of ours in Nomad that nothing wants any more.
+
+    `elsewhere` are names of jobs that other machines of the fleet want.
+    """
+    names = {job.name for job in wanted} | set(elsewhere)
     ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX, GATEWAY_JOB)
     return sorted(name for name in existing if (name.startswith(ours) or name == MONITORING_JOB) and name not in names)
 

@@ -35,7 +35,8 @@ class SlotWish(BaseModel):
     `gpus` are places among the host's facts `gpus`, `gpu_layers` how many layers lie on each, `host` and `spares` names
     of Nomad nodes. `adapters` are names of the catalogue, or files below the models folder. `memory_mib` limits the
     machine's own memory; 0 leaves it to `models.memory`. `memory` is what the server holds of each pool of
-    `SiteWish.memory_pools`, in bytes; by default its limit of the pool `host`.
+    `SiteWish.memory_pools`, in bytes; by default its limit of the pool `host`. `number` counts the servers of a slot
+    that may run anywhere in a fleet, from 1; 0: it is the machine's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +66,7 @@ class SlotWish(BaseModel):
     host: str = ""
     spares: list[str] = Field(default_factory=list)
     rpc: list[RpcWish] = Field(default_factory=list)
+    number: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _layers_belong_to_gpus(self) -> SlotWish:
@@ -118,6 +120,7 @@ class SiteWish(BaseModel):
     agent_settings: dict[str, JsonValue] = Field(default_factory=dict)  # environment; what is no text goes as JSON
     models_dir: str
     slots: list[SlotWish]
+    elsewhere: list[str] = Field(default_factory=list)  # jobs of slots that may run anywhere and other machines have
     engine_threads: int = Field(default=0, ge=0)
     gpus: list[dict[str, Any]] = Field(default_factory=list)  # of the host's facts
     engine_packages: list[str] = Field(default_factory=list)

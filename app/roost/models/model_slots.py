@@ -27,7 +27,8 @@ class ModelSlot(BaseModel):
     `model` is `NAME` or `NAME:QUANT` of the catalogue, `path` a GGUF file on the host instead; with neither a model is
     chosen. `gpu` lists places of graphics processors as `roost hosts` shows them. `context_size` is in tokens
     for one request. `temperature` null leaves it to the client. `keep_warm`: never stopped, for being idle or for
-    another's sake; `on_demand`: not started before somebody asks.
+    another's sake; `on_demand`: not started before somebody asks. `copies`: so many in the whole fleet, on whichever
+    machines suit best, instead of one on each machine that has the entry; on a machine for itself it is one.
     """
 
     model_config = Strict
@@ -43,6 +44,7 @@ class ModelSlot(BaseModel):
     adapters: list[Annotated[str, Field(pattern=MODEL_NAME)]] = Field(default_factory=list)
     keep_warm: bool = False
     on_demand: bool = False
+    copies: int = Field(default=0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelSlot:
@@ -52,6 +54,8 @@ class ModelSlot(BaseModel):
             raise ValueError("path must begin with /")
         if self.keep_warm and self.on_demand:
             raise ValueError("a slot is kept warm or started on demand, not both")
+        if self.copies and self.path:
+            raise ValueError("a slot with copies may run on any machine, so it names a model and no path")
         if 0 < self.context_size < LEAST_CONTEXT:
             raise ValueError(f"context_size must be 0 (chosen) or at least {LEAST_CONTEXT}")
         if isinstance(self.gpu, list) and (not self.gpu or len(set(self.gpu)) != len(self.gpu)):

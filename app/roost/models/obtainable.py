@@ -61,6 +61,14 @@ class Obtainable:
         missing = (download for model in self._catalogue.all() for _, download in self._missing(model))
         return next((download.hub_sources[0] for download in missing if only_hub(download)), None)
 
+    def models(self) -> list[ListedModel]:
+        """Return every model of the catalogue in every quantisation."""
+        return list(self._catalogue.all())
+
+    def lies_here(self, model: ListedModel) -> bool:
+        """Say whether nothing of a model needs fetching."""
+        return next(self._missing(model), None) is None
+
     def why_not(self, model: ListedModel) -> WhyNot | None:
         """Return why a model cannot be had here, or None if it can."""
         offline = self._reach.offline_dir

@@ -18,11 +18,47 @@ SPARE_LOOKS = 32  # hosts that are looked at for it, those with most room first
 class Reserve:
     """Room kept on spare hosts. Hosts fail one at a time, so what is kept for different ones may overlap."""
 
-    def __init__(self, table: Table, state: State) -> None:
-        """Keep nothing yet."""
+    def __init__(self, table: Table, state: State, picks: Sequence[Pick] = ()) -> None:
+        """Keep nothing yet. `picks` are all that is placed."""
         self.table, self.state = table, state
+        self._picks = picks
+        self._vendors: dict[int, set[str]] = {}  # whose graphics processors the engine of a host computes on
+        for pick in picks:
+            gpus = table.sites[pick.number].host.gpus
+            self._vendors.setdefault(pick.number, set()).update(gpus[place - 1].vendor for place in pick.fit.places)
         self._kept: dict[int, dict[int, dict[Key, Room]]] = {}  # spare -> failing host -> server -> room
         self._spares: dict[Key, list[int]] = {}
+
+    def wanted(self, pick: Pick) -> bool:
+        """Say whether a server is to have a spare: it may run elsewhere, and nobody else serves its model in its slot.
+
+        What was asked for on each of several hosts is its own spare: where one is lost, the others answer.
+        """
+        wish = pick.asked.wish
+        if not wish.host:
+            return True
+        model, domain = pick.offer.candidate.reference, self.table.sites[pick.number].domain
+        return wish.failover and not any(
+            other.asked.wish.slot == wish.slot
+            and other.offer.candidate.reference == model
+            and self.table.sites[other.number].domain != domain
+            for other in self._picks
+        )
+
+    def why_none(self) -> str:
+        """Say why a server has no spare."""
+        return "; no spare: no other machine of its kind has room" if len(self.table.sites) > 1 else ""
+
+    def _alike(self, pick: Pick, number: int) -> bool:
+        """Say whether a host runs the server's job as it is: of the same kind, with the same engine, wired alike."""
+        here, there = self.table.sites[pick.number].host, self.table.sites[number].host
+        if here.kind != there.kind or self._vendors.get(pick.number, set()) != self._vendors.get(number, set()):
+            return False
+        wired = {gpu.index: (gpu.vendor, gpu.wiring) for gpu in there.gpus}
+        return all(
+            wired.get(gpu.index) == (gpu.vendor, gpu.wiring)
+            for gpu in (here.gpus[place - 1] for place in pick.fit.places)
+        )
 
     def room(self, number: int) -> Room:
         """Return what is left of a host beside what is kept there."""
@@ -46,13 +82,17 @@ class Reserve:
 
     def _fit(self, pick: Pick, number: int, offer: Offer) -> Room | None:
         """Return what a server would take of a spare when its host fails, or None."""
-        site, wish = self.table.sites[number], pick.asked.wish
-        if offer.graphics and not site.places(wish):
+        site = self.table.sites[number]
+        host, own = site.host, self.table.sites[pick.number].host
+        if not self._alike(pick, number) or not pick.offer.candidate.lies_on(host.name):
             return None
         room = self.state.rooms[number]
         if number in self._kept:
             room = less(room, self._sum(number, pick.number, pick.asked.key))
-        fit = site.fit(offer, wish, room)
+        indices = [own.gpus[place - 1].index for place in pick.fit.places]
+        places = tuple(i for index in indices for i, gpu in enumerate(host.gpus, 1) if gpu.index == index)
+        needs = self.table.estimates.needs(offer.candidate, offer.settings, pick.fit.layers)
+        fit = site.taking(needs, places, pick.fit.layers, pick.fit.way, room) if needs else None
         return fit.taken if fit else None
 
     def find(self, pick: Pick, order: Sequence[int]) -> None:

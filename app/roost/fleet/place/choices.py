@@ -26,6 +26,7 @@ class Table:
         self.by_reference = {(c.model, c.quantisation): c for c in self.candidates}
         self.sites = [Site(host, estimates) for host in sorted(hosts, key=lambda h: h.name)]
         self.numbers = {site.host.name: number for number, site in enumerate(self.sites)}
+        self._apart = frozenset[str]().union(*(c.only for c in self.candidates))  # hosts with files that others lack
         self._offers: dict[tuple[object, ...], tuple[Offer, ...]] = {}
         self._kinds: dict[Wish, tuple[object, ...]] = {}
 
@@ -39,11 +40,12 @@ class Table:
         graphics = bool(site.places(wish))
         kind = self._kinds.get(wish)
         if kind is None:
-            bare = replace(wish, slot="", role=wish.lead, host="", copies=1, optional=False)
+            bare = replace(wish, slot="", role=wish.lead, host="", copies=1, optional=False, failover=False)
             kind = self._kinds.setdefault(wish, (bare,))
-        key = (*kind, site.host.tier, graphics)
+        name = site.host.name if site.host.name in self._apart else ""
+        key = (*kind, site.host.tier, graphics, name)
         if key not in self._offers:
-            self._offers[key] = self._all(wish, site.host.tier, graphics)
+            self._offers[key] = self._all(wish, site.host.tier, graphics, name)
         return self._offers[key]
 
     def named(self, wish: Wish) -> list[Candidate]:
@@ -63,11 +65,13 @@ class Table:
         least = 0.0 if wish.model else LEAST_TOKENS_PER_S
         return Offer(candidate, settings, quality, graphics, partly, needs, least)
 
-    def _all(self, wish: Wish, tier: str, graphics: bool) -> tuple[Offer, ...]:
+    def _all(self, wish: Wish, tier: str, graphics: bool, host: str) -> tuple[Offer, ...]:
         if isinstance(wish.gpu, tuple) and not graphics:
             return ()  # what the wish names is not here
         found: list[Offer | None] = []
         for candidate in self.named(wish):
+            if not candidate.lies_on(host):
+                continue
             quality = worth(candidate, wish, tier)
             context = wish.first_context(candidate)
             if not quality:

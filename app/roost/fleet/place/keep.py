@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from roost.fleet.place.choices import Table, off_graphics, worth
@@ -21,6 +21,17 @@ def keys_of(asked: Sequence[Asked], present: Sequence[Placed]) -> dict[Key, Plac
         slot, host, copy = one.key
         if not host and (slot, copy) in anywhere:
             found[one.key] = anywhere[slot, copy]
+    return found
+
+
+def stood_in(asked: Sequence[Asked], present: Sequence[Placed], hosts: Collection[str]) -> list[Placed]:
+    """Return what runs; what may run anywhere and whose host is gone, on the first of its spares that is there."""
+    anywhere = {one.wish.slot for one in asked if not one.wish.host}
+    found = []
+    for placed in present:
+        moves = placed.slot in anywhere and placed.host not in hosts and not placed.rpc
+        spare = next((name for name in placed.spares if name in hosts), "") if moves else ""
+        found.append(replace(placed, host=spare, spares=()) if spare else placed)
     return found
 
 
@@ -43,7 +54,7 @@ def kept_pick(table: Table, asked: Asked, placed: Placed, state: State) -> Pick 
     if number is None or candidate is None or not still_wished(asked.wish, placed, candidate):
         return None
     site = table.sites[number]
-    if asked.wish.host not in {"", site.host.name}:
+    if asked.wish.host not in {"", site.host.name} or not candidate.lies_on(site.host.name):
         return None
     fit = kept_fit(site, candidate, placed, state.rooms[number])
     if fit is None:

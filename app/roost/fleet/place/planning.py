@@ -9,7 +9,7 @@ from roost.fleet.place import rpc
 from roost.fleet.place.after import Reserve, grow
 from roost.fleet.place.choices import Table
 from roost.fleet.place.fits import less, named_estimate, split_of
-from roost.fleet.place.keep import kept_picks, keys_of
+from roost.fleet.place.keep import kept_picks, keys_of, stood_in
 from roost.fleet.place.search import Asked, Key, Pick, Score, State, score
 from roost.fleet.place.solve import Solver
 from roost.fleet.place.words import loss, lost_graphics, placed_line, reason, refusal
@@ -44,7 +44,8 @@ class Planning:
     def __init__(self, table: Table, asked: Sequence[Asked], present: Plan) -> None:
         self.table, self.asked = table, asked
         self.solver = Solver(table)
-        self.running = keys_of(asked, present.placed)
+        self.before = keys_of(asked, present.placed)
+        self.running = keys_of(asked, stood_in(asked, present.placed, table.numbers))
         # after a host has left, first things first: what still runs is moved only to serve more, not to gain
         self.calm = all(placed.host in table.numbers for placed in present.placed)
         self.state = State(table.rooms(), [()] * len(table.sites))
@@ -182,10 +183,10 @@ class Planning:
             self.state.rooms[number] = less(self.state.rooms[number], taken)
 
     def _finish(self) -> Plan:
-        reserve = Reserve(self.table, self.state)
+        reserve = Reserve(self.table, self.state, self.picks)
         roomy = sorted(range(len(self.table.sites)), key=lambda n: (-sum(self.state.rooms[n]), n))
         for pick in sorted(self.picks, key=lambda p: (p.asked.wish.order, p.asked.copy)):
-            if not pick.asked.wish.host:
+            if reserve.wanted(pick):
                 before = self.running.get(pick.asked.key)
                 first = [self.table.numbers[h] for h in (before.spares if before else ()) if h in self.table.numbers]
                 reserve.find(pick, first + [n for n in roomy if n not in first])
@@ -203,7 +204,8 @@ class Planning:
                 refused.append(refusal(one, self.table, self.state.rooms))
                 continue
             placed.append(found)
-            lines.append(placed_line(found, self._note(one, found)))
+            alone = one.key in grown and reserve.wanted(grown[one.key]) and not found.spares
+            lines.append(placed_line(found, self._note(one, found)) + (reserve.why_none() if alone else ""))
         lines += [f"{r.slot}: not placed: {r.reason}. {r.remedy}" for r in refused]
         return Plan(tuple(placed), tuple(refused), tuple(lines))
 
@@ -247,13 +249,13 @@ class Planning:
 
     def _note(self, asked: Asked, found: Placed) -> str:
         """Say what happened to what ran."""
-        before = self.running.get(asked.key)
+        before = self.before.get(asked.key)
         if before is None:
             return ""
-        if asked.key in self.kept:
-            return "stays; "
         if before.host not in self.table.numbers:
             return f"moved, for its host {before.host} is gone; "
+        if asked.key in self.kept:
+            return "stays; "
         if (before.host, before.model, before.quantisation) == (found.host, found.model, found.quantisation):
             return "stays with new settings; "
         return f"instead of {before.model}:{before.quantisation} on {before.host}; "

@@ -34,6 +34,7 @@ class Candidate:
 
     `active_share` is the share of the weights that one token reads: less than 1 for a mixture of experts.
     An automatic choice leaves alone what is not `available`; `why_not` says why, `remedy` what would change that.
+    `only` names the hosts that have its file, where no other can be given it; empty: any host.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Candidate:
     available: bool = True
     why_not: str = ""
     remedy: str = ""
+    only: frozenset[str] = frozenset()
 
     @property
     def reference(self) -> str:
@@ -60,6 +62,10 @@ class Candidate:
             return preferences.get(role, 0) * unit
         return preferences.get("main", 0) * unit // NO_ROLE_DIVISOR
 
+    def lies_on(self, host: str) -> bool:
+        """Say whether a host has its file, or can be given it."""
+        return not self.only or host in self.only
+
     def allowed_on(self, tier: str) -> bool:
         """Say whether a host of this tier may be given it without being asked."""
         return RANKS.get(self.tier, 0) <= RANKS.get(tier, 0)
@@ -70,6 +76,7 @@ class Wish:
     """One slot that wants a model server. What is empty or 0 is chosen; what is named is kept to.
 
     `host` empty: anywhere, `copies` of it. `optional`: where it finds no model of its own, another slot does its work.
+    `failover`: though asked for on a host, another may run it when that one is lost, as with what may run anywhere.
     """
 
     slot: str
@@ -87,6 +94,7 @@ class Wish:
     host: str = ""
     copies: int = 1
     optional: bool = False
+    failover: bool = False
 
     @property
     def lead(self) -> str:

@@ -1,0 +1,80 @@
+"""What one machine says to the fleet's plan: what it has, what its variables ask for, what it can get. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from roost.fleet.host_plan import FromHub
+from roost.fleet.plan import HostCapacity, Plan
+from roost.models.model_slots import ModelSlot
+from roost.models.obtainable import Obtainable, WhyNot
+from roost.ops.errors import RoostError
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One machine. `machine` is its name in the inventory, `host.name` the one that Nomad knows.
+
+    `slots` are the entries of its `model_slots`. `custom` are models of the operator, and those made of files that
+    slots name; `found` those made of files that only lie there: their hashes are not known. `local` are the names of
+    all that are made of files: only this machine has them. `missing` says by `NAME:QUANT` why a model cannot be had
+    here, `held` which ones lie in the models folder, verified. `figures` is the text of what its engine said, which
+    holds for graphics
+    processors of the names `gpu_names`.
+    """
+
+    machine: str
+    host: HostCapacity
+    slots: tuple[ModelSlot, ...]
+    custom: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    local: tuple[str, ...] = ()
+    missing: dict[str, WhyNot] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    figures: str = ""
+    gpu_names: tuple[str, ...] = ()
+    present: Plan = field(default_factory=lambda: Plan(()))
+    hub_problem: str = ""
+    offline_dir: str = ""
+    from_hub: FromHub = "auto"
+
+
+_SURVEY: TypeAdapter[Survey] = TypeAdapter(Survey)
+
+
+def document_of(survey: Survey) -> dict[str, Any]:
+    """Return a survey as JSON's plain data."""
+    found: dict[str, Any] = _SURVEY.dump_python(survey, mode="json")
+    return found
+
+
+def read_survey(document: Mapping[str, Any]) -> Survey:
+    """Return the survey that a machine gave.
+
+    Raises:
+        RoostError: it is none, for another release made it.
+    """
+    try:
+        return _SURVEY.validate_python(dict(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RoostError(
+            f"What a machine says of itself is not understood: {where}: {first['msg']}.",
+            fix="Run it again: every machine then has this release.",
+        ) from None
+
+
+def out_of_reach(obtainable: Obtainable) -> dict[str, WhyNot]:
+    """Return why models cannot be had on this machine, by `NAME:QUANT`."""
+    found = {model.reference: obtainable.why_not(model) for model in obtainable.models()}
+    return {reference: why for reference, why in found.items() if why}
+
+
+def held_models(obtainable: Obtainable) -> tuple[str, ...]:
+    """Return the models of which nothing needs fetching, as `NAME:QUANT`."""
+    return tuple(model.reference for model in obtainable.models() if obtainable.lies_here(model))
