@@ -19,6 +19,7 @@ from roost.fleet.agent_jobs import KEYS_VARIABLE, ROUTE_VARIABLE
 from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
 from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.engine_start import EngineStart
+from roost.fleet.homecoming import bring_home
 from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.job_text import Job, render_job
 from roost.fleet.jobs import META_NODE, MONITORING_JOB, ModelServerJob, job_name, machine_of
@@ -222,6 +223,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
+    lines += brought_home(module, client, wish, jobs, applied)
     proofs = {} if dry_run else proven(client, jobs, applied)
     starts = {name: asdict(start) for name, start in proofs.items()}
     if state_dir is not None and not dry_run:
@@ -236,6 +238,18 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
                 forget_watch_key(client)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+
+
+def brought_home(
+    module: AnsibleModule, client: NomadClient, wish: SiteWish, jobs: Sequence[Job], applied: list[str]
+) -> list[str]:
+    """Have what a spare runs run here again; a line each."""
+    mine = [j.name for j in jobs if isinstance(j, ModelServerJob) and len(j.nodes) > 1 and j.name not in applied]
+    done = bring_home(client, wish.node, mine, dry_run=module.check_mode, timeout_s=module.params["timeout"])
+    applied += done
+    for job in [job for job, here in done.items() if not here]:
+        module.warn(f"{job} is planned for {wish.node}, and Nomad does not run it there.")
+    return [f"{job}: back from its spare to {wish.node}" for job in done]
 
 
 def with_certificate(programs: Programs, certificate: Path) -> Programs:

@@ -17,7 +17,7 @@ from roost.fleet.figures import host_figures
 from roost.fleet.host_plan import host_planner, memory_pools, need_placed, reach_of, resolved_slots, with_shape
 from roost.fleet.plan import HostCapacity, Plan
 from roost.fleet.plan_file import document_of, read_plan
-from roost.fleet.survey import Survey, held_models, out_of_reach
+from roost.fleet.survey import Survey, held_models, out_of_reach, read_headers
 from roost.fleet.survey import document_of as survey_document
 from roost.hosts.facts import HostFacts
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -217,6 +217,7 @@ def look(params: dict[str, Any], *, dry_run: bool) -> Seen:
 def survey_of(seen: Seen, params: dict[str, Any]) -> Survey:
     """Return what the fleet's plan has to know."""
     verified = files_here(Path(params["models_dir"]), Path(os.devnull), seen.catalogue)
+    held = held_models(Obtainable(seen.catalogue, Reach(verified)))
     figures = Path(params["state_dir"]) / FIGURES_FILE if params["state_dir"] else None
     by_path = set(seen.custom) - set(params["models_custom"])
     return Survey(
@@ -227,7 +228,8 @@ def survey_of(seen: Seen, params: dict[str, Any]) -> Survey:
         found={name: listed_entry(entry) for name, entry in seen.found.entries.items()},
         local=tuple(sorted(by_path | set(seen.found.entries))),
         missing=out_of_reach(Obtainable(seen.catalogue, seen.reach)),
-        held=held_models(Obtainable(seen.catalogue, Reach(verified))),
+        held=held,
+        headers=read_headers(seen.catalogue, Path(params["models_dir"]), held, seen.present),
         figures=figures.read_text() if figures and figures.exists() else "",
         gpu_names=tuple(seen.gpu_names),
         present=seen.present,

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from roost.cli import fleet_plan
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
 from roost.fleet.membership import FleetState, look
@@ -19,6 +20,7 @@ from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
 app = typer.Typer(no_args_is_help=True, help="Show and change the machines of the fleet.")
+app.command("plan")(fleet_plan.show)
 BAD_INPUT = 2
 KEPT = "inventory.yaml"
 

@@ -14,6 +14,7 @@ from roost.ops.errors import RoostError
 Json = Any
 BLOCK_S = 10.0
 FAILED_STATES = ("failed", "cancelled")
+GONE = ("lost", "unknown")  # its machine does not answer: nobody can say more of it
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _ended(allocation: dict[str, Json]) -> bool:
     """Say whether nothing of an allocation runs: it counts as failed while a task of it still has its delay to end."""
     status = allocation["ClientStatus"]
     tasks = (allocation.get("TaskStates") or {}).values()
-    return status == "lost" or (status in ("complete", "failed") and all(t.get("State") == "dead" for t in tasks))
+    return status in GONE or (status in ("complete", "failed") and all(t.get("State") == "dead" for t in tasks))
 
 
 def stop(client: NomadClient, job_id: str, *, purge: bool, timeout_s: float) -> bool:

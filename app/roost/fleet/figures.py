@@ -7,7 +7,7 @@ margins of `fleet.capacity` are for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from roost.models.estimate.known import CatalogueHeaders
 from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine, HostEstimator
 from roost.models.footprint import Estimate, Estimator, LayerSplit, Origin, ServerSettings
+from roost.models.gguf_header import Header
 from roost.models.memory import TOLERANCE
 
 WORDS: dict[Origin, str] = {
@@ -70,25 +71,31 @@ def allows(planned: Estimate, known: Estimate) -> bool:
     return all(found.total <= planned.on(found.device).total * (1 + TOLERANCE) for found in known.devices)
 
 
-def header_figures(catalogue: Catalogue, models_dir: Path | None = None) -> Figures:
-    """Return what headers say: of files that lie below `models_dir`, and else of the catalogue's shapes."""
-    estimator = WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir)), catalogue, models_dir)
+def header_figures(
+    catalogue: Catalogue, models_dir: Path | None = None, given: Mapping[str, Header] | None = None
+) -> Figures:
+    """Return what headers say: of files that lie below `models_dir`, those `given`, and else the catalogue's shapes."""
+    estimator = WithFiles(HeaderEstimator(CatalogueHeaders(catalogue, models_dir, given)), catalogue, models_dir)
     return Figures(estimator, estimator)
 
 
 def host_figures(
-    catalogue: Catalogue, models_dir: Path | None, state_dir: Path | None, gpu_names: Sequence[str]
+    catalogue: Catalogue,
+    models_dir: Path | None,
+    state_dir: Path | None,
+    gpu_names: Sequence[str],
+    given: Mapping[str, Header] | None = None,
 ) -> Figures:
     """Return the figures of a host, with those that its engine said: kept in `state_dir` by the last run.
 
     They hold for the engine that ran last and for graphics processors of these names (of all that the facts have).
     """
-    header = header_figures(catalogue, models_dir)
+    header = header_figures(catalogue, models_dir, given)
     build = MeasuredStore(state_dir).engine if state_dir is not None else ""
     if state_dir is None or not build:
         return header
     engine = HostEngine(build, gpu_words(gpu_names))
-    best = HostEstimator(CatalogueHeaders(catalogue, models_dir), state_dir, engine)
+    best = HostEstimator(CatalogueHeaders(catalogue, models_dir, given), state_dir, engine)
     return Figures(WithFiles(best, catalogue, models_dir), header.header)
 
 

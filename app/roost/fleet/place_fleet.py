@@ -89,9 +89,8 @@ def place_fleet(
         plan = _with_fixed(plan, fixed, present)
     nodes = {machine: node for machine, node in kept.machines.items() if machine in machines}
     nodes |= {survey.machine: survey.host.name for survey in surveys}
-    return Decided(
-        FleetPlan(dict(sorted(nodes.items())), plan), _shares(surveys, plan, catalogue, anywhere), plan.explanation
-    )
+    made = FleetPlan(dict(sorted(nodes.items())), plan, tuple(sorted(anywhere)))
+    return Decided(made, _shares(surveys, plan, catalogue, anywhere), plan.explanation)
 
 
 def slots_for_anywhere(surveys: Sequence[Survey]) -> dict[str, ModelSlot]:
@@ -146,7 +145,12 @@ def _wishes(surveys: Sequence[Survey], anywhere: Mapping[str, ModelSlot], catalo
 
 def _own(survey: Survey) -> tuple[list[ModelSlot], set[str]]:
     """Return the slots that a machine has for itself, and which of them are optional."""
-    return with_shape([slot for slot in survey.slots if not slot.copies], survey.host.tier)
+    own = [slot for slot in survey.slots if not slot.copies]
+    if any(slot.is_explicit for slot in survey.slots):
+        return own, set()
+    others = {slot.slot for slot in survey.slots if slot.copies}
+    shaped, optional = with_shape(own, survey.host.tier)
+    return [slot for slot in shaped if slot.slot not in others], optional - others
 
 
 def _with_fixed(plan: Plan, fixed: Sequence[Placed], present: Sequence[Placed]) -> Plan:
@@ -246,14 +250,15 @@ class MostOf:
 
 def _figures(catalogue: Catalogue, surveys: Sequence[Survey], folder: Path) -> Figures:
     """Return what is known of memory: from headers, and what engines on the machines said; files are in `folder`."""
-    header = header_figures(catalogue)
+    given = {reference: header for survey in surveys for reference, header in survey.headers.items()}
+    header = header_figures(catalogue, None, given)
     own: list[Estimator] = []
     for number, survey in enumerate(surveys):
         if survey.figures:
             place = folder / str(number)
             place.mkdir()
             (place / FIGURES_FILE).write_text(survey.figures)
-            found = host_figures(catalogue, None, place, survey.gpu_names)
+            found = host_figures(catalogue, None, place, survey.gpu_names, given)
             own += [] if found.alike else [found.best]
     return Figures(MostOf(own, header.best), header.header) if own else header
 

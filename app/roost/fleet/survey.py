@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from roost.fleet.host_plan import FromHub
 from roost.fleet.plan import HostCapacity, Plan
+from roost.models.catalogue import Catalogue
+from roost.models.estimate.known import CatalogueHeaders
+from roost.models.gguf_header import Header
 from roost.models.model_slots import ModelSlot
 from roost.models.obtainable import Obtainable, WhyNot
 from roost.ops.errors import RoostError
@@ -22,7 +26,8 @@ class Survey:
     `slots` are the entries of its `model_slots`. `custom` are models of the operator, and those made of files that
     slots name; `found` those made of files that only lie there: their hashes are not known. `local` are the names of
     all that are made of files: only this machine has them. `missing` says by `NAME:QUANT` why a model cannot be had
-    here, `held` which ones lie in the models folder, verified. `figures` is the text of what its engine said, which
+    here, `held` which ones lie in the models folder, verified. `headers` are those of files that run here, or of whose
+    shape the catalogue says nothing. `figures` is the text of what its engine said, which
     holds for graphics
     processors of the names `gpu_names`.
     """
@@ -35,6 +40,7 @@ class Survey:
     local: tuple[str, ...] = ()
     missing: dict[str, WhyNot] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    headers: dict[str, Header] = field(default_factory=dict)
     figures: str = ""
     gpu_names: tuple[str, ...] = ()
     present: Plan = field(default_factory=lambda: Plan(()))
@@ -78,3 +84,15 @@ def out_of_reach(obtainable: Obtainable) -> dict[str, WhyNot]:
 def held_models(obtainable: Obtainable) -> tuple[str, ...]:
     """Return the models of which nothing needs fetching, as `NAME:QUANT`."""
     return tuple(model.reference for model in obtainable.models() if obtainable.lies_here(model))
+
+
+def read_headers(catalogue: Catalogue, models_dir: Path, held: Collection[str], present: Plan) -> dict[str, Header]:
+    """Return the headers that the catalogue's shapes do not replace, of models that lie here."""
+    headers = CatalogueHeaders(catalogue, models_dir)
+    running = {f"{placed.model}:{placed.quantisation}" for placed in present.placed}
+    wanted = [catalogue.listed(reference) for reference in held]
+    return {
+        one.reference: headers(one.name, one.quantisation)
+        for one in wanted
+        if headers.file(one.name, one.quantisation) and (one.reference in running or not one.shape)
+    }

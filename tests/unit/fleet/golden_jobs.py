@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roost.fleet.job_text import render_job
-from roost.fleet.jobs import Identity
+from roost.fleet.jobs import Identity, ModelServerJob
 from roost.fleet.site_jobs import Programs, site_jobs
 from roost.fleet.site_wish import SiteWish, SlotWish
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -43,6 +43,8 @@ ONE = {**BASE, "gpus": [0], "gpu_layers": [31], "memory_mib": 512}
 TWO = {**BASE, "gpus": [0, 1], "gpu_layers": [20, 11], "memory_mib": 512}
 RPC_WORKER = {"host": "second", "address": "192.0.2.7", "port": 50052, "layers": 15, "memory_mib": 400}
 
+FLEET = {"node": "first", "engine_address": "192.0.2.6", "engine_tls_dir": "/srv/tls"}
+
 # name -> facts of the processors, the slot, further fields of the wish
 JOBS: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]] = {
     "cpu": ([], BASE, {}),
@@ -65,6 +67,8 @@ JOBS: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]] 
         {},
     ),
     "rpc": ([], {**BASE, "host": "first", "rpc": [RPC_WORKER]}, {}),
+    "fleet": ([], {**BASE, "spares": ["second"]}, FLEET),
+    "fleet-anywhere": (AMD, {**ONE, "number": 2, "spares": ["second"]}, FLEET),
 }  # fmt: skip
 RUNTIMES = {"docker": "docker", "raw_exec": "local"}
 
@@ -105,6 +109,6 @@ def texts() -> dict[str, str]:
         for driver, runtime in RUNTIMES.items():
             jobs = site_jobs(wish(runtime, facts, slot, more), catalogue(), programs(runtime))
             for job in jobs[:-1]:
-                suffix = "" if job.name == "roost-model-main" else "-worker"
+                suffix = "" if isinstance(job, ModelServerJob) else "-worker"
                 found[f"{name}{suffix}.{driver}.hcl"] = render_job(REPOSITORY / "nomad", job)
     return found

@@ -168,3 +168,47 @@ def test_main_and_router_share_a_model_only_where_no_other_fits(machine: HostCap
                 p.tokens_per_s < LEAST_TOKENS_PER_S or p.slowed for p in found if p.slot == "router" or not named
             )
             assert len(found) < 2 or poor, (main, router)
+
+
+@EXAMPLES
+@given(fleets(2, 5), st.data())
+def test_each_server_is_placed_once_and_spares_hold_whatever_fails(
+    hosts: list[HostCapacity], data: st.DataObject
+) -> None:
+    own = [
+        replace(w, slot=f"{w.slot}-{w.host}", role=w.slot, failover=True)
+        for w in data.draw(slot_wishes([h.name for h in hosts]))
+        if w.host
+    ]
+    anywhere = [replace(w, copies=data.draw(st.integers(1, 3))) for w in data.draw(slot_wishes(most=2))]
+    kinds = data.draw(st.lists(st.sampled_from(["", "other"]), min_size=len(hosts), max_size=len(hosts)))
+    hosts = [replace(h, kind=kind) for h, kind in zip(hosts, kinds, strict=True)]
+    plan = planned(hosts, [*own, *anywhere])
+    asked = [(w.slot, copy) for w in own for copy in (0,)] + [(w.slot, c) for w in anywhere for c in range(w.copies)]
+    decided = [(p.slot, p.copy) for p in plan.placed] + [(r.slot, r.copy) for r in plan.refused]
+    assert sorted(decided) == sorted(asked)
+    by_name = {h.name: h for h in hosts}
+    for failing in by_name:
+        moved = [p for p in plan.placed if p.host == failing and not p.rpc]
+        for p in moved:
+            for name in p.spares:
+                assert name != failing
+                assert by_name[name].kind == by_name[failing].kind
+        # with one host gone, everything that fails over lies on its spare beside what was there, on the same devices
+        after = [replace(p, host=p.spares[0]) for p in moved if p.spares]
+        stays = [p for p in plan.placed if p.host != failing]
+        assert over(Plan((*stays, *after)), hosts) == []
+
+
+@EXAMPLES
+@given(fleets(1, 4), machines("another"), st.data())
+def test_one_more_host_touches_nothing_that_has_its_place_and_spare(
+    hosts: list[HostCapacity], another: HostCapacity, data: st.DataObject
+) -> None:
+    wishes = [replace(w, failover=True) for w in data.draw(slot_wishes([h.name for h in hosts])) if w.host]
+    before = planned(hosts, wishes)
+    after = places(planned([*hosts, another], wishes, before))
+    for key, placed in places(before).items():
+        now = after[key]
+        assert replace(now, spares=()) == replace(placed, spares=())
+        assert now.spares == placed.spares or not placed.spares

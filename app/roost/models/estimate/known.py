@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from roost.models.catalogue import Catalogue
@@ -13,11 +14,17 @@ from roost.ops.errors import RoostError
 
 
 class CatalogueHeaders:
-    """Finds headers by a model's name and quantisation; each is read once. Without `models_dir` none is of a file."""
+    """Finds headers by a model's name and quantisation; each is read once. Without `models_dir` none is of a file.
 
-    def __init__(self, catalogue: Catalogue, models_dir: Path | None = None) -> None:
+    `given` are headers by `NAME:QUANT` that somebody else has read.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, models_dir: Path | None = None, given: Mapping[str, Header] | None = None
+    ) -> None:
         self.catalogue = catalogue
         self.models_dir = models_dir
+        self.given = given or {}
         self.found: dict[tuple[str, str], Header] = {}
 
     def __call__(self, model: str, quantisation: str) -> Header:
@@ -44,6 +51,8 @@ class CatalogueHeaders:
         if path is not None:
             return header_of_file(path)
         listed = self.catalogue.listed(model, quantisation)
+        if listed.reference in self.given:
+            return self.given[listed.reference]
         if not listed.shape:
             raise RoostError(
                 f"The catalogue says nothing of the shape of {listed.reference}, so its memory is not known.",

@@ -22,6 +22,14 @@ job "roost-model-main" {
     weight    = 100
   }
 
+  # Together they outweigh how full machines are: a spare runs it only while the planned one cannot.
+  affinity {
+    attribute = "${node.unique.name}"
+    operator  = "!="
+    value     = "first"
+    weight    = -100
+  }
+
   update {
     max_parallel      = 1
     health_check      = "checks"
@@ -29,6 +37,14 @@ job "roost-model-main" {
     healthy_deadline  = "3m"
     progress_deadline = "5m"
     auto_revert       = true
+  }
+
+  # Of a machine that gives up its work: the spare answers first, then the server ends.
+  migrate {
+    max_parallel     = 1
+    health_check     = "checks"
+    min_healthy_time = "1s"
+    healthy_deadline = "3m"
   }
 
   group "engine" {
@@ -43,6 +59,13 @@ job "roost-model-main" {
       port "http" {
         host_network = "loopback"
       }
+    }
+
+    # A machine that is lost for a while finds its server as it was: what a spare did meanwhile ends, nothing else moves.
+    disconnect {
+      lost_after = "720h"
+      replace    = true
+      reconcile  = "best_score"
     }
 
     # A restarted Nomad may fail what runs (its client asks the server before that can check identities): begin anew

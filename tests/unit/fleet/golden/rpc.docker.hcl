@@ -45,6 +45,13 @@ job "roost-model-main" {
       }
     }
 
+    # A machine that is lost for a while finds its server as it was: what a spare did meanwhile ends, nothing else moves.
+    disconnect {
+      lost_after = "720h"
+      replace    = true
+      reconcile  = "best_score"
+    }
+
     # A restarted Nomad may fail what runs (its client asks the server before that can check identities): begin anew
     # at once instead of after half a minute.
     reschedule {
