@@ -37,6 +37,7 @@ class Fleet:
     hosts: dict[str, Host]
     servers: list[str]
     runs: int = field(default=0)
+    own: dict[str, dict[str, object]] = field(default_factory=dict)  # variables of single hosts
 
     @property
     def controller(self) -> Host:
@@ -57,7 +58,8 @@ class Fleet:
                 entry |= {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
             else:
                 entry |= {"ansible_host": host.address, "ansible_user": "root"}
-            entries[host.name] = entry | dict((host_variables or {}).get(host.name, {}))
+            more = (host_variables or {}).get(host.name, {})
+            entries[host.name] = entry | self.own.get(host.name, {}) | dict(more)
         return {
             "fleet": {
                 "hosts": entries,
@@ -98,10 +100,14 @@ class Fleet:
         """PIDs of what must not restart by itself, by host."""
         return {name: host.pids() for name, host in self.hosts.items()}
 
-    def ask(self, host: Host, limit_s: float = 60) -> str:
-        """The model's answer, asked with the command line of one host; only servers hold a key."""
+    def ask(self, host: Host, limit_s: float = 60, *, gateway: Host | None = None, slot: str = "auto") -> str:
+        """The model's answer, asked with the command line of one host; only servers hold a key.
+
+        `gateway` is the host whose gateway is asked, by a server; else it is the one that the host knows.
+        """
         key = self.controller.exec("cat /etc/roost/secrets/api-key").out.strip()
-        command = f"ROOST_API_KEY={key} roost verify --json --timeout {limit_s:.0f}"
+        access = f"ROOST_API=https://{gateway.address}:8443" if gateway else f"ROOST_API_KEY={key}"
+        command = f"{access} roost verify --json --model {slot} --timeout {limit_s:.0f}"
         done = host.exec(command, check=False, timeout_s=limit_s + 60)
         assert done.code == 0, f"{host.name}: {done.text}"
         return str(json.loads(done.out)["answer"])

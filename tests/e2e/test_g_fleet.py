@@ -6,25 +6,43 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from roost.fleet.capacity import SYSTEM_SHARE
+from roost.hosts.tiers import SYSTEM_MIB
 from tests.e2e import story
 from tests.e2e.fleet import CLONE, NOMAD, Fleet, booted
 from tests.hosts import host as hosts
 from tests.hosts.docker import docker
 from tests.hosts.host import Host, lan, wait_until
 
+Json = Any
 Measure = Callable[[str, float], None]
 NAMES = ["fleet-1", "fleet-2", "fleet-3"]
+ROUTER, CODING = "roost-model-router-1", "roost-model-coding-fleet-3"
 ELSEWHERE_S = 60.0
 WRITES_S = 10.0
 
 
+def slots(*more: dict[str, object]) -> list[dict[str, object]]:
+    """One of its own for each machine, one somewhere in the fleet, and more."""
+    small = {"model": "smollm2-135m-instruct", "context_size": 4096, "cache_ram_mib": 64}
+    named: list[dict[str, object]] = [{"slot": "router", "copies": 1, **small}, *({**small, **one} for one in more)]
+    return [{"slot": "main", "parallel": 2, "cache_ram_mib": 256}, *named]
+
+
 @pytest.fixture(scope="module")
 def bare(cache: Path, repository: Path) -> Iterator[Fleet]:
+    """The first has room for its own model only; only the last one has the slot coding."""
     with lan("fleet") as net, booted(net, NAMES, cache=cache, repository=repository) as found:
-        yield Fleet(net, found, NAMES)
+        total = int(found["fleet-1"].exec("awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo").out)
+        full = total - min(SYSTEM_MIB, int(total * SYSTEM_SHARE)) - 700
+        own: dict[str, dict[str, object]] = {name: {"gateway_replicas": 2, "model_slots": slots()} for name in NAMES}
+        own["fleet-1"] |= {"reserved_memory_mib": full}
+        own["fleet-3"] |= {"model_slots": slots({"slot": "coding"})}
+        yield Fleet(net, found, NAMES, own=own)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +64,36 @@ def test_three_bare_hosts_become_one_cluster(fleet: Fleet) -> None:
 def test_every_host_gets_an_answer(fleet: Fleet) -> None:
     for host in fleet.hosts.values():
         assert "Paris" in fleet.ask(host), host.name
+
+
+def planned(fleet: Fleet) -> dict[str, dict[str, Json]]:
+    """What the fleet's plan says of each job."""
+    jobs = json.loads(fleet.controller.exec("roost fleet plan --json").out)["jobs"]
+    return {job["job"]: job for job in jobs}
+
+
+def runs_on(fleet: Fleet, job: str) -> list[str]:
+    """Where a job runs by Nomad's word."""
+    allocations = fleet.nomad(f"operator api /v1/job/{job}/allocations") or []
+    return [a["NodeName"] for a in allocations if (a["ClientStatus"], a["DesiredStatus"]) == ("running", "run")]
+
+
+def test_one_plan_says_where_each_model_runs_and_who_stands_in(fleet: Fleet) -> None:
+    plan = planned(fleet)
+    assert set(plan) == {*(f"roost-model-main-{name}" for name in NAMES), ROUTER, CODING}
+    for name in NAMES:  # each others' spares
+        assert (plan[f"roost-model-main-{name}"]["machine"], plan[f"roost-model-main-{name}"]["spares"]) == (name, [])
+    assert (plan[CODING]["machine"], plan[CODING]["spares"]) == ("fleet-3", ["fleet-2"])
+    assert {plan[ROUTER]["machine"], *plan[ROUTER]["spares"]} == {"fleet-2", "fleet-3"}
+    for job, at in plan.items():
+        assert runs_on(fleet, job) == [at["machine"]], job
+
+
+def test_gateways_on_other_machines_answer_for_all_models(fleet: Fleet) -> None:
+    for name in NAMES[1:]:
+        host = fleet.hosts[name]
+        for slot in ("coding", "router"):
+            assert "Paris" in fleet.ask(host, gateway=host, slot=slot), f"{slot} from {name}"
 
 
 def test_second_run_changes_nothing(fleet: Fleet, measure: Measure) -> None:
@@ -81,6 +129,12 @@ def test_status_shows_every_machine(fleet: Fleet) -> None:
     assert all(f"roost-model-main-{m['name']}" in m["jobs"] for m in state["machines"])
 
 
+def test_after_a_run_a_check_finds_nothing_to_change(fleet: Fleet) -> None:
+    done = fleet.deploy("--check", "--verbose")
+    assert story.changes(done.out) == 0, done.out
+    assert not [line for line in done.out.splitlines() if line.startswith(("+++ ", "--- "))], done.out
+
+
 def lead(fleet: Fleet, name: str) -> None:
     """Make a server the leader."""
     address = f"{fleet.hosts[name].address}:4647"
@@ -110,17 +164,45 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), 2 * ELSEWHERE_S)
 
 
+def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet: Fleet, measure: Measure) -> None:
+    lead(fleet, "fleet-1")
+    others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
+    docker("kill", "fleet-3")
+    try:
+        begin = time.monotonic()
+        assert "Paris" in fleet.ask(fleet.hosts["fleet-2"], gateway=fleet.hosts["fleet-2"], slot="coding")
+        seconds = time.monotonic() - begin
+        measure("g: a lost client's only model answers from its spare", seconds)
+        assert seconds <= ELSEWHERE_S
+        assert runs_on(fleet, CODING) == ["fleet-2"]
+        assert {name: fleet.hosts[name].pids() for name in others} == others
+    finally:
+        docker("start", "fleet-3")
+    fleet.hosts["fleet-3"].wait_booted()
+    back = wait_until("all is as planned", lambda: as_planned(fleet), ELSEWHERE_S)
+    measure("g: a lost client's models are back on it", back)
+    assert "Paris" in fleet.ask(fleet.controller, slot="coding")
+    assert {name: fleet.hosts[name].pids() for name in others} == others
+
+
+def as_planned(fleet: Fleet) -> bool:
+    """Whether every model runs where the plan says, and nowhere else."""
+    return all(runs_on(fleet, job) == [at["machine"]] for job, at in planned(fleet).items())
+
+
 def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
     fleet: Fleet, cache: Path, repository: Path, measure: Measure
 ) -> None:
     with booted(fleet.lan, ["fleet-4"], cache=cache, repository=repository, first=14) as more:
         new = more["fleet-4"]
         before = fleet.pids()
+        plan = planned(fleet)
         wider = Fleet(fleet.lan, {**fleet.hosts, **more}, NAMES)
         wider.trust()
         done = fleet.controller.exec(f"roost fleet add fleet-4 --address {new.address}", timeout_s=900)
         measure("g: a machine is added", done.seconds)
         assert fleet.pids() == before
+        assert {job: at for job, at in planned(fleet).items() if at["machine"] in NAMES} == plan
         assert "Paris" in fleet.ask(new)
         assert new.exec("ls /etc/roost/secrets").out == "", "a machine that is no server holds no secret"
         fleet.controller.exec("roost fleet remove fleet-4 --purge", timeout_s=900)
@@ -129,8 +211,22 @@ def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
         assert {n["Name"] for n in fleet.nomad("node status -json")} == set(NAMES)
 
 
+def test_the_models_of_a_machine_that_leaves_go_to_their_spares(fleet: Fleet, measure: Measure) -> None:
+    at = planned(fleet)[ROUTER]
+    (spare,) = at["spares"]
+    others = {name: pids for name, pids in fleet.pids().items() if name != at["machine"]}
+    begin = time.monotonic()
+    fleet.controller.exec(f"roost fleet remove {at['machine']} --purge", timeout_s=900)
+    measure("g: a machine is removed, its model moved", time.monotonic() - begin)
+    assert runs_on(fleet, ROUTER) == [spare]
+    assert "Paris" in fleet.ask(fleet.controller, slot="router")
+    assert {name: fleet.hosts[name].pids() for name in others} == others
+
+
 def test_a_machine_of_a_fleet_is_not_set_up_for_itself(fleet: Fleet, repository: Path) -> None:
     other = fleet.hosts["fleet-2"]
+    if "fleet-2" not in {n["Name"] for n in fleet.nomad("node status -json")}:
+        other = fleet.hosts["fleet-3"]
     other.copy_clone(repository)
     story.failed_clearly(other.bootstrap("--yes", check=False), "belongs to a fleet that is set up from fleet-1")
 
