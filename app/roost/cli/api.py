@@ -275,6 +275,20 @@ class Api:
                 self._refuse(answer)
             yield from _read_stream(answer.iter_lines())
 
+    def events(self, path: str, body: dict[str, Json]) -> Generator[dict[str, Json]]:
+        """POST and yield the server-sent events that come back; closing the iterator closes the connection.
+
+        Raises:
+            RoostError: the API does not answer, refuses, or breaks off.
+        """
+        with self._explained(), self._new_client() as client, client.stream("POST", path, json=body) as answer:
+            if answer.is_error:
+                answer.read()
+                self._refuse(answer)
+            for line in answer.iter_lines():
+                if line.startswith(DATA):
+                    yield json.loads(line[len(DATA) :])
+
     def _refuse(self, answer: httpx.Response, where: str = "See `roost models` for what there is.") -> None:
         if not answer.is_error:
             return

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import uvloop
 
+from roost.cli.serve_agent import agent_hub, own_url
 from roost.cli.serve_hub import load_hub_settings, run_hub
 from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
@@ -38,7 +39,8 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
     async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
         gateway = build(settings, session, on_secrets=redactor.know)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
-        app = Front(gateway.app, sessions) if with_page else gateway.app
+        hub = agent_hub(gateway.app, settings.state_dir, session, own_url(places), redactor) if with_page else None
+        app = Front(hub or gateway.app, sessions) if with_page else gateway.app
 
         @asynccontextmanager
         async def beside(stop: Callable[[], None]) -> AsyncIterator[None]:
@@ -46,6 +48,8 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
             gateway.registry.when_failed(stop)
             async with running(gateway, settings):
                 yield
+                if hub:
+                    await hub.agents.close()
 
         gc.collect()
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up
@@ -66,8 +70,7 @@ def serve(part: Part = "both", *, check: bool = False) -> None:
         hub = load_hub_settings()
         listeners(hub)
         if not check:
-            configure(hub.log_level)
-            uvloop.run(run_hub(hub))
+            uvloop.run(run_hub(hub, configure(hub.log_level)))
         return
     settings = load_settings()
     listeners(settings)

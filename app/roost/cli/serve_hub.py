@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost import __version__
+from roost.cli.serve_agent import agent_hub
 from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
+from roost.gateway.telemetry import Redactor
 from roost.ops.errors import RoostError
 from roost.web.forward import Forward, gateway_session
 from roost.web.front import Front
@@ -88,7 +90,7 @@ def hub_app(forward: ASGIApp, sessions: Sessions) -> ASGIApp:
     return Front(hub, sessions)
 
 
-async def run_hub(settings: HubSettings) -> None:
+async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> None:
     """Serve until a signal.
 
     Raises:
@@ -96,16 +98,20 @@ async def run_hub(settings: HubSettings) -> None:
     """
     places = [(listener, open_socket(listener)) for listener in listeners(settings)]
 
-    @asynccontextmanager
-    async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:
-        yield
-
     try:
         async with gateway_session(str(settings.gateway_ca) if settings.gateway_ca else None) as session:
-            forward = Forward(session, gateway_urls(settings.gateways), settings.max_body_bytes)
-            await serve_until_stopped(
-                hub_app(forward, Sessions(settings.state_dir, settings.web_session_s)), places, settings, beside
-            )
+            urls = gateway_urls(settings.gateways)
+            forward = Forward(session, urls, settings.max_body_bytes)
+            agent = agent_hub(forward, settings.state_dir, session, urls[0], redactor)
+
+            @asynccontextmanager
+            async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:
+                yield
+                if agent:
+                    await agent.agents.close()
+
+            sessions = Sessions(settings.state_dir, settings.web_session_s)
+            await serve_until_stopped(hub_app(agent or forward, sessions), places, settings, beside)
     except (OSError, ssl.SSLError) as error:
         raise RoostError(
             f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",

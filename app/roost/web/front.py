@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from roost.ops.asgi import ask
 from roost.web.pages import FILES, page
 from roost.web.sessions import Opened, Sessions
 
@@ -137,34 +138,17 @@ class Front:
 
     async def _ask(self, scope: Scope, secret: str) -> tuple[int, Headers, bytes]:
         """Ask the API about a key, in the name of the client's address; returns status, headers and body."""
-        asked = {**scope, "method": "GET", "path": WHO_PATH, "raw_path": WHO_PATH.encode(), "query_string": b""}
-        asked["headers"] = [(name, value) for name, value in scope["headers"] if name == b"host"]
-        parts: list[bytes] = []
-        status, headers = 500, Headers()
-
-        begun = False
-
-        async def nothing() -> Message:
-            nonlocal begun
-            if begun:
-                await asyncio.Event().wait()  # who asks is still there
-            begun = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def take(message: Message) -> None:
-            nonlocal status, headers
-            if message["type"] == "http.response.start":
-                status, headers = message["status"], Headers(raw=message.get("headers", []))
-            else:
-                parts.append(message.get("body", b""))
-
-        await self._api(_with_key(asked, secret), nothing, take)
-        return status, headers, b"".join(parts)
+        host = [(name, value) for name, value in scope["headers"] if name == b"host"]
+        return await ask(self._api, scope, WHO_PATH, [*host, _bearer(secret)])
 
 
 def _with_key(scope: Scope, secret: str) -> Scope:
     kept = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-    return {**scope, "headers": [*kept, (b"authorization", b"Bearer " + secret.encode())]}
+    return {**scope, "headers": [*kept, _bearer(secret)]}
+
+
+def _bearer(secret: str) -> tuple[bytes, bytes]:
+    return b"authorization", b"Bearer " + secret.encode()
 
 
 def _has_key(scope: Scope) -> bool:

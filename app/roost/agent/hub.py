@@ -1,0 +1,129 @@
+"""The agent's routes before the rest of a hub: who asks is found out from the API, as everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from roost.agent.audit.log import AuditLog
+from roost.agent.routes import turn_routes
+from roost.agent.service import Agents, Asker, NoTools
+from roost.agent.sessions.routes import PATH, session_routes
+from roost.agent.sessions.store import FileSessionStore
+from roost.agent.tool import ToolRunner
+from roost.agent.turn import TurnMetrics
+from roost.context.blobs import FileBlobs
+from roost.context.budget import DEFAULT_MODE, CostMode
+from roost.gateway.errors import ApiError, not_allowed
+from roost.gateway.telemetry import Redactor
+from roost.ops.api_keys import Role
+from roost.ops.asgi import ask
+
+WHO_PATH = "/v1/key"
+OPENAPI_PATH = "/openapi.json"
+ASKER = "roost.asker"
+USERS = frozenset({Role.ADMIN.value, Role.USER.value})
+NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
+
+
+class AgentHub:
+    """ASGI application: the agent's routes for keys that may use models; everything else from `api`."""
+
+    def __init__(self, api: ASGIApp, agents: Agents) -> None:
+        self._api = api
+        self.agents = agents
+        self._app = FastAPI(title="Roost agent", docs_url=None, redoc_url=None)
+        self._app.include_router(session_routes(agents.store, lambda request: asker_of(request).name, agents.audit))
+        self._app.include_router(turn_routes(agents, asker_of))
+        _shape_errors(self._app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["path"] == OPENAPI_PATH:
+            await self._openapi(scope, receive, send)
+        elif scope["type"] == "http" and (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
+            await self._mine(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    async def _mine(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name in NAMES]
+        status, answered, body = await ask(self._api, scope, WHO_PATH, headers)
+        if status != 200:  # the API's own refusal, which slows down those who guess
+            kept = {name: answered[name] for name in ("content-type", "retry-after") if name in answered}
+            await Response(body, status, kept)(scope, receive, send)
+            return
+        key = json.loads(body)
+        if key["role"] not in USERS:
+            await not_allowed(Role(key["role"]), scope["method"], scope["path"]).response()(scope, receive, send)
+            return
+        asker = Asker(key["name"], _secret(scope), key["role"])
+        await self._app({**scope, ASKER: asker}, receive, send)
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Describe the API and the agent's routes in one document."""
+        headers = [(name, value) for name, value in scope["headers"] if name in NAMES]
+        status, answered, body = await ask(self._api, scope, OPENAPI_PATH, headers)
+        if status == 200:
+            document, more = json.loads(body), self._app.openapi()
+            document["paths"] |= more["paths"]
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for name, schema in more.get("components", {}).get("schemas", {}).items():
+                schemas.setdefault(name, schema)
+            body = json.dumps(document).encode()
+        await Response(body, status, media_type=answered.get("content-type"))(scope, receive, send)
+
+
+def agents_of(
+    folder: Path,
+    http: aiohttp.ClientSession,
+    base_url: str,
+    *,
+    redactor: Redactor | None = None,
+    runner_of: Callable[[str], ToolRunner] = lambda _owner: NoTools(),
+    mode: Callable[[], CostMode] = lambda: DEFAULT_MODE,
+    count: Callable[[TurnMetrics], None] = lambda _metrics: None,
+) -> Agents:
+    """Return the service with its stores below `folder`; models are asked for at `base_url`."""
+    return Agents(
+        FileSessionStore(folder / "sessions"), FileBlobs(folder / "blobs"), AuditLog(folder / "audit", redactor), http,
+        base_url, runner_of, mode, count,
+    )  # fmt: skip
+
+
+def asker_of(request: Request) -> Asker:
+    """Return who asks."""
+    asker = request.scope[ASKER]
+    if not isinstance(asker, Asker):
+        raise TypeError(asker)
+    return asker
+
+
+def _secret(scope: Scope) -> str:
+    """Return the key of a request that has a good one."""
+    given: dict[bytes, str] = {name: value.decode("latin-1") for name, value in scope["headers"] if name in NAMES}
+    word, _, secret = given.get(b"authorization", "").partition(" ")
+    return secret.strip() if word.lower() == "bearer" else given.get(b"x-api-key", "")
+
+
+def _shape_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused(_request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return ApiError(error.status_code, f"{error.detail}: {request.method} {request.url.path}").response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return ApiError(422, f"{where}: {first['msg']}" if where else first["msg"], param=where or None).response()

@@ -1,0 +1,117 @@
+"""Sessions that somebody talks in now: one turn at a time each, what comes meanwhile, who watches, cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+from pydantic import JsonValue
+
+from roost.ops.errors import RoostError
+
+log = structlog.get_logger(__name__)
+
+WATCHER_EVENTS = 4096
+Event = dict[str, JsonValue]
+IDLE: Event = {"type": "idle"}
+LAGGING: Event = {"type": "lagging"}
+"""A watcher that did not keep up is let go: what it missed stands in the session."""
+Take = Callable[[str, str, "Live"], Awaitable[None]]
+"""Takes a turn: the text, the turn's id, and the session."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a user said. `priority` is put before the model in the turn under way."""
+
+    text: str
+    priority: bool = False
+
+
+@dataclass
+class Live:
+    """One session. Rapid messages become one turn; `injected` gives a turn what it has to know at once."""
+
+    owner: str
+    session: str
+    take: Take
+    waiting: deque[Said] = field(default_factory=deque)
+    turn: str = ""
+    _task: asyncio.Task[None] | None = None
+    _watchers: set[asyncio.Queue[Event]] = field(default_factory=set)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a turn is under way or waits."""
+        return self._task is not None and not self._task.done()
+
+    def say(self, said: Said) -> None:
+        """Have something answered: in the next turn, or in the one under way if it has priority."""
+        self.waiting.append(said)
+        if not self.busy:
+            self._task = asyncio.create_task(self._turns())
+
+    def injected(self) -> Sequence[str]:
+        """Return what has priority and was not told yet."""
+        urgent = [said.text for said in self.waiting if said.priority]
+        self.waiting = deque(said for said in self.waiting if not said.priority)
+        return urgent
+
+    async def cancel(self) -> bool:
+        """End the turn under way and forget what waits; return whether there was one."""
+        self.waiting.clear()
+        if not self.busy or self._task is None:
+            return False
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self.tell({"type": "cancelled", "turn": self.turn})
+        await self.tell(IDLE)
+        return True
+
+    async def tell(self, event: Event) -> None:
+        """Tell all who watch; one who does not keep up is let go."""
+        for queue in list(self._watchers):
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self._watchers.discard(queue)
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(LAGGING)
+
+    def watch(self) -> asyncio.Queue[Event]:
+        """Return a queue that gets what happens from now on, first of all whether nothing does; see `unwatch`."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(WATCHER_EVENTS)
+        self._watchers.add(queue)
+        if not self.busy:
+            queue.put_nowait(IDLE)
+        return queue
+
+    def unwatch(self, queue: asyncio.Queue[Event]) -> None:
+        """Let go of a watcher."""
+        self._watchers.discard(queue)
+
+    async def _turns(self) -> None:
+        while self.waiting:
+            texts = [self.waiting.popleft().text for _ in range(len(self.waiting))]
+            self.turn = uuid.uuid4().hex[:12]
+            await self.tell({"type": "turn", "turn": self.turn, "messages": len(texts)})
+            try:
+                await self.take("\n\n".join(texts), self.turn, self)
+            except RoostError as error:
+                await self.tell({"type": "error", "turn": self.turn, "message": error.message, "fix": error.fix})
+            except OSError as error:
+                log.warning("turn_not_recorded", session=self.session, reason=str(error))
+                await self.tell({"type": "error", "turn": self.turn, "message": str(error), "fix": "See the disk."})
+            except Exception as error:
+                log.exception("turn_failed", session=self.session)
+                said = f"A fault of ours ended the turn: {type(error).__name__}."
+                await self.tell({"type": "error", "turn": self.turn, "message": said, "fix": "See the log."})
+            await self.tell({"type": "end", "turn": self.turn})
+        await self.tell(IDLE)

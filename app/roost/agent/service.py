@@ -1,0 +1,204 @@
+"""The agent service of a hub: sessions and their turns, with models and tools as the key that asks may use them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from roost.agent.audit.log import AuditLog
+from roost.agent.delegation import AgentRole, Candidate, Delegation, delegate
+from roost.agent.history import SessionArchive, conversation_of
+from roost.agent.live import Live, Said
+from roost.agent.models import ApiModels
+from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
+from roost.agent.sessions.store import SessionStore
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
+from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, take_turn
+from roost.context.blobs import BlobStore
+from roost.context.budget import CostMode, bounds
+from roost.context.gate import Gate
+from roost.context.keeper import Keeper, Slot
+from roost.context.pack import Head, Packer
+from roost.context.summarise import ChatSummariser
+from roost.context.tokens import ApiCounter, TokenCounter
+
+log = structlog.get_logger(__name__)
+SMALLEST_CONTEXT = 2048
+"""Assumed where a server does not say: what fits here fits everywhere."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks: the name of the key, the key itself (models are asked with it), and whether it may change things."""
+
+    name: str
+    secret: str
+    role: str
+
+
+@dataclass
+class _Open:
+    """A session in use. `think` and `mode` are choices of its user for it."""
+
+    live: Live
+    asker: Asker
+    keeper: Keeper | None = None
+    player: Candidate | None = None
+    think: bool = False
+    mode: CostMode | None = None
+    workspace: str | None = None
+
+
+class Agents:
+    """All sessions of a hub that are in use."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        blobs: BlobStore,
+        audit: AuditLog,
+        http: aiohttp.ClientSession,
+        base_url: str,
+        runner_of: Callable[[str], ToolRunner],
+        mode: Callable[[], CostMode],
+        count: Callable[[TurnMetrics], None] = lambda _metrics: None,
+    ) -> None:
+        self.store = store
+        self.audit = audit
+        self._blobs = blobs
+        self._http = http
+        self._base_url = base_url
+        self._runner_of = runner_of
+        self._mode = mode
+        self._count = count
+        self._open: dict[tuple[str, str], _Open] = {}
+
+    async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> None:
+        """Have a message answered.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+        """
+        opened = await self._opened(asker, session)
+        opened.asker = asker
+        opened.live.say(Said(text, priority))
+
+    async def live(self, asker: Asker, session: str) -> Live:
+        """Return the session to watch or cancel.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+        """
+        return (await self._opened(asker, session)).live
+
+    async def choose(
+        self, asker: Asker, session: str, *, think: bool | None, mode: CostMode | None, workspace: str | None
+    ) -> dict[str, object]:
+        """Change what holds for one session, what is None stays; return what holds now.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+        """
+        opened = await self._opened(asker, session)
+        opened.think = opened.think if think is None else think
+        opened.mode = mode or opened.mode
+        opened.workspace = workspace or opened.workspace
+        held = opened.mode or self._mode()
+        return {
+            "think": opened.think, "cost_mode": held.value, "workspace": opened.workspace, "busy": opened.live.busy,
+        }  # fmt: skip
+
+    async def forget(self, owner: str, session: str) -> None:
+        """Let go of a session that is removed; a turn under way in it ends."""
+        opened = self._open.pop((owner, session), None)
+        if opened:
+            await opened.live.cancel()
+
+    async def close(self) -> None:
+        """End all turns under way."""
+        await asyncio.gather(*(opened.live.cancel() for opened in self._open.values()))
+
+    async def _opened(self, asker: Asker, session: str) -> _Open:
+        found = self._open.get((asker.name, session))
+        if found is None:
+            await asyncio.to_thread(self.store.info, asker.name, session)
+            found = self._open.setdefault((asker.name, session), _Open(Live(asker.name, session, self._take), asker))
+        return found
+
+    async def _take(self, text: str, turn: str, live: Live) -> None:
+        opened = self._open[(live.owner, live.session)]
+        models = ApiModels(self._http, self._base_url, opened.asker.secret)
+        delegation = delegate(await models.candidates())
+        log.info("delegation", delegation_mode=delegation.mode.value, why=delegation.why, session=live.session)
+        keeper = await self._keeper(opened, delegation)
+
+        async def record(*bodies: Body) -> None:
+            await asyncio.to_thread(self._record, live.owner, live.session, bodies)
+
+        setting = Setting(
+            session=live.session, models=models, delegation=delegation, runner=self._runner_of(live.owner),
+            keeper=keeper,
+            router_packer=self._packer(opened, delegation[AgentRole.ROUTER]),
+            specialist_packer=self._packer(opened, delegation[AgentRole.SPECIALIST]), record=record, emit=live.tell,
+            injected=live.injected, workspace=opened.workspace, think=opened.think,
+        )  # fmt: skip
+        self._count(await take_turn(setting, text, turn))
+
+    def _record(self, owner: str, session: str, bodies: tuple[Body, ...]) -> None:
+        self.store.append(owner, session, *bodies)
+        for body in bodies:
+            if isinstance(body, ToolCallBody):
+                detail = {"tool": body.call.name, "arguments": body.call.arguments, "call": body.call.id}
+                self.audit.add(owner, "tool.call", detail, session)
+            elif isinstance(body, ToolResultBody):
+                result = body.result
+                detail = {"call": result.id, "outcome": result.outcome.value, "changed": list(result.changed)}
+                self.audit.add(owner, "tool.result", detail, session)
+
+    async def _keeper(self, opened: _Open, delegation: Delegation) -> Keeper:
+        player = delegation[AgentRole.MAIN]
+        slot = Slot(_context_of(player), self._counter(opened, player))
+        if opened.keeper is None:
+            live = opened.live
+            records = (await asyncio.to_thread(self.store.read, live.owner, live.session)).records
+            talk = conversation_of(records)
+            opened.keeper = Keeper(
+                owner=live.owner, slot=slot, mode=lambda: opened.mode or self._mode(), head=Head(MAIN_SYSTEM),
+                blobs=self._blobs, summariser=self._summariser(opened, player),
+                archive=SessionArchive(self.store, live.owner, live.session), conversation=talk,
+                session_bytes=talk.size,
+            )  # fmt: skip
+        elif opened.player != player:
+            opened.keeper.move(slot)
+        opened.player = player
+        return opened.keeper
+
+    def _packer(self, opened: _Open, player: Candidate) -> Packer:
+        limits = bounds(opened.mode or self._mode(), _context_of(player))
+        return Packer(limits, Gate(self._blobs, opened.live.owner, self._counter(opened, player)))
+
+    def _counter(self, opened: _Open, player: Candidate) -> TokenCounter:
+        return ApiCounter(self._base_url, self._http, opened.asker.secret, player.name)
+
+    def _summariser(self, opened: _Open, player: Candidate) -> ChatSummariser:
+        return ChatSummariser(self._base_url, self._http, opened.asker.secret, player.name, _context_of(player))
+
+
+def _context_of(player: Candidate) -> int:
+    return player.context or SMALLEST_CONTEXT
+
+
+class NoTools:
+    """A runner where no worker is connected: there are no tools, and the Router says so."""
+
+    def tools(self) -> tuple[()]:
+        """Return none."""
+        return ()
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Refuse: there was a tool, and its worker left."""
+        return ToolResult(id=call.id, outcome=Outcome.REFUSED, text="No worker is connected that has this tool.")

@@ -1,0 +1,290 @@
+"""The Specialist: carries out what the Router decided, and goes on by itself where that was not enough.
+
+In each round it thinks freely, and then writes one call (or that it is done) under the grammar of its tools. What it
+wrote wrongly is corrected beside the history: the correction and the mistake are asked about once and never kept.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from roost.agent.calls import BadCallError, Found, check, find_calls
+from roost.agent.delegation import Candidate
+from roost.agent.guards import FORMAT_ANCHOR, Stop, Work, fingerprint
+from roost.agent.history import call_messages
+from roost.agent.models import Ask, Models, Usage
+from roost.agent.router import Action, Routed, filled, listed
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.context.messages import Call, Message, assistant, user
+from roost.context.pack import Head, Packer
+
+MOST_ROUNDS = 12
+TURN_TIMEOUT_S = 600.0
+THOUGHT_TOKENS = 200
+CALL_TOKENS = 1024
+CORRECTIONS = 2
+SCRATCH_CHARACTERS = 4000
+
+INSTRUCTIONS = """You carry out a task with tools, one call at a time. Look at what was done and what came of it.
+Say in one or two sentences what is needed next, then make that call. When nothing more is needed, say so.
+
+Tools:
+"""
+AGAIN = "[Called before with the same arguments; nothing was changed since]"
+NEXT = "Now write the next call, or that you are done."
+
+
+@dataclass
+class Counts:
+    """Of one turn: tool calls by what became of them, and corrections."""
+
+    asked: int = 0
+    run: int = 0
+    blocked: int = 0
+    repaired: int = 0
+    malformed: int = 0
+
+
+@dataclass
+class Worked:
+    """What came of the work: calls and results as messages, why it ended (None: because it was done), what it took."""
+
+    messages: list[Message] = field(default_factory=list)
+    stop: Stop | None = None
+    counts: Counts = field(default_factory=Counts)
+    usage: Usage = field(default_factory=Usage)
+    rounds: int = 0
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something for whoever watches, and for the session: a call before it is made, and its result."""
+
+    call: ToolCall | None = None
+    result: ToolResult | None = None
+    note: str = ""
+
+
+Tell = Callable[[Told], Awaitable[None]]
+
+
+class Specialist:
+    """Works on one request at a time."""
+
+    def __init__(
+        self,
+        models: Models,
+        player: Candidate,
+        runner: ToolRunner,
+        tell: Tell,
+        session: str,
+        workspace: str | None = None,
+    ) -> None:
+        self._models = models
+        self._player = player
+        self._runner = runner
+        self._tell = tell
+        self._session = session
+        self._workspace = workspace
+        self._tools = list(runner.tools())
+        self._schemas = {spec.name: spec.parameters for spec in self._tools}
+        self._work = Work()
+        self._worked = Worked()
+        self._scratch: dict[str, str] = {}
+        self._number = 0
+
+    @property
+    def so_far(self) -> Worked:
+        """Return what was done until now: it stays done when the work cannot go on."""
+        return self._worked
+
+    async def work(
+        self, request: str, routed: Routed, packer: Packer, turn: str, injected: Callable[[], Sequence[str]] = tuple
+    ) -> Worked:
+        """Carry out a request; `injected` gives what the user said meanwhile.
+
+        Raises:
+            RoostError: no model answers, or its prompt cannot be made to fit.
+        """
+        end = time.monotonic() + TURN_TIMEOUT_S
+        whole = True
+        for action in routed.actions:
+            whole = await self._act(action, request, packer, turn) and whole
+            if self._worked.stop:
+                return self._worked
+        if routed.by == "model" and whole:
+            return self._worked
+        head = Head(INSTRUCTIONS + listed(self._tools))
+        for _ in range(MOST_ROUNDS):
+            if time.monotonic() > end:
+                self._worked.stop = Stop.TIME
+                return self._worked
+            said = [user(f"[The user adds] {text}") for text in injected()]
+            self._worked.messages += said
+            found = await self._decide(request, head, packer)
+            if found is None:
+                return self._worked
+            _, blocked = await self._call(found, turn)
+            self._worked.stop = self._work.round_over(1, int(blocked))
+            if self._worked.stop:
+                return self._worked
+        self._worked.stop = Stop.ROUNDS
+        return self._worked
+
+    async def _act(self, action: Action, request: str, packer: Packer, turn: str) -> bool:
+        """Make one call of the pipeline; say whether it went well."""
+        try:
+            arguments = filled(dict(action.arguments), self._scratch)
+            found = check(action.tool, arguments, self._schemas, "router")
+        except BadCallError as error:
+            spec = next((one for one in self._tools if one.name == action.tool), None)
+            mended = await self._arguments(spec, action, request, packer, str(error)) if spec else None
+            if mended is None:
+                return False
+            found = mended
+        result, blocked = await self._call(found, turn)
+        self._worked.stop = self._work.round_over(1, int(blocked))
+        text = result.text
+        if len(text) > SCRATCH_CHARACTERS:
+            text = f"{text[:SCRATCH_CHARACTERS]}\n[… {len(text) - SCRATCH_CHARACTERS} characters more]"
+        self._scratch[action.save_as] = text
+        return result.outcome == Outcome.OK
+
+    async def _arguments(
+        self, spec: ToolSpec, action: Action, request: str, packer: Packer, problem: str
+    ) -> Found | None:
+        """Have the Specialist write the arguments of a call that the Router left incomplete."""
+        told = f"Call {spec.name}: {spec.description} {problem} Known so far: {json.dumps(action.arguments)}"
+        pack = await packer.specialist(request, Head(INSTRUCTIONS + listed(self._tools)), tuple(self._worked.messages))
+        messages = [*pack.messages, assistant(told), user("Write the arguments as one JSON object.")]
+        reply = await self._models.ask(
+            Ask(self._player.name, messages, CALL_TOKENS, dict(spec.parameters), session=self._session)
+        )
+        self._worked.usage += reply.usage
+        try:
+            return check(spec.name, reply.text, self._schemas, "arguments")
+        except BadCallError:
+            self._worked.counts.malformed += 1
+            return None
+
+    async def _decide(self, request: str, head: Head, packer: Packer) -> Found | None:
+        """Return the next call; None where the Specialist is done, or cannot say anything that makes sense."""
+        pack = await packer.specialist(request, head, tuple(self._worked.messages))
+        self._worked.rounds += 1
+        thought = await self._models.ask(
+            Ask(self._player.name, pack.messages, THOUGHT_TOKENS, session=f"{self._session}-specialist")
+        )
+        self._worked.usage += thought.usage
+        if found := self._native(thought.calls) or next(iter(find_calls(thought.text, self._schemas)), None):
+            return found
+        beside: list[Message] = [assistant(thought.text.strip() or "I look at what is needed."), user(NEXT)]
+        for _ in range(CORRECTIONS + 1):
+            reply = await self._models.ask(
+                Ask(self._player.name, [*pack.messages, *beside], CALL_TOKENS, self._decision_schema(),
+                    session=f"{self._session}-specialist")
+            )  # fmt: skip
+            self._worked.usage += reply.usage
+            try:
+                return self._decision(reply.text)
+            except BadCallError as error:
+                self._worked.counts.malformed += 1
+                beside += [assistant(reply.text), user(f"That was wrong: {error} {FORMAT_ANCHOR}")]
+        await self._tell(Told(note="The specialist wrote nothing that could be understood."))
+        self._worked.stop = Stop.POLLUTED
+        return None
+
+    def _native(self, calls: Sequence[Call]) -> Found | None:
+        for call in calls:
+            try:
+                return check(call.name, call.arguments, self._schemas, "native")
+            except BadCallError:
+                continue
+        return None
+
+    def _decision(self, text: str) -> Found | None:
+        try:
+            document = json.loads(text, strict=False)
+        except ValueError:
+            document = None
+        if isinstance(document, dict) and document.get("done") is True:
+            self._worked.summary = str(document.get("summary") or "")
+            return None
+        if isinstance(document, dict):
+            return check(document.get("tool"), document.get("arguments"), self._schemas, "grammar")
+        found = find_calls(text, self._schemas)
+        if not found:
+            raise BadCallError("It is no JSON object.")
+        return found[0]
+
+    def _decision_schema(self) -> dict[str, JsonValue]:
+        done: JsonValue = {
+            "type": "object", "properties": {"done": {"const": True}, "summary": {"type": "string"}},
+            "required": ["done"], "additionalProperties": False,
+        }  # fmt: skip
+        calls: list[JsonValue] = [
+            {
+                "type": "object",
+                "properties": {"tool": {"const": spec.name}, "arguments": dict(spec.parameters)},
+                "required": ["tool", "arguments"],
+                "additionalProperties": False,
+            }
+            for spec in self._tools
+        ]
+        return {"anyOf": [*calls, done]}
+
+    async def _call(self, found: Found, turn: str) -> tuple[ToolResult, bool]:
+        """Make a call, or answer it from what is known; say whether it was blocked."""
+        counts = self._worked.counts
+        counts.asked += 1
+        counts.repaired += bool(found.repairs)
+        mark = fingerprint(found.name, found.arguments)
+        self._work.asked(mark)
+        self._number += 1
+        call = ToolCall(
+            id=f"{turn}-{self._number}", name=found.name, arguments=found.arguments, session=self._session,
+            workspace=self._workspace,
+        )  # fmt: skip
+        if known := self._work.known(mark):
+            self._work.blocked()
+            counts.blocked += 1
+            again = known.model_copy(
+                update={
+                    "id": call.id,
+                    "text": f"[Called before with the same arguments; nothing changed since]\n{known.text}",
+                }
+            )
+            await self._tell(Told(call, again, "answered from its result"))
+            self._keep(call, again)
+            return again, True
+        await self._tell(Told(call))
+        spec = next(one for one in self._tools if one.name == found.name)
+        result = await self._runner.run(call)
+        self._work.ran(mark, spec.permission, result)
+        counts.run += 1
+        blocked = result.outcome == Outcome.REFUSED
+        counts.blocked += blocked
+        await self._tell(Told(call, result))
+        self._keep(call, result)
+        return result, blocked
+
+    def _keep(self, call: ToolCall, result: ToolResult) -> None:
+        self._worked.messages += call_messages(call, result)
+
+
+def explained(stop: Stop) -> str:
+    """Return a sentence for Main, which tells the user, on why the work ended early."""
+    reasons = {
+        Stop.BLOCKED: "the calls that were wanted may not be made",
+        Stop.STUCK: "the same call was wanted again and again",
+        Stop.POLLUTED: "most of what was tried failed",
+        Stop.ROUNDS: f"{MOST_ROUNDS} rounds were not enough",
+        Stop.TIME: "it took too long",
+        Stop.CANCELLED: "it was cancelled",
+    }
+    return f"The work ended early: {reasons[stop]}."

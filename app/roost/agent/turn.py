@@ -1,0 +1,277 @@
+"""One turn: what the user said, through Router and Specialist, to what Main answers. Each step is told and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from pydantic import JsonValue
+
+from roost.agent.delegation import AgentRole, Delegation
+from roost.agent.guards import Stop, babbles, collapse_babble
+from roost.agent.models import Ask, Hear, Models, Reply, Usage
+from roost.agent.router import Routed, instructions, route
+from roost.agent.sessions.records import Body, EventBody, MessageBody, MetricsBody, ToolCallBody, ToolResultBody
+from roost.agent.specialist import Specialist, Told, Worked, explained
+from roost.agent.thinking import Splitter
+from roost.agent.tool import ToolRunner
+from roost.context.events import ContextEvent
+from roost.context.keeper import Keeper
+from roost.context.messages import assistant, user
+from roost.context.pack import Head, Packer
+from roost.context.repair import without_thinking
+from roost.ops.errors import RoostError
+
+log = structlog.get_logger(__name__)
+
+MAIN_SYSTEM = (
+    "You are Roost, an assistant that runs on the user's own machines. Answer in plain language, to the point. "
+    "Tools are used for you: what they returned stands in the conversation. Never claim that something was done "
+    "unless a result there shows it."
+)
+DID_NOT_END = "[The answer repeated itself and was ended]"
+
+Emit = Callable[[dict[str, JsonValue]], Awaitable[None]]
+"""Takes a live event: `type` and what belongs to it."""
+Record = Callable[..., Awaitable[None]]
+"""Takes bodies of records, and returns when they are on disk."""
+
+
+@dataclass
+class RoleUse:
+    """What a role took in a turn. Times are seconds."""
+
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+
+
+@dataclass
+class TurnMetrics:
+    """What a turn took: kept in the session, and counted for Prometheus."""
+
+    mode: str = ""
+    preflight: str = ""
+    routed_by: str = ""
+    stop: str = ""
+    roles: dict[AgentRole, RoleUse] = field(default_factory=dict)
+    asked: int = 0
+    run: int = 0
+    blocked: int = 0
+    repaired: int = 0
+    malformed: int = 0
+    compactions: int = 0
+    mode_changes: int = 0
+    seconds: float = 0.0
+
+    def document(self) -> dict[str, JsonValue]:
+        """Return it as it is kept."""
+        roles: dict[str, JsonValue] = {
+            role.value: {
+                "model": use.model, "prompt_tokens": use.usage.prompt, "completion_tokens": use.usage.completion,
+                "cached_tokens": use.usage.cached, "seconds": round(use.seconds, 3),
+            }
+            for role, use in self.roles.items()
+        }  # fmt: skip
+        return {
+            "delegation_mode": self.mode, "preflight": self.preflight, "routed_by": self.routed_by, "stop": self.stop,
+            "roles": roles, "tools_asked": self.asked, "tools_run": self.run, "tools_blocked": self.blocked,
+            "tools_repaired": self.repaired, "calls_malformed": self.malformed, "compactions": self.compactions,
+            "mode_changes": self.mode_changes, "seconds": round(self.seconds, 3),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a turn works with. `injected` gives what the user said since the turn began, and forgets it."""
+
+    session: str
+    models: Models
+    delegation: Delegation
+    runner: ToolRunner
+    keeper: Keeper
+    router_packer: Packer
+    specialist_packer: Packer
+    record: Record
+    emit: Emit
+    injected: Callable[[], Sequence[str]] = tuple
+    workspace: str | None = None
+    think: bool = False
+
+
+async def take_turn(setting: Setting, text: str, turn: str) -> TurnMetrics:
+    """Answer what the user said.
+
+    Raises:
+        RoostError: no model answers. What the user said is in the session all the same.
+    """
+    return await _Turn(setting, turn).take(text)
+
+
+class _Turn:
+    def __init__(self, setting: Setting, turn: str) -> None:
+        self._s = setting
+        self._turn = turn
+        self._metrics = TurnMetrics(mode=setting.delegation.mode.value)
+
+    async def take(self, text: str) -> TurnMetrics:
+        began = time.monotonic()
+        await self._s.record(MessageBody(role="user", text=text, turn=self._turn))
+        await self._context(await self._s.keeper.begin(user(text)))
+        try:
+            routed = await self._route(text)
+            worked = await self._work(text, routed)
+            await self._answer(routed, worked)
+        except asyncio.CancelledError:
+            self._metrics.stop = Stop.CANCELLED.value
+            await asyncio.shield(self._over(began))
+            raise
+        except RoostError as error:
+            self._metrics.stop = "error"
+            await self._note("turn.failed", {"reason": error.message})
+            await self._over(began)
+            raise
+        await self._over(began)
+        return self._metrics
+
+    async def _route(self, text: str) -> Routed:
+        began = time.monotonic()
+        player = self._s.delegation[AgentRole.ROUTER]
+        tools = list(self._s.runner.tools())
+        if tools:
+            await self._s.emit({"type": "status", "text": "deciding"})
+            pack = await self._s.router_packer.router(self._s.keeper.conversation, Head(instructions(tools)), text)
+            routed = await route(self._s.models, player.name, pack.messages, text, tools, self._s.session)
+        else:
+            routed = await route(self._s.models, player.name, (), text, tools)
+        self._used(AgentRole.ROUTER, player.name, routed.usage, time.monotonic() - began)
+        self._metrics.preflight, self._metrics.routed_by = routed.preflight, routed.by
+        log.info(
+            "preflight", preflight=routed.preflight, by=routed.by, problems=list(routed.problems),
+            delegation_mode=self._metrics.mode, session=self._s.session,
+        )  # fmt: skip
+        await self._note(
+            "preflight",
+            {
+                "outcome": routed.preflight, "by": routed.by, "problems": list(routed.problems),
+                "actions": [{"tool": one.tool, "arguments": one.arguments} for one in routed.actions],
+            },
+        )  # fmt: skip
+        return routed
+
+    async def _work(self, text: str, routed: Routed) -> Worked:
+        if not routed.actions:
+            return Worked()
+        began = time.monotonic()
+        player = self._s.delegation[AgentRole.SPECIALIST]
+        specialist = Specialist(self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace)
+        try:
+            worked = await specialist.work(text, routed, self._s.specialist_packer, self._turn, self._s.injected)
+        except RoostError as error:
+            # what was done stays done, and Main tells the user
+            worked = specialist.so_far
+            await self._note("specialist.failed", {"reason": error.message})
+            worked.summary = f"The work could not go on: {error.message}"
+        self._used(AgentRole.SPECIALIST, player.name, worked.usage, time.monotonic() - began)
+        for name in ("asked", "run", "blocked", "repaired", "malformed"):
+            setattr(self._metrics, name, getattr(worked.counts, name))
+        if worked.stop:
+            self._metrics.stop = worked.stop.value
+            await self._note("work.stopped", {"why": worked.stop.value})
+        await self._context(await self._s.keeper.append(*worked.messages))
+        return worked
+
+    async def _answer(self, routed: Routed, worked: Worked) -> None:
+        if routed.question and not worked.messages:
+            await self._s.emit({"type": "text", "text": routed.question})
+            await self._said(routed.question, Reply(routed.question))
+            return
+        began = time.monotonic()
+        player = self._s.delegation[AgentRole.MAIN]
+        tail = "\n".join(part for part in (explained(worked.stop) if worked.stop else "", worked.summary) if part)
+        pack, events = await self._s.keeper.pack(tail and f"[About the work] {tail}")
+        await self._context(events)
+        splitter, heard = Splitter(), [""]
+        ask = Ask(
+            player.name, pack.messages, self._s.keeper.bounds.reply_tokens, temperature=0.2, session=self._s.session
+        )
+        reply = await self._s.models.ask(ask, self._hear(splitter, heard))
+        await self._tell_parts(splitter.end())
+        self._used(AgentRole.MAIN, reply.model or player.name, reply.usage, time.monotonic() - began)
+        text = collapse_babble(without_thinking(reply.text)).strip()
+        if reply.finish == "ended":
+            text = f"{text}\n{DID_NOT_END}"
+            await self._note("answer.ended", {"why": "it repeated itself"})
+        if not text:
+            text = "(no answer)"
+            await self._s.emit({"type": "text", "text": text})
+        await self._said(text, reply)
+
+    def _hear(self, splitter: Splitter, heard: list[str]) -> Hear:
+        async def hear(piece: str, thought: bool) -> bool:
+            await self._tell_parts([(piece, True)] if thought else splitter.feed(piece))
+            heard[0] += piece
+            return not babbles(heard[0])
+
+        return hear
+
+    async def _tell_parts(self, parts: list[tuple[str, bool]]) -> None:
+        for text, thought in parts:
+            if not thought:
+                await self._s.emit({"type": "text", "text": text})
+            elif self._s.think:
+                await self._s.emit({"type": "thought", "text": text})
+
+    async def _said(self, text: str, reply: Reply) -> None:
+        body = MessageBody(
+            role="assistant", text=text, speaker=AgentRole.MAIN.value, model=reply.model, reasoning=reply.reasoning,
+            turn=self._turn,
+        )  # fmt: skip
+        await self._s.record(body)
+        await self._context(await self._s.keeper.append(assistant(text)))
+
+    async def _told(self, told: Told) -> None:
+        bodies: list[Body] = []
+        if told.call and (told.result is None or told.note):
+            bodies.append(ToolCallBody(call=told.call, turn=self._turn))
+            await self._s.emit(
+                {"type": "tool_call", "id": told.call.id, "tool": told.call.name, "arguments": told.call.arguments}
+            )
+        if told.call and told.result:
+            bodies.append(ToolResultBody(result=told.result, turn=self._turn))
+            await self._s.emit(
+                {
+                    "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
+                    "text": told.result.text[:2000], "seconds": round(told.result.seconds, 3),
+                    "changed": list(told.result.changed),
+                }
+            )  # fmt: skip
+        if told.note:
+            bodies.append(EventBody(name="work.note", detail={"text": told.note}, turn=self._turn))
+        await self._s.record(*bodies)
+
+    async def _context(self, events: Sequence[ContextEvent]) -> None:
+        for event in events:
+            self._metrics.compactions += event.kind.value == "compacted"
+            self._metrics.mode_changes += event.kind.value == "mode_changed"
+            await self._s.record(
+                EventBody(name=f"context.{event.kind}", detail=event.model_dump(mode="json"), turn=self._turn)
+            )
+            if event.visible:
+                await self._s.emit({"type": "notice", "text": event.message})
+
+    async def _note(self, name: str, detail: dict[str, JsonValue]) -> None:
+        await self._s.record(EventBody(name=name, detail=detail, turn=self._turn))
+        await self._s.emit({"type": "event", "name": name, **detail})
+
+    async def _over(self, began: float) -> None:
+        self._metrics.seconds = time.monotonic() - began
+        document = self._metrics.document()
+        await self._s.record(MetricsBody(values=document, turn=self._turn))
+        await self._s.emit({"type": "metrics", **document})
+
+    def _used(self, role: AgentRole, model: str, usage: Usage, seconds: float) -> None:
+        self._metrics.roles[role] = RoleUse(model, usage, seconds)

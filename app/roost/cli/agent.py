@@ -1,0 +1,213 @@
+"""`roost agent`: talk to the agent, which uses tools, and see what it does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from roost.cli.api import Api, find_access
+from roost.cli.show import print_table
+from roost.context.budget import CostMode
+from roost.context.modes import parse_mode
+from roost.ops.errors import RoostError
+
+Json = Any
+PATH = "/roost/v1/sessions"
+SHOWN_CHARACTERS = 160
+HELP = "/new, /sessions, /use ID, /think, /mode fast|smart|max, /workspace NAME, /cost, /quit. Ctrl-C stops an answer."
+
+
+def agent(
+    text: Annotated[
+        str | None, typer.Argument(help="What to do; - reads it from standard input. Without it: a conversation.")
+    ] = None,
+    *,
+    session: Annotated[str, typer.Option(help="Go on with this conversation; see `roost sessions list`.")] = "",
+    workspace: Annotated[str, typer.Option(help="Folder to work in; see `roost workspace list`.")] = "",
+    mode: Annotated[str, typer.Option(help="Cost mode of this conversation: fast, smart, max.")] = "",
+    think: Annotated[bool, typer.Option("--think", help="Show what the model thinks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+) -> None:
+    """Talk to the agent. It uses tools, and shows which and what came of it.
+
+    Example: roost agent 'What is in README.md?'
+    """
+    with Api(find_access()) as api:
+        talk = Talk(api, session or _begin(api), as_json=as_json)
+        if think or mode or workspace:
+            talk.choose(think=think or None, mode=parse_mode(mode) if mode else None, workspace=workspace or None)
+        if text is not None:
+            talk.say(sys.stdin.read() if text == "-" else text)
+        else:
+            converse(talk, interactive=sys.stdin.isatty())
+
+
+class Talk:
+    """One conversation at a terminal."""
+
+    def __init__(self, api: Api, session: str, *, as_json: bool) -> None:
+        self._api = api
+        self.session = session
+        self._as_json = as_json
+        self._thinks = False
+        self._last: dict[str, Json] = {}
+
+    def say(self, text: str) -> None:
+        """Say something and show what happens until it is answered.
+
+        Raises:
+            RoostError: there is nothing to say, or there was no answer.
+            KeyboardInterrupt: the user stopped it; it is stopped at the agent too.
+        """
+        if not text.strip():
+            raise RoostError("There is nothing to do.", fix="roost agent 'What is in README.md?'", exit_code=2)
+        failed: dict[str, Json] | None = None
+        body = {"text": text, "stream": True}
+        with closing(self._api.events(f"{self._path}/messages", body)) as events:  # closing it cancels the turn
+            for event in events:
+                if event["type"] == "error":
+                    failed = event
+                self._show(event)
+        if failed:
+            raise RoostError(str(failed["message"]), fix=str(failed.get("fix") or "Ask again."))
+
+    def choose(self, *, think: bool | None = None, mode: CostMode | None = None, workspace: str | None = None) -> Json:
+        """Change what holds for this conversation, return what holds."""
+        body = {"think": think, "cost_mode": mode, "workspace": workspace}
+        return self._api.post(
+            f"{self._path}/choices", {name: value for name, value in body.items() if value is not None}
+        )
+
+    def cost(self) -> str:
+        """Return what the last turn took, in a line."""
+        if not self._last:
+            return "nothing yet"
+        parts = [
+            f"{role} {use['model']}: {use['prompt_tokens']} tokens in ({use['cached_tokens']} cached), "
+            f"{use['completion_tokens']} out, {use['seconds']:.1f} s"
+            for role, use in self._last["roles"].items()
+        ]
+        tools = f"tools: {self._last['tools_run']} run, {self._last['tools_blocked']} blocked"
+        return "\n".join([*parts, tools, f"{self._last['seconds']:.1f} s"])
+
+    def toggle_thinking(self) -> bool:
+        """Show thoughts from now on, or no longer."""
+        self._thinks = not self._thinks
+        self.choose(think=self._thinks)
+        return self._thinks
+
+    def listed(self) -> list[dict[str, Json]]:
+        """Return this key's conversations."""
+        return list(self._api.get(PATH)["data"])
+
+    def new(self) -> None:
+        """Begin another conversation."""
+        self.session, self._last = _begin(self._api), {}
+
+    @property
+    def _path(self) -> str:
+        return f"{PATH}/{quote(self.session, safe='')}"
+
+    def _show(self, event: dict[str, Json]) -> None:
+        if event["type"] == "metrics":
+            self._last = event
+        if self._as_json:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
+        elif event["type"] == "text":
+            sys.stdout.write(event["text"])
+            sys.stdout.flush()
+        elif event["type"] == "end":
+            print()
+        elif line := described(event):
+            sys.stderr.write(f"{line}\n")
+
+
+def described(event: dict[str, Json]) -> str:
+    """Return an event for people; '' for what they need not see."""
+    match event["type"]:
+        case "tool_call":
+            return f"→ {event['tool']} {_short(json.dumps(event['arguments'], ensure_ascii=False))}"
+        case "tool_result":
+            return f"← {event['outcome']} {_short(event['text'])}"
+        case "thought":
+            return f"({_short(event['text'].strip())})" if event["text"].strip() else ""
+        case "notice" | "status":
+            return f"· {event['text']}"
+        case "cancelled":
+            return "(cancelled)"
+        case _:
+            return ""
+
+
+def converse(talk: Talk, *, interactive: bool) -> None:
+    """Take line by line until the input ends.
+
+    Raises:
+        RoostError: a turn failed and nobody sits there to read it.
+    """
+    if interactive:
+        sys.stderr.write(f"{HELP}\n")
+    while True:
+        try:
+            line = input("> " if interactive else "").strip()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            print()
+            continue
+        if line in {"/quit", "/exit"}:
+            return
+        _turn(talk, line, interactive=interactive)
+
+
+def _turn(talk: Talk, line: str, *, interactive: bool) -> None:
+    try:
+        if line.startswith("/"):
+            _command(talk, line)
+        elif line:
+            talk.say(line)
+    except KeyboardInterrupt:
+        if not interactive:
+            raise
+        sys.stderr.write("(cancelled)\n")
+    except RoostError as error:
+        if not interactive:
+            raise
+        sys.stderr.write(f"error: {error.message}\nfix: {error.fix}\n")
+
+
+def _command(talk: Talk, line: str) -> None:
+    word, _, rest = line.partition(" ")
+    commands: dict[str, Callable[[str], None]] = {
+        "/new": lambda _rest: talk.new(),
+        "/sessions": lambda _rest: print_table(
+            ["conversation", "last used", "title"], [(s["id"], s["updated"], s["title"]) for s in talk.listed()]
+        ),
+        "/ss": lambda _rest: _command(talk, "/sessions"),
+        "/use": lambda rest: setattr(talk, "session", rest.strip()),
+        "/think": lambda _rest: print("thoughts are " + ("shown" if talk.toggle_thinking() else "hidden")),
+        "/mode": lambda rest: print(f"cost mode {talk.choose(mode=parse_mode(rest) if rest else None)['cost_mode']}"),
+        "/workspace": lambda rest: print(f"workspace {talk.choose(workspace=rest.strip() or None)['workspace']}"),
+        "/cost": lambda _rest: print(talk.cost()),
+    }
+    if word not in commands:
+        sys.stderr.write(f"{word} is not known. {HELP}\n")
+        return
+    commands[word](rest)
+
+
+def _begin(api: Api) -> str:
+    return str(api.post(PATH, {})["id"])
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"

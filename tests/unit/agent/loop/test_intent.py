@@ -1,0 +1,67 @@
+"""What words ask for, without a model: the table of rules, each in several phrasings."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.agent.intent import HACKER_NEWS_URL, guess
+
+ALL = {"researcher", "web_fetch", "read", "write", "edit", "list", "search", "shell"}
+
+CASES = [
+    ("Research https://example.org/paper and compare it with others", "researcher", None),
+    ("Can you look into https://example.org/a for me?", "researcher", None),
+    ("What's the latest on battery technology?", "researcher", None),
+    ("Show me today's news about Mars", "researcher", None),
+    ("https://example.org/page", "web_fetch", {"url": "https://example.org/page"}),
+    ("What does http://example.org/a/b?x=1 say?", "web_fetch", {"url": "http://example.org/a/b?x=1"}),
+    ("Summarise https://example.org.", "web_fetch", {"url": "https://example.org"}),
+    ("What is on Hacker News?", "web_fetch", {"url": HACKER_NEWS_URL}),
+    ("top stories on HN please", "web_fetch", {"url": HACKER_NEWS_URL}),
+    ("Read README.md", "read", {"path": "README.md"}),
+    ("show me src/app/main.py please", "read", {"path": "src/app/main.py"}),
+    ("What's in `notes.txt`?", "read", {"path": "notes.txt"}),
+    ("cat ./setup.cfg", "read", {"path": "./setup.cfg"}),
+    ("Write a haiku to poem.txt", "write", {"path": "poem.txt"}),
+    ("Create src/util.py with a function that adds", "write", {"path": "src/util.py"}),
+    ("Fix the typo in docs/index.md", "edit", {"path": "docs/index.md"}),
+    ("Replace foo by bar in config.yaml", "edit", {"path": "config.yaml"}),
+    ("List the files here", "list", {"path": "."}),
+    ("which files are there?", "list", {"path": "."}),
+    ("Search for TODO in the code", "search", {"pattern": "TODO"}),
+    ('find "def main" in all files', "search", {"pattern": "def main"}),
+    ("Where is parse_args defined?", "search", {"pattern": "parse_args"}),
+    ("Run `pytest -q`", "shell", {"command": "pytest -q"}),
+    ("execute ls -la", "shell", {"command": "ls -la"}),
+]
+
+
+@pytest.mark.parametrize(("request_text", "tool", "arguments"), CASES)
+def test_the_rules(request_text: str, tool: str, arguments: dict[str, str] | None) -> None:
+    found = guess(request_text, ALL)
+    assert found.tool == tool
+    if arguments is not None:
+        assert {name: (found.arguments or {})[name] for name in arguments} == arguments
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello!", "Thanks", "What is the capital of France?", "Tell me a joke", "", "  ", "2+2?"]
+)
+def test_talk_needs_no_tool(text: str) -> None:
+    found = guess(text, ALL)
+    assert (found.tool, found.question) == ("", "")
+
+
+@pytest.mark.parametrize(("text", "tool"), [("Read README.md", "read"), ("Run `ls`", "shell"), ("List files", "list")])
+def test_a_tool_that_is_not_there_is_asked_about(text: str, tool: str) -> None:
+    found = guess(text, ALL - {tool})
+    assert found.tool == ""
+    assert tool in found.question
+
+
+@given(text=st.text(max_size=300), tools=st.sets(st.sampled_from(sorted(ALL))))
+def test_any_text_gets_a_tool_that_exists_or_none(text: str, tools: set[str]) -> None:
+    found = guess(text, tools)
+    assert found.tool in tools or not found.tool
