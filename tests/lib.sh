@@ -87,6 +87,7 @@ daemon_tools() {
 
 # daemon_start: a dockerd of our own; sets and exports DOCKER_HOST. Stop it with daemon_stop (call it in a trap).
 daemon_start() {
+    [ -z "$daemon_pid" ] || return 0
     mkdir -p "$ROOST_TEST_CACHE/docker"
     # Two runs at once would fight over the data root; file descriptor 9 holds the lock until this shell ends.
     exec 9>"$ROOST_TEST_CACHE/docker.lock"

@@ -16,7 +16,7 @@ import yaml
 
 from tests.hosts import host as hosts
 from tests.hosts.docker import Result
-from tests.hosts.host import CLONE, Host, Lan, host_environment
+from tests.hosts.host import CLONE, Host, Lan, node_environment
 
 Json = Any
 INVENTORY = "/root/fleet.yaml"
@@ -50,7 +50,7 @@ class Fleet:
         host_variables: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dict[str, Any]:
         """The inventory of these hosts."""
-        environment = {k: v for k, v in host_environment(os.environ).items() if not k.startswith("ROOST_")}
+        environment = node_environment(os.environ)
         entries: dict[str, dict[str, Any]] = {}
         for host in self.hosts.values():
             entry: dict[str, Any] = {"node_address": host.address}

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LABEL_KEY = "org.roost.test"
-# Suites that run side by side (pytest-xdist) each know their own.
-LABEL = f"{LABEL_KEY}={os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+# Suites that run side by side (pytest-xdist, scenarios of Molecule) each know their own.
+SUITE = os.environ.get("ROOST_TEST_SUITE") or os.environ.get("PYTEST_XDIST_WORKER", "alone")
+LABEL = f"{LABEL_KEY}={SUITE}"
 IMAGE_LABEL = "org.roost.test.root"
 
 

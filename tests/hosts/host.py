@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.hosts import roots, snapshot
-from tests.hosts.docker import LABEL, DockerError, Result, call, docker
+from tests.hosts.docker import LABEL, SUITE, DockerError, Result, call, docker
 
 CLONE = "/root/roost"
 HOST_CACHE = "/var/cache/roost"
@@ -43,6 +43,7 @@ SYSTEMD = Kind(
     roots.SYSTEMD, "exec /sbin/init", "SIGRTMIN+3", "systemctl is-system-running | grep -Eq 'running|degraded'"
 )
 FLEET = Kind(roots.FLEET, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
+FLEET_13 = Kind(roots.FLEET_13, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
 SYSV = Kind(roots.SYSV, "exec /sbin/init", "SIGINT", "runlevel | grep -q ' 2$' && ! pgrep -x rc")
 # systemd is on the disk but does not run, as in most development containers.
 BARE = Kind(roots.SYSTEMD, "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done", "SIGTERM", "true")
@@ -81,6 +82,11 @@ def host_environment(env: Mapping[str, str]) -> dict[str, str]:
     return wanted
 
 
+def node_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What an inventory says of such a host's environment: a login over SSH has none of it."""
+    return {name: value for name, value in host_environment(env).items() if not name.startswith("ROOST_")}
+
+
 @dataclass
 class Lan:
     """A network of our own. `internal` has no way out, like a cut cable behind the switch."""
@@ -107,6 +113,11 @@ class Lan:
     def address(self, number: int) -> str:
         """The address of host `number` (2 to 254)."""
         return f"{self.subnet}.{number}"
+
+    def join(self, name: str, number: int) -> str:
+        """Plug a running host into this network too; return its address here."""
+        docker("network", "connect", "--ip", self.address(number), self.name, name)
+        return self.address(number)
 
     def close(self) -> None:
         """Remove the network; its hosts must be gone."""
@@ -148,8 +159,8 @@ class Host:
         """
         image = roots.ensure_image(kind.root, cache)
         # apt locks its archives: suites that run side by side each have their own.
-        archives = cache / "archives" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-        archives = archives.with_name(f"{archives.name}-{name}") if kind.root == roots.FLEET else archives
+        archives = cache / "archives" / SUITE
+        archives = archives.with_name(f"{archives.name}-{name}") if kind.root.ssh else archives
         shared = host_cache or cache / "host"
         mounts = {archives: "/var/cache/apt/archives", shared: HOST_CACHE, **(volumes or {})}
         for folder in mounts:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from roost.fleet.artifacts.store import locked
@@ -46,6 +46,11 @@ class Root:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def ssh(self) -> bool:
+        """Whether it runs an SSH server, as machines of a fleet do."""
+        return "openssh-server" in self.include
+
+    @property
     def image(self) -> str:
         """The image it becomes."""
         return f"roost-test/{self.name}:{self.key}"
@@ -66,6 +71,8 @@ printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecSt
     >etc/systemd/system/ssh.service.d/keys.conf
 """,
 )
+# The same a release later, for `tests/run full`.
+FLEET_13 = replace(FLEET, name="fleet-13", suite="trixie")
 NEIGHBOUR = Root("neighbour", ("python3", "curl", *COMMON))
 
 

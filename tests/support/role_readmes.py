@@ -1,6 +1,6 @@
 """README of each role, from what the role itself says: `./tests/run readmes` writes them, `tests/run check` compares.
 
-Sources: meta/argument_specs.yml (what it is, its variables), group_vars/all.yaml (defaults), the names of its tasks, and
+Sources: meta/argument_specs.yml (what it is, its variables), group_vars/all.yaml (defaults), the names of its tasks,
 playbook.yaml (where it is used).
 """
 
