@@ -1217,12 +1217,12 @@ sweep_packages() {
             return 0
         fi
     fi
-    apt_get purge "$@"
+    apt_get --allow-change-held-packages purge "$@"
 }
 
 # harmless PACKAGE...: removing them takes nothing along that is not ours ($tmp/wanted).
 harmless() {
-    apt_get -s purge "$@" >"$tmp/plan" || return 1
+    apt_get -s --allow-change-held-packages purge "$@" >"$tmp/plan" || return 1
     sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' "$tmp/plan" | sort >"$tmp/going"
     [ -z "$(comm -13 "$tmp/wanted" "$tmp/going")" ]
 }

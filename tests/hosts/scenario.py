@@ -131,6 +131,11 @@ class Scenario:
         platform = next(p for p in self.platforms if p["name"] == name)
         return Host(name, kind_of(platform), Lan("", ""), "", hosts.logs_folder(self.cache))
 
+    def address(self, name: str, lan: str = "lan") -> str:
+        """Return a host's address on one of its networks."""
+        entries = yaml.safe_load((self.folder / INVENTORY).read_text())["all"]["hosts"]
+        return str(entries[name]["lan_addresses"][lan])
+
     def destroy(self) -> None:
         """Keep what explains a failure, and remove hosts and networks."""
         running = docker("ps", "--filter", f"label={LABEL}", "--format", "{{.Names}}").split()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from roost.cli import fleet_plan
+from roost.cli import fleet_plan, fleet_snapshots
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
 from roost.fleet.membership import FleetState, look
@@ -21,6 +21,7 @@ from roost.ops.site import Site, load_site
 
 app = typer.Typer(no_args_is_help=True, help="Show and change the machines of the fleet.")
 app.command("plan")(fleet_plan.show)
+app.add_typer(fleet_snapshots.app, name="snapshot")
 BAD_INPUT = 2
 KEPT = "inventory.yaml"
 

@@ -94,12 +94,13 @@ class NomadClient:
     ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
         query = urlencode({k: str(v) for k, v in params.items() if v is not None})
         target = f"/v1/{path.lstrip('/')}" + (f"?{query}" if query else "")
-        headers = {"Content-Type": "application/json"}
+        raw = isinstance(body, bytes)
+        headers = {"Content-Type": "application/octet-stream" if raw else "application/json"}
         if self._access.token:
             headers["X-Nomad-Token"] = self._access.token
         connection = self._connection(timeout_s)
         try:
-            connection.request(method, target, None if body is None else json.dumps(body), headers)
+            connection.request(method, target, body if raw or body is None else json.dumps(body), headers)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -149,6 +150,20 @@ class NomadClient:
     def put(self, path: str, body: Json, **params: object) -> Json:
         """PUT below `/v1/`; the decoded answer."""
         return self.request("PUT", path, body, params=params)[0]
+
+    def download(self, path: str, *, timeout_s: float) -> tuple[bytes, str]:
+        """GET below `/v1/` as bytes, with the answer's `Digest` header (empty when it has none).
+
+        Raises:
+            NomadUnreachableError, NomadRefusedError
+        """
+        connection, response = self._open("GET", path, None, {}, timeout_s)
+        try:
+            return response.read(), response.headers.get("Digest", "")
+        except (OSError, http.client.HTTPException) as error:
+            raise NomadUnreachableError(f"Nomad broke off its answer to GET {path}: {error}.") from None
+        finally:
+            connection.close()
 
     def wait_for(self, path: str, index: int, wait_s: float) -> tuple[Json, int]:
         """GET that returns when the answer is newer than `index`, or after `wait_s` seconds (a blocking query)."""

@@ -25,6 +25,8 @@ from roost.ops.run import run
 NEW = re.compile(r"^Inst (?P<name>[^ ]+) \(")
 REMOVED = re.compile(r"^(?:Remv|Purg) (?P<name>[^ ]+) ")
 LOCK_WAIT_S = 300
+# A package of ours may be held at its version (role docker); that keeps upgrades away, not its removal with Roost.
+HELD_TOO = ("--allow-change-held-packages",)
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Roost installs packages; their services are started afterwards.\nexit 101\n"
 STALE_LISTS = ("Unable to locate package", "no installation candidate", "404  Not Found", "Failed to fetch")
@@ -100,7 +102,7 @@ class Apt:
 
     def simulate_purge(self, names: Sequence[str]) -> Plan:
         """Say what purging `names` would take along."""
-        return parse_simulation(self._run("--simulate", "purge", "--", *names))
+        return parse_simulation(self._run("--simulate", *HELD_TOO, "purge", "--", *names))
 
     def install(self, names: Sequence[str]) -> None:
         """Install `names` without their recommendations; configuration files that were there stay."""
@@ -109,7 +111,7 @@ class Apt:
 
     def purge(self, names: Sequence[str]) -> None:
         """Remove `names` with their configuration."""
-        self._run("purge", "--", *names)
+        self._run(*HELD_TOO, "purge", "--", *names)
 
 
 def finish_interrupted() -> None:

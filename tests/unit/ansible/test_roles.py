@@ -25,11 +25,15 @@ def specs(role: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
 def test_every_variable_a_role_reads_is_in_its_argument_specs(role: Path) -> None:
-    entry_points = {"main": ("tasks/main.yml", "vars", "templates"), "uninstall": ("tasks/uninstall.yml", "vars")}
-    for entry, places in entry_points.items():
-        if not (role / places[0]).exists():
+    # main imports validate and install where a role has them.
+    parts = ("main", "validate", "install")
+    entry_points = {"main": ([f"tasks/{name}.yml" for name in parts], ("vars", "templates"))}
+    entry_points["uninstall"] = (["tasks/uninstall.yml"], ("vars",))
+    for entry, (tasks, places) in entry_points.items():
+        there = [role / task for task in tasks if (role / task).exists()]
+        if not there:
             continue
-        read = (role / places[0]).read_text() + "".join(texts(role, *places[1:]).values())
+        read = "".join(path.read_text() for path in there) + "".join(texts(role, *places).values())
         used = {name for name in DEFAULTS if re.search(rf"\b{name}\b", read)}
         assert used == set(specs(role)[entry]), f"{role.name}/{entry}"
 

@@ -44,7 +44,7 @@ def test_a_confined_service_is_little_exposed(tmp_path: Path) -> None:
 
 
 def test_the_firewall_is_little_exposed_though_it_runs_as_root(tmp_path: Path) -> None:
-    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/firewall/tasks/main.yml").read_text())
+    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/firewall/tasks/install.yml").read_text())
     given = next(task["roost_service"] for task in tasks if "roost_service" in task)
     service = Service(
         name=given["name"],

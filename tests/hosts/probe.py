@@ -1,0 +1,55 @@
+"""A container on a disposable host that answers on published ports, and a stranger's look at the host's ports.
+
+No image hub is needed: the image is the host's own Perl with what it links.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from testinfra.host import Host
+
+NAME = "roost-probe"
+SCAN = Path(__file__).with_name("scan.py")
+PERL = "$(ldd /usr/bin/perl | grep -o '/[^ ]*') /usr/bin/perl /usr/lib/*/perl-base"
+LISTEN = "my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die; 1 while $s->accept"
+
+
+def publish(host: Host, *ports: int) -> None:
+    """Have a container answer on these ports of the host, if it does not yet."""
+    if host.run(f"docker inspect {NAME}").rc == 0:
+        return
+    host.check_output(f"tar -chP {PERL} | docker import - {NAME}")
+    published = " ".join(f"--publish {port}:80" for port in ports)
+    host.check_output(
+        f"docker run --detach --restart always --name {NAME} {published} {NAME} perl -MIO::Socket::INET -e '{LISTEN}'"
+    )
+
+
+def open_ports(stranger: Host, address: str) -> set[int]:
+    """Return the TCP ports of an address that answer a stranger."""
+    return set(json.loads(stranger.check_output(f"python3 - {address} <<'EOF'\n{SCAN.read_text()}\nEOF")))
+
+
+def listen(host: Host, port: int) -> None:
+    """Have a program listen on a port of the host, for IPv4 and IPv6, until the host goes."""
+    program = (
+        "import socket, time; s = socket.create_server(('::', %d), family=socket.AF_INET6, dualstack_ipv6=True); "
+        "time.sleep(1e6)"
+    )
+    if host.run(f"ss -Hltn | grep -q ':{port} '").rc != 0:
+        host.check_output(f'setsid python3 -c "{program % port}" >/dev/null 2>&1 </dev/null & sleep 1')
+
+
+def answers(stranger: Host, address: str, port: int) -> bool:
+    """Whether a port answers a stranger; an IPv6 address may name the interface (fe80::1%eth0)."""
+    program = f"import socket; socket.create_connection(('{address}', {port}), timeout=2)"
+    return bool(stranger.run(f'python3 -c "{program}"').rc == 0)
+
+
+def link_local(host: Host) -> str:
+    """Return a host's IPv6 address on its first link, which it makes if IPv6 was off there."""
+    host.check_output("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0")
+    found = "ip -6 -o addr show dev eth0 scope link -tentative | grep -o 'fe80[^/]*'"
+    return str(host.check_output(f"for i in $(seq 50); do {found} && exit; sleep 0.2; done; exit 1").splitlines()[0])

@@ -1,0 +1,63 @@
+"""Templates of roles, rendered by Ansible itself with the repository's defaults: no machine is needed for that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[3]
+HOSTS = {"one": "192.0.2.11", "two": "192.0.2.12", "three": "2001:db8::13"}
+SYSTEMD = {
+    "init": "systemd",
+    "hostname": "one",
+    "container": "",
+    "docker": {"present": True, "running": True, "ours": True},
+}
+
+
+def render(
+    folder: Path, role: str, template: str, variants: Mapping[str, Mapping[str, Any]], *, hosts: int = 3
+) -> dict[str, str]:
+    """Return the text of a role's template for each variant of variables, on the first of `hosts` machines.
+
+    Raises:
+        AssertionError: Ansible failed; the message has what it printed.
+    """
+    (folder / "group_vars").symlink_to(ROOT / "group_vars")
+    addresses = dict(list(HOSTS.items())[:hosts])
+    entries = {
+        name: {"ansible_connection": "local", "hardware_node_address": address, "hardware_host": SYSTEMD}
+        for name, address in addresses.items()
+    }
+    (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": entries}}))
+    where = ROOT / "ansible/roles" / role
+    tasks = [
+        {
+            "name": name,
+            "ansible.builtin.template": {
+                "src": str(where / "templates" / template),
+                "dest": str(folder / f"{name}.out"),
+                "mode": "0644",
+            },
+            "vars": dict(variables),
+        }
+        for name, variables in variants.items()
+    ]
+    play = {"hosts": "one", "gather_facts": False, "tasks": tasks}
+    if (where / "vars/main.yml").exists():
+        play["vars_files"] = [str(where / "vars/main.yml")]
+    (folder / "play.yaml").write_text(yaml.safe_dump([play], sort_keys=False))
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONPATH": str(ROOT / "app")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yaml", "play.yaml",
+         "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: (folder / f"{name}.out").read_text() for name in variants}
