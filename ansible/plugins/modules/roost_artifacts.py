@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,6 +15,7 @@ from roost.fleet.artifacts.docker import Docker
 from roost.fleet.artifacts.gc import remove_images
 from roost.fleet.artifacts.peer import bring
 from roost.fleet.artifacts.plan import Choices
+from roost.fleet.artifacts.registry import HttpsRegistry, push
 from roost.fleet.sharing import peer_of
 from roost.ops.errors import RoostError, user_message
 
@@ -117,8 +119,16 @@ options:
     description: Another machine of the fleet that is asked first, https://HOST:PORT; empty for none.
     type: str
     default: ""
+  registry:
+    description: The fleet's registry, HOST:PORT; empty for none. Where I(peer) is empty images are pushed to it.
+    type: str
+    default: ""
+  digests:
+    description: Digests of the images in the registry by reference; what is in it is pulled by its digest.
+    type: dict
+    default: {}
   tls_dir:
-    description: Folder with ca.pem, node.pem and node-key.pem, for I(peer).
+    description: Folder with ca.pem, node.pem and node-key.pem, for I(peer) and I(registry).
     type: str
     default: ""
 author: Roost developers
@@ -152,6 +162,10 @@ images:
     C(runtime=local).
   type: dict
   returned: always
+digests:
+  description: Digests of the images in the registry, by reference; empty where there is none.
+  type: dict
+  returned: always
 built:
   description: What was made or loaded, or would be.
   type: list
@@ -167,7 +181,7 @@ steps:
 """
 
 
-NOT_CHOICES = {"update", "state", "engine", "peer", "tls_dir"}
+NOT_CHOICES = {"update", "state", "engine", "peer", "registry", "digests", "tls_dir"}
 
 
 def choices_of(params: dict[str, Any]) -> Choices:
@@ -191,6 +205,16 @@ def remove(module: AnsibleModule) -> None:
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(removed), removed=removed, diff={"before": text(removed), "after": ""})
+
+
+def give(module: AnsibleModule, images: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Push images to the registry where this machine makes them for others; the digests, and what was pushed."""
+    params = module.params
+    if not params["registry"] or params["peer"] or module.check_mode:
+        return {}, []
+    tls = Path(params["tls_dir"])
+    registry = HttpsRegistry(params["registry"], tls / "ca.pem", tls / "node.pem", tls / "node-key.pem")
+    return push(Docker(), registry, sorted(images.values()))
 
 
 def main() -> None:
@@ -226,6 +250,8 @@ def main() -> None:
             "update": {"type": "bool", "default": False},
             "keep_previous": {"type": "int", "default": 1},
             "peer": {"type": "str", "default": ""},
+            "registry": {"type": "str", "default": ""},
+            "digests": {"type": "dict", "default": {}},
             "tls_dir": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
@@ -236,13 +262,15 @@ def main() -> None:
     try:
         workshop = ensure.Workshop(choices_of(module.params), Docker(), steps.append)
         if (other := peer_of(module.params)) and not module.check_mode and ensure.check(workshop).changed:
-            bring(workshop, other)
+            bring(workshop, other, module.params["registry"], module.params["digests"])
         act = ensure.check if module.check_mode else ensure.ensure
         outcome = act(workshop, update=module.params["update"])
+        digests, pushed = give(module, outcome.images)
     except (RoostError, ValidationError, OSError) as error:
         module.fail_json(msg=user_message(error), steps=steps)
     module.exit_json(
-        changed=outcome.changed,
+        changed=outcome.changed or bool(pushed),
+        digests=digests,
         engine_tree=outcome.engine_tree,
         agent_tree=outcome.agent_tree,
         monitoring_tree=outcome.monitoring_tree,
@@ -250,7 +278,10 @@ def main() -> None:
         built=outcome.built,
         removed=outcome.removed,
         steps=steps,
-        diff={"before": text(outcome.before), "after": text(outcome.after)},
+        diff={
+            "before": text(outcome.before),
+            "after": text(outcome.after + [f"pushed: {reference}" for reference in pushed]),
+        },
     )
 
 

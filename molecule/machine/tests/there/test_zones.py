@@ -31,7 +31,7 @@ def stranger() -> Host:
 def test_only_what_is_named_answers_programs_and_containers_alike(machine: Host, stranger: Host) -> None:
     for port in (PUBLISHED, FOR_OTHERS, NOT_NAMED, PROGRAM):
         assert probe.answers(machine, "127.0.0.1", port), f"nothing is at {port} that could be closed"
-    assert probe.open_ports(stranger, Scenario(os.environ).address("machine-1")) == {SSH, PUBLISHED}
+    assert probe.open_ports(stranger, machine, Scenario(os.environ).address("machine-1")) == {SSH, PUBLISHED}
 
 
 def test_a_container_is_not_reached_behind_dockers_back(machine: Host, stranger: Host) -> None:
