@@ -8,7 +8,6 @@ import os
 import pytest
 import testinfra
 from testinfra.host import Host
-
 from tests.hosts import probe
 from tests.hosts.scenario import Scenario
 
@@ -24,7 +23,7 @@ def images(host: Host) -> dict[str, str]:
     return dict(line.split() for line in listed.splitlines())
 
 
-def test_nomad_is_one_cluster_over_the_overlay(host: Host) -> None:
+def test_nomad_is_one_cluster_over_the_overlay() -> None:
     state = json.loads(testinfra.get_host("docker://fleet-a").check_output("roost fleet status --json"))
     assert {(m["name"], m["state"]) for m in state["machines"]} == {(name, "ready") for name in NAMES}
     addresses = {m["address"].split(":")[0] for m in state["machines"]}
@@ -38,7 +37,7 @@ def test_both_have_the_same_images_and_no_name_of_the_registry_is_left(host: Hos
     assert all(name.startswith("roost/") for name in first)
 
 
-def test_the_second_machine_was_given_no_file_of_an_image(host: Host) -> None:
+def test_the_second_machine_was_given_no_file_of_an_image() -> None:
     second = testinfra.get_host("docker://fleet-b")
     assert second.run("ls /var/cache/roost/artifacts/*.tar").rc != 0, "they came as files, not from the registry"
 
@@ -66,15 +65,18 @@ def test_a_stranger_finds_ssh_and_nothing_else_on_either_network(host: Host, lan
     assert probe.open_ports(stranger, host, found.address(name, lan)) == {SSH}
 
 
-def test_the_fleets_ports_do_not_answer_its_own_machines_over_the_underlay(host: Host) -> None:
+def test_the_fleets_ports_do_not_answer_its_own_machines_over_the_underlay() -> None:
     found, second = Scenario(os.environ), testinfra.get_host("docker://fleet-b")
-    assert probe.answers(second, found.address("fleet-a", "overlay"), REGISTRY)
-    # The address of the overlay is that of eth1 whatever way a packet comes; this one comes by eth0.
-    second.check_output(f"ip route replace {found.address('fleet-a', 'overlay')}/32 via {found.address('fleet-a', 'underlay')} dev eth0")
+    overlay, underlay = found.address("fleet-a", "overlay"), found.address("fleet-a", "underlay")
+    assert probe.answers(second, overlay, REGISTRY)
+    # It is the same machine by whatever way a packet comes; this one comes by the underlay.
+    second.check_output(
+        f"ip route replace {overlay}/32 via {underlay} dev eth0 src {found.address('fleet-b', 'overlay')}"
+    )
     try:
-        assert not probe.answers(second, found.address("fleet-a", "overlay"), REGISTRY)
+        assert not probe.answers(second, overlay, REGISTRY)
     finally:
-        second.check_output(f"ip route del {found.address('fleet-a', 'overlay')}/32 dev eth0")
+        second.check_output(f"ip route del {overlay}/32 dev eth0")
 
 
 def test_operators_log_in_with_their_keys_and_rule_with_a_password_only(host: Host) -> None:

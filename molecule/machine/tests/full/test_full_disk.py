@@ -12,7 +12,7 @@ def test_it_says_so_and_leaves_nothing_half_written(host: Host) -> None:
     done = host.run("roost fleet snapshot save")
     assert done.rc != 0
     assert "No space left" in done.stderr
-    assert "Fix:" in done.stderr
+    assert "fix: Make room" in done.stderr
     assert "Traceback" not in done.stderr
     assert host.run(f"ls -A {FOLDER}").stdout == ""
 
