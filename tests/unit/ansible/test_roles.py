@@ -27,9 +27,11 @@ def specs(role: Path) -> dict[str, dict[str, Any]]:
 def test_every_variable_a_role_reads_is_in_its_argument_specs(role: Path) -> None:
     # main imports validate and install where a role has them.
     parts = ("main", "validate", "install")
-    entry_points = {"main": ([f"tasks/{name}.yml" for name in parts], ("vars", "templates"))}
-    entry_points["uninstall"] = (["tasks/uninstall.yml"], ("vars",))
-    for entry, (tasks, places) in entry_points.items():
+    entry_points: list[tuple[str, list[str], tuple[str, ...]]] = [
+        ("main", [f"tasks/{name}.yml" for name in parts], ("vars", "templates")),
+        ("uninstall", ["tasks/uninstall.yml"], ("vars",)),
+    ]
+    for entry, tasks, places in entry_points:
         there = [role / task for task in tasks if (role / task).exists()]
         if not there:
             continue

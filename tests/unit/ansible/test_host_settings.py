@@ -1,0 +1,61 @@
+"""What roles write on hosts: settings of dockerd and the registry, servers of the clock, keys of operators."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tests.unit.ansible.rendering import render
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2wlBhJVZyk0vZq3kGJ0Y0Yw0sXyq3YkY3w0a5Wc9sM ada@desk"
+
+
+def test_dockerd_keeps_containers_and_bounds_logs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    variants = {"default": {}, "other": {"docker_live_restore": False, "docker_log_max_mib": 50, "docker_log_files": 5}}
+    found = render(tmp_path_factory.mktemp("docker"), "docker", "etc/docker/daemon.json.j2", variants)
+    assert json.loads(found["default"]) == {
+        "live-restore": True,
+        "log-driver": "json-file",
+        "log-opts": {"max-file": "3", "max-size": "10m"},
+    }
+    assert json.loads(found["other"])["log-opts"] == {"max-file": "5", "max-size": "50m"}
+    assert json.loads(found["other"])["live-restore"] is False
+
+
+def test_dockerd_is_told_the_proxies_and_nothing_else(tmp_path_factory: pytest.TempPathFactory) -> None:
+    environment = {"HTTPS_PROXY": "http://u:p%40w@192.0.2.1:3128", "NO_PROXY": "", "PIP_INDEX_URL": "https://x"}
+    found = render(
+        tmp_path_factory.mktemp("proxies"), "docker", "etc/systemd/system/docker.service.d/roost.conf.j2",
+        {"proxies": {"node_environment": environment}},
+    )["proxies"]  # fmt: skip
+    assert found.splitlines()[1:] == ["[Service]", 'Environment="HTTPS_PROXY=http://u:p%%40w@192.0.2.1:3128"']
+
+
+@pytest.mark.parametrize(
+    ("template", "lines"),
+    [
+        ("etc/chrony/sources.d/roost.sources.j2", ["server 192.0.2.1 iburst", "server ntp.example.org iburst"]),
+        ("etc/systemd/timesyncd.conf.d/roost.conf.j2", ["[Time]", "NTP=192.0.2.1 ntp.example.org"]),
+    ],
+)
+def test_servers_of_the_clock(tmp_path_factory: pytest.TempPathFactory, template: str, lines: list[str]) -> None:
+    variants = {"two": {"time_servers": ["192.0.2.1", "ntp.example.org"]}}
+    assert render(tmp_path_factory.mktemp("time"), "time", template, variants)["two"].splitlines()[1:] == lines
+
+
+def test_an_operator_has_the_keys_that_are_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    variants = {"ada": {"item": {"name": "ada", "keys": [KEY, KEY.replace("ada@desk", "ada@laptop")]}}}
+    found = render(tmp_path_factory.mktemp("users"), "users", "ssh/authorized_keys.j2", variants)["ada"]
+    assert found.splitlines()[1:] == [KEY, KEY.replace("ada@desk", "ada@laptop")]
+
+
+def test_the_registry_listens_in_the_fleet_for_its_certificates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    variants = {"default": {"images_from": "registry"}}
+    found = render(tmp_path_factory.mktemp("registry"), "registry", "etc/roost/registry.yaml.j2", variants)["default"]
+    settings = yaml.safe_load(found)
+    assert settings["version"] == "0.1" or settings["version"] == 0.1
+    assert settings["http"]["addr"] == "192.0.2.11:8466"
+    assert settings["http"]["tls"]["clientcas"] == ["/etc/roost/tls/ca.pem"]
+    assert settings["storage"]["filesystem"]["rootdirectory"] == "/var/lib/roost/registry"
