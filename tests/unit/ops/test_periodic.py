@@ -30,10 +30,12 @@ def wait_for(check: Callable[[], bool]) -> None:
 
 def naps(process: subprocess.Popen[bytes]) -> str:
     """The command line of what the script waits for."""
-    found = subprocess.run(
-        ["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip()
+    return ps("-o", "args=", "--ppid", str(process.pid)).strip()
+
+
+def ps(*words: str) -> str:
+    """What ps prints."""
+    return subprocess.run(["ps", *words], capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize(
