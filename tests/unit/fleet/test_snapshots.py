@@ -93,6 +93,7 @@ def test_one_that_is_put_elsewhere_removes_nothing(tmp_path: Path) -> None:
         (archive(sums={"state.bin": "0" * 64}), "damaged"),
         (archive(sums={"meta.json": hashlib.sha256(b"").hexdigest(), "state.bin": "1" * 64}), "damaged"),
     ],
+    ids=["empty", "not packed", "no tar", "cut off", "one sum", "two sums"],
 )
 def test_a_damaged_one_is_refused_before_nomad_sees_it(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / snapshots.file_name(NOW)
