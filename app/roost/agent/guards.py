@@ -29,6 +29,19 @@ PIECE_CHARACTERS = (8, 160)
 CHANGING = frozenset({Permission.WRITE, Permission.RUN, Permission.MEMORY})
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What work may take: rounds of thinking, seconds, tokens of prompts and answers together."""
+
+    rounds: int = 12
+    seconds: float = 600.0
+    tokens: int = 400_000
+
+    def share(self, part: float) -> Budget:
+        """Return what somebody gets to whom a part of the work is given."""
+        return Budget(max(int(self.rounds * part), 1), self.seconds * part, int(self.tokens * part))
+
+
 class Stop(StrEnum):
     """Why the work ends before the model says so."""
 
@@ -37,7 +50,14 @@ class Stop(StrEnum):
     POLLUTED = "polluted"
     ROUNDS = "rounds"
     TIME = "time"
+    TOKENS = "tokens"
     CANCELLED = "cancelled"
+    FAILED = "failed"
+    """No model answered, or its prompt could not be made to fit."""
+    ASKED = "asked"
+    """The user has to say something first."""
+    UNDONE = "undone"
+    """The model says that it is done, and the receipts say otherwise."""
 
 
 def fingerprint(name: str, arguments: Mapping[str, JsonValue]) -> str:
@@ -69,6 +89,7 @@ class Work:
         """Note what came of a call."""
         if permission in CHANGING and result.outcome not in {Outcome.REFUSED, Outcome.CANCELLED}:
             self.results.clear()  # what was read before may read otherwise now
+            self.seen.clear()
         if result.outcome == Outcome.OK:
             self.results[mark] = result
         else:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.measures import Measures
 from roost.agent.routes import turn_routes
 from roost.agent.service import Agents, Asker, NoTools
 from roost.agent.sessions.routes import PATH, session_routes
@@ -29,6 +30,7 @@ from roost.ops.asgi import ask
 WHO_PATH = "/v1/key"
 OPENAPI_PATH = "/openapi.json"
 ASKER = "roost.asker"
+METRICS_PATH = "/metrics/agent"
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -36,8 +38,9 @@ NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 class AgentHub:
     """ASGI application: the agent's routes for keys that may use models; everything else from `api`."""
 
-    def __init__(self, api: ASGIApp, agents: Agents) -> None:
+    def __init__(self, api: ASGIApp, agents: Agents, measures: Measures) -> None:
         self._api = api
+        self._measures = measures
         self.agents = agents
         self._app = FastAPI(title="Roost agent", docs_url=None, redoc_url=None)
         self._app.include_router(session_routes(agents.store, lambda request: asker_of(request).name, agents.audit))
@@ -48,10 +51,20 @@ class AgentHub:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] == OPENAPI_PATH:
             await self._openapi(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
+            await self._metrics(scope, receive, send)
         elif scope["type"] == "http" and (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
             await self._mine(scope, receive, send)
         else:
             await self._api(scope, receive, send)
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give the agent's metrics to who may see the gateway's."""
+        headers = [(name, value) for name, value in scope["headers"] if name in NAMES]
+        status, answered, body = await ask(self._api, scope, "/metrics", headers)
+        if status == 200:
+            body = self._measures.text()
+        await Response(body, status, media_type=answered.get("content-type"))(scope, receive, send)
 
     async def _mine(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name in NAMES]

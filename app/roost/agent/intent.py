@@ -60,6 +60,7 @@ LIST = _words(
 )
 SEARCH = _words("search", "find", "grep", "where (?:is|are|does|do)", "look for", "locate", "occurrences?")
 EXECUTE = _words("run", "execute", "start", "launch", "test", "compile", "build")
+FILES = _words("files?", "folders?", "director(?:y|ies)")
 TALK = re.compile(
     r"^\W*(?:hi|hello|hey|thanks?|thank you|good (?:morning|evening|night)|how are you|who are you|bye|okay|ok)\b",
     re.IGNORECASE,
@@ -154,6 +155,17 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ("execute", "shell", _execute),
 )
 """Name of the rule, the tool that it calls, and what reads its arguments; in order."""
+
+
+def names_something(text: str) -> bool:
+    """Say whether what a rule found is named in so many words: an address, a path, something quoted, files."""
+    named = bool(_url(text) or HACKER_NEWS.search(text) or _path(text) or QUOTED.search(text))
+    return named or bool(LIST.search(text) and FILES.search(text))
+
+
+def asks_for_change(text: str) -> bool:
+    """Say whether a request asks for a file to be written or changed."""
+    return bool(_path(text)) and bool(WRITE.search(text) or EDIT.search(text)) and not TALK.match(text)
 
 
 def guess(request: str, tools: Collection[str]) -> Guess:

@@ -12,6 +12,7 @@ import aiohttp
 from pydantic import JsonValue
 
 from roost.agent.delegation import Candidate
+from roost.agent.tool import ToolSpec
 from roost.context.messages import Call, Message, to_wire
 from roost.ops.errors import RoostError
 
@@ -44,6 +45,8 @@ class Ask:
     messages: Sequence[Message]
     max_tokens: int
     schema: dict[str, JsonValue] | None = None
+    tools: Sequence[ToolSpec] = ()
+    """Tools that the server's own parser is to find calls of, for models that were trained on its form."""
     temperature: float = 0.0
     session: str = ""
     """Conversations stay at the server that has read them: the gateway's stickiness goes by this."""
@@ -115,6 +118,8 @@ class ApiModels:
         }  # fmt: skip
         if ask.session:
             body["user"] = ask.session
+        if ask.tools:
+            body["tools"] = [function_of(tool) for tool in ask.tools]
         if ask.schema is not None:
             body["response_format"] = {
                 "type": "json_schema", "json_schema": {"name": "answer", "schema": ask.schema, "strict": True}
@@ -183,6 +188,14 @@ async def _collected(events: AsyncIterator[dict[str, Any]], hear: Hear | None) -
         "text": "".join(text), "reasoning": "".join(reasoning), "finish": finish, "model": model, "usage": usage,
         "calls": tuple(Call(**call) for _, call in sorted(calls.items())),
     }  # fmt: skip
+
+
+def function_of(tool: ToolSpec) -> dict[str, JsonValue]:
+    """Return a tool as the API has it."""
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+    }
 
 
 def _usage(said: dict[str, Any]) -> Usage:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from roost.agent.calls import BadCallError, check
 from roost.agent.intent import Guess, guess
 from roost.agent.models import Ask, Models, Usage
+from roost.agent.receipts import missing
 from roost.agent.tool import ToolSpec
 from roost.context.messages import Message
 from roost.ops.errors import RoostError
@@ -109,6 +110,8 @@ async def route(
         decided = read(reply.text, tools)
     except BadCallError as error:
         return by_words(request, tools, f"the router's answer was wrong: {error}", reply.usage)
+    if not decided.actions and not decided.question and (open_ends := missing(request, tools, ())):
+        return by_words(request, tools, f"the router saw nothing to do, but {open_ends[0]}", reply.usage)
     fired = "fired" if decided.actions else "skipped: nothing has to be done"
     return Routed(decided.actions, decided.question, fired, "model", reply.usage)
 
@@ -135,6 +138,8 @@ def read(text: str, tools: Sequence[ToolSpec]) -> Routed:
         for name in references(found.arguments):
             if name not in names:
                 raise BadCallError(f"Nothing before it leaves {name!r}.")
+        if any((one.tool, one.arguments) == (found.name, found.arguments) for one in actions):
+            continue  # said again, not meant again
         save_as = str(entry.get("save_as") or f"result{len(actions) + 1}")
         names.add(save_as)
         actions.append(Action(found.name, found.arguments, save_as))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import structlog
@@ -12,12 +12,14 @@ import structlog
 from roost.agent.audit.log import AuditLog
 from roost.agent.delegation import AgentRole, Candidate, Delegation, delegate
 from roost.agent.history import SessionArchive, conversation_of
+from roost.agent.hub_tools import SessionRunner
 from roost.agent.live import Live, Said
 from roost.agent.models import ApiModels
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
+from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
-from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, take_turn
+from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, helper_told, take_turn
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds
 from roost.context.gate import Gate
@@ -51,6 +53,7 @@ class _Open:
     think: bool = False
     mode: CostMode | None = None
     workspace: str | None = None
+    helpers: SubAgents = field(default_factory=SubAgents)
 
 
 class Agents:
@@ -117,10 +120,12 @@ class Agents:
         opened = self._open.pop((owner, session), None)
         if opened:
             await opened.live.cancel()
+            await opened.helpers.cancel()
 
     async def close(self) -> None:
         """End all turns under way."""
         await asyncio.gather(*(opened.live.cancel() for opened in self._open.values()))
+        await asyncio.gather(*(opened.helpers.cancel() for opened in self._open.values()))
 
     async def _opened(self, asker: Asker, session: str) -> _Open:
         found = self._open.get((asker.name, session))
@@ -139,14 +144,19 @@ class Agents:
         async def record(*bodies: Body) -> None:
             await asyncio.to_thread(self._record, live.owner, live.session, bodies)
 
+        specialist = delegation[AgentRole.SPECIALIST]
+        packer = self._packer(opened, specialist)
+        worker = self._runner_of(live.owner)
+        runner = SessionRunner(worker, packer.gate, self.store, live.owner, opened.helpers)
+        runner.request = text
         setting = Setting(
-            session=live.session, models=models, delegation=delegation, runner=self._runner_of(live.owner),
-            keeper=keeper,
-            router_packer=self._packer(opened, delegation[AgentRole.ROUTER]),
-            specialist_packer=self._packer(opened, delegation[AgentRole.SPECIALIST]), record=record, emit=live.tell,
-            injected=live.injected, workspace=opened.workspace, think=opened.think,
+            session=live.session, models=models, delegation=delegation, runner=runner, keeper=keeper,
+            router_packer=self._packer(opened, delegation[AgentRole.ROUTER]), specialist_packer=packer, record=record,
+            emit=live.tell, injected=live.injected, workspace=opened.workspace, think=opened.think,
+            workers=opened.helpers.status, count=self._count,
         )  # fmt: skip
-        self._count(await take_turn(setting, text, turn))
+        runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
+        await take_turn(setting, text, turn)
 
     def _record(self, owner: str, session: str, bodies: tuple[Body, ...]) -> None:
         self.store.append(owner, session, *bodies)

@@ -15,19 +15,25 @@ from pydantic import JsonValue
 
 from roost.agent.calls import BadCallError, Found, check, find_calls
 from roost.agent.delegation import Candidate
-from roost.agent.guards import FORMAT_ANCHOR, Stop, Work, fingerprint
+from roost.agent.guards import FORMAT_ANCHOR, Budget, Stop, Work, collapse_babble, fingerprint
 from roost.agent.history import call_messages
-from roost.agent.models import Ask, Models, Usage
+from roost.agent.models import Ask, Models, Usage, function_of
+from roost.agent.profiles import profile_of
+from roost.agent.receipts import Receipt, missing
 from roost.agent.router import Action, Routed, filled, listed
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.context.budget import BYTES_PER_TOKEN
 from roost.context.messages import Call, Message, assistant, user
 from roost.context.pack import Head, Packer
+from roost.context.repair import without_thinking
 
-MOST_ROUNDS = 12
-TURN_TIMEOUT_S = 600.0
 THOUGHT_TOKENS = 200
-CALL_TOKENS = 1024
-CORRECTIONS = 2
+BESIDE_SHARE = 8
+"""A text beside the history may take one part of so many of what is free for the reply."""
+WHOLE = Budget()
+CORRECTIONS = 4
+DENIALS = 3
+"""How often in a turn the Specialist's word that it is done is not taken, because receipts say otherwise."""
 SCRATCH_CHARACTERS = 4000
 
 INSTRUCTIONS = """You carry out a task with tools, one call at a time. Look at what was done and what came of it.
@@ -48,6 +54,7 @@ class Counts:
     blocked: int = 0
     repaired: int = 0
     malformed: int = 0
+    repeated: int = 0
 
 
 @dataclass
@@ -60,6 +67,10 @@ class Worked:
     usage: Usage = field(default_factory=Usage)
     rounds: int = 0
     summary: str = ""
+    failed: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """What the request asks for and no receipt shows."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +96,23 @@ class Specialist:
         tell: Tell,
         session: str,
         workspace: str | None = None,
+        budget: Budget = WHOLE,
     ) -> None:
         self._models = models
         self._player = player
+        self._profile = profile_of(player.name)
         self._runner = runner
         self._tell = tell
         self._session = session
         self._workspace = workspace
+        self._budget = budget
         self._tools = list(runner.tools())
         self._schemas = {spec.name: spec.parameters for spec in self._tools}
         self._work = Work()
         self._worked = Worked()
         self._scratch: dict[str, str] = {}
         self._number = 0
+        self._denied = 0
 
     @property
     def so_far(self) -> Worked:
@@ -112,30 +127,48 @@ class Specialist:
         Raises:
             RoostError: no model answers, or its prompt cannot be made to fit.
         """
-        end = time.monotonic() + TURN_TIMEOUT_S
+        try:
+            await self._rounds(request, routed, packer, turn, injected)
+        finally:
+            self._worked.missing = self._missing(request)
+        return self._worked
+
+    def _missing(self, request: str) -> list[str]:
+        return missing(request, self._tools, self._worked.receipts)
+
+    async def _rounds(
+        self, request: str, routed: Routed, packer: Packer, turn: str, injected: Callable[[], Sequence[str]]
+    ) -> None:
+        end = time.monotonic() + self._budget.seconds
         whole = True
         for action in routed.actions:
             whole = await self._act(action, request, packer, turn) and whole
             if self._worked.stop:
-                return self._worked
-        if routed.by == "model" and whole:
-            return self._worked
-        head = Head(INSTRUCTIONS + listed(self._tools))
-        for _ in range(MOST_ROUNDS):
+                return
+        if routed.by == "model" and whole and not self._missing(request):
+            return
+        schemas: tuple[JsonValue, ...] = ()
+        if self._profile.native_tools:
+            schemas = tuple(function_of(spec) for spec in self._tools)
+        head = Head("\n".join([INSTRUCTIONS + listed(self._tools), self._profile.form]).strip(), schemas)
+        for _ in range(self._budget.rounds):
             if time.monotonic() > end:
                 self._worked.stop = Stop.TIME
-                return self._worked
+                return
+            if self._worked.usage.prompt + self._worked.usage.completion >= self._budget.tokens:
+                self._worked.stop = Stop.TOKENS
+                return
             said = [user(f"[The user adds] {text}") for text in injected()]
             self._worked.messages += said
             found = await self._decide(request, head, packer)
             if found is None:
-                return self._worked
+                return
             _, blocked = await self._call(found, turn)
             self._worked.stop = self._work.round_over(1, int(blocked))
             if self._worked.stop:
-                return self._worked
+                return
         self._worked.stop = Stop.ROUNDS
-        return self._worked
+        return
 
     async def _act(self, action: Action, request: str, packer: Packer, turn: str) -> bool:
         """Make one call of the pipeline; say whether it went well."""
@@ -160,11 +193,18 @@ class Specialist:
         self, spec: ToolSpec, action: Action, request: str, packer: Packer, problem: str
     ) -> Found | None:
         """Have the Specialist write the arguments of a call that the Router left incomplete."""
-        told = f"Call {spec.name}: {spec.description} {problem} Known so far: {json.dumps(action.arguments)}"
+        known = _short(json.dumps(action.arguments, ensure_ascii=False), packer.bounds.reply_tokens)
+        told = f"Call {spec.name}: {spec.description} {problem} Known so far: {known}"
         pack = await packer.specialist(request, Head(INSTRUCTIONS + listed(self._tools)), tuple(self._worked.messages))
         messages = [*pack.messages, assistant(told), user("Write the arguments as one JSON object.")]
         reply = await self._models.ask(
-            Ask(self._player.name, messages, CALL_TOKENS, dict(spec.parameters), session=self._session)
+            Ask(
+                self._player.name,
+                messages,
+                packer.bounds.reply_tokens // 2,
+                dict(spec.parameters),
+                session=self._session,
+            )
         )
         self._worked.usage += reply.usage
         try:
@@ -177,27 +217,62 @@ class Specialist:
         """Return the next call; None where the Specialist is done, or cannot say anything that makes sense."""
         pack = await packer.specialist(request, head, tuple(self._worked.messages))
         self._worked.rounds += 1
+        room = packer.bounds.reply_tokens  # for the answer, and for what stands beside the history
         thought = await self._models.ask(
-            Ask(self._player.name, pack.messages, THOUGHT_TOKENS, session=f"{self._session}-specialist")
+            Ask(
+                self._player.name,
+                pack.messages,
+                room // 2 if self._profile.thinks else min(THOUGHT_TOKENS, room // 4),
+                tools=self._tools if self._profile.native_tools else (),
+                session=f"{self._session}-specialist",
+            )
         )
         self._worked.usage += thought.usage
-        if found := self._native(thought.calls) or next(iter(find_calls(thought.text, self._schemas)), None):
+        found = self._native(thought.calls) or next(iter(find_calls(thought.text, self._schemas)), None)
+        if found and not self._made(found):
             return found
-        beside: list[Message] = [assistant(thought.text.strip() or "I look at what is needed."), user(NEXT)]
+        words = _short(collapse_babble(without_thinking(thought.text)).strip(), room)
+        opening = (assistant(words or "I look at what is needed."), user(NEXT))
+        beside: tuple[Message, ...] = ()
         for _ in range(CORRECTIONS + 1):
+            # A mistake and its correction are shown once, and never become part of the history.
             reply = await self._models.ask(
-                Ask(self._player.name, [*pack.messages, *beside], CALL_TOKENS, self._decision_schema(),
+                Ask(self._player.name, [*pack.messages, *opening, *beside], room // 2, self._decision_schema(),
                     session=f"{self._session}-specialist")
             )  # fmt: skip
             self._worked.usage += reply.usage
             try:
-                return self._decision(reply.text)
+                found = self._decision(reply.text)
             except BadCallError as error:
                 self._worked.counts.malformed += 1
-                beside += [assistant(reply.text), user(f"That was wrong: {error} {FORMAT_ANCHOR}")]
+                beside = (assistant(_short(reply.text, room)), user(f"That was wrong: {error} {FORMAT_ANCHOR}"))
+                continue
+            if found is None:
+                open_ends = self._missing(request)
+                if not open_ends:
+                    return None
+                if self._denied >= DENIALS:
+                    self._worked.stop = Stop.UNDONE
+                    return None
+                self._denied += 1
+                told = _short("; ".join(open_ends), room)
+                beside = (assistant('{"done": true}'), user(f"It is not done: {told}. {NEXT}"))
+            elif self._made(found):
+                self._worked.counts.repeated += 1
+                beside = (
+                    assistant(_short(reply.text, room)),
+                    user(f"That call was made already and its result stands above. {NEXT}"),
+                )
+            else:
+                return found
+        if found:
+            return found  # it wants just that: it is answered from the result, and counted
         await self._tell(Told(note="The specialist wrote nothing that could be understood."))
-        self._worked.stop = Stop.POLLUTED
+        self._worked.stop = self._worked.stop or Stop.POLLUTED
         return None
+
+    def _made(self, found: Found) -> bool:
+        return self._work.known(fingerprint(found.name, found.arguments)) is not None
 
     def _native(self, calls: Sequence[Call]) -> Found | None:
         for call in calls:
@@ -269,6 +344,7 @@ class Specialist:
         counts.run += 1
         blocked = result.outcome == Outcome.REFUSED
         counts.blocked += blocked
+        self._worked.receipts.append(Receipt(call, spec.permission, result))
         await self._tell(Told(call, result))
         self._keep(call, result)
         return result, blocked
@@ -277,14 +353,24 @@ class Specialist:
         self._worked.messages += call_messages(call, result)
 
 
+def _short(text: str, room: int) -> str:
+    """Return a text as it may stand beside the history, where `room` tokens are free for the reply."""
+    most = max(room // BESIDE_SHARE, 16) * BYTES_PER_TOKEN // 2
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def explained(stop: Stop) -> str:
     """Return a sentence for Main, which tells the user, on why the work ended early."""
     reasons = {
         Stop.BLOCKED: "the calls that were wanted may not be made",
         Stop.STUCK: "the same call was wanted again and again",
         Stop.POLLUTED: "most of what was tried failed",
-        Stop.ROUNDS: f"{MOST_ROUNDS} rounds were not enough",
+        Stop.ROUNDS: "so many rounds were not enough",
         Stop.TIME: "it took too long",
+        Stop.TOKENS: "it took too many tokens",
         Stop.CANCELLED: "it was cancelled",
+        Stop.FAILED: "the model that works could not go on",
+        Stop.ASKED: "something has to be known first",
+        Stop.UNDONE: "something that was asked for was not done",
     }
     return f"The work ended early: {reasons[stop]}."

@@ -13,9 +13,10 @@ from pydantic import JsonValue
 from roost.agent.delegation import AgentRole, Delegation
 from roost.agent.guards import Stop, babbles, collapse_babble
 from roost.agent.models import Ask, Hear, Models, Reply, Usage
+from roost.agent.receipts import missing
 from roost.agent.router import Routed, instructions, route
 from roost.agent.sessions.records import Body, EventBody, MessageBody, MetricsBody, ToolCallBody, ToolResultBody
-from roost.agent.specialist import Specialist, Told, Worked, explained
+from roost.agent.specialist import Specialist, Tell, Told, Worked, explained
 from roost.agent.thinking import Splitter
 from roost.agent.tool import ToolRunner
 from roost.context.events import ContextEvent
@@ -32,6 +33,8 @@ MAIN_SYSTEM = (
     "Tools are used for you: what they returned stands in the conversation. Never claim that something was done "
     "unless a result there shows it."
 )
+TOLD_CHARACTERS = 2000
+"""Of a result, to whoever watches; the session has all of it."""
 DID_NOT_END = "[The answer repeated itself and was ended]"
 
 Emit = Callable[[dict[str, JsonValue]], Awaitable[None]]
@@ -66,6 +69,9 @@ class TurnMetrics:
     compactions: int = 0
     mode_changes: int = 0
     seconds: float = 0.0
+    finished: bool = False
+    """Whether, as far as receipts show, all that was asked for was done."""
+    missing: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, JsonValue]:
         """Return it as it is kept."""
@@ -80,7 +86,8 @@ class TurnMetrics:
             "delegation_mode": self.mode, "preflight": self.preflight, "routed_by": self.routed_by, "stop": self.stop,
             "roles": roles, "tools_asked": self.asked, "tools_run": self.run, "tools_blocked": self.blocked,
             "tools_repaired": self.repaired, "calls_malformed": self.malformed, "compactions": self.compactions,
-            "mode_changes": self.mode_changes, "seconds": round(self.seconds, 3),
+            "mode_changes": self.mode_changes, "finished": self.finished,
+            "missing": list(self.missing), "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
 
@@ -100,6 +107,9 @@ class Setting:
     injected: Callable[[], Sequence[str]] = tuple
     workspace: str | None = None
     think: bool = False
+    count: Callable[[TurnMetrics], None] = lambda _metrics: None
+    workers: Callable[[], str] = str
+    """Says which helpers work and gives their reports: put before Main in each turn."""
 
 
 async def take_turn(setting: Setting, text: str, turn: str) -> TurnMetrics:
@@ -163,7 +173,7 @@ class _Turn:
         return routed
 
     async def _work(self, text: str, routed: Routed) -> Worked:
-        if not routed.actions:
+        if not routed.actions and (routed.question or not missing(text, self._s.runner.tools(), ())):
             return Worked()
         began = time.monotonic()
         player = self._s.delegation[AgentRole.SPECIALIST]
@@ -175,24 +185,29 @@ class _Turn:
             worked = specialist.so_far
             await self._note("specialist.failed", {"reason": error.message})
             worked.summary = f"The work could not go on: {error.message}"
+            worked.stop, worked.failed = Stop.FAILED, True
         self._used(AgentRole.SPECIALIST, player.name, worked.usage, time.monotonic() - began)
         for name in ("asked", "run", "blocked", "repaired", "malformed"):
             setattr(self._metrics, name, getattr(worked.counts, name))
         if worked.stop:
             self._metrics.stop = worked.stop.value
             await self._note("work.stopped", {"why": worked.stop.value})
+        self._metrics.missing = worked.missing
         await self._context(await self._s.keeper.append(*worked.messages))
         return worked
 
     async def _answer(self, routed: Routed, worked: Worked) -> None:
         if routed.question and not worked.messages:
+            self._metrics.stop = Stop.ASKED.value
             await self._s.emit({"type": "text", "text": routed.question})
             await self._said(routed.question, Reply(routed.question))
             return
         began = time.monotonic()
         player = self._s.delegation[AgentRole.MAIN]
-        tail = "\n".join(part for part in (explained(worked.stop) if worked.stop else "", worked.summary) if part)
-        pack, events = await self._s.keeper.pack(tail and f"[About the work] {tail}")
+        undone = not_done(worked)
+        tail = "\n".join(part for part in (undone, worked.summary if not undone or worked.failed else "") if part)
+        ends = [self._s.workers(), f"[About the work] {tail}" if tail else ""]
+        pack, events = await self._s.keeper.pack("\n".join(end for end in ends if end))
         await self._context(events)
         splitter, heard = Splitter(), [""]
         ask = Ask(
@@ -208,6 +223,11 @@ class _Turn:
         if not text:
             text = "(no answer)"
             await self._s.emit({"type": "text", "text": text})
+        elif not undone and reply.finish != "ended":
+            self._metrics.finished = True
+        if undone:
+            text = f"{text}\n\n[{undone}]"
+            await self._s.emit({"type": "notice", "text": undone})
         await self._said(text, reply)
 
     def _hear(self, splitter: Splitter, heard: list[str]) -> Hear:
@@ -245,13 +265,21 @@ class _Turn:
             await self._s.emit(
                 {
                     "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
-                    "text": told.result.text[:2000], "seconds": round(told.result.seconds, 3),
+                    "text": told.result.text[:TOLD_CHARACTERS], "seconds": round(told.result.seconds, 3),
                     "changed": list(told.result.changed),
                 }
             )  # fmt: skip
         if told.note:
             bodies.append(EventBody(name="work.note", detail={"text": told.note}, turn=self._turn))
         await self._s.record(*bodies)
+
+    async def helper_told(self, told: Told) -> None:
+        """Record and tell a sub-agent's call; its messages are not part of the conversation."""
+        if told.call and told.result is None:
+            await self._note("helper.call", {"tool": told.call.name, "arguments": told.call.arguments})
+        elif told.call and told.result:
+            detail: dict[str, JsonValue] = {"tool": told.call.name, "outcome": told.result.outcome.value}
+            await self._note("helper.result", {**detail, "text": told.result.text[:TOLD_CHARACTERS]})
 
     async def _context(self, events: Sequence[ContextEvent]) -> None:
         for event in events:
@@ -269,9 +297,21 @@ class _Turn:
 
     async def _over(self, began: float) -> None:
         self._metrics.seconds = time.monotonic() - began
+        self._s.count(self._metrics)
         document = self._metrics.document()
         await self._s.record(MetricsBody(values=document, turn=self._turn))
         await self._s.emit({"type": "metrics", **document})
 
     def _used(self, role: AgentRole, model: str, usage: Usage, seconds: float) -> None:
         self._metrics.roles[role] = RoleUse(model, usage, seconds)
+
+
+def helper_told(setting: Setting, turn: str) -> Tell:
+    """Return what tells and records the calls of a sub-agent: they belong to the turn, and say whose they are."""
+    return _Turn(setting, turn).helper_told
+
+
+def not_done(worked: Worked) -> str:
+    """Return what is to be said of work that is not finished, whatever a model says of it; '' where it is."""
+    parts = [*([explained(worked.stop)] if worked.stop else []), *(f"Not done: {one}." for one in worked.missing)]
+    return " ".join(parts)

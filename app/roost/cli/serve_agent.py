@@ -25,8 +25,11 @@ def agent_hub(
         return None
     # imported here: a gateway alone has no room for it
     from roost.agent.hub import AgentHub, agents_of
+    from roost.agent.measures import Measures
 
-    return AgentHub(api, agents_of(folder, http, base_url, redactor=redactor))
+    measures = Measures()
+    agents = agents_of(folder, http, base_url, redactor=redactor, count=measures.count)
+    return AgentHub(api, agents, measures)
 
 
 def own_url(places: Sequence[tuple[Listener, socket.socket]]) -> str:

@@ -127,6 +127,23 @@ OWN = (
     *(WRONG_KEYS, REFUSED, INVALID, USAGE_TROUBLE, BUILD),
 )  # what /metrics has
 
+# --- /metrics/agent: turns of the agent, at a hub -----------------------------------------------------------------
+AGENT_TURNS = Spec("roost_agent_turns", "counter", "Turns, by delegation mode and how they ended.", ("mode", "ended"))
+AGENT_PREFLIGHTS = Spec("roost_agent_preflights", "counter", "Router's preflights, fired or skipped.", ("result", "by"))
+AGENT_TOKENS = Spec(
+    "roost_agent_tokens", "counter", "Tokens of turns: in, of those cached, and out.", ("role", "model", "direction")
+)
+AGENT_ROLE_SECONDS = Spec("roost_agent_role_seconds", "counter", "Time that roles took.", ("role", "model"))
+AGENT_CALLS = Spec(
+    "roost_agent_tool_calls", "counter", "Tool calls: asked, run, blocked, repaired, malformed.", ("result",)
+)
+AGENT_CONTEXT = Spec("roost_agent_context_changes", "counter", "Compactions and changed cost modes.", ("what",))
+AGENT_TURN_SECONDS = Spec("roost_agent_turn_seconds", "histogram", "Time of a whole turn.", ("mode",), SECONDS)
+AGENT = (
+    *(AGENT_TURNS, AGENT_PREFLIGHTS, AGENT_TOKENS, AGENT_ROLE_SECONDS, AGENT_CALLS, AGENT_CONTEXT),
+    AGENT_TURN_SECONDS,
+)
+
 # --- /metrics/engines: what model servers and workers say, under the fleet's labels -------------------------------
 ENGINE_LABELS = ("model", "slot", "node", "endpoint")
 JOB_LABELS = ("job", "task", "slot", "node", "model")
