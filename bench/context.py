@@ -247,7 +247,7 @@ async def long(talk: Talk, counter: ApiCounter, context: int, times: int, steps:
         "long_counts_unlike_the_servers": talk.unlike,
         "long_compactions": talk.count(Kind.COMPACTED),
         "long_summaries_shown": len(talk.keeper.conversation.shown),
-        "long_topics": len(talk.keeper.conversation.topics),
+        "long_topics": len(talk.keeper.conversation.topics()),
         "long_largest_step_share": round(max(steps) / context, 3),
         "long_summaries_without_model": sum(
             int(str(event.detail["without_model"])) for event in talk.events if event.kind is Kind.COMPACTED

@@ -84,8 +84,8 @@ async def test_a_conversation_many_times_the_context_is_answered_within_it(
             guard=PrefixGuard(strict=True),
         )
         said = number = 0
-        while said < 5 * context:
-            text = f"Note {number}: crate {number * 37} holds {number + 2} brass lamps from Lyon. " * 10
+        while said < 3 * context:
+            text = f"Note {number}: crate {number * 37} holds {number + 2} brass lamps from Lyon. " * 12
             said += await counter.text(text)
             await keeper.begin(user(text))
             pack, _ = await keeper.pack(tail=f"Note {number} is the latest.")

@@ -40,21 +40,27 @@ class Sizes:
     opening: int
 
 
-def turns_due(sizes: Sizes, bounds: Bounds, keep: int = VERBATIM_TURNS) -> int:
+def turns_due(sizes: Sizes, bounds: Bounds) -> int:
     """Return how many of the oldest turns are to be compacted; 0 while both bounds hold.
 
     Once there are more turns than the mode has, or the prompt is over its bound, it goes on to half of the turns and to
-    `compact_to_tokens`. The last `keep` turns are never taken.
+    `compact_to_tokens`. The last `VERBATIM_TURNS` are left alone if the prompt fits with them, else as many as do; the
+    turn under way always is.
     """
     count, total = len(sizes.turns), sizes.opening + sum(sizes.turns)
     allowed = bounds.uncompacted_turns
     too_many = allowed is not None and count > allowed
     if not too_many and total <= bounds.prompt_tokens:
         return 0
-    due = max(count - max((allowed or 0) // 2, keep), 0) if too_many else 0
-    while due < count - keep and sizes.opening + sum(sizes.turns[due:]) > bounds.compact_to_tokens:
-        due += 1
-    return min(due, max(count - keep, 0))
+    due = 0
+    for keep in range(VERBATIM_TURNS, 0, -1):
+        if too_many:
+            due = max(due, count - max((allowed or 0) // 2, keep))
+        while due < count - keep and sizes.opening + sum(sizes.turns[due:]) > bounds.compact_to_tokens:
+            due += 1
+        if sizes.opening + sum(sizes.turns[due:]) <= bounds.prompt_tokens:
+            break
+    return due
 
 
 def to_fold(levels: Sequence[int]) -> tuple[int, int] | None:
@@ -91,7 +97,7 @@ class Compactor:
 
     async def sizes(self, conversation: Conversation, opening: int) -> Sizes:
         """Return how large the turns are; `opening` is head and schemas, in tokens."""
-        shown = [topic.shown() for topic in conversation.summaries()]
+        shown = [topic.shown() for topic in conversation.shown]
         before = [conversation.carried, *shown]
         summaries = sum([await self._counter.text(text) for text in before if text])
         turns = [await self._turn_tokens(turn) for turn in conversation.turns]
@@ -108,12 +114,12 @@ class Compactor:
         tokens = [await self._counter.text(text) for text in texts]
         room = summary_tokens(0, bounds)
         most = min(TOPIC_TOKENS, step_tokens(self._summariser.context_tokens, room))
-        groups = clusters(texts, tokens, most)
-        weights = vectors(["\n".join(texts[at] for at in group) for group in groups])
+        groups = await asyncio.to_thread(clusters, texts, tokens, most)
+        weights = await asyncio.to_thread(vectors, ["\n".join(texts[at] for at in group) for group in groups])
         summaries = await asyncio.gather(
             *(self.summary("\n\n".join(texts[at] for at in group), room) for group in groups)
         )
-        first = len(conversation.topics) + 1
+        first = len(conversation.topics()) + 1
         made = [
             Topic(
                 id=str(first + number),
@@ -124,7 +130,7 @@ class Compactor:
             )
             for number, (group, summary, weight) in enumerate(zip(groups, summaries, weights, strict=True))
         ]
-        shown = [*conversation.summaries(), *made]
+        shown = [*conversation.shown, *made]
         folded = await self._folded(shown, first + len(made), bounds)
         return Compaction(
             turns=tuple(turn.number for turn in turns),

@@ -15,6 +15,8 @@ from roost.context.messages import Message, Role
 TURNS = "turns:"
 TOPIC = "topic:"
 SHORT_RANGES = 3
+MOST_TURNS = 100_000
+"""A reference may come from a model: it is not taken at its word about how much there is."""
 
 
 class Turn(BaseModel):
@@ -82,34 +84,35 @@ class Compaction(BaseModel):
 class Conversation(BaseModel):
     """A conversation: topics for what is not shown any more, then the turns that no topic stands for.
 
-    `topics` are all there ever were, so that what became a part of another is still found; `shown` are the ids of
-    those that stand for the rest, oldest first.
+    `shown` are the topics that stand for all that came before the turns, oldest first. `folded` are those that became
+    part of one of them, so that they are still found.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    topics: tuple[Topic, ...] = ()
-    shown: tuple[str, ...] = ()
+    shown: tuple[Topic, ...] = ()
+    folded: tuple[Topic, ...] = ()
     turns: tuple[Turn, ...] = ()
     carried: str = ""
     """What a session that was rolled over knows of the one before it."""
 
-    def summaries(self) -> tuple[Topic, ...]:
-        """Return the topics that are shown, oldest first."""
-        by_id = {topic.id: topic for topic in self.topics}
-        return tuple(by_id[name] for name in self.shown)
+    def topics(self) -> tuple[Topic, ...]:
+        """Return all topics there ever were."""
+        return (*self.folded, *self.shown)
 
     def leaves(self) -> tuple[Topic, ...]:
         """Return the topics that stand for turns, shown or not."""
-        return tuple(topic for topic in self.topics if topic.level == 0)
+        return tuple(topic for topic in self.topics() if topic.level == 0)
 
     def after(self, compaction: Compaction) -> Conversation:
         """Return it as a compaction left it; so a session's records give the same conversation again."""
         gone = set(compaction.turns)
+        known = {topic.id: topic for topic in (*self.shown, *compaction.topics)}
+        shown = tuple(known.pop(name) for name in compaction.shown)
         return self.model_copy(
             update={
-                "topics": (*self.topics, *compaction.topics),
-                "shown": compaction.shown,
+                "shown": shown,
+                "folded": (*self.folded, *known.values()),
                 "turns": tuple(turn for turn in self.turns if turn.number not in gone),
             }
         )
@@ -122,7 +125,7 @@ class Conversation(BaseModel):
         """
         if not text.startswith(TOPIC):
             return numbers_of(text)
-        for topic in self.topics:
+        for topic in self.topics():
             if topic.id == text.removeprefix(TOPIC):
                 return topic.turns
         raise ValueError(f"{text!r} is no topic of this conversation")
@@ -130,7 +133,7 @@ class Conversation(BaseModel):
     @property
     def size(self) -> int:
         """Return how many bytes its turns and the summaries that are shown hold."""
-        texts = [self.carried, *(topic.summary for topic in self.summaries())]
+        texts = [self.carried, *(topic.summary for topic in self.shown)]
         return sum(turn.size for turn in self.turns) + sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     @property
@@ -138,7 +141,7 @@ class Conversation(BaseModel):
         """Return the number of the latest turn, 0 if there is none."""
         if self.turns:
             return self.turns[-1].number
-        return max((max(topic.turns) for topic in self.topics), default=0)
+        return max((max(topic.turns) for topic in self.shown), default=0)
 
     def begin(self, *messages: Message) -> Conversation:
         """Return it with a new turn."""
@@ -167,14 +170,17 @@ def numbers_of(text: str) -> tuple[int, ...]:
     """Return the numbers of `turns:3-5,9`.
 
     Raises:
-        ValueError: it is no such reference.
+        ValueError: it is no such reference, or to more turns than any conversation has.
     """
     if not text.startswith(TURNS):
         raise ValueError(f"{text!r} refers to no turns")
     found: list[int] = []
     for part in text.removeprefix(TURNS).split(","):
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
+        begin, end = int(first), int(last or first)
+        if len(found) + end - begin >= MOST_TURNS:
+            raise ValueError(f"{text!r} refers to too many turns")
+        found += range(begin, end + 1)
     return tuple(found)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from roost.context.capabilities import Capabilities
+from roost.context.capabilities import STRICTEST, Capabilities
 from roost.context.messages import Call, Message, assistant, system, tool, user
-from roost.context.tokens import CountError, TokenCounter
+from roost.context.tokens import NotCountedError, TokenCounter
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 SHORT = "one"
@@ -33,14 +33,17 @@ SCHEMA: JsonValue = {
 
 
 async def discover(counter: TokenCounter) -> Capabilities:
-    """Return what the template of the counter's model can.
+    """Return what the template of the counter's model can; the strictest where its server has no way to count.
 
     Raises:
-        CountError: the model cannot be counted with at all, or stopped being there in between.
+        CountError: the model is not there.
     """
     probe = _Probe(counter)
     ask, answer = user("Hi"), assistant("Hello")
-    await counter.prompt([ask])
+    try:
+        await counter.prompt([ask])
+    except NotCountedError:
+        return STRICTEST
     has_system = await probe.sees(lambda text: [system(text), ask])
     late = has_system and await probe.sees(lambda text: [system(text), system("Be kind."), ask])
     late = late and await probe.sees(lambda text: [system("Be kind."), system(text), ask])
@@ -62,7 +65,6 @@ async def discover(counter: TokenCounter) -> Capabilities:
     both = both and await probe.sees(
         lambda text: [ask, assistant("So", _call(one, text)), tool(one, SHORT)], tools=True
     )
-    await counter.prompt([ask])  # or what went away in between would pass for a template that can nothing
     return Capabilities(
         system=has_system,
         late_system=late,
@@ -84,7 +86,7 @@ class _Probe:
         try:
             long = await self._counter.prompt(made(LONG), schemas)
             return long - await self._counter.prompt(made(SHORT), schemas) > SEEN
-        except CountError:
+        except NotCountedError:
             return False
 
 

@@ -65,15 +65,13 @@ class Fitter:
         self._tail = tail
 
     def assembled(self, turns: Sequence[Turn], tail: str) -> list[Message]:
-        """Return all messages, the tail at the end of the last turn's last user message."""
-        messages = [*self._opening, *(message for turn in turns for message in turn.messages)]
-        if not tail:
-            return messages
-        for at in range(len(messages) - 1, -1, -1):
-            if messages[at].role is Role.USER:
-                messages[at] = user(f"{messages[at].text}\n\n{tail}")
-                return messages
-        return [*messages, user(tail)]
+        """Return all messages, the tail at the end of the last turn's request."""
+        messages = [*self._opening, *(message for turn in turns[:-1] for message in turn.messages)]
+        for message in turns[-1].messages if turns else ():
+            if tail and message.role is Role.USER:
+                message, tail = user(f"{message.text}\n\n{tail}"), ""
+            messages.append(message)
+        return [*messages, user(tail)] if tail else messages
 
     async def measure(self, turns: Sequence[Turn], tail: str) -> tuple[int, int]:
         """Return tokens and bytes of the prompt as it would be sent."""
@@ -206,9 +204,9 @@ def _without(turns: Sequence[Turn], steps: Sequence[_Step], out: Sequence[_Step]
     numbers: list[int] = []
     count = 0
     for step in out:
-        match = _LEFT_OUT.match(step.messages[0].text)
-        count += int(match.group(1)) if match else 1
-        numbers += numbers_of(match.group(2)) if match else [step.turn]
+        steps_before, turns_before = _left_out_before(step)
+        count += steps_before
+        numbers += turns_before
     said = f"{count} step{'' if count == 1 else 's'}"
     line = user(LEFT_OUT.format(said, reference(numbers)))
     placed = False
@@ -226,6 +224,18 @@ def _without(turns: Sequence[Turn], steps: Sequence[_Step], out: Sequence[_Step]
         if messages:
             kept.append(turn.model_copy(update={"messages": tuple(messages)}))
     return tuple(kept)
+
+
+def _left_out_before(step: _Step) -> tuple[int, tuple[int, ...]]:
+    """Return how many steps of which turns one that is left out stands for: itself, or those that its line names."""
+    match = _LEFT_OUT.match(step.messages[0].text)
+    try:
+        named = numbers_of(match.group(2)) if match else ()
+    except ValueError:
+        named = ()
+    if match is None or not named or max(named) > step.turn:  # somebody else's words that look like ours
+        return 1, (step.turn,)
+    return int(match.group(1)), named
 
 
 def _places(turns: Sequence[Turn], wanted: Callable[[Place, Message], bool]) -> list[Place]:

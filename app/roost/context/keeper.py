@@ -178,10 +178,12 @@ class Keeper:
         schemas = json.dumps(list(self._head.tools), ensure_ascii=False) if self._head.tools else ""
         return await count(self._head.system) + await count(schemas)
 
-    async def _compact_if_due(self, limits: Bounds) -> list[ContextEvent]:
+    async def _compact_if_due(self, limits: Bounds, measured: int = 0) -> list[ContextEvent]:
+        """Compact what is due; `measured` is how many tokens a prompt really had, if that is known to be too many."""
         compactor = Compactor(self._summariser, self._slot.counter)
         sizes = await compactor.sizes(self.conversation, await self._opening())
-        due = turns_due(sizes, limits)
+        unseen = max(measured - sizes.opening - sum(sizes.turns), 0)
+        due = turns_due(replace(sizes, opening=sizes.opening + unseen), limits)
         if not due:
             return []
         return [await self._compact(due, limits, compactor)]
@@ -211,7 +213,7 @@ class Keeper:
         if len(self.conversation.turns) > keep:
             events.append(await self._compact(len(self.conversation.turns) - keep, limits, compactor))
         talk = self.conversation
-        told = "\n".join([*([talk.carried] if talk.carried else []), *(t.shown() for t in talk.summaries())])
+        told = "\n".join([*([talk.carried] if talk.carried else []), *(t.shown() for t in talk.shown)])
         carried = await compactor.summary(told, min(FOLDED_TOKENS, limits.summary_tokens)) if told else ""
         was = self.session_bytes
         roomy = replace(limits, prompt_bytes=(limits.session_bytes or 0) // 2)  # or it would be full again at once
@@ -235,6 +237,12 @@ class Keeper:
         events = [*self._mode_events(limits), *await self._compact_if_due(limits)]
         packer = Packer(limits, self.gate, self._slot.capabilities)
         pack = await packer.main(self.conversation, self._head, tail=tail, recalled=await self._recalled())
+        while pack.events:  # it did not fit: what can be summarised is neither shortened nor left out
+            compacted = await self._compact_if_due(limits, int(str(pack.events[0].detail["tokens_before"])))
+            if not compacted:
+                break
+            events += compacted
+            pack = await packer.main(self.conversation, self._head, tail=tail, recalled=await self._recalled())
         self.conversation = self.conversation.model_copy(update={"turns": pack.turns})
         events += pack.events
         reason = ", ".join([*self._reasons, *([pack.reason] if pack.reason else [])])

@@ -1,7 +1,7 @@
 """What each role is shown: Main the conversation, the Router an intent and what bears on it, the Specialist its task.
 
 A prompt has a frozen head (system, tool schemas), then what changes only when it is compacted (summaries), then turns
-that only grow, and last what is different in each request (the tail, at the end of the user's last message). So a model
+that only grow, and last what is different in each turn (the tail, at the end of its request). So a model
 server reads only what is new. Every pack fits its bounds: what does not is shortened with a marker and an event.
 """
 
@@ -163,7 +163,7 @@ class Packer:
 def background(conversation: Conversation) -> tuple[Message, ...]:
     """Return what stands before the turns: summaries, as something said and understood, never as an instruction."""
     lines = [conversation.carried] if conversation.carried else []
-    lines += [topic.shown() for topic in conversation.summaries()]
+    lines += [topic.shown() for topic in conversation.shown]
     if not lines:
         return ()
     return (user("\n".join([SUMMARY_HEAD, *lines])), assistant(SUMMARY_ANSWER))

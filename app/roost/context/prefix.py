@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from roost.context.events import ContextEvent, Kind
-from roost.context.messages import Message
+from roost.context.messages import Message, Role
 
 
 class PrefixBrokenError(AssertionError):
@@ -22,24 +22,35 @@ class PrefixBrokenError(AssertionError):
 
 @dataclass(frozen=True)
 class Sent:
-    """What a server has read: tool schemas and messages as text, without the volatile tail."""
+    """What a server has read: tool schemas and messages as text, without the volatile tail.
+
+    `tail` is that, `carrier` the number of the message that has it, -1 if none has.
+    """
 
     tools: str
     messages: tuple[str, ...]
+    tail: str = ""
+    carrier: int = -1
 
 
 def sent(messages: Sequence[Message], tools: Sequence[JsonValue], tail: str = "") -> Sent:
     """Return what a request has a server read; `tail` is the volatile end of its last user message."""
     texts = []
-    for message in messages:
-        text = message.text.removesuffix(tail).rstrip()
+    carrier = -1
+    for number, message in enumerate(messages):
+        text = message.text
+        if tail and message.role is Role.USER and text.endswith(tail):
+            text, carrier = text.removesuffix(tail), number
         calls = [(call.id, call.name, call.arguments) for call in message.calls]
-        texts.append(json.dumps([message.role.value, text, calls, message.call_id]))
-    return Sent(json.dumps(list(tools)), tuple(texts))
+        texts.append(json.dumps([message.role.value, text.rstrip(), calls, message.call_id]))
+    return Sent(json.dumps(list(tools)), tuple(texts), tail if carrier >= 0 else "", carrier)
 
 
 def common(before: Sent, after: Sent) -> int:
-    """Return how many messages at the start are the same; -1 if already the tool schemas differ."""
+    """Return how many messages at the start are the same; -1 if already the tool schemas differ.
+
+    The tail of the request before may be another one where nothing stood behind it, and gone once a turn has begun.
+    """
     if before.tools != after.tools:
         return -1
     same = 0
@@ -47,6 +58,9 @@ def common(before: Sent, after: Sent) -> int:
         if one != other:
             break
         same += 1
+    moved = before.carrier == after.carrier and before.tail != after.tail
+    if moved and 0 <= before.carrier < len(before.messages) - 1:  # what stood behind it is read again, too
+        return min(same, before.carrier)
     return same
 
 

@@ -17,6 +17,7 @@ from roost.ops.errors import RoostError
 
 COUNT_PATH = "/v1/count"
 TIMEOUT_S = 30.0
+NOT_COUNTED = (400, 501)
 PER_MESSAGE = 8
 """Tokens that a template puts round a message, guessed high: the longest of the common ones is Llama 3's header."""
 GUESS_MARGIN = 1.3
@@ -36,7 +37,11 @@ class TokenCounter(Protocol):
 
 
 class CountError(RoostError):
-    """The server cannot count."""
+    """There is no count."""
+
+
+class NotCountedError(CountError):
+    """The server is there and does not count this: it has no way to, or its template does not take it."""
 
 
 class Estimate:
@@ -65,6 +70,36 @@ class Estimate:
         """Hear that a prompt guessed as `guessed` tokens was `real` ones: a guess that was low is not made again."""
         if guessed > 0 and real > guessed:
             self._bytes_per_token *= guessed / real
+
+
+class Guarded:
+    """Counts with a server, and guesses where it cannot: not every engine has a way to count."""
+
+    def __init__(self, server: TokenCounter, estimate: Estimate | None = None) -> None:
+        self._server = server
+        self._estimate = estimate or Estimate()
+        self.guessed = 0
+        """How many counts were guesses: bounds are only as good as these."""
+
+    async def text(self, text: str) -> int:
+        """Return the server's count of a text, or a guess."""
+        try:
+            return await self._server.text(text)
+        except NotCountedError:
+            self.guessed += 1
+            return await self._estimate.text(text)
+
+    async def prompt(self, messages: Sequence[Message], tools: Sequence[JsonValue] = ()) -> int:
+        """Return the server's count of a chat, or a guess."""
+        try:
+            return await self._server.prompt(messages, tools)
+        except NotCountedError:
+            self.guessed += 1
+            return await self._estimate.prompt(messages, tools)
+
+    def learn(self, guessed: int, real: int) -> None:
+        """Hear what a prompt really was; see `Estimate.learn`."""
+        self._estimate.learn(guessed, real)
 
 
 class _Counted(BaseModel):
@@ -109,6 +144,8 @@ class ApiCounter:
             raise CountError(
                 f"The prompt could not be counted: {error or type(error).__name__}", fix="See `roost status`."
             ) from None
+        if status in NOT_COUNTED:
+            raise NotCountedError(f"The prompt could not be counted: {_words(text)}", fix="Use another engine.")
         if status != 200:
             raise CountError(f"The prompt could not be counted: {_words(text)}", fix="See `roost endpoints`.")
         try:

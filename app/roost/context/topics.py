@@ -98,6 +98,8 @@ def relevant(request: str, topics: Sequence[Topic]) -> Topic | None:
     asked = {word: 1.0 + math.log(count) for word, count in Counter(words(request)).items()}
     best: tuple[float, int] | None = None
     for number, topic in enumerate(topics):
+        if asked.keys().isdisjoint(topic.terms):
+            continue
         likeness = cosine(asked, topic.terms)
         if likeness >= RELEVANT and (best is None or (likeness, number) >= best):
             best = (likeness, number)

@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
 from roost.context.messages import Message, to_wire
-from roost.context.tokens import CountError
+from roost.context.tokens import NotCountedError
 
 CHATML = """\
 {%- for m in messages %}<|im_start|>{{ m.role }}
@@ -277,7 +277,7 @@ class JinjaTemplate:
         try:
             return len(self.render(messages, tools).split())
         except (jinja2.TemplateError, TypeError) as error:
-            raise CountError(str(error)) from None
+            raise NotCountedError(str(error)) from None
 
 
 def _raise(message: str) -> NoReturn:

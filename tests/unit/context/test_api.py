@@ -12,7 +12,7 @@ import pytest
 
 from roost.context.messages import system, user
 from roost.context.summarise import ChatSummariser, SummariserError
-from roost.context.tokens import ApiCounter, CountError, Estimate
+from roost.context.tokens import ApiCounter, CountError, Estimate, Guarded
 
 
 @asynccontextmanager
@@ -107,3 +107,14 @@ async def test_a_guess_that_was_low_is_not_made_again() -> None:
     again = await estimate.prompt(messages)
     estimate.learn(again, again // 2)
     assert await estimate.prompt(messages) == again
+
+
+async def test_where_the_server_cannot_count_it_is_guessed_and_known() -> None:
+    refusal = http(501, {"error": {"message": "Not offered here: counting."}})
+    async with answering([refusal, refusal, http(200, {"tokens": 3})]) as (url, _), aiohttp.ClientSession() as session:
+        counter = Guarded(ApiCounter(url, session, "key", "m"))
+        assert await counter.text("x" * 40) == Estimate().of("x" * 40)
+        assert await counter.prompt([user("Hi")]) == await Estimate().prompt([user("Hi")])
+        assert counter.guessed == 2
+        assert await counter.text("Hi") == 3
+        assert counter.guessed == 2

@@ -75,6 +75,10 @@ class Table:
         self.events += events
         self.events += await keeper.append(assistant(answer))
         self.archive.keep(keeper.conversation.turns)
+        known = {number for topic in keeper.conversation.shown for number in topic.turns}
+        known |= {turn.number for turn in keeper.conversation.turns}
+        if not keeper.conversation.carried:
+            assert known == set(range(1, keeper.conversation.last_number + 1)), "each turn is shown or summarised"
         assert question in "\n".join(message.text for message in pack.messages), "what is asked now is always there"
         return max(most, pack.tokens)
 
@@ -111,6 +115,7 @@ async def test_a_session_of_many_times_the_context_still_answers(fails: bool) ->
     assert largest <= 0.9 * context
     assert max(table.summariser.steps) <= 0.7 * context
     assert Kind.COMPACTED in table.kinds()
+    assert Kind.ESCALATED not in table.kinds()
     assert table.guard.broken == []
     assert len(table.keeper.conversation.shown) < 12, "summaries of summaries, not a list that grows"
 
@@ -164,22 +169,26 @@ async def test_the_active_topic_is_recalled_as_it_was_said() -> None:
 
 async def test_a_restart_brings_the_same_conversation_back() -> None:
     table = Table(1024)
-    for number in range(30):
+    for number in range(80):
         await table.turn(f"{number}: {chatter(number, 30)}", chatter(number, 60))
     again = Conversation()
     for event in table.events:
         again = replayed(again, event)
     kept = Conversation.model_validate_json(table.keeper.conversation.model_dump_json())
     assert kept == table.keeper.conversation
-    assert again.topics == kept.topics
+    assert again.topics() == kept.topics()
     assert again.shown == kept.shown
+    assert kept.folded, "there were enough of them to be summarised once more"
 
 
 def test_what_is_due_is_the_oldest_and_leaves_the_latest() -> None:
     limits = Table(4096, CostMode.FAST).keeper.bounds
     assert turns_due(Sizes((10,) * 5, 100), limits) == 0
     assert turns_due(Sizes((10,) * 6, 100), limits) == 3
-    assert turns_due(Sizes((2000, 2000, 2000), 100), limits) == 0
+    assert turns_due(Sizes((1000, 1000, 1000), 100), limits) == 0
+    assert turns_due(Sizes((2000, 2000, 2000), 100), limits) == 2, (
+        "only the turn under way fits, and it too must be cut"
+    )
     assert turns_due(Sizes((2000, 2000, 100, 100, 100), 100), limits) == 2
 
 
@@ -193,5 +202,7 @@ def test_folding_takes_the_lowest_level_that_has_several() -> None:
 def test_a_turn_refers_to_itself() -> None:
     talk = Conversation(turns=(Turn(number=7, messages=(user("x"),)),))
     assert talk.referred("turns:7-9,12") == (7, 8, 9, 12)
+    with pytest.raises(ValueError, match="too many"):
+        talk.referred("turns:1-999999999999")
     with pytest.raises(ValueError, match="no topic"):
         talk.referred("topic:1")

@@ -26,11 +26,7 @@ def packer(context: int = 4096, can: Capabilities | None = None, mode: CostMode 
 
 async def test_main_has_summaries_turns_and_the_tail_last() -> None:
     topic = Topic(id="t", level=0, turns=(1, 2), summary="They greeted.")
-    talk = (
-        Conversation(topics=(topic,), shown=("t",))
-        .begin(user("Hi"), assistant("Hello"))
-        .begin(user("What time is it?"))
-    )
+    talk = Conversation(shown=(topic,)).begin(user("Hi"), assistant("Hello")).begin(user("What time is it?"))
     pack = await packer().main(talk, HEAD, tail="It is noon.")
     assert pack.messages[0] == system("You are Main.")
     assert "They greeted." in pack.messages[1].text
@@ -42,7 +38,7 @@ async def test_main_has_summaries_turns_and_the_tail_last() -> None:
 async def test_the_router_sees_the_request_and_what_bears_on_it() -> None:
     oven = Topic(id="a", level=0, turns=(1,), summary="Bread bakes at 220.", terms={"bread": 1.0, "oven": 1.0})
     sea = Topic(id="b", level=0, turns=(2,), summary="Whales sing.", terms={"whales": 1.0})
-    talk = Conversation(topics=(oven, sea), shown=("a", "b")).begin(user("Thanks")).begin(user("How hot for bread?"))
+    talk = Conversation(shown=(oven, sea)).begin(user("Thanks")).begin(user("How hot for bread?"))
     pack = await packer().router(talk, HEAD, "How hot for bread?")
     assert len(pack.messages) == 2
     assert "220" in pack.messages[1].text

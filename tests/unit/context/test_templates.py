@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from roost.context.capabilities import STRICTEST, Capabilities
 from roost.context.discover import SCHEMA, discover
@@ -90,9 +92,19 @@ def test_without_repair_the_templates_raise(family: str, history: list[Message])
     TEMPLATES[family].render(repair(history, CAN[family]).messages)
 
 
-async def test_a_model_that_cannot_be_counted_with_is_no_strict_template() -> None:
-    with pytest.raises(CountError):
-        await discover(JinjaTemplate("{{ raise_exception('no') }}"))
+async def test_what_cannot_be_counted_with_is_taken_for_the_strictest() -> None:
+    assert await discover(JinjaTemplate("{{ raise_exception('no') }}")) == STRICTEST
+
+
+async def test_a_model_that_goes_away_is_no_strict_template() -> None:
+    class Gone(JinjaTemplate):
+        async def prompt(self, messages: Sequence[Message], tools: Sequence[JsonValue] = ()) -> int:
+            if len(messages) > 2:
+                raise CountError("It is gone.")
+            return await super().prompt(messages, tools)
+
+    with pytest.raises(CountError, match="gone"):
+        await discover(Gone(FAMILIES["chatml"]))
 
 
 def test_no_template_of_a_family_is_a_copy() -> None:
