@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from roost.gateway.header_timeout import http_protocol
+from roost.gateway.connection.protocol import http_protocol
 from tests.support.fakes import fake_engine
 from tests.support.fuzz import Fuzzed, fuzz, malformed
 from tests.support.fuzz_schema import from_document

@@ -20,6 +20,7 @@ import uvicorn
 
 from roost.cli.healthcheck import healthy
 from roost.gateway.app import Gateway, build, client_session, running
+from roost.gateway.connection.protocol import http_protocol
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.registry import Registry
 from roost.gateway.settings import Settings
@@ -74,13 +75,14 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    settings: Settings, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
+    settings: Settings, http: type[asyncio.Protocol] | Literal["httptools"] | None = None
 ) -> AsyncIterator[Served]:
-    """Run the whole application on a free port, its connections as `http` says."""
+    """Run the whole application on a free port, its connections as `http` says, or as the service has them."""
     async with client_session(traced=bool(settings.otel_endpoint)) as upstream:
         gateway = build(settings, upstream)
         front = Front(gateway.app, Sessions(settings.state_dir, settings.web_session_s))
-        config = uvicorn.Config(front, lifespan="off", log_config=None, http=http, ws="none")
+        protocol = http or http_protocol(settings.header_timeout_s)
+        config = uvicorn.Config(front, lifespan="off", log_config=None, http=protocol, ws="none")
         server = uvicorn.Server(config)
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -15,7 +15,7 @@ from typing import Protocol
 import uvicorn
 from starlette.types import ASGIApp
 
-from roost.gateway.header_timeout import http_protocol
+from roost.gateway.connection.protocol import http_protocol
 from roost.ops.errors import RoostError
 
 BACKLOG = 2048

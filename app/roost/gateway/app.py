@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ import aiohttp
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
@@ -31,6 +30,7 @@ from roost.gateway.choice.chooser import Chooser
 from roost.gateway.choice.chooser import Policy as ChoicePolicy
 from roost.gateway.choice.routes import add_choice_routes
 from roost.gateway.choice.semantic import WatchedRouter
+from roost.gateway.connection.fields import fields_of
 from roost.gateway.discovery import NomadWatcher, given_members
 from roost.gateway.documents import find_model, models_document, readiness
 from roost.gateway.endpoints.connect import Connector
@@ -110,21 +110,22 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = fields_of(scope)
         given = headers.get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         scope["roost.request_id"] = request_id
         scope["roost.trace"] = trace = begin(headers.get(TRACEPARENT, ""), request_id, self._sample_ratio)
         CURRENT.set(Current(request_id, trace.trace_id))  # of the server's task for this request
+        own = [(b"x-request-id", request_id.encode())]
+        if is_anthropic(scope["path"]):  # as its clients call it
+            own.append((b"request-id", request_id.encode()))
         begun = False
 
         async def named(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-                if is_anthropic(scope["path"]):  # as its clients call it
-                    MutableHeaders(scope=message)["request-id"] = request_id
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         try:

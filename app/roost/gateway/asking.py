@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from roost.gateway.balance.prefix import session_of
+from roost.gateway.connection.fields import fields_of
 from roost.gateway.errors import ApiError
 
 FALLBACK_HEADER = "x-roost-fallback"
@@ -18,7 +18,7 @@ LONGEST_SESSION = 256
 
 def forgiving(scope: Scope) -> bool:
     """Say whether another model may answer: not if the client says `X-Roost-Fallback: never`."""
-    return Headers(scope=scope).get(FALLBACK_HEADER, "").strip().lower() != "never"
+    return fields_of(scope).get(FALLBACK_HEADER, "").strip().lower() != "never"
 
 
 def wait_in(scope: Scope, usual_s: float, longest_s: float) -> float:
@@ -27,7 +27,7 @@ def wait_in(scope: Scope, usual_s: float, longest_s: float) -> float:
     Raises:
         ApiError: 400, that is no number of seconds.
     """
-    said = Headers(scope=scope).get(WAIT_HEADER)
+    said = fields_of(scope).get(WAIT_HEADER)
     if said is None:
         return usual_s
     try:
@@ -41,4 +41,4 @@ def wait_in(scope: Scope, usual_s: float, longest_s: float) -> float:
 
 def session_in(scope: Scope, body: bytes) -> str:
     """Return the session that a request belongs to: by `X-Roost-Session`, or by a field of its body; or nothing."""
-    return Headers(scope=scope).get(SESSION_HEADER, "").strip()[:LONGEST_SESSION] or session_of(body)
+    return fields_of(scope).get(SESSION_HEADER, "").strip()[:LONGEST_SESSION] or session_of(body)

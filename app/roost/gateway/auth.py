@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from roost.gateway.connection.fields import fields_of
 from roost.gateway.errors import ApiError, expired_key, too_many_wrong_keys, unauthorized
 from roost.gateway.penalties import Slowdown
 from roost.gateway.secret_file import WatchedFile
@@ -122,7 +122,7 @@ def bearer(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def key_of(headers: Headers) -> str:
+def key_of(headers: Mapping[str, str]) -> str:
     """Return the key of a request: as OpenAI's clients send it, or as Anthropic's do."""
     return bearer(headers.get("authorization", "")) or headers.get("x-api-key", "").strip()
 
@@ -154,7 +154,7 @@ class RequireKey:
         if scope["type"] not in {"http", "lifespan"}:
             return
         if scope["type"] == "http" and not self._is_public(scope["path"]):
-            secret = key_of(Headers(scope=scope))
+            secret = key_of(fields_of(scope))
             key = self._keys.find(secret) if secret else None
             if key is None or (key.expires is not None and key.expires <= datetime.now(UTC)):
                 await self._refuse(scope, receive, send, expired=key is not None)

@@ -142,4 +142,6 @@ async def send_whole(exchange: Exchange, send: Send, content_type: bytes, body: 
 
 
 def _header_value(value: str) -> str:
+    if value.isascii() and value.isprintable():
+        return value
     return "".join(c if " " <= c <= "~" else "?" for c in value)  # a model may have any name

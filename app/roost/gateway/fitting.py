@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 
 from pydantic_core import from_json
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from roost.engines.base import Engine
+from roost.gateway.connection.fields import fields_of
 from roost.gateway.context_fit import (
     Size,
     cut_points,
@@ -39,7 +39,7 @@ def wants_cut(scope: Scope) -> bool:
     Raises:
         ApiError: the header says something else than `cut` or `refuse`.
     """
-    policy = Headers(scope=scope).get(CONTEXT_HEADER, "").strip().lower()
+    policy = fields_of(scope).get(CONTEXT_HEADER, "").strip().lower()
     if policy not in POLICIES:
         raise ApiError(400, f"The header {CONTEXT_HEADER} is {policy[:40]!r}; it can be refuse or cut.")
     return policy == "cut"

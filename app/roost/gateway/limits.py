@@ -6,8 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -109,22 +108,25 @@ class Ticket:
         self._on_refusal = on_refusal
         self.headers = rate_headers(limits, account.requests, account.tokens, now)
 
-    @asynccontextmanager
-    async def place(self, patience_s: float) -> AsyncIterator[Ticket]:
+    def place(self, patience_s: float) -> Place:
         """Hold one of the key's concurrent places, first come first served.
 
-        Raises:
+        Raises, when it is entered:
             ApiError: 429, too many wait already, or no place came free within `patience_s` seconds.
         """
+        return Place(self, patience_s)
+
+    async def take(self, patience_s: float) -> None:
+        """Take a place; see `place`."""
         account, limits = self._account, self._limits
         if limits.concurrent and account.running >= account.places(limits.concurrent):
             await self._queue(patience_s)
         else:
             account.running += 1
-        try:
-            yield self
-        finally:
-            _release(account, limits.concurrent)
+
+    def give_back(self) -> None:
+        """Give the place back."""
+        _release(self._account, self._limits.concurrent)
 
     async def _queue(self, patience_s: float) -> None:
         account, limits = self._account, self._limits
@@ -158,6 +160,21 @@ class Ticket:
             self._account.tokens.settle(tokens - self._taken)
             self._account.tokens_taken.total += tokens - self._taken
         self._taken = float(tokens)
+
+
+class Place:
+    """One of a key's concurrent places, held while the context is open: see `Ticket.place`."""
+
+    def __init__(self, ticket: Ticket, patience_s: float) -> None:
+        self._ticket = ticket
+        self._patience_s = patience_s
+
+    async def __aenter__(self) -> Ticket:
+        await self._ticket.take(self._patience_s)
+        return self._ticket
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._ticket.give_back()
 
 
 def _release(account: _Account, limit: int) -> None:

@@ -17,6 +17,8 @@ from roost.gateway.balance.measures import Measures
 from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError, cascade_wish
 from roost.gateway.choice.chooser import Chooser
+from roost.gateway.connection.client import told_when_left
+from roost.gateway.connection.outlet import Outlet, Outlets, StalledError
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.errors import ApiError, grammar_not_allowed, stream_interrupted
 from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole
@@ -28,13 +30,11 @@ from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.marks import ADMITTED, SEATED
 from roost.gateway.observe.tracing import Tracer
-from roost.gateway.outlet import Outlet, StalledError
 from roost.gateway.registry import Registry
 from roost.gateway.requests import ParsedRequest, parse, read_body
 from roost.gateway.serving import Serving, Staff
 from roost.gateway.settings import Settings
 from roost.gateway.shape import ShapeLimits
-from roost.gateway.tasks import unless_gone
 from roost.ops.api_keys import ApiKey, Role
 
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it
@@ -59,6 +59,7 @@ class Proxy:
         self._meter = meter
         self._chooser = chooser
         self._violations = meter.violations
+        self._outlets = Outlets(settings.send_timeout_s)
         self._shape = ShapeLimits(
             settings.max_messages, settings.max_image_bytes, settings.max_schema_depth, settings.max_schema_nodes
         )
@@ -95,7 +96,9 @@ class Proxy:
             exchange.session = session_in(scope, body)
             exchange.ticket = await self._meter.admit(caller_of(scope), len(body))
             exchange.mark(ADMITTED)
-            await unless_gone(receive, self._seated(exchange.ticket, request, exchange, send, wish))
+            async with Outlet(send, self._outlets) as outlet:
+                with told_when_left(scope, receive, outlet.left):
+                    await self._seated(exchange.ticket, request, exchange, outlet, wish)
         except ApiError as error:
             exchange.status, exchange.error_code = error.status, error.code
             await error.response(response_headers(exchange))(scope, receive, send)
@@ -133,15 +136,14 @@ class Proxy:
         return body, request
 
     async def _seated(
-        self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, send: Send, wish: bool | None
+        self, ticket: Ticket, request: ParsedRequest, exchange: Exchange, outlet: Send, wish: bool | None
     ) -> None:
         """Serve a request once it has a place among those of its key.
 
         Raises:
             ApiError: it was refused before anything reached the client.
-            StalledError: the client does not read.
         """
-        async with Outlet(send, self._settings.send_timeout_s) as outlet, ticket.place(exchange.wait_s):
+        async with ticket.place(exchange.wait_s):
             exchange.mark(SEATED)
             name, exchange.decided = self._chooser.name(request, ticket.key, exchange.request_id)
             exchange.cascade = self._chooser.cascade(request, ticket.key, name, exchange.decided, wish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from roost.gateway.endpoints import outliers
 from roost.gateway.endpoints.beliefs import Belief, Beliefs
 from roost.gateway.endpoints.endpoint import BY_HAND, Endpoint, Member, same_server
 from roost.gateway.endpoints.outliers import Policy, Record, Result
+from roost.gateway.endpoints.standing import Standing
 from roost.gateway.planned import Planned, by_job, view_of
 from roost.gateway.routing import Route, View, resolve_for, substitutes
 from roost.gateway.tasks import spawn
@@ -67,6 +69,7 @@ class Registry:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, tuple[str, float]] = {}  # model -> slot and when it was last offered
         self._settled = False
+        self._standing: Standing | None = None  # what the last request saw, while nothing has changed
         self._change = asyncio.Event()
         self._fault = ""
         self._on_fault: Callable[[], None] | None = None
@@ -213,19 +216,33 @@ class Registry:
         oldest = time.monotonic() - self._timing.remember_s
         return {model: slot for model, (slot, at) in self._seen.items() if at >= oldest}
 
-    def offered(self) -> set[str]:
+    def standing(self) -> Standing:
+        """Return what requests need to know of all endpoints; worked out again only when something has changed.
+
+        How many requests run at each is not in it: that is `views`.
+        """
+        now, standing = time.monotonic(), self._standing
+        if standing is None or now >= standing.until:
+            standing = self._standing = Standing(self.views(), self.remembered(), self._until(now), self._settled)
+        return standing
+
+    def _until(self, now: float) -> float:
+        """Return when what is seen now changes just because time passes."""
+        ends = [record.ejected_until for record in self._records.values()]
+        ends += [at + self._timing.remember_s for _, at in self._seen.values()]
+        return min((end for end in ends if end > now), default=math.inf)
+
+    def offered(self) -> Collection[str]:
         """Return the names of all models and slots, of those that were seen lately, too."""
-        names = {view.slot for view in self.views()} | {model for view in self.views() for model in view.models}
-        remembered = self.remembered()
-        return names | remembered.keys() | set(remembered.values())
+        return self.standing().offered
 
     def route(self, name: str, key: ApiKey | None = None) -> Route:
         """Resolve a model's name against the present state, among what `key` may use."""
-        return resolve_for(key, name, self.views(), self.remembered(), settled=self._settled)
+        return self.standing().route(name, key)
 
     def substitute(self, name: str, order: Mapping[str, Sequence[str]], key: ApiKey | None = None) -> Route | None:
         """Return a route to what may answer for `name` while it cannot, or None if nothing of that is ready."""
-        views = self.views()
+        views = self.standing().views
         for other in substitutes(name, views, order):
             route = resolve_for(key, other, views, {}, settled=self._settled)
             if route.ready:
@@ -308,6 +325,7 @@ class Registry:
         ]
 
     def _notify(self) -> None:
+        self._standing = None
         self._change.set()
         self._change = asyncio.Event()
         self.hooks.changed()
@@ -333,6 +351,7 @@ class Registry:
                 version=before.version,
             )
         endpoint.report = report
+        self._standing = None
         if endpoint.id in self._endpoints:
             self._remember(endpoint)
         if report.stuck:

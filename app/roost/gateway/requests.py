@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -13,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from roost.gateway.bodies import Asked
+from roost.gateway.connection.client import is_whole
 from roost.gateway.errors import ApiError
 from roost.gateway.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
 from roost.gateway.shape import LARGEST_NUMBERS, ShapeLimits, check_grammar, check_numbers, check_schema
@@ -62,7 +64,7 @@ class ParsedRequest:
         Raises:
             ApiError: 400 with the first one.
         """
-        if not any(f'"{name}"'.encode() in self.body for name in ignored):
+        if not any(name in self.body for name in _quoted(frozenset(ignored))):
             return
         document = from_json(self.body)
         for name in sorted(ignored):
@@ -75,6 +77,11 @@ class ParsedRequest:
         """Return the path of the kind of request that a body to be counted belongs to, by its field."""
         document = from_json(self.body)
         return next(kind.path for kind in (CHAT, RESPONSES, COMPLETIONS) if document.get(kind.prompt_field) is not None)
+
+
+@lru_cache(64)  # there are a few kinds of model servers
+def _quoted(names: frozenset[str]) -> tuple[bytes, ...]:
+    return tuple(f'"{name}"'.encode() for name in names)
 
 
 def parse(kind: Kind, body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> ParsedRequest:
@@ -116,20 +123,26 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: fl
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
+    if is_whole(scope):
+        return await _received(receive, limit)
     try:
         async with asyncio.timeout(timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+            return await _received(receive, limit)
     except TimeoutError:
         raise ApiError(408, f"The body did not arrive within {timeout_s:.0f} s.") from None
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)

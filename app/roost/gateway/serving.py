@@ -74,6 +74,7 @@ class Serving:
     tries: int = 0
     events: int = 0  # that the client had at the last interruption
     blocks: tuple[int, ...] | None = None  # of the prompt, once they are known
+    found: tuple[Route, bool, list[View]] | None = None  # what `_able` said last, and of what
 
     async def run(self) -> None:
         """Find an endpoint, try it, and go on to others.
@@ -155,7 +156,7 @@ class Serving:
 
         def able() -> Sequence[View]:
             if used is route:
-                return self._able(staff.registry.route(self.name, self.key))
+                return self._able(staff.registry.route(self.name, self.key))  # the first time that of `run`
             now = staff.registry.substitute(self.name, staff.settings.model_fallbacks, self.key)
             return self._able(now) if now else ()
 
@@ -186,9 +187,11 @@ class Serving:
             ApiError: there are ready ones, and none has it.
         """
         registry, exchange = self.staff.registry, self.exchange
+        if self.found and self.found[0] is route and self.found[1] == exchange.begun:
+            return self.found[2]  # the registry gives the same route while nothing has changed
         able: list[View] = []
         skilled = False
-        for view in registry.views():
+        for view in registry.standing().views:
             endpoint = registry.get(view.id) if view.id in route.ready else None
             if endpoint and self.request.kind.skill not in endpoint.report.lacks_of(route.ready[view.id]):
                 skilled = True
@@ -196,6 +199,7 @@ class Serving:
                     able.append(view)
         if route.ready and not skilled:
             raise errors.not_able(self.request.model, self.request.kind.skill)
+        self.found = route, exchange.begun, able
         return able
 
     def _substitute(self, route: Route, waited_s: float) -> Route | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import sys
@@ -32,8 +33,13 @@ SECRET_VALUE = re.compile(
 # What these say is written by us, the system or a library about itself. The text of any other exception may hold what
 # it stumbled over, a prompt for example: of those only the kind and the place are logged.
 TELLING = (RoostError, OSError, TimeoutError, ImportError, MemoryError)
+PLAIN = frozenset({bool, int, float})  # kinds of values that hide nothing
 MOST_CHARACTERS = 2000  # of one value
 SHORTEST_SECRET = 8  # characters
+SHORTEST_MATCH = 7  # `basic x`: nothing shorter is matched by what looks like a secret, or is one that is known
+
+
+ENCODER = json.JSONEncoder(default=repr)  # one for all lines: `json.dumps` would make one for each
 
 
 @lru_cache(1024)  # a line of the log has some twenty names, always the same
@@ -63,23 +69,34 @@ class Redactor:
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Return the event without secrets."""
-        return {name: self._clean(name, value) for name, value in event.items()}
+        return {
+            # What most values are, decided here: a line has some twenty of them.
+            name: value
+            if (value is None or type(value) in PLAIN) and not names_a_secret(name)
+            else self._clean(name, value)
+            for name, value in event.items()
+        }
 
     def _clean(self, name: str, value: object) -> object:
         if names_a_secret(name):
             return REDACTED
+        if isinstance(value, str):
+            return self._text(value)
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, dict):
             return {self._text(str(key)): self._clean(str(key), inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self._clean("", inner) for inner in value]
-        return self._text(value if isinstance(value, str) else repr(value))
+        return self._text(repr(value))
 
     def _text(self, text: str) -> str:
+        if len(text) < SHORTEST_MATCH:  # most values of a line
+            return text
         if self._known:
             text = self._known.sub(REDACTED, text)
-        text = SECRET_VALUE.sub(REDACTED, text)
+        if not text.isalnum():  # an id, for example; every alternative has some other character in it
+            text = SECRET_VALUE.sub(REDACTED, text)
         return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
@@ -135,6 +152,11 @@ def known_secrets(settings: Settings) -> list[str]:
     return [secret for secret in found if secret]
 
 
+def as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Return the line: what the redactor has left is plain."""
+    return ENCODER.encode(event)
+
+
 class Lines:
     """The end of structlog's way for one of our loggers: a line on standard error."""
 
@@ -162,7 +184,7 @@ def configure(level: str, known: Collection[str] = ()) -> Redactor:
         format_exception,
     ]
     redactor = Redactor(known)
-    rendered: list[structlog.typing.Processor] = [redactor, structlog.processors.JSONRenderer()]
+    rendered: list[structlog.typing.Processor] = [redactor, as_json]
     # Our own lines go straight to standard error: through the standard library each costs twice as much, and there is
     # one for each request.
     structlog.configure(

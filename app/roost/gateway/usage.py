@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 MILLION = 1_000_000
 MS_PER_S = 1000.0
+DAY_S = 86_400  # of Unix time, which has no leap seconds
 DAYS_THAT_PROVE = 3
 NEAR = timedelta(days=7)
 
@@ -54,7 +57,10 @@ class Use:
 
     def line(self) -> bytes:
         """Return it as JSON in one line."""
-        return json.dumps(list(asdict(self).values()), separators=(",", ":")).encode()
+        return to_json([getattr(self, name) for name in USE_FIELDS])
+
+
+USE_FIELDS = tuple(field.name for field in fields(Use))
 
 
 def parse_use(line: bytes) -> Use:
@@ -64,7 +70,7 @@ def parse_use(line: bytes) -> Use:
         ValueError: it is something else.
     """
     values = json.loads(line)
-    if not isinstance(values, list) or len(values) != len(fields(Use)):
+    if not isinstance(values, list) or len(values) != len(USE_FIELDS):
         raise ValueError("no record of usage")
     return Use(*values)
 
@@ -115,7 +121,12 @@ class Group:
 
 def day_of(at: float) -> str:
     """Return the UTC day of a time, YYYY-MM-DD."""
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
+    return _day(int(at // DAY_S))
+
+
+@lru_cache(8)  # it is asked for twice with each request
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_S, UTC).date().isoformat()
 
 
 def forget_before(today: str, newest: Sequence[str], keep_days: int) -> str:

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from roost.gateway.choice.verdict import Objection, Wanted, objection
+from roost.gateway.connection.fields import fields_of
 from roost.gateway.errors import ApiError
 from roost.gateway.kinds import Kind
 
@@ -55,7 +55,7 @@ def cascade_wish(scope: Scope) -> bool | None:
     Raises:
         ApiError: the header says something else.
     """
-    said = Headers(scope=scope).get(CASCADE_HEADER, "").strip().lower()
+    said = fields_of(scope).get(CASCADE_HEADER, "").strip().lower()
     if said not in POLICIES:
         raise ApiError(400, f"The header {CASCADE_HEADER} is {said[:40]!r}; it can be on or off.")
     return POLICIES[said]

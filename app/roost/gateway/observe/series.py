@@ -7,32 +7,47 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from math import inf
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from roost.ops.metric_names import MOST_SERIES, Spec
 
 
-class Counts:
-    """A counter by labels; past `most` series the one that was touched longest ago goes."""
+class Counts(Collector):
+    """A counter by labels; past `most` series the one that was touched longest ago goes.
+
+    Prometheus' own takes a lock for each count, and there are several for each request.
+    """
 
     def __init__(self, spec: Spec, registry: CollectorRegistry, most: int = MOST_SERIES) -> None:
-        self._counter = Counter(spec.name, spec.about, spec.labels, registry=registry)
+        self._spec = spec
         self._most = most
-        self._children: OrderedDict[tuple[str, ...], Counter] = OrderedDict()
+        self._series: OrderedDict[tuple[str, ...], float] = OrderedDict()
+        if not spec.labels:
+            self._series[()] = 0.0
+        registry.register(self)
 
     def add(self, *labels: str, amount: float = 1) -> None:
         """Add to the series of these label values, in the order of the family's labels."""
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._counter.labels(*labels) if labels else self._counter
-            if len(self._children) > self._most:
-                oldest, _ = self._children.popitem(last=False)
-                self._counter.remove(*oldest)
+        series = self._series
+        before = series.get(labels)
+        if before is None:
+            if len(labels) != len(self._spec.labels):
+                raise ValueError(f"{self._spec.name} has the labels {self._spec.labels}, not {labels}")
+            series[labels] = amount
+            if len(series) > self._most:
+                series.popitem(last=False)
         else:
-            self._children.move_to_end(labels)
-        child.inc(amount)
+            series[labels] = before + amount
+            series.move_to_end(labels)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the family."""
+        family = CounterMetricFamily(self._spec.name, self._spec.about, labels=self._spec.labels)
+        for labels, value in self._series.items():
+            family.add_metric(labels, value)
+        yield family
 
 
 class Distribution(Collector):

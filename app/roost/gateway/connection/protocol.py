@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from roost.gateway.connection.client import CLIENT, Client
 
 
 def http_protocol(seconds: float) -> type[asyncio.Protocol]:
@@ -39,6 +43,15 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self._start_clock()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._client = Client()
+        cast("Scope", self.scope)[CLIENT] = self._client  # ASGI lets servers add keys
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._client.whole = True
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         # uvicorn itself knows the last one only, and a client may send several ahead.
@@ -54,6 +67,7 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                cast("Scope", cycle.scope)[CLIENT].leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.gateway.header_timeout import http_protocol
+from roost.gateway.connection.protocol import http_protocol
 from tests.support.fakes import fake_engine
 from tests.support.gateway import API_KEY, quick_settings, served, service, write_keys
 from tests.support.net import eventually
