@@ -17,6 +17,7 @@ from roost.engines.lmstudio import LmStudioServer
 from roost.engines.ollama import OllamaServer
 from roost.engines.openai_api import OpenAiService
 from roost.engines.vllm import VllmServer
+from roost.engines.wire import Wire
 
 CLIENTS: Mapping[str, type[HttpServer]] = {
     "llama.cpp": LlamaServer,
@@ -53,12 +54,13 @@ def connect(
     tls: ssl.SSLContext | bool = True,
     allowed: Collection[str] = (),
     keeps_slots: bool = False,
+    wire: Wire | None = None,
 ) -> Engine:
     """Return a client of a server. `allowed` are the models that it may offer, all if empty."""
     made = client_of(engine)
     if issubclass(made, LlamaServer):
-        return made(base_url, session, key, pace, tls=tls, allowed=allowed, keeps_slots=keeps_slots)
-    return made(base_url, session, key, pace, tls=tls, allowed=allowed)
+        return made(base_url, session, key, pace, tls=tls, allowed=allowed, wire=wire, keeps_slots=keeps_slots)
+    return made(base_url, session, key, pace, tls=tls, allowed=allowed, wire=wire)
 
 
 class UnknownServerError(Exception):

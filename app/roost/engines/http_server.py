@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from roost.engines.base import Answer, ModelReport, Report, Skill, State
+from roost.engines.wire import Address, Wire, address_of
 
 HEALTH_TIMEOUT_S = 5.0
 FAILURES_UNTIL_DOWN = 2
@@ -76,8 +77,8 @@ def best_first(models: Mapping[str, ModelReport]) -> tuple[str, ...]:
 class HttpServer(ABC):
     """A model server that is spoken to over HTTP, with a bearer token if it has a key; see `Engine` for the methods.
 
-    `tls` is the trust for its certificate, `allowed` the models that it may offer, all if empty. A subclass says in
-    `look` how to ask the server what it is.
+    `tls` is the trust for its certificate, `allowed` the models that it may offer, all if empty. Requests of clients go
+    by `wire`, our own questions by `session`. A subclass says in `look` how to ask the server what it is.
     """
 
     def __init__(
@@ -89,8 +90,11 @@ class HttpServer(ABC):
         *,
         tls: ssl.SSLContext | bool = True,
         allowed: Collection[str] = (),
+        wire: Wire | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._wire = wire or Wire()
+        self._address: Address | None = None
         self._session = session
         self._key = key
         self._pace = pace or Pace()
@@ -118,14 +122,8 @@ class HttpServer(ABC):
     def send(self, path: str, body: bytes, limits: aiohttp.ClientTimeout) -> AbstractAsyncContextManager[Answer]:
         """Post a request as it is. A redirect is not followed: it would take the key and the prompt elsewhere."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers()}
-        return self._session.post(
-            f"{self._base_url}{path}",
-            data=body,
-            headers=headers,
-            timeout=limits,
-            ssl=self._tls,
-            allow_redirects=False,
-        )
+        address = self._address = self._address or address_of(self._base_url, self._tls)
+        return self._wire.post(address, path, body, headers, limits.sock_connect or CONNECT_TIMEOUT_S)
 
     def proved(self) -> None:
         """Note that the server has just produced something for a client."""

@@ -21,6 +21,7 @@ from roost.engines.llama_continue import TEMPLATE, as_chat, differs, fingerprint
 from roost.engines.llama_count import COMPLETIONS, COUNTERS, IGNORED, prompts, read_count, to_tokenize
 from roost.engines.llama_slots import OVER_TOKENS, WORTH_TOKENS, Motion, Progress, Saved, Slot, SlotList
 from roost.engines.prometheus import read_samples, total
+from roost.engines.wire import Wire
 
 STUCK = "it accepts connections but did not produce a token within {:.0f} s"
 STALLED = "its slots are at work and made no progress for {:.0f} s"
@@ -101,9 +102,10 @@ class LlamaServer(HttpServer):
         *,
         tls: ssl.SSLContext | bool = True,
         allowed: Collection[str] = (),
+        wire: Wire | None = None,
         keeps_slots: bool = False,
     ) -> None:
-        super().__init__(base_url, session, key, pace, tls=tls, allowed=allowed)
+        super().__init__(base_url, session, key, pace, tls=tls, allowed=allowed, wire=wire)
         self._keeps_slots = keeps_slots
         self._progress = Progress(self._pace.stall_s)
         self._identity = ""  # of model, build and context: what saved slots depend on

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost import __version__
 from roost.engines.http_server import Pace
+from roost.engines.wire import KEEP_ALIVE_S, Wire
 from roost.gateway.access import guard
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
@@ -45,7 +47,7 @@ from roost.gateway.key_routes import add_key_routes
 from roost.gateway.load.recorder import LoadRecorder, add_load_route
 from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
-from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, with_trace
+from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, traceparent, with_trace
 from roost.gateway.observe.engines import EngineMetrics, Prefixes
 from roost.gateway.observe.routes import add_engine_metrics
 from roost.gateway.observe.tracing import Tracer, tracer_of
@@ -73,8 +75,6 @@ log = structlog.get_logger(__name__)
 ENDPOINTS_FILE = "endpoints.json"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", EXCHANGE_PATH})  # the last has a key of its own
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# llama-server closes an idle connection after 5 s; one that is closed a little earlier is never lost to that.
-KEEP_ALIVE_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Gateway:
     load: LoadRecorder
     routes: Sequence[BaseRoute]
     tracer: Tracer | None
+    wire: Wire
 
 
 class Envelope:
@@ -153,7 +154,8 @@ def build(
     key_file = WatchedFile(settings.engine_key_file, str.strip, "") if settings.engine_key_file else None
     pace = Pace(settings.canary_every_s, settings.canary_timeout_s, settings.stall_s, settings.health_timeout_s)
 
-    connect = Connector(session, key_file.value if key_file else str, pace)
+    wire = Wire(partial(engine_trust, settings.engine_ca_file), traceparent if settings.otel_endpoint else dict)
+    connect = Connector(session, key_file.value if key_file else str, pace, wire)
     timing = Timing(settings.probe_every_s, settings.probe_unready_every_s, settings.remember_s)
     registry = Registry(connect, timing)
     metrics = Metrics(registry.views)
@@ -203,7 +205,7 @@ def build(
     outermost = Envelope(keyed, settings.otel_sample_ratio if tracer else 0.0)
     return Gateway(
         outermost, registry, metrics, keeper, slots, restarter, api, meter, proxy.balancer,
-        hand, hosts, snapshot, load, app.routes, tracer
+        hand, hosts, snapshot, load, app.routes, tracer, wire
     )  # fmt: skip
 
 
@@ -343,6 +345,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await registry.close()
+        gateway.wire.close()
         gateway.snapshot.close()
         await gateway.slots.close()
         await gateway.restarter.close()
@@ -350,16 +353,25 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[None]:
             await asyncio.to_thread(gateway.tracer.close)
 
 
+def engine_trust(engine_ca: Path | None) -> ssl.SSLContext:
+    """Return whose certificates model servers may have: the system's authorities, and those in a PEM file.
+
+    Raises:
+        OSError, ssl.SSLError: the file cannot be read, or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    if engine_ca is not None:
+        context.load_verify_locations(cafile=engine_ca)
+    return context
+
+
 def client_session(engine_ca: Path | None = None, *, traced: bool = False) -> aiohttp.ClientSession:
-    """Return the session for all traffic to model servers: no limit of connections, bytes as they come.
+    """Return the session for our own questions to model servers: no limit of connections, bytes as they come.
 
     `engine_ca` is a PEM file that is trusted beside the system's authorities. With `traced` they are told which trace
     a request belongs to.
     """
-    context: ssl.SSLContext | bool = True
-    if engine_ca is not None:
-        context = ssl.create_default_context()
-        context.load_verify_locations(cafile=engine_ca)
+    context: ssl.SSLContext | bool = True if engine_ca is None else engine_trust(engine_ca)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=context)
     return aiohttp.ClientSession(
         connector=connector,

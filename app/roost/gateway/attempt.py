@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from starlette.types import Send
 
 from roost.engines.base import Answer, Continues, Skill, State
+from roost.engines.wire import NotConnectedError
 from roost.gateway import errors
 from roost.gateway.balance.continuing import Splice, continued
 from roost.gateway.bookkeeping import Books
@@ -73,8 +74,8 @@ class Attempts:
         except (UnansweredError, InterruptedStreamError):
             self._registry.record(endpoint, Result.FAILED)
             raise
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            reason = f"cannot connect ({type(error).__name__})"
+        except (NotConnectedError, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            reason = f"cannot connect ({type(error.__cause__ or error).__name__})"
             self._registry.record(endpoint, Result.FAILED)
             self._registry.mark(endpoint, State.DOWN, reason)
             raise UnansweredError(reason) from None

@@ -12,6 +12,7 @@ import aiohttp
 from roost.engines import clients
 from roost.engines.base import Engine
 from roost.engines.http_server import Pace
+from roost.engines.wire import Wire
 from roost.gateway.endpoints.endpoint import Member
 from roost.ops.errors import RoostError
 
@@ -38,8 +39,11 @@ def trust(ca: str) -> ssl.SSLContext | bool:
 class Connector:
     """Makes clients. `fleet_key` is the key of the fleet's own model servers."""
 
-    def __init__(self, session: aiohttp.ClientSession, fleet_key: Callable[[], str], pace: Pace) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, fleet_key: Callable[[], str], pace: Pace, wire: Wire | None = None
+    ) -> None:
         self._session = session
+        self._wire = wire
         self._fleet_key = fleet_key
         self._pace = pace
 
@@ -48,7 +52,9 @@ class Connector:
         hand = member.hand
         if hand is None:
             key, session, pace = self._fleet_key, self._session, self._pace
-            return clients.connect(member.engine, member.base_url, session, key, pace, keeps_slots=member.keeps_slots)
+            return clients.connect(
+                member.engine, member.base_url, session, key, pace, keeps_slots=member.keeps_slots, wire=self._wire
+            )
         return clients.connect(
             hand.engine,
             member.base_url,
@@ -57,6 +63,7 @@ class Connector:
             self._pace,
             tls=trust(hand.ca) if urlsplit(hand.url).scheme == "https" else True,
             allowed=hand.models,
+            wire=self._wire,
         )
 
     async def detect(self, url: str, key: str, ca: str) -> str:

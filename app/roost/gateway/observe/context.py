@@ -86,6 +86,12 @@ def is_sampled(trace_id: str, ratio: float) -> bool:
     return int(trace_id[-14:], 16) < ratio * (1 << 56)
 
 
+def traceparent() -> dict[str, str]:
+    """Return the header that tells the receiver of a request which trace it belongs to, or nothing."""
+    header = OUTGOING.get()
+    return {TRACEPARENT: header} if header else {}
+
+
 async def with_trace(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Tell the receiver of a request which trace it belongs to; a middleware of the session to model servers."""
     if header := OUTGOING.get():
