@@ -25,6 +25,10 @@ from roost.ops.errors import RoostError
 from roost.web.front import Front
 from roost.web.sessions import Sessions
 
+# Requests leave no cycles behind; Python's own 700 would have the collector run every other request under load.
+GC_THRESHOLDS = (5_000, 20, 20)
+# How long the thread that writes accounts down may keep the event loop from going on; Python's own is 5 ms.
+SWITCH_S = 0.0005
 Part = Literal["both", "gateway", "hub"]
 ABOUT = {
     "both": "the gateway and the web page in one process",
@@ -53,6 +57,8 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
 
         gc.collect()
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up
+        gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_S)
         await serve_until_stopped(app, places, settings, beside)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")

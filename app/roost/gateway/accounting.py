@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
@@ -18,6 +19,28 @@ class Tokens:
     completion: int
     cached: int = 0
     engine_ms: float = 0.0  # 0 where the model server does not say
+
+
+class Tail:
+    """The end of a stream: its newest pieces, as they are, that together have TAIL_BYTES if there are so many."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece."""
+        pieces = self._pieces
+        pieces.append(piece)
+        self._size += len(piece)
+        while self._size - len(pieces[0]) >= TAIL_BYTES:
+            self._size -= len(pieces.popleft())
+
+    def text(self) -> bytes:
+        """Return it in one."""
+        return b"".join(self._pieces)
 
 
 class _Details(BaseModel):

@@ -181,7 +181,7 @@ class Attempts:
         body = await answer.read()
         if request.kind.skill is not Skill.TOKENIZE:  # a stuck server still does that
             endpoint.engine.proved()
-        exchange.tail, exchange.first_byte = body, time.perf_counter()
+        exchange.whole, exchange.first_byte = body, time.perf_counter()
         content_type = answer.headers.get("Content-Type", "application/json").encode()
         if exchange.cascade:
             exchange.cascade.check(request.kind, body, content_type)

@@ -89,6 +89,10 @@ class Keys:
         self._refresh()
         return self._tiers[key.tier]
 
+    def known_limits(self, key: ApiKey) -> TierLimits:
+        """Return what the key's tier allowed when a key was looked up last."""
+        return self._tiers[key.tier]
+
     def tiers(self) -> dict[Tier, TierLimits]:
         """Return what each tier allows now."""
         self._refresh()

@@ -31,11 +31,10 @@ class Books:
         if exchange.settled:
             return
         exchange.settled = True
-        if exchange.tail:
-            if exchange.stream:
-                exchange.tokens = accounting.of_stream(exchange.tail, exchange.head)
-            else:
-                exchange.tokens = accounting.of_answer(exchange.tail)
+        if exchange.whole:
+            exchange.tokens = accounting.of_answer(exchange.whole)
+        elif tail := exchange.tail.text():
+            exchange.tokens = accounting.of_stream(tail, exchange.head)
         if exchange.ticket:
             busy_ms = (time.perf_counter() - exchange.sent_on) * 1000 if exchange.sent_on else 0.0
             outcome = Outcome(exchange.model, status, exchange.tokens, exchange.events, busy_ms)
@@ -55,7 +54,7 @@ class Books:
             exchange.decided.cascade.append({"model": model, "why": answer.why.value, **used})
         self._metrics.cascaded(model, answer.why.value)
         log.info("cascade", request_id=exchange.request_id, model=model, why=answer.why.value, **used)
-        exchange.tail, exchange.first_byte, exchange.sent_on = b"", None, 0.0
+        exchange.whole, exchange.first_byte, exchange.sent_on = b"", None, 0.0
 
     def settle_rejected(self, exchange: Exchange) -> None:
         """Close the account of a request that is answered with a rejected answer after all: that was counted then."""

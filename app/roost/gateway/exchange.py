@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Send
 
-from roost.gateway.accounting import Tokens
+from roost.gateway.accounting import Tail, Tokens
 from roost.gateway.balance.balancer import Seat
 from roost.gateway.balance.continuing import Splice, Transcript
 from roost.gateway.choice.cascade import Cascade
@@ -25,7 +25,7 @@ from roost.ops.metric_names import GAP_SECONDS
 NO_TRACE = Trace("")
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """What is known of one request while it runs, for headers, metrics and the log."""
 
@@ -47,7 +47,8 @@ class Exchange:
     first_byte: float | None = None
     begun: bool = False  # the client has response headers
     head: bytes = b""  # the first events of a stream
-    tail: bytes = b""
+    whole: bytes = b""  # of an answer that is no stream
+    tail: Tail = field(default_factory=Tail)  # of a stream
     ended: bool = False  # the last event of a stream is there
     cut: str = ""  # why a stream ended early
     ticket: Ticket | None = None

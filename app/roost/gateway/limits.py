@@ -200,8 +200,11 @@ class Limiter:
         spent_of: Callable[[str], Spent],
         on_refusal: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        known_limits_of: Callable[[ApiKey], TierLimits] | None = None,
     ) -> None:
+        """`known_limits_of` says what was true when the key of the request was looked up, a moment ago."""
         self._limits_of = limits_of
+        self._known_limits_of = known_limits_of or limits_of
         self._spent_of = spent_of
         self._on_refusal = on_refusal
         self._clock = clock
@@ -217,7 +220,7 @@ class Limiter:
         """
         now = self._clock()
         account = self._account(key.name, now)
-        limits = self._limits_of(key)
+        limits = self._known_limits_of(key)
         self._within_budget(key)
         estimate = math.ceil(body_bytes / BYTES_PER_TOKEN)
         waits = self._waits(account, limits, estimate, now)
@@ -257,7 +260,7 @@ class Limiter:
         if self._replicas <= 1:
             return True
         now = self._clock()
-        account, limits = self._account(key.name, now), self._limits_of(key)
+        account, limits = self._account(key.name, now), self._known_limits_of(key)
         estimate = math.ceil(body_bytes / BYTES_PER_TOKEN)
         if any(self._waits(account, limits, estimate, now).values()):
             return True

@@ -49,7 +49,9 @@ class Meter:
         self._metrics = metrics
         self.wrong_keys, self.violations = Slowdown(), Slowdown()
         self._slowdowns = {"key": self.wrong_keys, "request": self.violations}
-        self.limiter = Limiter(keys.limits, lambda name: self.accountant.spent(name), self._refused)
+        self.limiter = Limiter(
+            keys.limits, lambda name: self.accountant.spent(name), self._refused, known_limits_of=keys.known_limits
+        )
         pace = Pace(settings.usage_sync_s, settings.usage_absorb_s, keep_days=settings.usage_keep_days)
         self.accountant = Accountant(
             settings.state_dir, pace, self.limiter.levels, metrics.usage_trouble, self._kept_strikes

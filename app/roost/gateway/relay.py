@@ -80,7 +80,7 @@ async def relay(
     if not exchange.begun:
         raise UnansweredError("it sent an empty stream", died=True)
     did: bool | None = True
-    if not exchange.ended and (code := error_code(exchange.tail)):
+    if not exchange.ended and (code := error_code(exchange.tail.text())):
         exchange.cut, exchange.status = REPORTED, 502
         did = False if code >= SERVER_ERRORS else None
     elif not exchange.ended:
@@ -92,9 +92,7 @@ async def relay(
 def _take(exchange: Exchange, data: bytes) -> None:
     """Take note of what goes to the client."""
     exchange.ended = exchange.kind.ended(data)
-    # The last event holds the whole answer in some kinds of stream; what is to be counted stands at its end.
-    keep = max(accounting.TAIL_BYTES, len(data)) if exchange.ended else accounting.TAIL_BYTES
-    exchange.tail = (exchange.tail + data)[-keep:]
+    exchange.tail.add(data)
     events = data.count(accounting.DATA)
     exchange.events += events
     if exchange.seat:

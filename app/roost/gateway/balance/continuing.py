@@ -22,7 +22,7 @@ from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, Kind
 Json = dict[str, Any]
 DATA = b"data: "
 DONE = b"[DONE]"
-KEPT_BYTES = 32 << 10  # of events that were not read yet
+KEPT_BYTES = 8 << 10  # of events that were not read yet: read for more of them at once it costs less
 OF_THE_STREAM = ("id", "created", "model", "system_fingerprint")
 CONTINUED = (CHAT, COMPLETIONS, MESSAGES)
 LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
