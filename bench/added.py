@@ -19,6 +19,7 @@ import uvloop
 from tests.support.gateway import API_KEY, Service, service
 from tests.support.net import wait_until
 
+from bench.environments import AGENT, environment
 from bench.litellm_proxy import KEY, litellm_before
 from bench.load import Streams, Target, open_loop, saturate, stream_many
 from bench.scripted import scripted_server
@@ -41,16 +42,19 @@ def cores() -> tuple[frozenset[int], frozenset[int]]:
 
 @contextmanager
 def pinned_roost(folder: Path, engine_port: int, where: frozenset[int]) -> Iterator[Service]:
-    """Run the gateway alone on these cores, with a key that has limits, and accounts on the disk."""
+    """Run the gateway alone on these cores, with a key that has limits, and accounts on the disk.
+
+    It has the packages of its image: what developers have beside them takes memory.
+    """
     keys, state = folder / "keys.json", folder / "state"
     state.mkdir()
     keys.write_text(KeyDocument(keys=(made_key({"name": "bench", "sha256": digest_of(API_KEY)}),)).text())
-    environment = {
+    variables = {
         "ROOST_KEYS_FILE": str(keys), "ROOST_STATE_DIR": str(state),
         "ROOST_TIERS": json.dumps({tier: FAST.model_dump() for tier in Tier}),
         "ROOST_STATIC_ENDPOINTS": f"http://127.0.0.1:{engine_port}",
     }  # fmt: skip
-    with service(folder, environment, "gateway") as running:
+    with service(folder, variables, "gateway", python=environment(AGENT) / "bin/python") as running:
         for task in Path(f"/proc/{running.process.pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), where)
         wait_until(lambda: '"state": "ready"' in running.log.read_text(), 60, "the model to be routable")

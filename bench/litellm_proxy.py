@@ -1,26 +1,22 @@
-"""The LiteLLM proxy, from a virtual environment of its own that is made once for its lock file."""
+"""The LiteLLM proxy, from a virtual environment of its own."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.engine import cache_dir
 from tests.support.net import free_port, wait_until
 
-from bench.results import ROOT
+from bench.environments import LITELLM_PROXY, environment
 from bench.scripted import MODEL
 
-LOCK = ROOT / "requirements" / "litellm-proxy.txt"
 KEY = "sk-litellm-of-the-bench"
 START_TIMEOUT_S = 180.0
 
@@ -31,22 +27,6 @@ class LiteLlm:
 
     process: subprocess.Popen[bytes]
     port: int
-
-
-def environment() -> Path:
-    """Return the folder of the virtual environment; makes it if it is not there."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    key = hashlib.sha256(LOCK.read_bytes() + version.encode()).hexdigest()[:16]
-    folder = cache_dir() / "venvs" / f"litellm-proxy-{key}"
-    if not (folder / "complete").exists():
-        uv = Path(sys.executable).with_name("uv")
-        for words in (
-            ["venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            ["pip", "install", "--quiet", "--python", str(folder), "--require-hashes", "-r", str(LOCK)],
-        ):
-            subprocess.run([str(uv), *words], check=True)
-        (folder / "complete").touch()
-    return folder
 
 
 @contextmanager
@@ -69,8 +49,8 @@ def litellm_before(folder: Path, engine_port: int, cores: frozenset[int]) -> Ite
     }  # fmt: skip
     with (folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", ",".join(map(str, sorted(cores))), environment() / "bin/litellm", "--config", file,
-             "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
+            ["taskset", "-c", ",".join(map(str, sorted(cores))),
+             environment(LITELLM_PROXY) / "bin/litellm", "--config", file, "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
             env=variables, stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
     try:

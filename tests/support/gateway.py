@@ -109,7 +109,9 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, environment: Mapping[str, str], *words: str, port: int = 0) -> Iterator[Service]:
+def service(
+    folder: Path, environment: Mapping[str, str], *words: str, port: int = 0, python: Path = Path(sys.executable)
+) -> Iterator[Service]:
     """Run `python -m roost.cli.serve` and `words` until the context ends; `folder` takes its log."""
     port = port or free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
@@ -117,7 +119,7 @@ def service(folder: Path, environment: Mapping[str, str], *words: str, port: int
     log = folder / f"service-{port}.log"
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "roost.cli.serve", *words], env=variables, stderr=stream, cwd=folder
+            [python, "-P", "-m", "roost.cli.serve", *words], env=variables, stderr=stream, cwd=folder
         )
     try:
         wait_until(lambda: _up(process, port, log), START_TIMEOUT_S, "the service to answer")

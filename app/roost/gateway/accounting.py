@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
-TAIL_BYTES = 8192
+TAIL_BYTES = 4096  # the event that has the numbers takes a fourth of that
 DATA = b"data: "
 
 

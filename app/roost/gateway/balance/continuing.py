@@ -22,7 +22,7 @@ from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, Kind
 Json = dict[str, Any]
 DATA = b"data: "
 DONE = b"[DONE]"
-KEPT_BYTES = 8 << 10  # of events that were not read yet: read for more of them at once it costs less
+KEPT_BYTES = 4 << 10  # of events that were not read yet; they take several times the memory of their text
 OF_THE_STREAM = ("id", "created", "model", "system_fingerprint")
 CONTINUED = (CHAT, COMPLETIONS, MESSAGES)
 LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
@@ -124,7 +124,6 @@ class Transcript:
     def text(self) -> str:
         """Return the text so far."""
         self._read()
-        self._text = ["".join(self._text)]
         return self._text[0]
 
     def _read(self) -> None:
@@ -133,6 +132,7 @@ class Transcript:
         for _, document in events_of(unread):
             if document is not None and not self.more:
                 read(document)
+        self._text = ["".join(self._text)]
 
     def _chunk(self, document: Json) -> None:
         self.first = self.first or document
