@@ -50,7 +50,8 @@ def litellm_before(folder: Path, engine_port: int, cores: frozenset[int]) -> Ite
     with (folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, sorted(cores))),
-             environment(LITELLM_PROXY) / "bin/litellm", "--config", file, "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
+             environment(LITELLM_PROXY) / "bin/litellm", "--config", file,
+             "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
             env=variables, stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
     try:
