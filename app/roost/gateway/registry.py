@@ -230,7 +230,7 @@ class Registry:
         """Return when what is seen now changes just because time passes."""
         ends = [record.ejected_until for record in self._records.values()]
         ends += [at + self._timing.remember_s for _, at in self._seen.values()]
-        return min((end for end in ends if end > now), default=math.inf)
+        return min((end for end in ends if end >= now), default=math.inf)
 
     def offered(self) -> Collection[str]:
         """Return the names of all models and slots, of those that were seen lately, too."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roost.engines.base import State
@@ -48,7 +48,7 @@ STEPS: tuple[Step, ...] = (
     lambda registry: registry.note({"job-c": "there is no room"}),
     lambda registry: of(registry, A, lambda endpoint: registry._accept(endpoint, TINY)),
     lambda registry: of(registry, B, lambda endpoint: registry._accept(endpoint, BOTH)),
-    lambda registry: of(registry, B, lambda endpoint: registry._accept(endpoint, replace(BOTH, context=1))),
+    lambda registry: of(registry, B, lambda endpoint: registry._accept(endpoint, replace(BOTH, slots=7))),
     lambda registry: of(registry, A, lambda endpoint: registry.mark(endpoint, State.DOWN, "cannot connect")),
     lambda registry: of(registry, A, lambda endpoint: registry.record(endpoint, Result.FAILED)),
     lambda registry: of(registry, B, lambda endpoint: registry.record(endpoint, Result.FAILED)),
@@ -69,6 +69,14 @@ def check(registry: Registry) -> None:
             assert registry.route(name, key) == wanted  # the one that was kept
 
 
+EJECTED = [STEPS[0], STEPS[11], STEPS[12], *[STEPS[15]] * 5, 20.0, 20.0]  # for 30 s, then it is back
+FORGOTTEN = [STEPS[0], STEPS[12], STEPS[1], REMEMBER_S, 0.1]
+CHANGED = [STEPS[0], STEPS[12], STEPS[13]]
+
+
+@example(EJECTED)
+@example(CHANGED)
+@example(FORGOTTEN)
 @given(st.lists(st.one_of(st.sampled_from(STEPS), st.sampled_from((0.1, 20.0, 40.0, REMEMBER_S))), max_size=25))
 def test_nothing_that_changes_is_missed(steps: list[Step | float]) -> None:
     async def run() -> None:
