@@ -288,6 +288,9 @@ class StreamTranslator:
         return _event({**self._head, "choices": [choice]})
 
 
+MOST_LINE_BYTES = 16 << 20  # of an event
+
+
 class ChatStream:
     """The answer of a streamed chat, made of a streamed message; also its own content."""
 
@@ -324,6 +327,8 @@ class ChatStream:
             if not chunk:
                 raise aiohttp.ClientPayloadError("the service closed the stream before its end")
             *lines, self._held = (self._held + chunk).split(b"\n")
+            if len(self._held) > MOST_LINE_BYTES:
+                raise aiohttp.ClientPayloadError("the service sent an event that does not end")
             try:
                 events = [from_json(line[5:]) for line in lines if line.startswith(b"data:")]
                 found = b"".join(part for event in events for part in self._translator.events(event))

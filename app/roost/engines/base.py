@@ -67,7 +67,8 @@ class Report:
     its LoRA adapters in the server's own order. `lacks` are the skills that the server has said it does not have.
     `details` are by model where it serves several of them; `version` is the server's own.
     `sees` (images), `calls` (its template knows tools) and `parameters` are None where the server does not say.
-    `fingerprint` is the same for servers of the same model file and template, and empty where that is not known.
+    `fingerprint` is the same for servers of the same model file and template; empty, or another for each host, where
+    that is not known.
     """
 
     state: State

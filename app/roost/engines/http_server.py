@@ -22,7 +22,23 @@ NO_HTTP = "what answers at its address is no HTTP"
 SILENT = "it accepts connections and does not answer"
 NONE_ALLOWED = "it offers none of the models that it may offer here"
 KEY_REFUSED = "it refuses the engine key"
+MOST_PAGE_BYTES = 16 << 20  # of an answer to a question of our own: a list of models, what a prompt is in tokens
 CONNECT_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+
+
+async def read_page(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return the body of an answer to a question of our own.
+
+    Raises:
+        aiohttp.ClientPayloadError: it is longer than `most` bytes.
+    """
+    pieces, size = [], 0
+    while piece := await answer.content.readany():
+        size += len(piece)
+        if size > most:
+            raise aiohttp.ClientPayloadError(f"its answer is longer than {most} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class ProbeError(Exception):
@@ -198,7 +214,7 @@ class HttpServer(ABC):
                 ssl=self._tls,
                 allow_redirects=False,
             ) as answer:
-                return answer.status, await answer.read()
+                return answer.status, await read_page(answer, MOST_PAGE_BYTES)
 
     async def get_good(self, path: str) -> bytes:
         """Return the body of a question that has to be answered with 200.
@@ -225,4 +241,4 @@ class HttpServer(ABC):
                 ssl=self._tls,
                 allow_redirects=False,
             ) as answer:
-                return answer.status, await answer.read()
+                return answer.status, await read_page(answer, MOST_PAGE_BYTES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -21,6 +22,7 @@ from roost.engines.llama_count import COMPLETIONS
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 TEMPLATE = "/apply-template"
+DIGEST = re.compile(r"[0-9a-f]{16}")  # how a folder of the store is called
 
 
 class _Prompt(BaseModel):
@@ -63,13 +65,18 @@ def needs_template(path: str) -> bool:
     return path != COMPLETIONS
 
 
-def fingerprint(meta: Mapping[str, Any], path: str, template: str) -> str:
+def fingerprint(meta: Mapping[str, Any], path: str, template: str, host: str) -> str:
     """Return what two servers of the same model file and template have in common; nothing where too little is known.
 
-    `meta` is the model's in `/v1/models`: parameters, bytes, kind of quantisation and vocabulary.
+    `meta` is the model's in `/v1/models`: parameters, bytes, kind of quantisation and vocabulary. A file of the fleet
+    lies in a folder that is called by its SHA-256 (`roost.models.store`), and is the same on every host. Of any other
+    nothing tells its content: two fine-tunes of one model agree in all else. It is the same only for the same path on
+    the same `host`.
     """
     size, parameters = meta.get("size"), meta.get("n_params")
     if not size or not parameters:
         return ""
-    parts = [PurePath(path).name, parameters, size, meta.get("ftype"), meta.get("n_vocab"), template]
+    digest = PurePath(path).parent.name
+    file = [digest] if DIGEST.fullmatch(digest) else [path, host]
+    parts = [file, PurePath(path).name, parameters, size, meta.get("ftype"), meta.get("n_vocab"), template]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -170,7 +171,8 @@ class LlamaServer(HttpServer):
             context = props.default_generation_settings.n_ctx or report.context
             report = replace(report, context=context, slots=props.total_slots, version=props.build_info)
             report = replace(report, sees=props.modalities.vision, calls=props.chat_template_caps.supports_tools)
-            known = fingerprint(about.model_dump(), props.model_path, props.chat_template)
+            host = urlsplit(self._base_url).hostname or ""
+            known = fingerprint(about.model_dump(), props.model_path, props.chat_template, host)
             report = replace(report, fingerprint=known)
             self._identity = f"{props.model_path} {props.build_info} {context} {report.models[0]}"
         status, body = await self.get("/lora-adapters")

@@ -111,7 +111,8 @@ class ErrorResponse(Response):
 
 def unauthorized() -> ApiError:
     """No key, or a wrong one."""
-    return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+    where = "`roost keys add NAME` on a host of the fleet makes one; it is sent as `Authorization: Bearer KEY`."
+    return ApiError(401, f"Incorrect API key provided. {where}", code="invalid_api_key")
 
 
 def expired_key() -> ApiError:

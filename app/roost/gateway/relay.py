@@ -20,6 +20,8 @@ STREAM_HEADERS = (
     (b"x-accel-buffering", b"no"),
 )
 ENDED_EARLY = "it ended the stream early"
+MOST_EVENT_BYTES = 64 << 20  # the last event of a streamed response holds all of it
+ENDLESS = "it sent an event that does not end"
 CLIENT_ERRORS, SERVER_ERRORS = 400, 500
 REPORTED = "the model server reported an error"
 
@@ -65,6 +67,8 @@ async def relay(
         data = held + chunk if held else chunk
         end = len(data) if data.endswith(b"\n\n") else whole_events(data)
         held, data = data[end:], data[:end]
+        if len(held) > MOST_EVENT_BYTES:
+            raise InterruptedStreamError(ENDLESS) if exchange.begun else UnansweredError(ENDLESS, died=True)
         if exchange.splice and data:
             data = exchange.splice.events(data)
         if not data:

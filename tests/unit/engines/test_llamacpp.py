@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
+import pytest
 from aiohttp import web
 
-from roost.engines import clients
+from roost.engines import clients, http_server
 from roost.engines.base import Load, Report, Skill, State
 from roost.engines.http_server import Pace
 from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer
@@ -126,3 +128,11 @@ def test_the_service_tag_chooses_the_client() -> None:
     assert clients.client_of("llama-cpp-python") is LlamaCppPythonServer
     assert clients.client_of("llama.cpp") is LlamaServer
     assert clients.client_of("") is LlamaServer
+
+
+async def test_an_answer_to_our_own_question_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_PAGE_BYTES", 1000)
+    async with fake_engine(metrics="x 1\n" * 1000) as engine, aiohttp.ClientSession() as session:
+        client = LlamaServer(engine.url, session, lambda: "engine-key")
+        with pytest.raises(aiohttp.ClientPayloadError, match="longer than 1000 bytes"):
+            await client.get("/metrics")

@@ -7,10 +7,17 @@ import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from roost.engines.llamacpp import LlamaServer
+from roost.gateway import relay as relay_module
 from roost.gateway import serving as serving_module
+from roost.gateway.app import client_session
+from roost.gateway.endpoints.endpoint import Endpoint, Member
+from roost.gateway.exchange import Exchange
+from roost.gateway.relay import UnansweredError, relay
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
@@ -342,3 +349,31 @@ async def test_fifty_streams_at_once_all_arrive_whole(tmp_path: Path) -> None:
             await gateway.ready(2)
             answers = await asyncio.gather(*(stream(gateway) for _ in range(50)))
             assert all([_word(event) for event in answer] == list(WORDS) for answer in answers)
+
+
+async def test_an_event_that_does_not_end_is_not_kept_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MOST_EVENT_BYTES", 1000)
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"POST /v1/chat" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: " + b"x" * 2000)
+            await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(endless, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, client_session() as session:
+        engine = LlamaServer(f"http://127.0.0.1:{port}", session, str)
+        endpoint = Endpoint(Member("main", engine.base_url), engine)
+        sent: list[object] = []
+
+        async def send(message: object) -> None:
+            sent.append(message)
+
+        async def ask() -> None:
+            async with engine.send(CHAT, b"{}", aiohttp.ClientTimeout()) as answer:
+                await relay(endpoint, answer, Exchange("x"), send, lambda: None)
+
+        with pytest.raises(UnansweredError, match="does not end"):
+            await ask()
+        assert not sent

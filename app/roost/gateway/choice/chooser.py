@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from roost.gateway.choice.candidates import Candidate, candidates, sifted, stronger
 from roost.gateway.choice.cascade import Cascade, plan
 from roost.gateway.choice.complexity import score
-from roost.gateway.choice.decide import NO_GUESS, Decision, Guess, able, decide, seen
+from roost.gateway.choice.decide import NO_GUESS, Decision, Guess, Reason, able, decide, seen
 from roost.gateway.choice.features import Asked, Features, read_request
 from roost.gateway.choice.ring import Decided, Ring
 from roost.gateway.choice.verdict import wanted_of
@@ -107,10 +107,11 @@ class Chooser:
         return plan(wanted_of(request.body, request.answer), able, self._policy.cascade_steps)
 
     def again(self, decided: Decided | None, key: ApiKey, name: str) -> str:
-        """Return `name`, or the main slot if a model that was chosen there can no longer answer."""
+        """Return `name`, or the main slot if a model that was chosen there can no longer answer; the decision says it."""
         if decided is None or name == MAIN_SLOT or any(one.slot == name and one.ready for one in self._candidates(key)):
             return name
         log.info("route_left", request_id=decided.request_id, slot=name, instead=MAIN_SLOT)
+        decided.decision = replace(decided.decision, slot=MAIN_SLOT, model="", reason=Reason.LEFT)
         return MAIN_SLOT
 
     def decide(self, asked: Asked, key: ApiKey) -> Decision:

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     LIGHT = "light"  # a lighter model will do
     HEAVY = "heavy"  # a stronger one is there
     MAIN = "main"  # none of that
+    LEFT = "left"  # what had been chosen was gone when its turn came
 
 
 NEEDS = {"cannot see": Reason.VISION, "context too small": Reason.CONTEXT, "no tool calls": Reason.TOOLS}

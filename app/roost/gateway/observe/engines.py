@@ -101,9 +101,7 @@ class EngineMetrics:
         async with self._turn:
             if self._clock() - self._asked_at >= self._every_s:
                 gathered = await self._gather()
-                registry = CollectorRegistry()
-                registry.register(_Fixed(families_of(gathered)))
-                self._text = generate_latest(registry)
+                self._text = await asyncio.to_thread(_written, gathered)
                 self._asked_at = self._clock()
             return self._text
 
@@ -153,7 +151,8 @@ class EngineMetrics:
                         self._without[endpoint.id] = self._clock()
                         return None
                     text = await _read(answer)
-                    families = parse(text) if answer.status == 200 else None
+                    # Beside the event loop: a server may write a megabyte, and requests would wait for it to be read.
+                    families = await asyncio.to_thread(parse, text) if answer.status == 200 else None
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
                 families = None
         took_s = time.perf_counter() - began
@@ -186,13 +185,14 @@ def parse(text: str) -> list[Metric]:
     lines = text.splitlines()
     types = _declared(lines, "# TYPE ")
     abouts = _declared(lines, "# HELP ")
-    bare = "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
+    bare = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if len(bare) > MOST_SERIES:
+        raise ValueError("more series than a server can need")
     try:
-        samples = [sample for family in text_string_to_metric_families(bare) for sample in family.samples]
+        families = text_string_to_metric_families("\n".join(bare) + "\n")
+        samples = [sample for family in families for sample in family.samples]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"no text of Prometheus: {type(error).__name__}") from None
-    if len(samples) > MOST_SERIES:
-        raise ValueError("more series than a server can need")
     found: dict[str, Metric] = {}
     for sample in samples:
         name = next((sample.name.removesuffix(end) for end in ENDINGS if sample.name.removesuffix(end) in types), "")
@@ -246,6 +246,13 @@ def _renamed(theirs: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, st
 def _add(found: dict[str, Metric], spec: Spec, labels: Mapping[str, str], value: float) -> None:
     metric = found.setdefault(spec.name, Metric(spec.name, spec.about, spec.kind))
     metric.add_sample(spec.name, {name: labels[name] for name in spec.labels}, value)
+
+
+def _written(gathered: Gathered) -> bytes:
+    """Return it all as Prometheus reads it."""
+    registry = CollectorRegistry()
+    registry.register(_Fixed(families_of(gathered)))
+    return generate_latest(registry)
 
 
 class _Fixed(Collector):

@@ -14,7 +14,8 @@ from typing import Protocol
 import aiohttp
 import structlog
 
-from roost.gateway.replicas.notes import MOST_ROWS, Note, Row, parse_note
+from roost.engines.http_server import read_page
+from roost.gateway.replicas.notes import MOST_BYTES, MOST_ROWS, Note, Row, parse_note
 from roost.gateway.replicas.sharing import Sharing
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.tasks import spawn
@@ -252,7 +253,7 @@ class HttpTransport:
         ) as answer:
             if answer.status != 200:
                 raise ValueError(f"it answered {answer.status}")
-            return await answer.read()
+            return await read_page(answer, MOST_BYTES)
 
 
 def is_peer(key: str, given: str) -> bool:

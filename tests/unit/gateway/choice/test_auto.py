@@ -82,7 +82,10 @@ async def test_where_auto_is_an_alias_there_is_no_choice(tmp_path: Path) -> None
 async def test_a_chosen_model_that_dies_leaves_the_request_to_main(tmp_path: Path) -> None:
     async with fleet(tmp_path, "main", "router", probe_every_s=60) as site:
         await site.engines["router"].stop()
-        assert (await site.ask("Hi"))[:2] == (200, "mid")
+        status, model, header = await site.ask("Hi")
+        assert (status, model) == (200, "mid")
+        assert header.startswith("slot=main; reason=left; level=light")
+        assert (await site.decisions())[0]["answered_by"] == "mid"
 
 
 async def test_what_the_router_is_sure_of_goes_to_the_expert(tmp_path: Path) -> None:

@@ -121,6 +121,11 @@ def test_more_series_than_a_server_can_need_are_refused() -> None:
         parse(many)
 
 
+def test_so_many_are_refused_before_they_are_read() -> None:
+    with pytest.raises(ValueError, match="series"):
+        parse("no text of Prometheus{\n" * (names.MOST_SERIES + 1))
+
+
 def stub(identity: str, job: str, status: str = "running", **more: object) -> dict[str, object]:
     tasks = {"engine": {"Restarts": 2}} if "model" in job else {"worker": {"Restarts": 0}}
     return {"ID": identity, "JobID": job, "NodeName": "box", "ClientStatus": status, "TaskStates": tasks, **more}
