@@ -409,6 +409,8 @@ def _nothing() -> None:
 
 def _fits(account: _Account, limits: TierLimits, estimate: int) -> dict[str, bool]:
     """Say of each limit whether this replica's share still has room."""
+    if account.replicas <= 1:
+        return {}  # all of it is this one's
     wanted = (
         ("requests", 1, account.requests, account.requests_taken, limits.requests),
         ("tokens", estimate, account.tokens, account.tokens_taken, limits.tokens),
@@ -420,6 +422,8 @@ def _fits(account: _Account, limits: TierLimits, estimate: int) -> dict[str, boo
 
 
 def _runs_short(account: _Account, limits: TierLimits) -> bool:
+    if account.replicas <= 1:
+        return False
     wanted = (
         (account.requests, account.requests_taken, limits.requests),
         (account.tokens, account.tokens_taken, limits.tokens),

@@ -107,7 +107,7 @@ class Chooser:
         return plan(wanted_of(request.body, request.answer), able, self._policy.cascade_steps)
 
     def again(self, decided: Decided | None, key: ApiKey, name: str) -> str:
-        """Return `name`, or the main slot if a model that was chosen there can no longer answer; the decision says it."""
+        """Return `name`, or the main slot if what was chosen there can no longer answer: then that is the decision."""
         if decided is None or name == MAIN_SLOT or any(one.slot == name and one.ready for one in self._candidates(key)):
             return name
         log.info("route_left", request_id=decided.request_id, slot=name, instead=MAIN_SLOT)
