@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httptools
-from multidict import CIMultiDict
+from starlette.datastructures import Headers
 
 # llama-server closes an idle connection after 5 s; one that is closed a little earlier is never lost to that.
 KEEP_ALIVE_S = 4.0
@@ -78,19 +78,16 @@ class WireAnswer:
         self.status = status
         self.head = head
         self._connection = connection
-        self._headers: CIMultiDict[str] | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
         """Return the headers; case does not matter."""
-        if self._headers is None:
-            self._headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.head)
-        return self._headers
+        return Headers(raw=self.head)
 
     @property
     def content_type(self) -> str:
         """Return the media type without its parameters."""
-        said = next((value for name, value in self.head if name.lower() == b"content-type"), b"")
+        said = next((value for name, value in self.head if name == b"content-type"), b"")
         return said.decode("latin-1").partition(";")[0].strip().lower() or "application/octet-stream"
 
     @property
@@ -180,7 +177,7 @@ class _Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MOST_HEAD_BYTES:
             raise ValueError("the header is too long")
-        self._head.append((name, value))
+        self._head.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Begin the answer, unless it is one that only says that another will come."""
@@ -189,7 +186,7 @@ class _Connection(asyncio.Protocol):
             self._interim, self._head, self._head_bytes = True, [], 0
             return
         framed = {b"content-length", b"transfer-encoding"}
-        self._until_close = all(name.lower() not in framed for name, _ in self._head)
+        self._until_close = all(name not in framed for name, _ in self._head)
         self._answer = WireAnswer(status, self._head, self)
         self._wake()
 
