@@ -25,8 +25,9 @@ from roost.context.budget import CostMode, bounds
 from roost.context.gate import Gate
 from roost.context.keeper import Keeper, Slot
 from roost.context.pack import Head, Packer
+from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
-from roost.context.tokens import ApiCounter, TokenCounter
+from roost.context.tokens import ApiCounter
 
 log = structlog.get_logger(__name__)
 SMALLEST_CONTEXT = 2048
@@ -79,6 +80,7 @@ class Agents:
         self._mode = mode
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
+        self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
     async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> None:
         """Have a message answered.
@@ -145,15 +147,15 @@ class Agents:
             await asyncio.to_thread(self._record, live.owner, live.session, bodies)
 
         specialist = delegation[AgentRole.SPECIALIST]
-        packer = self._packer(opened, specialist)
+        packer = await self._packer(opened, specialist)
+        router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
         worker = self._runner_of(live.owner)
         runner = SessionRunner(worker, packer.gate, self.store, live.owner, opened.helpers)
         runner.request = text
         setting = Setting(
             session=live.session, models=models, delegation=delegation, runner=runner, keeper=keeper,
-            router_packer=self._packer(opened, delegation[AgentRole.ROUTER]), specialist_packer=packer, record=record,
-            emit=live.tell, injected=live.injected, workspace=opened.workspace, think=opened.think,
-            workers=opened.helpers.status, count=self._count,
+            router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell, injected=live.injected,
+            workspace=opened.workspace, think=opened.think, workers=opened.helpers.status, count=self._count,
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
         await take_turn(setting, text, turn)
@@ -171,7 +173,7 @@ class Agents:
 
     async def _keeper(self, opened: _Open, delegation: Delegation) -> Keeper:
         player = delegation[AgentRole.MAIN]
-        slot = Slot(_context_of(player), self._counter(opened, player))
+        slot = await self._slot(opened, player)
         if opened.keeper is None:
             live = opened.live
             records = (await asyncio.to_thread(self.store.read, live.owner, live.session)).records
@@ -187,12 +189,13 @@ class Agents:
         opened.player = player
         return opened.keeper
 
-    def _packer(self, opened: _Open, player: Candidate) -> Packer:
-        limits = bounds(opened.mode or self._mode(), _context_of(player))
-        return Packer(limits, Gate(self._blobs, opened.live.owner, self._counter(opened, player)))
+    async def _packer(self, opened: _Open, player: Candidate) -> Packer:
+        slot = await self._slot(opened, player)
+        limits = bounds(opened.mode or self._mode(), slot.context_tokens)
+        return Packer(limits, Gate(self._blobs, opened.live.owner, slot.counter), slot.capabilities)
 
-    def _counter(self, opened: _Open, player: Candidate) -> TokenCounter:
-        return ApiCounter(self._base_url, self._http, opened.asker.secret, player.name)
+    async def _slot(self, opened: _Open, player: Candidate) -> Slot:
+        return await self._slots.slot(opened.asker.secret, player.name, _context_of(player))
 
     def _summariser(self, opened: _Open, player: Candidate) -> ChatSummariser:
         return ChatSummariser(self._base_url, self._http, opened.asker.secret, player.name, _context_of(player))
