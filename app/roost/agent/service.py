@@ -154,8 +154,9 @@ class Agents:
         runner.request = text
         setting = Setting(
             session=live.session, models=models, delegation=delegation, runner=runner, keeper=keeper,
-            router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell, injected=live.injected,
-            workspace=opened.workspace, think=opened.think, workers=opened.helpers.status, count=self._count,
+            router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell,
+            injected=live.injected, workspace=opened.workspace, think=opened.think, workers=opened.helpers.status,
+            count=self._count,
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
         await take_turn(setting, text, turn)
