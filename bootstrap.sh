@@ -15,7 +15,8 @@ changes only what is not as it should be. Needs root; without it, it asks sudo o
   --listen-cert FILE    certificate for it, in place of one by the fleet's own authority; with --listen-key FILE
   --offline DIR         fetch nothing; DIR was made by `roost bundle DIR` (back: --set roost_offline_dir=)
   --set NAME=VALUE      change a variable of group_vars/all.yaml and keep it; NAME= goes back to the default
-  --upgrade             also renew packages and images; goes back by itself if the result does not answer
+  --upgrade             also renew packages and images; goes back by itself if the result does not answer (in a
+                        fleet, the machine that does not)
   --renew-certs         make every certificate anew; those near their end are made anew by any run
   --inventory FILE      set up every machine of an Ansible inventory from here, over SSH; this machine gets the program
   --remove NAME         take a machine of the inventory out of the fleet; with --purge-too its data go as well
@@ -895,7 +896,8 @@ run_playbook() {
     play "$release" "$venv" playbook.yaml
     if [ "$code" -ne 0 ]; then
         explain_play
-        if [ -n "$upgrade" ]; then
+        # In a fleet the machine that failed was put back already, and those before it are done: it is gone on with.
+        if [ -n "$upgrade" ] && [ -z "$inventory" ]; then
             go_back
         elif [ -d "$config_dir" ] && ! present "$install_dir/current"; then
             switch_to "$release" # so that `roost doctor` can look for the reason

@@ -213,7 +213,8 @@ class CallbackModule(CallbackBase):
 
     def _fail(self, result: TaskResult, message: str) -> None:
         task = result.task
-        if self.summary.failed:
+        # What a rescue says is the last word on the failure that led to it.
+        if self.summary.failed and not result.result.get("update"):
             return
         if self.fleet and not result.result.get("of_all"):
             message = f"{result.host.name}: {message}"

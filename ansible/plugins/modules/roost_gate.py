@@ -1,24 +1,30 @@
 #!/usr/bin/python
-"""Ansible module: an update of this machine begins by giving up work, and ends when it does its work again."""
+"""Ansible module: an update of a machine begins by giving up work, and ends when its models answer again."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
-from roost.fleet.membership import drain
 from roost.fleet.nomad_api import NomadAccess, NomadClient
+from roost.fleet.rolling import record, restore_point
+from roost.fleet.rolling.progress import publish
+from roost.fleet.rolling.traffic import hand_over
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
 module: roost_gate
 short_description: Drain a machine before its update, and let nobody pass before it answers after it
 description:
-  - C(drained) moves what the machine runs elsewhere, as far as it may run there.
-  - C(passed) lets it have work again and waits until its node is ready, what belongs on it runs, and each model on it
-    has made a token.
+  - C(drained) has all gateways give its model servers no new requests, as far as others serve the same models, and
+    waits until they are idle. Gateways on the machine go on.
+  - C(passed) waits until its node is ready, what belongs on it runs, and each model on it has made a token; only then
+    its servers get requests of clients again.
 options:
   state:
     description: Which of both.
@@ -45,6 +51,26 @@ options:
     description: Key of the model servers.
     type: str
     default: ""
+  folder:
+    description: Folder where it is remembered how far the machine's update came; empty to remember nothing.
+    type: path
+    default: ""
+  settings:
+    description: Hash of what the machine is brought to.
+    type: str
+    default: ""
+  made:
+    description: Hash of what it got from the first machine.
+    type: str
+    default: ""
+  release:
+    description: The release that is being applied.
+    type: str
+    default: ""
+  nomad_version:
+    description: Version that the machine's Nomad must have to pass; empty for any.
+    type: str
+    default: ""
   timeout:
     description: Seconds that it may take.
     type: int
@@ -68,7 +94,52 @@ done:
   description: Whether work was moved or given back.
   type: bool
   returned: always
+taken:
+  description: Model servers' jobs that others took over.
+  type: list
+  returned: with state drained
+note:
+  description: What the user should know of it.
+  type: str
+  returned: when there is something
 """
+
+
+def now() -> str:
+    """Return the time."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def remember(params: dict[str, Any], client: NomadClient, what: record.UpdateRecord) -> None:
+    """Keep on the machine, and show to all, how far its update came."""
+    record.write(Path(params["folder"]), what)
+    publish(client, params["node"], what)
+
+
+def drained(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str, Any]:
+    """Have others take over."""
+    if params["folder"]:
+        known = record.read(Path(params["folder"]))
+        remember(params, client, replace(known, state="changing", at=now(), reason=""))
+    found = hand_over(client, params["node"], ask, params["timeout"])
+    said: dict[str, Any] = {"done": bool(found.taken), "taken": list(found.taken)}
+    if found.alone:
+        said["note"] = f"nobody else serves what {', '.join(found.alone)} serves: its clients wait meanwhile"
+    elif found.running:
+        said["note"] = f"{found.running} requests still run there; they are gone on with elsewhere"
+    return said
+
+
+def passed(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str, Any]:
+    """Let nobody pass before the models answer; then the machine is done."""
+    done = pass_gate(client, params["node"], ask, params["timeout"], params["nomad_version"])
+    if params["folder"] and params["settings"]:
+        folder = Path(params["folder"])
+        fresh = record.UpdateRecord("passed", params["settings"], params["made"], params["release"])
+        if replace(record.read(folder), at="") != fresh:
+            remember(params, client, replace(fresh, at=now()))
+        restore_point.forget(folder)
+    return {"done": done}
 
 
 def main() -> None:
@@ -81,6 +152,8 @@ def main() -> None:
             "tls_dir": {"type": "path", "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "engine_key": {"type": "str", "default": "", "no_log": True},
+            "folder": {"type": "path", "default": ""},
+            **{name: {"type": "str", "default": ""} for name in ("settings", "made", "release", "nomad_version")},
             "timeout": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
@@ -91,15 +164,12 @@ def main() -> None:
     tls = Path(params["tls_dir"])
     access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
     client = NomadClient(access)
+    ask = Asker(params["engine_key"], tls / "ca.pem")
     try:
-        if params["state"] == "drained":
-            done = bool(drain(client, [params["node"]], params["timeout"]))
-        else:
-            ask = Asker(params["engine_key"], tls / "ca.pem")
-            done = pass_gate(client, params["node"], ask, params["timeout"])
+        said = (drained if params["state"] == "drained" else passed)(params, client, ask)
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
-    module.exit_json(changed=False, done=done)
+    module.exit_json(changed=False, **said)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,9 @@ from roost.cli import fleet_plan, fleet_snapshots
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
 from roost.fleet.membership import FleetState, look
-from roost.fleet.nomad_api import NomadClient
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.rolling.order import batches
+from roost.fleet.rolling.progress import Turn, published, turns
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
@@ -24,6 +27,9 @@ app.command("plan")(fleet_plan.show)
 app.add_typer(fleet_snapshots.app, name="snapshot")
 BAD_INPUT = 2
 KEPT = "inventory.yaml"
+ServersOption = Annotated[
+    str, typer.Option(help="The machines that keep Nomad's state from now on, e.g. one,two,three: 1, 3 or 5.")
+]
 
 
 def inventory_path(site: Site) -> Path:
@@ -67,13 +73,15 @@ def add(
     address: Annotated[str, typer.Option(help="Its address in the fleet (node_address).")],
     ssh: Annotated[str, typer.Option(help="Where SSH reaches it, [USER@]HOST; default root@ADDRESS.")] = "",
     server: Annotated[bool, typer.Option("--server", help="It keeps Nomad's state too.")] = False,
+    servers: ServersOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
     """Add a machine that this one reaches over SSH, and set it up.
 
-    A machine alone becomes a fleet by it, with its models and data.
+    A machine alone becomes a fleet by it, with its models and data. With a third machine the fleet can have three
+    servers.
 
-    Example: sudo roost fleet add two --address 192.0.2.12 --server
+    Example: sudo roost fleet add three --address 192.0.2.13 --servers one,two,three
     """
     try:
         ipaddress.ip_address(address)
@@ -85,7 +93,17 @@ def add(
     entry = {"ansible_host": host or address, "ansible_user": user or "root", "node_address": address}
     document = inventory.read(path) if path.exists() or site.fleet else begin(site)
     changed = inventory.with_machine(document, name, entry, server=server)
-    apply(site, changed, dry_run=dry_run)
+    apply(site, chosen(changed, servers), dry_run=dry_run)
+
+
+def chosen(document: inventory.Json, servers: str) -> inventory.Json:
+    """Return the inventory with the servers that an option names, if it names some.
+
+    Raises:
+        RoostError: they are no good choice; exit code 2.
+    """
+    names = [name.strip() for name in servers.split(",") if name.strip()]
+    return inventory.with_servers(document, names) if names else inventory.checked(document)
 
 
 def begin(site: Site) -> inventory.Json:
@@ -99,6 +117,7 @@ def remove(
     name: Annotated[str, typer.Argument(help="The machine, as the inventory calls it.")],
     *,
     purge: Annotated[bool, typer.Option("--purge", help="Remove its models and data too.")] = False,
+    servers: ServersOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
     """Take a machine out of the fleet: its work goes elsewhere, Roost is removed from it. It need not answer any more.
@@ -106,10 +125,88 @@ def remove(
     Example: sudo roost fleet remove three
     """
     site = load_site()
-    changed = inventory.without_machine(inventory.read(inventory_path(site)), name)
+    changed = chosen(inventory.without_machine(inventory.read(inventory_path(site)), name), servers)
     if not dry_run:
         run_bootstrap(site, ["--remove", name, *(["--purge-too"] if purge else [])])
     apply(site, changed, dry_run=dry_run)
+
+
+@app.command("servers")
+def set_servers(
+    names: Annotated[list[str], typer.Argument(help="Machines of the fleet: 1, 3 or 5.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Say which machines keep Nomad's state: of three servers one may be lost, of five two.
+
+    Example: sudo roost fleet servers one two three
+    """
+    site = load_site()
+    apply(site, inventory.with_servers(inventory.read(inventory_path(site)), names), dry_run=dry_run)
+
+
+@app.command("update")
+def update(
+    *,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Also renew packages and images.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, in which order.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the order and where each machine stands, as JSON.")
+    ] = False,
+) -> None:
+    """Bring all machines to what the inventory and the variables say, one failure domain after the other.
+
+    Of each machine others take over the work first; it is done when its models answer. The first one that fails is put
+    back to what it had, and no other is touched; run it again, and it goes on there. Ends with 0 when all are done.
+
+    Example: sudo roost fleet update --dry-run
+    """
+    site = load_site()
+    document = inventory.checked(inventory.read(inventory_path(site)))
+    if not as_json or dry_run:
+        show_turns(look_turns(site, document), as_json=as_json)
+    if dry_run and as_json:
+        return
+    words = [*(["--check"] if dry_run else []), *(["--upgrade"] if upgrade else [])]
+    try:
+        run_bootstrap(site, words, quiet=as_json)
+    finally:
+        if not dry_run:
+            show_turns(look_turns(site, document), as_json=as_json)
+
+
+def look_turns(site: Site, document: inventory.Json) -> list[Turn]:
+    """Return the order of an update, and how far each machine came in the last one, as far as Nomad says it."""
+    domains = {name: str(domain) for name, domain in inventory.variable(document, "failure_domain", "").items()}
+    at_once = next(iter(inventory.variable(document, "update_at_once", 1).values()))
+    servers = inventory.servers(document)
+    order = batches(list(document[inventory.FLEET]["hosts"]), domains, servers, at_once=int(str(at_once)))
+    try:
+        known = published(NomadClient.from_site(site))
+    except (NomadUnreachableError, NomadRefusedError):
+        known = {}
+    return turns(order, domains, servers, known)
+
+
+def show_turns(found: list[Turn], *, as_json: bool) -> None:
+    """Print the order of an update, with each machine's last one."""
+    if as_json:
+        print_json({"machines": [asdict(turn) for turn in found]})
+        return
+    rows = [
+        [
+            turn.batch,
+            turn.machine,
+            turn.domain,
+            "server" if turn.server else "",
+            turn.state or "never",
+            turn.at,
+            turn.reason,
+        ]
+        for turn in found
+    ]
+    print_table(["turn", "machine", "fails with", "", "last update", "at", "reason"], rows)
+    print()
 
 
 @app.command("renew-certs")
@@ -123,8 +220,6 @@ def renew_certs() -> None:
 
 def apply(site: Site, document: inventory.Json, *, dry_run: bool) -> None:
     """Write the inventory and run bootstrap.sh; with `dry_run` say what it would be."""
-    if warning := inventory.advice(document):
-        print(warning)
     if dry_run:
         print_json(document)
         return
@@ -132,15 +227,16 @@ def apply(site: Site, document: inventory.Json, *, dry_run: bool) -> None:
     run_bootstrap(site, [])
 
 
-def run_bootstrap(site: Site, arguments: list[str]) -> None:
-    """Run the installed bootstrap.sh.
+def run_bootstrap(site: Site, arguments: list[str], *, quiet: bool = False) -> None:
+    """Run the installed bootstrap.sh; `quiet`: what it says of its steps goes to standard error.
 
     Raises:
         RoostError: it failed; it has said why.
     """
     script = site.install_dir / "current" / "bootstrap.sh"
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
-    code = subprocess.run(["sh", script, "--yes", *arguments], env=environment, check=False).returncode
+    out = sys.stderr if quiet else None
+    code = subprocess.run(["sh", script, "--yes", *arguments], env=environment, stdout=out, check=False).returncode
     if code:
         raise RoostError(
             "The change is not complete.", fix="Correct what is said above, and run it again.", exit_code=code

@@ -15,6 +15,8 @@ Json = Any
 BLOCK_S = 10.0
 FAILED_STATES = ("failed", "cancelled")
 GONE = ("lost", "unknown")  # its machine does not answer: nobody can say more of it
+CRASHES = 5  # a new version that ended so often right after its start does not become healthy by waiting
+LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
 
     Raises:
         RoostError: the deployment failed (Nomad then goes back to the last healthy version by itself, when there is
-            one), or it was not healthy within `timeout_s` seconds.
+            one), what was started ends again and again, or it was not healthy within `timeout_s` seconds.
     """
     job_id = job["ID"]
     client.put("jobs", {"Job": job})
@@ -142,7 +144,7 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
     version = _registered_version(client, job_id)
     since = 0
     while time.monotonic() < deadline:
-        left = max(1.0, min(BLOCK_S, deadline - time.monotonic()))
+        left = max(1.0, min(LOOK_S, deadline - time.monotonic()))
         deployments, since = client.wait_for(f"job/{quote(job_id, safe='')}/deployments", since, left)
         # Going back is a deployment too, of a later version: only that of our own says whether ours is good.
         mine = [d for d in deployments or [] if d["JobVersion"] == version]
@@ -157,10 +159,40 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
                 f"{failure_reason(client, job_id, version)}.",
                 fix=f"Read its log with `roost logs {job_id}`.",
             )
+        if crashes(client, job_id, version):
+            reason = failure_reason(client, job_id, version)
+            client.put(f"deployment/fail/{newest['ID']}", None)
+            raise RoostError(
+                f"The job {job_id} does not stay up: it ended {CRASHES} times right after its start: {reason}.",
+                fix=f"Read its log with `roost logs {job_id}`.",
+            )
     raise RoostError(
         f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id, version)}.",
         fix=f"Read its log with `roost logs {job_id}`.",
     )
+
+
+def crashes(client: NomadClient, job_id: str, version: int) -> bool:
+    """Say whether a task of a job's version ended `CRASHES` times and was started again each time."""
+    newest = [a for a in client.allocations(job_id) if a.get("JobVersion") == version][:1]
+    states = [state for allocation in newest for state in (allocation.get("TaskStates") or {}).values()]
+    return any(int(state.get("Restarts") or 0) >= CRASHES for state in states)
+
+
+def restore(client: NomadClient, before: dict[str, Json], *, timeout_s: float) -> bool:
+    """Make a job what it was, from the definition that Nomad had of it; return whether it was something else.
+
+    Raises:
+        RoostError: as `run_and_wait`.
+    """
+    change = plan(client, before)
+    if not change.changed:
+        return False
+    registered = client.job(before["ID"])
+    if change.lines == [REVIVED] and registered is not None and _never_healthy(client, registered):
+        stop(client, before["ID"], purge=True, timeout_s=timeout_s)
+    run_and_wait(client, before, timeout_s=timeout_s)
+    return True
 
 
 def _registered_version(client: NomadClient, job_id: str) -> int:

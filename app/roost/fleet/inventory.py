@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from roost.fleet.rolling.servers import choice_problem
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
 FLEET, SERVERS = "fleet", "fleet_servers"
-GOOD_NUMBERS = (1, 3, 5)
 LOCAL: Mapping[str, object] = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
@@ -63,6 +63,13 @@ def servers(document: Json) -> list[str]:
     return list(group) if group else [next(iter(document[FLEET]["hosts"]))]
 
 
+def variable(document: Json, name: str, default: object) -> dict[str, object]:
+    """Return a variable by machine, as far as the inventory itself says it: the machine's own, else the fleet's."""
+    fleet = document[FLEET]
+    common = (fleet.get("vars") or {}).get(name, default)
+    return {host: (entry or {}).get(name, common) for host, entry in fleet["hosts"].items()}
+
+
 def with_machine(document: Json, name: str, entry: Json, *, server: bool) -> Json:
     """Return the inventory with one more machine.
 
@@ -102,9 +109,26 @@ def _of(document: Json, hosts: Json, group: list[str]) -> Json:
     return {**document, FLEET: {**fleet, "hosts": hosts, "children": children}}
 
 
-def advice(document: Json) -> str:
-    """Return what is to be said of the number of servers; empty where it is a good one."""
-    count = len(servers(document))
-    if count in GOOD_NUMBERS:
-        return ""
-    return f"{count} servers tolerate no more losses than {count - 1}: make it 1, 3 or 5."
+def with_servers(document: Json, names: Sequence[str]) -> Json:
+    """Return the inventory with these machines, and no others, as servers.
+
+    Raises:
+        RoostError: one is not in the inventory, or they are not 1, 3 or 5; exit code 2.
+    """
+    chosen = list(dict.fromkeys(names))
+    if problem := choice_problem(chosen, list(document[FLEET]["hosts"])):
+        raise RoostError(problem, fix="Name 1, 3 or 5 machines of the fleet.", exit_code=BAD_INPUT)
+    return _of(document, document[FLEET]["hosts"], chosen)
+
+
+def checked(document: Json) -> Json:
+    """Return the inventory.
+
+    Raises:
+        RoostError: it has no good number of servers; exit code 2.
+    """
+    if problem := choice_problem(servers(document), list(document[FLEET]["hosts"])):
+        raise RoostError(
+            problem, fix="Say which 1, 3 or 5 machines it shall be: --servers one,two,three", exit_code=BAD_INPUT
+        )
+    return document

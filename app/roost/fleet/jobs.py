@@ -37,6 +37,7 @@ LOOPBACK_NETWORK = "loopback"
 FLEET_NETWORK = "fleet"  # Nomad's name of a machine's address in the fleet
 TLS_MOUNT = "/tls"
 TLS_TAG = "tls=true"
+START_S = 180  # where nobody says otherwise (`model_start_s`)
 NOT_IN_NAMES = re.compile(r"[^a-z0-9-]")  # of a job whose Nomad variables have its name
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
 
@@ -135,6 +136,7 @@ class EnginePlace:
     slots_dir: str = ""
     node: str = ""
     tls_dir: str = ""
+    start_s: int = START_S  # within which it must be healthy
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class ModelServerJob:
     nodes: list[str]
     cpu_mhz: int
     memory_mib: int
+    start_s: int  # within which it must be healthy
 
 
 @dataclass(frozen=True)
@@ -368,6 +371,7 @@ def model_server_job(
         nodes=choice.node.names,
         cpu_mhz=500,
         memory_mib=choice.memory_mib,
+        start_s=place.start_s,
     )
 
 

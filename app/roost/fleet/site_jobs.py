@@ -234,6 +234,7 @@ def _place(wish: SiteWish, programs: Programs, command: Sequence[str], packages:
         backends=any(package in packages for package in (*BACKEND_PACKAGES.values(), RPC_PACKAGE)),
         node=wish.node,
         tls_dir=wish.engine_tls_dir,
+        start_s=wish.start_s,
     )
 
 

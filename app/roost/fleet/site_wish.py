@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from roost.fleet.jobs import LOOPBACK_NETWORK, Engine, Identity
+from roost.fleet.jobs import LOOPBACK_NETWORK, START_S, Engine, Identity
 from roost.fleet.monitoring.job import MonitoringWish
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 
@@ -126,6 +126,7 @@ class SiteWish(BaseModel):
     engine_packages: list[str] = Field(default_factory=list)
     engine_gpu_packages: dict[str, list[str]] = Field(default_factory=dict)
     engine_cuda_image: str = ""
+    start_s: int = Field(default=START_S, ge=10)  # within which a model server must be healthy
     slots_dir: str = ""  # where saved slots lie on the host
     idle_stop_s: int = Field(default=0, ge=0)
     min_stay_s: int = Field(default=0, ge=0)

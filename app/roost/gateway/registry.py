@@ -105,13 +105,18 @@ class Registry:
         self._notify()
 
     def drain(self, endpoints: Mapping[str, str]) -> None:
-        """Take over which endpoints get no new requests: by id, with the allocation that is meant, empty for any."""
+        """Take over which endpoints get no new requests: by id, with the allocation that is meant, empty for any.
+
+        The name of a job in place of an id stands for whichever server it has, now and after it was replaced.
+        """
         if endpoints != self._drains:
             self._drains = dict(endpoints)
             self._notify()
 
     def drained(self, endpoint: Endpoint) -> bool:
         """Say whether an endpoint is drained."""
+        if endpoint.member.job in self._drains:
+            return True
         meant = self._drains.get(endpoint.id)
         return meant is not None and meant in ("", endpoint.member.allocation)
 

@@ -192,6 +192,27 @@ class Host:
         return self.stamps / f"{service.name}.sha256"
 
 
+def service_files(name: str, stamps: Path, places: Places | None = None) -> list[Path]:
+    """Return the files by which a service of ours is known: its unit or script, and what it was started with."""
+    places = places or Places()
+    unit = Path(places.systemd_dir) / f"{name}.service"
+    return [unit if SYSTEMD_RUNS.is_dir() else Path(places.init_dir) / name, stamps / f"{name}.sha256"]
+
+
+def begin_anew(name: str, places: Places | None = None) -> None:
+    """Restart a service with the files that are there now.
+
+    Raises:
+        RoostError: it does not start.
+    """
+    places = places or Places()
+    if SYSTEMD_RUNS.is_dir():
+        run(["systemctl", "daemon-reload"])
+        run(["systemctl", "restart", f"{name}.service"], timeout_s=TIMEOUT_S, fix=f"See `journalctl -u {name}`.")
+    else:
+        run([Path(places.init_dir) / name, "restart"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
+
+
 def _content(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 

@@ -109,3 +109,22 @@ def test_ignored_failures_and_loops_are_no_failure_of_the_play(tmp_path: Path) -
     done = play(tmp_path, {"first": ignored, "second": loop})
     assert done.summary["failure"]["step"] == "second"
     assert "a" in done.summary["failure"]["reason"]
+
+
+def test_what_a_rescue_says_is_the_last_word_on_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    module = "from ansible.module_utils.basic import AnsibleModule\nm = AnsibleModule({'update': {'type': 'bool'}})\n"
+    module += "m.fail_json(msg='It was put back. Fix: Again.', update=m.params['update'])\n"
+    (tmp_path / "library/putback.py").write_text(module)
+    tasks = (
+        "- name: First | Change it\n  block:\n"
+        "    - name: First | Fail\n      ansible.builtin.fail: {msg: 'The reason. Fix: This.'}\n"
+        "  rescue:\n    - name: First | Go back\n      putback: {update: UPDATE}\n"
+    )
+    for word, reason in (("true", "It was put back."), ("false", "The reason.")):
+        folder = tmp_path / word
+        folder.mkdir()
+        (folder / "library").symlink_to(tmp_path / "library")
+        played = play(folder, {"first": tasks.replace("UPDATE", word)})
+        assert played.code != 0
+        assert played.summary["failure"]["reason"] == reason

@@ -232,3 +232,33 @@ def test_a_job_has_stopped_when_nothing_of_it_runs(status: str, task: str | None
     assert [params["purge"] for _, _, params in client.asked_with] == ["false", "true"]
     left = client.answers["GET", "job/j/allocations"]
     assert left == ([[over], []] if ended else [[]])
+
+
+CRASHED = {
+    "JobVersion": 3, "CreateIndex": 41, "TaskStates": {"engine": {"Restarts": deploy.CRASHES, "Events": [
+        {"DisplayMessage": "Exit Code: 1"}]}},
+}  # fmt: skip
+
+
+def test_what_ends_again_and_again_is_given_up_at_once() -> None:
+    waiting = {"ID": "d", "JobVersion": 3, "CreateIndex": 41, "Status": "running", "StatusDescription": ""}
+    client = nomad(more={"GET job/j/deployments": [[waiting]], "GET job/j/allocations": [[CRASHED]]})
+    with pytest.raises(RoostError, match=r"does not stay up.*Exit Code: 1"):
+        deploy.run_and_wait(client, {"ID": "j"}, timeout_s=60)
+    assert ("PUT", "deployment/fail/d") in [(method, path) for method, path, _ in client.written]
+
+
+@pytest.mark.parametrize("seen", [{"JobVersion": 2}, {"TaskStates": {"engine": {"Restarts": deploy.CRASHES - 1}}}])
+def test_a_few_restarts_or_those_of_another_version_are_no_crash(seen: dict[str, Any]) -> None:
+    client = nomad(more={"GET job/j/allocations": [[CRASHED | seen]]})
+    assert not deploy.crashes(client, "j", 3)
+
+
+def test_a_job_comes_back_from_its_definition_only_where_it_is_another() -> None:
+    before = {"ID": "j", "Version": 2}
+    assert not deploy.restore(nomad(), before, timeout_s=1)
+    good = {"ID": "d", "JobVersion": 3, "CreateIndex": 41, "Status": "successful", "StatusDescription": ""}
+    edited = {"Diff": {"Type": "Edited"}, "Warnings": ""}
+    client = nomad(more={"PUT job/j/plan": edited, "GET job/j/deployments": [[good]]})
+    assert deploy.restore(client, before, timeout_s=5)
+    assert ("PUT", "jobs", {"Job": before}) in client.written

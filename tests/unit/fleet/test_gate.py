@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from roost.fleet.gate import Asker, pass_gate, problem
-from roost.fleet.nomad_api import NomadClient
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 
 JOB = {
@@ -49,6 +49,8 @@ class FakeNomad:
             }]  # fmt: skip
         if path == "node/2":
             return {}
+        if path.startswith("var/"):  # nothing was ever drained
+            raise NomadRefusedError(404, "no such variable", path)
         assert path == "service/roost-model-main"
         return [{"JobID": "roost-model-main-one", "Address": "127.0.0.1", "Port": 1}] + (
             [{"JobID": JOB["ID"], "Address": "127.0.0.1", "Port": self.port}] if self.port else []

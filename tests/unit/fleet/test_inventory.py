@@ -22,10 +22,16 @@ def test_a_machine_alone_becomes_three_and_two_again(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     again = inventory.read(path)
     assert inventory.servers(again) == ["one", "two", "three"]
-    assert inventory.advice(again) == ""
+    assert inventory.checked(again) == again
     smaller = inventory.without_machine(again, "two")
     assert inventory.servers(smaller) == ["one", "three"]
-    assert "1, 3 or 5" in inventory.advice(smaller)
+    with pytest.raises(RoostError, match="1, 3 or 5"):
+        inventory.checked(smaller)
+    assert inventory.servers(inventory.with_servers(smaller, ["three"])) == ["three"]
+    with pytest.raises(RoostError, match="names two, not of the group fleet"):
+        inventory.with_servers(smaller, ["one", "two", "three"])
+    with pytest.raises(RoostError, match="has 2 machines"):
+        inventory.with_servers(smaller, ["one", "three"])
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
@@ -46,6 +52,6 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
 def test_every_example_names_a_good_number_of_servers(example: Path) -> None:
     document = inventory.read(example)
-    assert inventory.advice(document) == ""
+    assert inventory.checked(document) == document
     assert set(inventory.servers(document)) <= set(document["fleet"]["hosts"])
     assert yaml.safe_load(example.read_text()) == document

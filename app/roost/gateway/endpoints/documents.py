@@ -23,7 +23,7 @@ def endpoint_documents(registry: Registry, document: EndpointDocument, hosts: di
     for view in registry.views():
         endpoint = registry.get(view.id)
         found.append(endpoint_document(view, endpoint, registry, hosts))
-    known = {str(entry["id"]) for entry in found} | {str(entry["name"]) for entry in found}
+    known = {str(entry[field]) for entry in found for field in ("id", "name", "job")}
     gone = [drain for drain in document.drains if drain.endpoint not in known]
     return found + [
         {"object": "endpoint", "id": d.endpoint, "name": d.endpoint, "state": "gone", "drained": True} for d in gone

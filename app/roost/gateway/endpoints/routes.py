@@ -103,7 +103,9 @@ class EndpointRoutes:
         def change(document: EndpointDocument) -> EndpointDocument:
             if wanted:
                 return endpoint_list.with_drain(document, drain)
-            return endpoint_list.without_drain(document, called)
+            # Also where an update drained all servers of its job.
+            whole = endpoint_list.without_drain(document, known.member.job) if known else document
+            return endpoint_list.without_drain(whole, called)
 
         event = "endpoint_drained" if wanted else "endpoint_undrained"
         await self._change(request, change, event, called, dry_run=dry_run)

@@ -33,8 +33,8 @@ job "roost-model-main-first" {
     max_parallel      = 1
     health_check      = "checks"
     min_healthy_time  = "1s"
-    healthy_deadline  = "3m"
-    progress_deadline = "5m"
+    healthy_deadline  = "180s"
+    progress_deadline = "300s"
     auto_revert       = true
   }
 

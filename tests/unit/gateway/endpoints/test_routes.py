@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import structlog.testing
 
 from roost.engines.base import State
+from roost.fleet.endpoint_list import Drain, EndpointDocument
 from roost.gateway.settings import Settings
 from tests.support.fakes import FakeNomad, fake_engine
 from tests.support.gateway import Served, quick_settings, served
@@ -103,6 +105,24 @@ async def test_a_drained_endpoint_gets_nothing_until_it_is_undrained(tmp_path: P
         status, refused = await chat(gateway, "auto")
         assert (status, "drained" in refused["error"]["message"]) == (503, True)
         await ask(gateway, "POST", f"/roost/v1/endpoints/{name}/undrain")
+        assert (await chat(gateway, "auto"))[0] == 200
+
+
+async def test_a_job_is_drained_with_whichever_server_it_has_and_undrained_by_its_endpoint(tmp_path: Path) -> None:
+    async with fake_engine() as engine, served(settings(tmp_path, static_endpoints=engine.url, wait_s=0.3)) as gateway:
+        await gateway.ready()
+        view = gateway.gateway.registry.views()[0]
+        endpoint = gateway.gateway.registry.get(view.id)
+        assert endpoint is not None
+        given = replace(endpoint.member, job="roost-model-main-two")
+        gateway.gateway.registry.sync([given], given.source)
+        document = EndpointDocument(revision=1, drains=(Drain(endpoint="roost-model-main-two"),))
+        (tmp_path / "endpoints.json").write_text(document.text())
+        await eventually(lambda: gateway.gateway.registry.views()[0].drained, 10, "the drain")
+        assert [entry["state"] for entry in (await listed(gateway)).values()] == ["ready"], (
+            "no second entry that is gone"
+        )
+        await ask(gateway, "POST", f"/roost/v1/endpoints/{view.id}/undrain")
         assert (await chat(gateway, "auto"))[0] == 200
 
 

@@ -1,0 +1,29 @@
+"""Ansible filters: in which order machines are updated, and whether there may be servers as the inventory says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from roost.fleet.rolling.order import batches
+from roost.fleet.rolling.servers import choice_problem
+
+
+def roost_update_order(
+    machines: Sequence[str], domains: Mapping[str, str], servers: Sequence[str], at_once: int = 1
+) -> list[dict[str, str]]:
+    """Return the machines in the order of their update, each with the name of its batch; names sort by order."""
+    found = batches(list(machines), dict(domains), set(servers), at_once=int(at_once))
+    return [{"name": name, "batch": f"fleet_batch_{number:04}"} for number, batch in enumerate(found) for name in batch]
+
+
+def roost_servers_problem(servers: Sequence[str], machines: Sequence[str]) -> str:
+    """Return what is wrong with the group of servers, or nothing."""
+    return choice_problem(list(servers), list(machines))
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {"roost_update_order": roost_update_order, "roost_servers_problem": roost_servers_problem}

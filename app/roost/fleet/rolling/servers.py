@@ -1,0 +1,177 @@
+"""Nomad's servers in an update: how many there may be, and what comes before one of them is begun anew.
+
+Upgrades: https://developer.hashicorp.com/nomad/docs/upgrade (server by server, the leader last, a snapshot before).
+API: https://developer.hashicorp.com/nomad/api-docs/operator
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.snapshots import save
+from roost.ops.errors import RoostError
+
+Json = Any
+GOOD_NUMBERS = (1, 3, 5)
+KEPT_SNAPSHOTS = 5
+HAND_OVER_S = 20.0
+HEALTHY_S = 60.0
+POLL_S = 0.25
+
+
+def choice_problem(chosen: Sequence[str], machines: Sequence[str]) -> str:
+    """Return what is wrong with the machines that are to be servers, or nothing. Pure."""
+    if strangers := [name for name in chosen if name not in machines]:
+        return f"The group fleet_servers names {', '.join(strangers)}, not of the group fleet."
+    if len(chosen) in GOOD_NUMBERS:
+        return ""
+    return (
+        f"The group fleet_servers has {len(chosen)} machines, and Nomad's state is kept by 1, 3 or 5: "
+        "of 2 or 4 no more may be lost than of 1 or 3."
+    )
+
+
+@dataclass(frozen=True)
+class RaftServer:
+    """One server as autopilot sees it. `address` is that of its RPC, HOST:PORT."""
+
+    id: str
+    name: str
+    address: str
+    leader: bool
+    voter: bool
+    healthy: bool
+    version: str
+
+
+def servers(client: NomadClient) -> list[RaftServer]:
+    """Return all servers, with autopilot's word on each.
+
+    Raises:
+        NomadUnreachableError, NomadRefusedError
+    """
+    try:
+        found = client.get("operator/autopilot/health")["Servers"] or []
+    except NomadRefusedError as error:
+        if error.status != http.client.TOO_MANY_REQUESTS:  # stands for "not healthy", and holds the same document
+            raise
+        found = json.loads(error.text)["Servers"] or []
+    return [
+        RaftServer(s["ID"], s["Name"], s["Address"], s["Leader"], s["Voter"], s["Healthy"], s.get("Version", ""))
+        for s in found
+    ]
+
+
+def restart_problem(found: Sequence[RaftServer], mine: str) -> str:
+    """Return why a server may not be begun anew now: the others would be no majority. Pure.
+
+    `mine` is its RPC address; of one that is no server, or the only one, nothing can be lost.
+    """
+    voters = [server for server in found if server.voter]
+    if len(voters) <= 1 or mine not in {server.address for server in found}:
+        return ""
+    others = [server for server in voters if server.address != mine]
+    healthy = [server for server in others if server.healthy]
+    if len(healthy) > len(voters) // 2:
+        return ""
+    ill = ", ".join(sorted(machine(server.name) for server in others if not server.healthy))
+    return f"without it {len(healthy)} of {len(voters)} servers would be left, no majority (not healthy: {ill})"
+
+
+def machine(member: str) -> str:
+    """Return the machine of a server, whose name ends with its region."""
+    return member.rpartition(".")[0] or member
+
+
+def snapshot(client: NomadClient, folder: Path, label: str) -> Path:
+    """Keep the servers' state in a file, and the latest `KEPT_SNAPSHOTS` of them.
+
+    Raises:
+        RoostError: it cannot be had, is damaged, or cannot be written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    path = folder / f"{now:%Y%m%dT%H%M%SZ}-{label}.snap"
+    save(client, folder, keep=KEPT_SNAPSHOTS, now=now, out=path)
+    for old in sorted(folder.glob("*.snap"))[:-KEPT_SNAPSHOTS]:
+        old.unlink()
+    return path
+
+
+def hand_over(client: NomadClient, mine: str, to: str, timeout_s: float = HAND_OVER_S) -> bool:
+    """Have another server lead, if this one does; `to` is preferred. Return whether that was so.
+
+    Raises:
+        RoostError: the leadership did not move.
+    """
+    found = servers(client)
+    others = [server for server in found if server.address != mine and server.voter and server.healthy]
+    if not others or not any(server.leader and server.address == mine for server in found):
+        return False
+    chosen = next((server for server in others if machine(server.name) == to), others[0])
+    client.put("operator/raft/transfer-leadership", None, id=chosen.id)
+    deadline = time.monotonic() + timeout_s
+    while client.leader() in ("", mine):
+        if time.monotonic() > deadline:
+            raise RoostError(
+                f"Nomad's leadership did not move to {machine(chosen.name)} within {timeout_s:.0f} s.",
+                fix="See `roost fleet status` and `roost logs nomad`.",
+            )
+        time.sleep(POLL_S)
+    return True
+
+
+def get_ready(
+    client: NomadClient, mine: str, *, folder: Path, label: str, leader: str, timeout_s: float
+) -> tuple[str, bool]:
+    """Do what comes before a server is begun anew; return the snapshot's path, and whether another leads now.
+
+    Where Nomad does not answer here there is nothing to lose, and nothing is done.
+
+    Raises:
+        RoostError: the others would be no majority, or one of the steps failed.
+    """
+    try:
+        found = servers(client)
+    except (NomadUnreachableError, NomadRefusedError):
+        return "", False
+    if problem := restart_problem(found, mine):
+        name = next((machine(server.name) for server in found if server.address == mine), mine)
+        raise RoostError(
+            f"Nomad on {name} is not begun anew: {problem}.",
+            fix="See `roost fleet status`; bring those servers back, and run it again.",
+        )
+    return str(snapshot(client, folder, label)), hand_over(client, mine, leader, timeout_s)
+
+
+def wait_healthy(client: NomadClient, mine: str, timeout_s: float = HEALTHY_S) -> None:
+    """Wait until a server that was begun anew votes and keeps up, as autopilot judges; of no server nothing.
+
+    Raises:
+        RoostError: not within `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    problem = "it is not among the servers"
+    while True:
+        try:
+            found = {server.address: server for server in servers(client)}
+            server = found.get(mine)
+            if server is not None and server.healthy and server.voter:
+                return
+            problem = problem if server is None else "it does not vote" if server.healthy else "autopilot calls it ill"
+        except (NomadUnreachableError, NomadRefusedError) as error:
+            problem = error.message
+        if time.monotonic() > deadline:
+            raise RoostError(
+                f"Nomad's server at {mine} is not in order after {timeout_s:.0f} s: {problem}.",
+                fix="Read its log with `roost logs nomad`.",
+            )
+        time.sleep(POLL_S)

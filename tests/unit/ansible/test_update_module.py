@@ -1,0 +1,90 @@
+"""The module that keeps what a machine has before its update: without a Nomad, which a run may have to mend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from roost.fleet.rolling import record, restore_point
+from roost.fleet.rolling.record import UpdateRecord
+from tests.support.ansible_module import run_module
+from tests.support.net import free_port
+
+
+def arguments(folder: Path, **more: object) -> dict[str, object]:
+    return {
+        "state": "kept",
+        "folder": str(folder / "update"),
+        "node": "two",
+        "address": f"https://127.0.0.1:{free_port()}",
+        "tls_dir": str(folder),
+        "token": "token",
+        "manifest": str(folder / "manifest"),
+        "files": [str(folder / "nomad.hcl")],
+        "settings": {"a": 1},
+        "timeout": 1,
+    } | more
+
+
+def keep(folder: Path, *, check: bool = False, **more: object) -> dict[str, Any]:
+    found = run_module("roost_update", arguments(folder, **more), check=check)
+    assert not found["failed"], found
+    return found
+
+
+def test_a_machine_that_passed_with_the_same_has_nothing_pending(tmp_path: Path) -> None:
+    first = keep(tmp_path)
+    assert first["pending"]
+    assert not first["changed"]
+    record.write(tmp_path / "update", UpdateRecord("passed", first["settings"], "made"))
+    again = keep(tmp_path)
+    assert (again["pending"], again["made"], again["settings"]) == (False, "made", first["settings"])
+    assert keep(tmp_path, force=True)["pending"]
+    assert keep(tmp_path, settings={"a": 2})["pending"]
+
+
+def test_a_check_keeps_nothing(tmp_path: Path) -> None:
+    assert keep(tmp_path, check=True, begin=True)["pending"]
+    assert not (tmp_path / "update").exists()
+
+
+def test_what_was_kept_before_a_broken_off_change_is_not_kept_anew(tmp_path: Path) -> None:
+    file = tmp_path / "nomad.hcl"
+    file.write_text("before")
+    keep(tmp_path, begin=True)
+    assert record.read(tmp_path / "update").state == "changing"
+    file.write_text("half changed")
+    keep(tmp_path)
+    restore_point.put_back_files(tmp_path / "update")
+    assert file.read_text() == "before"
+    record.write(tmp_path / "update", UpdateRecord("restored"))
+    file.write_text("by hand")
+    keep(tmp_path)
+    file.write_text("changed")
+    restore_point.put_back_files(tmp_path / "update")
+    assert file.read_text() == "by hand"
+
+
+def test_the_units_of_our_services_are_kept_too(tmp_path: Path) -> None:
+    (tmp_path / "manifest").write_text("unit\troost-nomad\n")
+    keep(tmp_path)
+    index = json.loads((tmp_path / "update" / restore_point.FOLDER / restore_point.INDEX).read_text())
+    assert [Path(entry["path"]).name for entry in index] == [
+        "nomad.hcl",
+        Path(index[1]["path"]).name,
+        "roost-nomad.sha256",
+    ]
+    assert Path(index[1]["path"]).name.startswith("roost-nomad")
+
+
+def test_what_cannot_be_put_back_is_said_with_the_first_reason(tmp_path: Path) -> None:
+    reason = "The job j did not become healthy. Fix: Read its log."
+    found = run_module("roost_update", arguments(tmp_path, state="restored", reason=reason, untouched=["three"]))
+    assert found["failed"]
+    assert found["update"]
+    said, _, fix = found["msg"].partition(" Fix: ")
+    assert said.startswith("The update failed: The job j did not become healthy.")
+    assert "could not be put back" in said
+    assert "Not begun: three." in said
+    assert fix.startswith("Read its log.")

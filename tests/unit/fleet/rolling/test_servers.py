@@ -1,0 +1,140 @@
+"""Servers of Nomad: how many there may be, when one may begin anew, and who leads meanwhile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.rolling import servers
+from roost.fleet.rolling.servers import RaftServer, choice_problem, get_ready, restart_problem, wait_healthy
+from roost.ops.errors import RoostError
+
+
+def test_servers_are_one_three_or_five_of_the_fleet() -> None:
+    machines = [f"m{number}" for number in range(6)]
+    for count in range(7):
+        problem = choice_problem(machines[:count], machines)
+        assert bool(problem) == (count not in (1, 3, 5)), count
+    assert "names stranger" in choice_problem(["m0", "m1", "stranger"], machines)
+
+
+def server(number: int, *, leader: bool = False, healthy: bool = True, voter: bool = True) -> RaftServer:
+    return RaftServer(f"id{number}", f"m{number}.global", f"192.0.2.{number}:4647", leader, voter, healthy, "1")
+
+
+def test_a_server_is_not_begun_anew_where_no_majority_would_be_left() -> None:
+    three = [server(1, leader=True), server(2), server(3)]
+    assert restart_problem(three, "192.0.2.1:4647") == ""
+    ill = [three[0], three[1], server(3, healthy=False)]
+    assert "not healthy: m3" in restart_problem(ill, "192.0.2.1:4647")
+    assert restart_problem(ill, "192.0.2.3:4647") == "", "the ill one itself may"
+    assert restart_problem(ill[:1], "192.0.2.1:4647") == ""
+    assert restart_problem(ill, "192.0.2.9:4647") == ""
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=5))
+def test_what_may_begin_anew_leaves_a_majority(healthy: list[bool]) -> None:
+    found = [server(number, healthy=well) for number, well in enumerate(healthy)]
+    for one in found:
+        if not restart_problem(found, one.address):
+            assert sum(other.healthy for other in found if other != one) * 2 > len(found)
+
+
+class FakeNomad:
+    """Three servers; leadership moves at once, as far as it may."""
+
+    def __init__(self, *, stuck: bool = False, ill: str = "", refuses: bool = False) -> None:
+        self.leads, self.stuck, self.ill, self.refuses = "192.0.2.1:4647", stuck, ill, refuses
+        self.asked: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        assert path == "operator/autopilot/health"
+        if self.refuses:
+            raise NomadUnreachableError("nothing there")
+        found = {
+            "Servers": [
+                {
+                    "ID": f"id{n}", "Name": f"m{n}.global", "Address": f"192.0.2.{n}:4647", "Voter": True,
+                    "Leader": self.leads == f"192.0.2.{n}:4647", "Healthy": self.ill != f"m{n}", "Version": "1.11.3",
+                }
+                for n in (1, 2, 3)
+            ]
+        }  # fmt: skip
+        if self.ill:
+            raise NomadRefusedError(429, json.dumps(found), path)
+        return found
+
+    def put(self, path: str, _body: object, **params: str) -> None:
+        assert path == "operator/raft/transfer-leadership"
+        self.asked.append(params["id"])
+        if not self.stuck:
+            self.leads = f"192.0.2.{params['id'][2:]}:4647"
+
+    def leader(self) -> str:
+        return self.leads
+
+
+@pytest.fixture(autouse=True)
+def saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save a snapshot without a Nomad; `roost.fleet.snapshots` has tests of its own."""
+
+    def save(_client: object, _folder: Path, *, out: Path, **_more: object) -> None:
+        out.write_bytes(b"state of all")
+
+    monkeypatch.setattr(servers, "save", save)
+
+
+def ready(nomad: FakeNomad, mine: str, folder: Path, leader: str = "m3", timeout_s: float = 1) -> tuple[str, bool]:
+    client = cast("NomadClient", nomad)
+    return get_ready(client, mine, folder=folder, label="before-2", leader=leader, timeout_s=timeout_s)
+
+
+def test_the_leader_hands_over_and_others_have_nothing_to_hand_over(tmp_path: Path) -> None:
+    nomad = FakeNomad()
+    kept, moved = ready(nomad, "192.0.2.1:4647", tmp_path / "snapshots")
+    assert moved
+    assert nomad.leads == "192.0.2.3:4647"
+    assert Path(kept).read_bytes() == b"state of all"
+    assert Path(kept).name.endswith("-before-2.snap")
+    assert ready(nomad, "192.0.2.2:4647", tmp_path / "snapshots")[1] is False
+    assert nomad.asked == ["id3"]
+
+
+def test_one_that_is_ill_is_not_made_the_leader(tmp_path: Path) -> None:
+    nomad = FakeNomad(ill="m3")
+    with pytest.raises(RoostError, match="no majority"):
+        ready(nomad, "192.0.2.1:4647", tmp_path)
+    assert nomad.asked == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_leadership_that_stays_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RoostError, match="did not move to m3"):
+        ready(FakeNomad(stuck=True), "192.0.2.1:4647", tmp_path, timeout_s=0.1)
+
+
+def test_where_no_nomad_answers_there_is_nothing_to_lose(tmp_path: Path) -> None:
+    assert ready(FakeNomad(refuses=True), "192.0.2.1:4647", tmp_path) == ("", False)
+
+
+def test_only_the_latest_snapshots_stay(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"2026010{number}T000000Z-old.snap").write_bytes(b"")
+    path = servers.snapshot(cast("NomadClient", FakeNomad()), tmp_path, "new")
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == servers.KEPT_SNAPSHOTS
+    assert left[-1] == path
+
+
+def test_a_server_has_to_come_back() -> None:
+    wait_healthy(cast("NomadClient", FakeNomad()), "192.0.2.2:4647", 1)
+    with pytest.raises(RoostError, match="autopilot calls it ill"):
+        wait_healthy(cast("NomadClient", FakeNomad(ill="m2")), "192.0.2.2:4647", 0.1)
+    with pytest.raises(RoostError, match="not among the servers"):
+        wait_healthy(cast("NomadClient", FakeNomad()), "192.0.2.9:4647", 0.1)
