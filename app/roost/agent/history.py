@@ -26,8 +26,9 @@ def call_messages(call: ToolCall, result: ToolResult) -> tuple[Message, Message]
 def turns_of(records: Iterable[Record]) -> list[Turn]:
     """Return all turns as they were said, whatever was compacted since."""
     talk = Conversation()
+    calls: dict[str, ToolCall] = {}
     for record in records:
-        talk = _with(talk, record, {})
+        talk = _with(talk, record, calls)
     return list(talk.turns)
 
 
