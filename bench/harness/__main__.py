@@ -103,12 +103,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run harness", description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how often each scenario is taken on each model")
     parser.add_argument("--only", default="", help="one simulated model")
+    parser.add_argument("--simulated", dest="real", action="store_false", help="leave the real model out")
     parser.add_argument("--no-save", action="store_true", help="print, and keep no result")
     parser.add_argument("--verbose", action="store_true", help="print what did not finish")
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     began = time.monotonic()
     figures = asyncio.run(measure(asked.seeds, asked.only, verbose=asked.verbose))
+    if asked.real:
+        from bench.harness.real import measure_real  # needs the engine, which others do not
+
+        figures |= asyncio.run(measure_real(outcome))
     figures["seconds"] = round(time.monotonic() - began, 1)
     print(json.dumps({k: v for k, v in figures.items() if k != "bad"}, indent=1))
     if not asked.no_save:
