@@ -37,7 +37,7 @@ def hub(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def client(hub: Service) -> Iterator[httpx.Client]:
     """A client with the first key."""
-    with httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=180) as made:
+    with httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=600) as made:
         yield made
 
 
