@@ -11,6 +11,8 @@ import pytest
 from roost.fleet.jobs import Driver
 from roost.fleet.monitoring.job import MonitoringPrograms
 from tests.support.engine import cache_dir
+from tests.support.example_fleets import INVENTORIES, TIERS, facts, planned, texts_of_tier
+from tests.support.example_fleets import texts as texts_of_plan
 from tests.unit.fleet.golden_jobs import texts
 from tests.unit.fleet.monitoring.test_job import TREE
 from tests.unit.fleet.monitoring.test_job import text_of as monitoring_text
@@ -69,3 +71,19 @@ def test_names_are_names_to_nomad_too(nomad: Path, tmp_path: Path, name: str) ->
     args = task["Tasks"][0]["Config"]["args"]
     assert args[args.index("--chat-template") + 1] == name
     assert "${NOMAD_PORT_http}" in args
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES)
+def test_every_job_of_every_example_inventory_is_valid(nomad: Path, tmp_path: Path, inventory: str) -> None:
+    surveys, decided = planned(inventory)
+    machines = {survey.machine: facts(survey.machine) for survey in surveys}
+    for name, text in texts_of_plan(decided, machines).items():
+        done = validate(nomad, tmp_path, text)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_job_of_every_model_is_valid_on_a_machine_of_every_tier(nomad: Path, tmp_path: Path, tier: str) -> None:
+    for name, text in texts_of_tier(tier).items():
+        done = validate(nomad, tmp_path, text)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
