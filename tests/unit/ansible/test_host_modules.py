@@ -276,3 +276,27 @@ def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> No
     assert "more memory" in failed["msg"]
     wrong = run_module("roost_plan", {**arguments, "facts": {"hostname": "h"}})
     assert "not those of a machine" in wrong["msg"]
+
+
+def test_texts_are_written_in_one_go_and_differences_are_told(tmp_path: Path) -> None:
+    there, loose, new = tmp_path / "there", tmp_path / "loose", tmp_path / "new"
+    there.write_text("old\n")
+    loose.write_text("same\n")
+    there.chmod(0o644)
+    loose.chmod(0o666)
+    files = [{"path": str(there), "text": "now\n"}, {"path": str(loose), "text": "same\n"}]
+    files += [{"path": str(new), "text": "first\n", "mode": "0600"}]
+    would = run_module("roost_texts", {"files": files}, check=True)
+    assert would["changed"]
+    assert (there.read_text(), new.exists()) == ("old\n", False)
+    done = run_module("roost_texts", {"files": files})
+    assert done["written"] == would["written"] == [str(there), str(loose), str(new)]
+    assert [(d["before"], d["after"]) for d in done["diff"]][::2] == [("old\n", "now\n"), ("", "first\n")]
+    assert "mode 0666" in done["diff"][1]["before"]
+    assert [oct(p.stat().st_mode & 0o777) for p in (there, loose, new)] == ["0o644", "0o644", "0o600"]
+    for check in (False, True):
+        again = run_module("roost_texts", {"files": files}, check=check)
+        assert (again["changed"], again["written"]) == (False, [])
+    failed = run_module("roost_texts", {"files": [{"path": str(tmp_path / "none/x"), "text": ""}]})
+    assert failed["failed"]
+    assert "Traceback" not in failed["msg"]
