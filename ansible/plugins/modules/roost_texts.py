@@ -32,7 +32,7 @@ EXAMPLES = r"""
   roost_texts:
     files:
       - path: /etc/roost/site.json
-        text: "{{ lookup('ansible.builtin.template', 'etc/roost/site.json.j2', convert_data=false) }}"
+        text: "{{ lookup('ansible.builtin.template', 'etc/roost/site.json.j2') }}"
 """
 
 RETURN = r"""
