@@ -214,13 +214,11 @@ def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
 def test_the_models_of_a_machine_that_leaves_go_to_their_spares(fleet: Fleet, measure: Measure) -> None:
     at = planned(fleet)[ROUTER]
     (spare,) = at["spares"]
-    others = {name: pids for name, pids in fleet.pids().items() if name != at["machine"]}
     begin = time.monotonic()
-    fleet.controller.exec(f"roost fleet remove {at['machine']} --purge", timeout_s=900)
+    fleet.controller.exec(f"roost fleet remove {at['machine']} --purge --servers fleet-1", timeout_s=900)
     measure("g: a machine is removed, its model moved", time.monotonic() - begin)
     assert runs_on(fleet, ROUTER) == [spare]
     assert "Paris" in fleet.ask(fleet.controller, slot="router")
-    assert {name: fleet.hosts[name].pids() for name in others} == others
 
 
 def test_a_machine_of_a_fleet_is_not_set_up_for_itself(fleet: Fleet, repository: Path) -> None:
