@@ -46,12 +46,24 @@ def task_names(tasks: list[dict[str, Any]], role: str) -> list[str]:
     return names
 
 
+def roles_in(tasks: list[dict[str, Any]]) -> set[str]:
+    """Return the roles that tasks, and those of their blocks, import or include."""
+    found: set[str] = set()
+    for task in tasks:
+        for word in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
+            found |= {task[word]["name"]} if word in task else set()
+        for part in ("block", "rescue", "always"):
+            found |= roles_in(task.get(part) or [])
+    return found
+
+
 def plays_using(role: str, playbook: list[dict[str, Any]]) -> list[str]:
-    """Return the names of the plays that list the role."""
+    """Return the names of the plays that have the role, in their list or in their tasks."""
     return [
         str(play["name"])
         for play in playbook
         if any((entry["role"] if isinstance(entry, dict) else entry) == role for entry in play.get("roles") or [])
+        or role in roles_in(play.get("tasks") or [])
     ]
 
 
