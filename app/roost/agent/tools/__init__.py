@@ -1,0 +1,1 @@
+"""The tools that act on a user's machine: one module a tool, run in a workspace by `LocalRunner`."""

@@ -1,0 +1,143 @@
+"""Runs calls on this machine: arguments checked, workspace found, time and output bounded, outcome recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from roost.agent.sandbox.parent import Bubblewrap, Sandbox
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
+from roost.agent.tools.base import AnyTool, Done
+from roost.agent.tools.beneath import Beneath
+from roost.agent.tools.edit import EDIT
+from roost.agent.tools.errors import RefusedError, ToolError
+from roost.agent.tools.listing import LIST
+from roost.agent.tools.project_map import map_tool
+from roost.agent.tools.read import READ
+from roost.agent.tools.record import OutcomeRecord
+from roost.agent.tools.search import SEARCH
+from roost.agent.tools.shell import shell_tool
+from roost.agent.tools.undo import UNDO
+from roost.agent.tools.undo_store import Place, UndoStore
+from roost.agent.tools.web_fetch import fetch_tool
+from roost.agent.tools.web_search import SearchServices, search_web_tool
+from roost.agent.tools.workspaces import Workspaces
+from roost.agent.tools.write import WRITE
+
+log = structlog.get_logger(__name__)
+
+
+def standard_tools(
+    sandbox: Sandbox | None = None, services: SearchServices | None = None, networks: Sequence[str] = ()
+) -> list[AnyTool]:
+    """Return this machine's tools; those that run programs only where there is a sandbox."""
+    box = sandbox or Bubblewrap()
+    tools: list[AnyTool] = [READ, LIST, SEARCH, WRITE, EDIT, UNDO]
+    if not box.missing():
+        tools += [shell_tool(box), map_tool(box)]
+    return [*tools, fetch_tool(networks), search_web_tool(services or SearchServices())]
+
+
+class LocalRunner:
+    """A `ToolRunner` of this machine for one key. `folder` keeps outcomes and what undo needs."""
+
+    def __init__(
+        self, owner: str, workspaces: Workspaces, folder: Path, tools: Sequence[AnyTool] | None = None
+    ) -> None:
+        self._owner = owner
+        self._workspaces = workspaces
+        self._undo = UndoStore(folder / "undo")
+        self._record = OutcomeRecord(folder / "outcomes.jsonl")
+        self._tools = {tool.spec.name: tool for tool in (standard_tools() if tools is None else tools)}
+        self._running: dict[str, asyncio.Future[ToolResult]] = {}
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return what can be called."""
+        return [tool.spec for tool in self._tools.values()]
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Run a call, or answer from the record; a call that is under way is waited for and not begun again."""
+        if known := self._record.known(call.id):
+            if call.id in self._running:
+                return await asyncio.shield(self._running[call.id])
+            return known
+        waiting: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
+        self._running[call.id] = waiting
+        self._record.begin(call.id)
+        result = ToolResult(id=call.id, outcome=Outcome.CANCELLED, text="Cancelled.")
+        start = time.monotonic()
+        try:
+            result = await self._result(call)
+        finally:
+            result = result.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
+            self._record.end(result)
+            del self._running[call.id]
+            waiting.set_result(result)
+        return result
+
+    async def _result(self, call: ToolCall) -> ToolResult:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=f"There is no tool {call.name}.")
+        try:
+            given = tool.arguments.model_validate(call.arguments)
+        except ValidationError as error:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=_problems(error))
+        try:
+            async with asyncio.timeout(tool.spec.timeout_s):
+                done = await self._done(tool, given, call)
+        except RefusedError as error:
+            return _bounded(call, Outcome.REFUSED, Done(str(error)), tool.spec)
+        except ToolError as error:
+            return _bounded(call, Outcome.FAILED, Done(str(error)), tool.spec)
+        except TimeoutError:
+            text = f"{call.name} took more than {tool.spec.timeout_s:.0f} s and was ended."
+            return ToolResult(id=call.id, outcome=Outcome.TIMED_OUT, text=text)
+        except OSError as error:
+            return _bounded(call, Outcome.FAILED, Done(f"{call.name}: {error.strerror or error}."), tool.spec)
+        except Exception as error:  # a tool's own fault must not end the turn: told, and logged whole
+            log.exception("tool_failed", tool=call.name)
+            return _bounded(call, Outcome.FAILED, Done(f"{call.name} failed: {type(error).__name__}."), tool.spec)
+        return _bounded(call, Outcome.OK, done, tool.spec)
+
+    async def _done(self, tool: AnyTool, given: object, call: ToolCall) -> Done:
+        if not tool.needs_place:
+            return await tool.act(given, None)
+        files = self._files(call.workspace)
+        if files is None:
+            return await tool.act(given, None)
+        try:
+            return await tool.act(given, Place(files.root, files, self._undo, call.id, call.session))
+        finally:
+            files.close()
+
+    def _files(self, name: str | None) -> Beneath | None:
+        """Open a workspace of this key: the one named, else the only one."""
+        mine = self._workspaces.of(self._owner)
+        if name is None:
+            return Beneath(mine[0].path) if len(mine) == 1 else None
+        found = next((w for w in mine if w.name == name), None)
+        if found is None:
+            known = ", ".join(w.name for w in mine) or "none"
+            raise RefusedError(f"There is no workspace {name}; there is: {known}.")
+        return Beneath(found.path)
+
+
+def _bounded(call: ToolCall, outcome: Outcome, done: Done, spec: ToolSpec) -> ToolResult:
+    """Return a result within the tool's output limit; what was cut is said."""
+    text = done.text.encode(errors="replace").decode()
+    data = text.encode()
+    if len(data) > spec.output_limit_bytes:
+        note = f"\n(cut: {len(data):,} bytes in all; ask for less at a time)"
+        text = data[: spec.output_limit_bytes - len(note.encode())].decode(errors="ignore") + note
+    return ToolResult(id=call.id, outcome=outcome, text=text, changed=done.changed)
+
+
+def _problems(error: ValidationError) -> str:
+    parts = [f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()]
+    return f"The arguments do not fit: {'; '.join(parts)}."

@@ -1,0 +1,105 @@
+"""`shell`: a command in the sandbox, in the workspace, without network and without input."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from roost.agent.sandbox.destructive import destructive
+from roost.agent.sandbox.guards import Limits
+from roost.agent.sandbox.parent import Sandbox
+from roost.agent.tool import Permission
+from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
+from roost.agent.tools.beneath import KEPT, Beneath
+from roost.agent.tools.errors import RefusedError, ToolError
+from roost.agent.tools.undo_store import Place, State, snapshot
+from roost.ops.errors import RoostError
+
+LOOKED_AT = 200_000
+HELD = ".git-held-by-roost"
+TIMEOUT_S = 120.0
+
+
+class ShellArguments(Arguments):
+    """What to run."""
+
+    command: str = Field(min_length=1, max_length=20_000, description="Command line for sh.")
+
+
+@dataclass(frozen=True)
+class Protected:
+    """What a workspace has that a program must not change (`kept`) or see (`hidden`)."""
+
+    kept: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+def protected(files: Beneath) -> Protected:
+    """Return what is protected in a workspace, at any depth.
+
+    Raises:
+        RefusedError: there are too many files to look at all.
+    """
+    kept = []
+    for count, entry in enumerate(files.walk(".", LOOKED_AT + 1), 1):
+        if count > LOOKED_AT:
+            raise RefusedError(f"The workspace has more than {LOOKED_AT:,} files: choose a folder of it.")
+        name = entry.path.rsplit("/", 1)[-1]
+        if name in KEPT and entry.kind in {"file", "folder"}:
+            kept.append(entry.path)
+    return Protected(tuple(kept), tuple(files.hidden()))
+
+
+def shell_tool(sandbox: Sandbox, limits: Limits | None = None) -> Tool[ShellArguments]:
+    """Return the tool that runs commands in a sandbox."""
+    allowed = replace(limits or Limits(), seconds=TIMEOUT_S - 10) if limits is None else limits
+
+    async def run(given: ShellArguments, place: Place | None) -> Done:
+        here = in_place(place)
+        if why := destructive(given.command):
+            raise RefusedError(f"Not run, because it {why}. The user can do it by hand.")
+        kept = await asyncio.to_thread(protected, here.files)
+        before = await asyncio.to_thread(snapshot, here.files, here.undo)
+        try:
+            ran = await sandbox.run(
+                ["/bin/sh", "-c", given.command], here.root, allowed, kept=kept.kept, hidden=kept.hidden
+            )
+        except RoostError as error:
+            raise RefusedError(str(error)) from error
+        finally:
+            held = await asyncio.to_thread(_hold_new, here.files, kept)
+            changed = await asyncio.to_thread(_note, here, before)
+        said = ran.output.decode(errors="replace")
+        notes = [f"{path} was renamed to {HELD}: git would run what a tool put there." for path in held]
+        if before is None:
+            notes.append("The workspace is too large for undo of commands.")
+        text = "\n".join([said.rstrip("\n"), *notes]).strip("\n")
+        if ran.ended_for:
+            raise ToolError(f"Ended: {ran.ended_for}.\n{text}")
+        if ran.code:
+            raise ToolError(f"Exit code {ran.code}.\n{text}")
+        return Done(text or "(no output)", changed)
+
+    spec = spec_of(
+        "shell", "Run a command in the workspace. There is no network and no input.", ShellArguments, Permission.RUN,
+        timeout_s=TIMEOUT_S,
+    )  # fmt: skip
+    return Tool(spec, ShellArguments, run)
+
+
+def _hold_new(files: Beneath, before: Protected) -> list[str]:
+    """Rename each `.git` that was not there before the call: a repository's settings name programs."""
+    now = protected(files)
+    new = [path for path in now.kept if path not in before.kept]
+    for number, path in enumerate(new):
+        files.hold(path, f"{HELD}-{number}" if number else HELD)
+    return new
+
+
+def _note(place: Place, before: dict[str, State] | None) -> tuple[str, ...]:
+    if before is None:
+        return ()
+    after = snapshot(place.files, place.undo) or {}
+    return place.undo.note(place, {path: before.get(path) for path in before.keys() | after.keys()}, after)

@@ -1,0 +1,27 @@
+"""`undo`: the files that the last change of this conversation changed are put back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from roost.agent.tool import Permission
+from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
+from roost.agent.tools.undo_store import Place
+
+
+class UndoArguments(Arguments):
+    """Nothing."""
+
+
+async def _run(_given: UndoArguments, place: Place | None) -> Done:
+    here = in_place(place)
+    done = await asyncio.to_thread(here.undo.undo, here)
+    lines = [f"put back: {path}" for path in done.put_back]
+    lines += [f"left alone, it was changed since: {path}" for path in done.left]
+    return Done("\n".join(lines), done.put_back)
+
+
+UNDO = Tool(
+    spec_of("undo", "Put back the files that your last change changed.", UndoArguments, Permission.WRITE),
+    UndoArguments, _run,
+)  # fmt: skip
