@@ -19,6 +19,7 @@ changes only what is not as it should be. Needs root; without it, it asks sudo o
                         fleet, the machine that does not)
   --renew-certs         make every certificate anew; those near their end are made anew by any run
   --inventory FILE      set up every machine of an Ansible inventory from here, over SSH; this machine gets the program
+  --join SERVER         make this machine one of a fleet, with --token T from `sudo roost fleet token` on SERVER
   --remove NAME         take a machine of the inventory out of the fleet; with --purge-too its data go as well
   --program             install the program only, no services; what a fleet's controller does first on each machine
   --uninstall           remove Roost, keep models, data and secrets (/var/lib/roost, /etc/roost)
@@ -93,7 +94,7 @@ because() {
 
 # --- Arguments -------------------------------------------------------------------------------------------
 
-# want ACTION OPTION: one of run, program, remove, uninstall, purge.
+# want ACTION OPTION: one of run, program, join, remove, uninstall, purge.
 want() {
     [ "$action" = run ] || [ "$action" = "$1" ] || refuse "$2 and --$action contradict each other."
     action=$1
@@ -142,6 +143,8 @@ parse() {
     offline=
     inventory=
     leaving=
+    joining=
+    token=
     renew=
     purge_too=false
     runtime_set=
@@ -157,7 +160,7 @@ parse() {
         esac
         shift
         case $name in
-        --listen | --listen-cert | --listen-key | --offline | --set | --inventory | --remove)
+        --listen | --listen-cert | --listen-key | --offline | --set | --inventory | --remove | --join | --token)
             if [ -z "$given" ] && [ $# -gt 0 ]; then
                 value=$1
                 shift
@@ -180,6 +183,11 @@ parse() {
         --offline) offline=$value ;;
         --inventory) inventory=$value ;;
         --program) want program --program ;;
+        --join)
+            want join --join
+            joining=$value
+            ;;
+        --token) token=$value ;;
         --remove)
             want remove --remove
             leaving=$value
@@ -202,6 +210,8 @@ parse() {
 
 # combine: what contradicts, and what follows from the options together.
 combine() {
+    [ "$action" != join ] || [ -n "$token" ] || refuse "--join needs --token T; it is made on the server: sudo roost fleet token."
+    [ "$action" = join ] || [ -z "$token" ] || refuse "--token goes with --join SERVER."
     if [ "$action" != run ] && [ -n "$check$upgrade$renew$run_local$listen$cert$key$offline$inventory$chosen" ]; then
         refuse "--$action goes with --yes and --verbose only."
     fi
@@ -913,6 +923,25 @@ run_playbook() {
     fi
 }
 
+# join_fleet: the program, and then its own word with the server; what is set up is set up from there.
+join_fleet() {
+    make_folders
+    open_log
+    ensure_python
+    venv=$install_dir/venvs/$(venv_key)
+    release=$install_dir/releases/$(release_id)
+    step program "unpacking" install_program
+    switch_to "$release"
+    prune
+    # The server runs this script here too.
+    rm -f "$lock"
+    exec 9>&-
+    locked=
+    code=0
+    (ROOST_JOIN_TOKEN=$token && export ROOST_JOIN_TOKEN && exec "$release/bin/roost" fleet join "$joining") || code=$?
+    exit "$code"
+}
+
 # program_only: for the controller of a fleet, which reads the last line: the release and its Python.
 program_only() {
     make_folders
@@ -1136,6 +1165,7 @@ sweep() {
     owned user | while read -r user; do ! getent passwd "$user" >/dev/null || userdel "$user"; done
     owned group | while read -r group; do ! getent group "$group" >/dev/null || groupdel "$group"; done
     sweep_paths
+    sweep_access
     sweep_packages python-package
     if [ "$action" = purge ]; then
         rm -f "$manifest"
@@ -1144,6 +1174,14 @@ sweep() {
         forget_absent
     fi
     did "done"
+}
+
+# sweep_access: the fleet's key may no longer log in here (see app/roost/fleet/join/ssh.py).
+sweep_access() {
+    keys=/root/.ssh/authorized_keys
+    grep -q ' roost-fleet$' "$keys" 2>/dev/null || return 0
+    sed -i '/ roost-fleet$/d' "$keys"
+    if [ ! -s "$keys" ]; then rm -f "$keys" && { rmdir "${keys%/*}" 2>/dev/null || true; }; fi
 }
 
 sweep_units() {
@@ -1300,6 +1338,7 @@ main() {
     remove) remove_machine ;;
     run) run_playbook ;;
     program) program_only ;;
+    join) join_fleet ;;
     runyes) run_check ;;
     *) remove_roost ;;
     esac

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.e2e import story
 from tests.e2e.fleet import INVENTORY, Fleet, booted
-from tests.hosts.host import lan
+from tests.hosts.host import Host, lan, wait_until
 from tests.hosts.snapshot import compare
 
 Measure = Callable[[str, float], None]
@@ -65,3 +67,70 @@ def test_preflight_alone_is_harmless(bare: Fleet) -> None:
     for name, host in bare.hosts.items():
         difference = compare(before[name], host.snapshot())
         assert not difference, f"{name}: {difference}"
+
+
+@pytest.fixture(scope="module")
+def alone(bare: Fleet) -> Host:
+    """The first machine, set up for itself; nobody's key opens the second one."""
+    bare.controller.exec(f"rm -f {INVENTORY} /root/.ssh/known_hosts /root/.ssh/id_ed25519*")
+    bare.hosts["fleet-2"].exec("rm -rf /root/.ssh")
+    bare.controller.bootstrap("--yes", timeout_s=900)
+    return bare.controller
+
+
+def token(host: Host, *words: str) -> str:
+    return str(json.loads(host.exec(f"roost fleet token --json {' '.join(words)}").out)["token"])
+
+
+def test_a_machine_joins_with_a_token(bare: Fleet, alone: Host, repository: Path, measure: Measure) -> None:
+    second = bare.hosts["fleet-2"]
+    second.copy_clone(repository)
+    done = second.bootstrap("--join", alone.address, "--token", token(alone), "--yes", timeout_s=900)
+    measure("j: a machine joins with a token", done.seconds)
+    assert "is a machine of the fleet that is set up from fleet-1" in done.out
+    state = json.loads(alone.exec("roost fleet status --json").out)
+    assert {(m["name"], m["state"], m["server"]) for m in state["machines"]} == {
+        ("fleet-1", "ready", True), ("fleet-2", "ready", False),
+    }  # fmt: skip
+    assert "Paris" in bare.ask(second)
+    assert second.exec("ls /etc/roost/secrets").out == "", "a machine that is no server holds no secret"
+    keys = [host.exec("cat /etc/roost/tls/node-key.pem").out for host in (alone, second)]
+    assert keys[0] != keys[1]
+    assert alone.exec(f"grep -rlF '{keys[1].splitlines()[1]}' /etc/roost /var/lib/roost", check=False).out == ""
+    later = alone.bootstrap("--yes", timeout_s=600)
+    assert story.changes(later.out) == 0, later.out
+
+
+def test_used_altered_and_old_tokens_are_refused(bare: Fleet, alone: Host) -> None:
+    second = bare.hosts["fleet-2"]
+    before = second.exec("cat /etc/roost/tls/node.pem").out
+    good = token(alone)  # as long as it is open, somebody answers
+
+    def refused(text: str, why: str) -> None:
+        done = second.exec(f"roost fleet join {alone.address} --name fleet-9 --token {text}", check=False)
+        assert done.code != 0
+        assert why in done.text
+        assert "fix: " in done.text
+        assert "Traceback" not in done.text
+
+    old = json.loads(alone.exec("roost fleet token --json --ttl 1").out)
+    wait_until("it ends", lambda: int(second.exec("date +%s").out) > old["expires"], 30)
+    refused(old["token"], "ended")
+    refused(good[:-8] + "AAAAAAAA", "not the whole")
+    refused("roost-join-nonsense", "no join token")
+    tokens = "/etc/roost/secrets/join-tokens.json"
+    described = alone.exec(f"cat {tokens}; stat -c %a {tokens}").out
+    assert good not in described
+    assert described.strip().endswith("600")
+    assert second.exec("cat /etc/roost/tls/node.pem").out == before
+    done = second.exec(f"roost fleet join {alone.address} --token {good}", check=False)
+    story.failed_clearly(done, "fleet-2 is in the inventory already")
+
+
+def test_it_leaves_without_a_trace(bare: Fleet, alone: Host) -> None:
+    second = bare.hosts["fleet-2"]
+    alone.exec("roost fleet remove fleet-2 --purge", timeout_s=900)
+    left = second.exec("ls -d /etc/roost /opt/roost /var/lib/roost /root/.ssh 2>/dev/null", check=False)
+    assert left.out == ""
+    machines = json.loads(alone.exec("roost fleet status --json").out)["machines"]
+    assert [m["name"] for m in machines] == ["fleet-1"]

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from roost.cli.fleet import inventory_path, run_bootstrap
+from roost.cli.fleet_inventory import inventory_path, run_bootstrap
 from roost.cli.show import print_json, print_table
 from roost.fleet.artifacts.from_site import HOST_FILE, release_dir
 from roost.ops.errors import RoostError

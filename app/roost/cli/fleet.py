@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from roost.cli import fleet_plan, fleet_snapshots
+from roost.cli import fleet_join, fleet_plan, fleet_snapshots
+from roost.cli.fleet_inventory import inventory_path, present_inventory, run_bootstrap
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
 from roost.fleet.membership import FleetState, look
@@ -26,15 +23,13 @@ app = typer.Typer(no_args_is_help=True, help="Show and change the machines of th
 app.command("plan")(fleet_plan.show)
 app.add_typer(fleet_snapshots.app, name="snapshot")
 BAD_INPUT = 2
-KEPT = "inventory.yaml"
 ServersOption = Annotated[
     str, typer.Option(help="The machines that keep Nomad's state from now on, e.g. one,two,three: 1, 3 or 5.")
 ]
 
-
-def inventory_path(site: Site) -> Path:
-    """Return where `bootstrap.sh` keeps the inventory: beside the folder of certificates."""
-    return site.nomad_ca.parent.parent / KEPT
+app.command("token")(fleet_join.token)
+app.command("join")(fleet_join.join_fleet)
+app.command("receive", hidden=True)(fleet_join.receive)
 
 
 @app.command("status")
@@ -88,11 +83,9 @@ def add(
     except ValueError:
         raise RoostError(f"{address} is no address.", fix="Write 192.0.2.12, say.", exit_code=BAD_INPUT) from None
     site = load_site()
-    path = inventory_path(site)
     user, _, host = ssh.rpartition("@")
     entry = {"ansible_host": host or address, "ansible_user": user or "root", "node_address": address}
-    document = inventory.read(path) if path.exists() or site.fleet else begin(site)
-    changed = inventory.with_machine(document, name, entry, server=server)
+    changed = inventory.with_machine(present_inventory(site), name, entry, server=server)
     apply(site, chosen(changed, servers), dry_run=dry_run)
 
 
@@ -104,12 +97,6 @@ def chosen(document: inventory.Json, servers: str) -> inventory.Json:
     """
     names = [name.strip() for name in servers.split(",") if name.strip()]
     return inventory.with_servers(document, names) if names else inventory.checked(document)
-
-
-def begin(site: Site) -> inventory.Json:
-    """Return the inventory of this machine, which was alone so far."""
-    machine = look(NomadClient.from_site(site)).machines[0]
-    return inventory.alone(machine.name, machine.address)
 
 
 @app.command("remove")
@@ -225,19 +212,3 @@ def apply(site: Site, document: inventory.Json, *, dry_run: bool) -> None:
         return
     inventory.write(inventory_path(site), document)
     run_bootstrap(site, [])
-
-
-def run_bootstrap(site: Site, arguments: list[str], *, quiet: bool = False) -> None:
-    """Run the installed bootstrap.sh; `quiet`: what it says of its steps goes to standard error.
-
-    Raises:
-        RoostError: it failed; it has said why.
-    """
-    script = site.install_dir / "current" / "bootstrap.sh"
-    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
-    out = sys.stderr if quiet else None
-    code = subprocess.run(["sh", script, "--yes", *arguments], env=environment, stdout=out, check=False).returncode
-    if code:
-        raise RoostError(
-            "The change is not complete.", fix="Correct what is said above, and run it again.", exit_code=code
-        )

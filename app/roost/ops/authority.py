@@ -118,6 +118,11 @@ class Node:
             found[spec.name] = request.public_bytes(serialization.Encoding.PEM).decode()
         return found
 
+    def forget_requests(self) -> None:
+        """Remove keys that `requests` made and nobody signed."""
+        for spec in self.leaves:
+            (self.tls_dir / f"{spec.name}-key.pem{NEW}").unlink(missing_ok=True)
+
     def changed(self, ca_pem: str, secrets: Mapping[str, str]) -> list[str]:
         """Return the names of what `install` would write, beside leaves."""
         names = [] if self._text(self.tls_dir / "ca.pem") == ca_pem and ca_pem else ["ca"]

@@ -47,6 +47,7 @@ class LeafSpec:
 USAGES = {
     "api": [ExtendedKeyUsageOID.SERVER_AUTH],
     "engine": [ExtendedKeyUsageOID.SERVER_AUTH],  # of the model servers of a node in a fleet
+    "join": [ExtendedKeyUsageOID.SERVER_AUTH],  # of whoever receives machines that join
     "cli": [ExtendedKeyUsageOID.CLIENT_AUTH],
 }
 

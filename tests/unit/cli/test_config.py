@@ -62,7 +62,7 @@ def test_reset_says_what_counts_then_and_applies_it(roost: Run, kept: Path, monk
         called.append([str(word) for word in words])
         return subprocess.CompletedProcess([], 0)
 
-    monkeypatch.setattr("roost.cli.fleet.subprocess.run", run)
+    monkeypatch.setattr("roost.cli.fleet_inventory.subprocess.run", run)
     dry = roost("config", "reset", "api_port", "--dry-run")
     assert "9000 goes; 8360 from" in dry.output
     assert not called
