@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from roost.cli import fleet_join, fleet_plan, fleet_snapshots
+from roost.cli import fleet_access, fleet_join, fleet_plan, fleet_snapshots
 from roost.cli.fleet_inventory import inventory_path, present_inventory, run_bootstrap
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
@@ -30,6 +30,7 @@ ServersOption = Annotated[
 app.command("token")(fleet_join.token)
 app.command("join")(fleet_join.join_fleet)
 app.command("receive", hidden=True)(fleet_join.receive)
+app.add_typer(fleet_access.app, name="access")
 
 
 @app.command("status")

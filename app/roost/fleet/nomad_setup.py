@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
+from roost.fleet.access import policy_rules
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.ops.errors import RoostError
 
@@ -15,37 +15,9 @@ POLL_S = 0.25
 FORBIDDEN = 403
 NOT_FOUND = 404
 
-# What the agent may do with its workload identity: see which model servers there are, start and stop them by their
-# count, and have a stuck one replaced; what load the hosts have; and keep the endpoints that were added by hand. It can
-# define no job. Its own variables are readable by default
-# (https://developer.hashicorp.com/nomad/docs/concepts/workload-identity).
-AGENT_POLICY = """
-namespace "default" {
-  capabilities = ["list-jobs", "read-job", "scale-job", "alloc-lifecycle"]
-  variables {
-    path "{{endpoints}}" {
-      capabilities = ["read", "write"]
-    }
-  }
-}
-node {
-  policy = "read"
-}
-""".replace("{{endpoints}}", ENDPOINTS_VARIABLE)
-
-# Further gateways may do the same, and read the keys of the API and the trained router, which lie with the agent's job
-# (in nomad/jobs/roost-agent/agent and below; `roost.fleet.jobs` names them).
-GATEWAY_POLICY = AGENT_POLICY.replace(
-    "  variables {\n",
-    """  variables {
-    path "nomad/jobs/roost-agent/agent" {
-      capabilities = ["read"]
-    }
-    path "nomad/jobs/roost-agent/agent/agent" {
-      capabilities = ["read"]
-    }
-""",
-)
+# What jobs may do with their workload identity.
+AGENT_POLICY = policy_rules("agent")
+GATEWAY_POLICY = policy_rules("gateway")
 
 
 def wait_for_leader(client: NomadClient, timeout_s: float) -> str:

@@ -1,0 +1,110 @@
+"""What each role may do in a real Nomad, and what not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from roost.fleet.access import POLICIES, ROLES, ensure_role, grant, grants, revoke
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.ops.errors import RoostError
+from tests.support.nomad_tls import nomad_server
+
+JOB = {
+    "ID": "sleeper", "Name": "sleeper", "Type": "service", "Datacenters": ["dc1"],
+    "TaskGroups": [{
+        "Name": "g", "Tasks": [{"Name": "t", "Driver": "raw_exec", "Config": {"command": "sleep", "args": ["9"]}}],
+    }],
+}  # fmt: skip
+Ask = Callable[[NomadClient], Any]
+
+
+@pytest.fixture(scope="module")
+def nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NomadClient]:
+    with nomad_server(tmp_path_factory.mktemp("access")) as client:
+        yield client
+
+
+def look_at_jobs(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    return client.get("jobs")
+
+
+def run_a_job(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    answer = client.put("jobs", {"Job": JOB})
+    client.request("DELETE", "job/sleeper", params={"purge": "true"})
+    return answer
+
+
+def look_at_nodes(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    return client.get("nodes")
+
+
+def drain(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    node = client.get("nodes")[0]["ID"]
+    return client.put(f"node/{node}/eligibility", {"NodeID": node, "Eligibility": "eligible"})
+
+
+def read_variables(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    return client.get("var/nomad/jobs/secret")
+
+
+def make_tokens(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
+    return client.put("acl/token", {"Name": "x", "Type": "management"})
+
+
+MAY = {
+    "operator": {look_at_jobs, run_a_job, look_at_nodes, drain},
+    "read-only": {look_at_jobs, look_at_nodes},
+    "worker": {look_at_jobs, look_at_nodes},
+}
+EVERYTHING: list[Ask] = [look_at_jobs, run_a_job, look_at_nodes, drain, read_variables, make_tokens]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_what_it_says_and_nothing_else(nomad: NomadClient, role: str) -> None:
+    nomad.put("var/nomad/jobs/secret", {"Namespace": "default", "Path": "nomad/jobs/secret", "Items": {"a": "b"}})
+    _, secret = grant(nomad, f"one-{role}", role)
+    theirs = NomadClient(dataclasses.replace(nomad._access, token=secret))
+    for ask in EVERYTHING:
+        if ask in MAY[role]:
+            ask(theirs)
+        else:
+            with pytest.raises(NomadRefusedError) as caught:
+                ask(theirs)
+            assert caught.value.status == 403, ask.__name__
+    revoke(nomad, f"one-{role}")
+    with pytest.raises(NomadRefusedError):
+        look_at_jobs(theirs)
+
+
+def test_tokens_are_listed_and_named_once(nomad: NomadClient) -> None:
+    made, _ = grant(nomad, "dashboard", "read-only", ttl_s=3600)
+    assert made.expires
+    assert [(g.name, g.role) for g in grants(nomad)] == [("dashboard", "read-only")]
+    with pytest.raises(RoostError, match="There is a token called dashboard"):
+        grant(nomad, "dashboard", "operator")
+    revoke(nomad, "dashboard")
+    assert grants(nomad) == []
+    with pytest.raises(RoostError, match="no token called dashboard"):
+        revoke(nomad, "dashboard")
+
+
+@pytest.mark.parametrize(("role", "ttl"), [("root", 0), ("operator", 5), ("operator", 10**6)])
+def test_what_cannot_be_is_refused(nomad: NomadClient, role: str, ttl: int) -> None:
+    with pytest.raises(RoostError) as caught:
+        grant(nomad, "x", role, ttl)
+    assert caught.value.exit_code == 2
+
+
+def test_a_changed_policy_is_told_once(nomad: NomadClient) -> None:
+    ensure_role(nomad, "worker")
+    assert not ensure_role(nomad, "worker")
+    nomad.put("acl/policy/roost-role-worker", {"Name": "roost-role-worker", "Rules": 'node { policy = "write" }'})
+    assert ensure_role(nomad, "worker")
+
+
+def test_every_policy_file_is_used() -> None:
+    assert {path.stem for path in POLICIES.glob("*.hcl")} == {*ROLES, "agent", "gateway"}
