@@ -30,7 +30,7 @@ changes only what is not as it should be. Needs root; without it, it asks sudo o
 
 Only what was absent before Roost came is ever removed: /var/lib/roost/manifest says what that is.
 
-Environment: ROOST_CACHE_DIR (downloads and builds, default /var/cache/roost), ROOST_EXTRA_CA_BUNDLE (PEM file of a
+Environment: ROOST_VAULT_PASSPHRASE_FILE (where `roost security seal` was used), ROOST_CACHE_DIR (downloads and builds, default /var/cache/roost), ROOST_EXTRA_CA_BUNDLE (PEM file of a
 proxy's CA, trusted while fetching; else SSL_CERT_FILE), HTTPS_PROXY and its like, PIP_INDEX_URL, NO_COLOR.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this system is not supported, 130 interrupted.
 TEXT
@@ -54,6 +54,7 @@ settings() {
     verbose=0
     tmp=
     locked=
+    vault_file=
     child=
     ticker=
     log=
@@ -258,7 +259,7 @@ become_root() {
     trap 'rm -f "$handed"' EXIT
     # Root's process is not ours to end; it gets a terminal's signals by itself, so just wait for it.
     trap : INT TERM HUP
-    for name in ROOST_CACHE_DIR ROOST_EXTRA_CA_BUNDLE SSL_CERT_FILE NO_COLOR PIP_INDEX_URL PIP_CERT GOPROXY \
+    for name in ROOST_CACHE_DIR ROOST_EXTRA_CA_BUNDLE ROOST_VAULT_PASSPHRASE_FILE ROOST_VAULT_PASSPHRASE SSL_CERT_FILE NO_COLOR PIP_INDEX_URL PIP_CERT GOPROXY \
         http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         eval "value=\${$name:-}"
         [ -z "$value" ] || printf "%s='%s'; export %s\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")" "$name" >>"$handed"
@@ -517,6 +518,30 @@ find_inventory() {
     from=$(sed -n 's/^ *"fleet": "\(.*\)",*$/\1/p' "$config_dir/site.json")
     case $action in run) [ -z "$from" ] || die "This machine belongs to a fleet that is set up from $from." \
         "Run ./bootstrap.sh on $from; or leave the fleet first: roost fleet remove, there." ;; esac
+}
+
+# ask_passphrase: where the fleet's lasting secrets are sealed (app/roost/ops/sealed.py) a run needs what opens them.
+ask_passphrase() {
+    grep -q '^.ANSIBLE_VAULT;' "$config_dir/tls/ca-key.pem" "$config_dir/secrets/nomad-operator-token" 2>/dev/null || return 0
+    if [ -z "${ROOST_VAULT_PASSPHRASE_FILE:-}${ROOST_VAULT_PASSPHRASE:-}" ]; then
+        [ -t 0 ] || die "The fleet's secrets are sealed, and there is no passphrase." \
+            "Name a file with it in ROOST_VAULT_PASSPHRASE_FILE, or run it at a terminal."
+        printf 'Passphrase of the fleet'"'"'s secrets: '
+        stty -echo
+        read -r ROOST_VAULT_PASSPHRASE || true
+        stty echo
+        printf '\n'
+        export ROOST_VAULT_PASSPHRASE
+    fi
+    vault_file=${ROOST_VAULT_PASSPHRASE_FILE:-}
+    if [ -z "$vault_file" ]; then
+        # Ansible runs it, and reads what it prints; the folder goes with this run.
+        vault_file=$tmp/passphrase
+        # shellcheck disable=SC2016 # expanded when it runs
+        (umask 077 && printf '#!/bin/sh\nprintf "%%s\\n" "$ROOST_VAULT_PASSPHRASE"\n' >"$vault_file")
+        chmod 700 "$vault_file"
+    fi
+    [ -r "$vault_file" ] || die "ROOST_VAULT_PASSPHRASE_FILE: $vault_file cannot be read." "Name the right file."
 }
 
 read_choices() {
@@ -858,6 +883,10 @@ play() {
         ROOST_FLEET=$inventory
         export ANSIBLE_CONFIG ANSIBLE_STDOUT_CALLBACK ANSIBLE_HOME ANSIBLE_LOCAL_TEMP ANSIBLE_REMOTE_TEMP \
             ANSIBLE_LOCALHOST_WARNING PYTHONPATH PATH LC_ALL ROOST_LOG ROOST_SUMMARY ROOST_VERBOSE ROOST_FLEET
+        if [ -n "$vault_file" ]; then
+            ANSIBLE_VAULT_PASSWORD_FILE=$vault_file
+            export ANSIBLE_VAULT_PASSWORD_FILE
+        fi
         if [ -n "$check" ] || [ "$folder" = "$source_dir" ]; then export PYTHONDONTWRITEBYTECODE=1; fi
         # Whatever a module leaves when it is interrupted lies in a folder that goes with this run.
         exec env TMPDIR="$tmp/work" "$from/bin/python" -P "$from/bin/ansible-playbook" "$@" "$book"
@@ -1092,6 +1121,7 @@ undo_others() {
         return 0
     fi
     with_installed
+    ask_passphrase
     leave 'fleet[1:]' "$([ "$action" = purge ] && echo true || echo false)"
     [ "$code" -eq 0 ] || explain_play
     [ "$code" -eq 0 ] || say "" "Going on with this machine."
@@ -1333,7 +1363,11 @@ main() {
     make_tmp
     take_lock
     read_choices
-    case $action in run | remove) find_inventory ;; esac
+    case $action in run | remove)
+        find_inventory
+        ask_passphrase
+        ;;
+    esac
     case $action$check in
     remove) remove_machine ;;
     run) run_playbook ;;

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.e2e import story
-from tests.e2e.fleet import INVENTORY, Fleet, booted
+from tests.e2e.fleet import CLONE, INVENTORY, NOMAD, Fleet, booted
 from tests.hosts.host import Host, lan, wait_until
 from tests.hosts.snapshot import compare
 
@@ -125,6 +125,38 @@ def test_used_altered_and_old_tokens_are_refused(bare: Fleet, alone: Host) -> No
     assert second.exec("cat /etc/roost/tls/node.pem").out == before
     done = second.exec(f"roost fleet join {alone.address} --token {good}", check=False)
     story.failed_clearly(done, "fleet-2 is in the inventory already")
+
+
+def test_roles_get_tokens_of_their_own(alone: Host) -> None:
+    made = json.loads(alone.exec("roost fleet access add dashboard --role read-only --json").out)
+    ask = f"NOMAD_TOKEN={made['secret']} /opt/roost/bin/nomad"
+    environment = NOMAD.partition("NOMAD_TOKEN=")[0]
+    assert "roost-agent" in alone.exec(f"{environment} {ask} job status").out
+    assert alone.exec(f"{environment} {ask} job stop roost-agent", check=False).code != 0
+    alone.exec("roost fleet access revoke dashboard")
+    assert alone.exec(f"{environment} {ask} job status", check=False).code != 0
+
+
+def test_sealed_secrets_need_the_passphrase_and_nothing_that_runs_does(bare: Fleet, alone: Host) -> None:
+    pids = bare.pids()
+    alone.write("/root/passphrase", "a long passphrase\n")
+    phrase = "ROOST_VAULT_PASSPHRASE_FILE=/root/passphrase"
+    alone.exec(f"{phrase} roost security seal")
+    assert alone.exec("head -c 14 /etc/roost/tls/ca-key.pem").out == "$ANSIBLE_VAULT"
+    story.failed_clearly(alone.bootstrap("--yes", check=False), "sealed")
+    done = alone.exec(f"cd {CLONE} && {phrase} ./bootstrap.sh --yes", timeout_s=600)
+    assert story.changes(done.out) == 0, done.out
+    assert bare.pids() == pids
+    assert "Paris" in bare.ask(bare.hosts["fleet-2"])
+    found = json.loads(alone.exec(f"{phrase} roost security audit --json", check=False).out)["findings"]
+    assert [f for f in found if f["severity"] == "error"] == []
+    assert not [f for f in found if f["id"].startswith("unsealed")]
+    alone.exec("chmod 644 /etc/roost/secrets/api-key; echo 'a ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/test")
+    worse = alone.exec(f"{phrase} roost security audit --json", check=False)
+    ids = {f["id"] for f in json.loads(worse.out)["findings"]}
+    assert {"readable:/etc/roost/secrets/api-key", "sudo:/etc/sudoers.d/test:1"} <= ids
+    assert worse.code == 2
+    alone.exec(f"rm /etc/sudoers.d/test; chmod 600 /etc/roost/secrets/api-key; {phrase} roost security unseal")
 
 
 def test_it_leaves_without_a_trace(bare: Fleet, alone: Host) -> None:

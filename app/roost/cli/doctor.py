@@ -180,9 +180,14 @@ def observe(site: Site, facts: HostFacts, status: Status) -> Observation:
         ],
         versions=_versions(site, status),
         offloaded=_offloaded(site) if asked else [],
-        firewall=_succeeds(FIREWALL_ASK) if facts.is_root else None,
+        firewall=firewall_loaded() if facts.is_root else None,
         unseen=status.unread,
     )
+
+
+def firewall_loaded() -> bool:
+    """Say whether our rules are loaded; only root may ask."""
+    return _succeeds(FIREWALL_ASK)
 
 
 def _offloaded(site: Site) -> list[Offloaded]:

@@ -83,7 +83,9 @@ class Office:
 
 def token(
     *,
-    ttl: Annotated[int, typer.Option(min=1, help="Seconds for which it is good; default: fleet_join_ttl_s.")] = 0,
+    ttl: Annotated[
+        int | None, typer.Option(min=1, help="Seconds for which it is good; default: fleet_join_ttl_s.")
+    ] = None,
     server: Annotated[bool, typer.Option("--server", help="The machine keeps Nomad's state too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

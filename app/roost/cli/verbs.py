@@ -55,6 +55,9 @@ VERBS = {
         "roost.cli.dashboards", "app", "Write Grafana dashboards and alert rules for a monitoring of your own."
     ),
     "ca": Verb("roost.cli.ca", "app", "Show the fleet's certificate authority to clients of the API."),
+    "security": Verb(
+        "roost.cli.security", "app", "Find what weakens this machine; keep lasting secrets under a passphrase."
+    ),
     "serve": Verb("roost.cli.serve_verb", "app", "Run the services in the foreground: gateway, hub, or both."),
 }
 EPILOG = "Example: roost chat 'What is the capital of France?'"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from roost.ops.errors import RoostError
+from roost.ops.sealed import read_secret
 
 if TYPE_CHECKING:
     from roost.ops.site import Site
@@ -64,10 +65,10 @@ class NomadClient:
         """Make the operator's client for an installed machine.
 
         Raises:
-            RoostError: the operator's token or key cannot be read by this user.
+            RoostError: the operator's token or key cannot be read by this user, or is sealed without a passphrase.
         """
         try:
-            token = site.nomad_token_file.read_text().strip()
+            token = read_secret(site.nomad_token_file).decode().strip()
             with site.nomad_key.open("rb"):
                 pass
         except PermissionError as error:

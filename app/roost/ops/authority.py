@@ -28,6 +28,7 @@ from roost.ops.pki import (
     subject_of,
     write_browser_bundle,
 )
+from roost.ops.sealed import read_secret
 
 NEW = ".new"
 
@@ -64,7 +65,7 @@ class Authority:
     def secret(self, name: str) -> str:
         """Return a secret of the fleet; empty while there is none."""
         path = self.secrets_dir / name
-        return path.read_text().strip() if path.exists() else ""
+        return read_secret(path).decode().strip() if path.exists() else ""
 
     def sign(self, leaves: Sequence[LeafSpec], requests: Mapping[str, str]) -> dict[str, str]:
         """Return for each request of a leaf, as PEM, its certificate.

@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
+from roost.ops.sealed import read_secret
 
 CA_DAYS = 3650
 LEAF_DAYS = 730
@@ -91,10 +92,10 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read a private key.
 
     Raises:
-        RoostError: it is of another kind.
+        RoostError: it is of another kind, or sealed, and the passphrase is missing or wrong.
         OSError, ValueError, TypeError: it cannot be read, or is none.
     """
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    key = serialization.load_pem_private_key(read_secret(path), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise RoostError(f"{path} holds no elliptic-curve key.", fix="Put back the key that Roost made.")
     return key

@@ -25,6 +25,7 @@ NO_JSON = {
     "audit",
     "sessions",
     "config",
+    "security",
     "serve",
     "images",
     "fleet",

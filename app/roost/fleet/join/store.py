@@ -71,6 +71,11 @@ class Store:
         with self._locked() as entries:
             return max((e.expires for e in entries if not e.used_by and e.expires > now), default=0.0)
 
+    def count(self, now: float) -> int:
+        """Return how many tokens are open."""
+        with self._locked() as entries:
+            return sum(not e.used_by and e.expires > now for e in entries)
+
     @contextmanager
     def _locked(self) -> Iterator[list[Entry]]:
         with (self.folder / f".{FILE}.lock").open("a") as lock:
