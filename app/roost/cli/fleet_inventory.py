@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,14 +39,14 @@ def _words(site: Site, arguments: Sequence[str]) -> tuple[list[str], dict[str, s
     return ["sh", str(script), "--yes", *arguments], environment
 
 
-def run_bootstrap(site: Site, arguments: Sequence[str]) -> None:
-    """Run the installed bootstrap.sh.
+def run_bootstrap(site: Site, arguments: Sequence[str], *, quiet: bool = False) -> None:
+    """Run the installed bootstrap.sh; `quiet`: what it says of its steps goes to standard error.
 
     Raises:
         RoostError: it failed; it has said why.
     """
     words, environment = _words(site, arguments)
-    code = subprocess.run(words, env=environment, check=False).returncode
+    code = subprocess.run(words, env=environment, stdout=sys.stderr if quiet else None, check=False).returncode
     if code:
         raise RoostError(NOT_COMPLETE, fix=AGAIN, exit_code=code)
 

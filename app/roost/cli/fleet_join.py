@@ -186,9 +186,7 @@ def set_up(site: Site, name: str, entry: Json, *, server: bool) -> Iterator[str]
     """
     path = inventory_path(site)
     before = path.read_bytes() if path.exists() else None
-    document = inventory.with_machine(present_inventory(site), name, entry, server=server)
-    if warning := inventory.advice(document):
-        yield warning
+    document = inventory.checked(inventory.with_machine(present_inventory(site), name, entry, server=server))
     inventory.write(path, document)
     try:
         yield from follow_bootstrap(site, [])

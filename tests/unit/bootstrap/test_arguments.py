@@ -171,3 +171,19 @@ def test_removing_without_a_terminal_needs_yes(tmp_path: Path) -> None:
 def test_removing_what_is_not_there_is_done_at_once(tmp_path: Path) -> None:
     done = call(tmp_path, "parse --purge; remove_roost")
     assert (done.code, done.out) == (0, "There is no Roost on this machine.\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--join", "one"], "--join needs --token"),
+        (["--token", "x"], "--token goes with --join"),
+        (["--join"], "--join needs a value"),
+        (["--join", "one", "--token", "x", "--check"], "--join goes with"),
+        (["--join", "one", "--token", "x", "--uninstall"], "contradict"),
+    ],
+)
+def test_joining(args: list[str], said: str) -> None:
+    done = script(*args)
+    assert done.code == 2
+    assert said in done.err
