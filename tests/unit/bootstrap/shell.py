@@ -50,6 +50,7 @@ def functions(folder: Path) -> str:
         "/var/log/roost",
         "/usr/local/bin/roost",
         "/run/roost-",
+        "/root/.ssh/authorized_keys",
     ):
         text = text.replace(f"={place}", f"={folder}{place}")
     return text.removesuffix(LAST_LINE)

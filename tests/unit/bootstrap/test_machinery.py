@@ -254,3 +254,32 @@ def test_a_purge_ends_what_still_runs_from_our_folders(tmp_path: Path) -> None:
             assert theirs.poll() is None
         finally:
             theirs.kill()
+
+
+def test_the_fleets_key_goes_and_others_stay(tmp_path: Path) -> None:
+    keys = tmp_path / "root/.ssh/authorized_keys"
+    keys.parent.mkdir(parents=True)
+    keys.write_text('ssh-ed25519 AAAA mine\nrestrict,from="192.0.2.1" ssh-ed25519 BBBB roost-fleet\n')
+    assert call(tmp_path, "sweep_access").code == 0
+    assert keys.read_text() == "ssh-ed25519 AAAA mine\n"
+    keys.write_text("ssh-ed25519 BBBB roost-fleet\n")
+    assert call(tmp_path, "sweep_access").code == 0
+    assert not keys.parent.exists()
+    assert call(tmp_path, "sweep_access").code == 0
+
+
+def test_sealed_secrets_need_a_passphrase(tmp_path: Path) -> None:
+    secret = tmp_path / "etc/roost/tls/ca-key.pem"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("-----BEGIN PRIVATE KEY-----\n")
+    assert call(tmp_path, 'ask_passphrase; echo "<$vault_file>"').out.strip() == "<>"
+    secret.write_text("$ANSIBLE_VAULT;1.1;AES256\n00\n")
+    done = call(tmp_path, "ask_passphrase")
+    assert done.code == 1
+    assert "ROOST_VAULT_PASSPHRASE_FILE" in done.err
+    body = 'ask_passphrase; "$vault_file"; stat -c %a "$vault_file"'
+    given = call(tmp_path, body, env={"ROOST_VAULT_PASSPHRASE": "it's $HOME"})
+    assert given.out.split("\n")[:2] == ["it's $HOME", "700"]
+    named = call(tmp_path, "ask_passphrase", env={"ROOST_VAULT_PASSPHRASE_FILE": f"{tmp_path}/none"})
+    assert named.code == 1
+    assert "cannot be read" in named.err

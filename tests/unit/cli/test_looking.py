@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roost.cli import doctor as doctor_verb
 from roost.cli.api import Readiness
+from roost.cli.doctor import still_in_the_way
 from roost.cli.jobs import job_row
 from roost.cli.status import AgentSeen, GatewayRow, NomadSeen, compose, show
+from roost.fleet.artifacts.from_site import release_dir
 from roost.fleet.nomad_api import NomadUnreachableError
+from roost.hosts.collect import collect
 from roost.hosts.findings import Finding, NotChecked
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
+from roost.ops.variables import load_variables
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fakes import MODEL, Broken, Installation, nomad_job
 
@@ -267,3 +273,13 @@ def test_a_cold_job_is_healthy_and_a_stopped_one_is_not() -> None:
     row = job_row({"ID": "j", "Status": "dead"}, asleep, [])
     assert (row.status, row.wanted, row.healthy) == ("cold", 0, True)
     assert not job_row({"ID": "j", "Status": "dead"}, {**asleep, "Stop": True}, []).healthy
+
+
+def test_doctor_says_what_preflight_would_refuse_today() -> None:
+    variables = load_variables(release_dir(), Path("/nonexistent/host.yaml"))
+    facts = replace(collect(["/"]), kernel="3.2.0-4-amd64", is_root=False)
+    found = list(still_in_the_way(facts, variables, []))
+    assert "kernel" in {finding.id for finding in found}
+    assert "root" not in {finding.id for finding in found}
+    assert list(still_in_the_way(facts, variables, found)) == []
+    assert list(still_in_the_way(facts, {}, [])) == []
