@@ -37,7 +37,9 @@ class ActionModule(ActionBase):
         try:
             seen = read(str(done["stdout"]))
         except (RoostError, ValueError, LookupError) as error:
-            said = user_message(error) if isinstance(error, RoostError) else f"{done['stderr']} {error}".strip()
+            reason = user_message(error) if isinstance(error, RoostError) else str(error)
+            last = [line for line in str(done["stderr"]).splitlines() if line.strip()][-1:]
+            said = " ".join([*last, reason])
             return {**result, "failed": True, "msg": f"The machine cannot be looked at: {said}"}
         wishes = wishes_from(variables, installed=seen.installed, here=seen.facts.default_address)
         quiet = seen.installed or wishes.offline

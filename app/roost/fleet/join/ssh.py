@@ -71,13 +71,14 @@ def host_keys(folder: Path = Path("/etc/ssh")) -> list[str]:
 
 
 def admit(public_key: str, addresses: Sequence[str], home: Path = Path("/root")) -> None:
-    """Let the fleet's key log in here as this user, from these addresses alone, for commands only."""
+    """Let the fleet's key log in here as this user, from these addresses alone, without forwarding."""
     folder = home / ".ssh"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / "authorized_keys"
     text = path.read_text() if path.exists() else ""
     lines = [line for line in text.splitlines() if not line.endswith(f" {MARK}")]
-    lines.append(f'restrict,from="{",".join(addresses)}" {public_key} {MARK}')
+    # Ansible asks for a terminal where it hands no input over, and is refused the command without one.
+    lines.append(f'restrict,pty,from="{",".join(addresses)}" {public_key} {MARK}')
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     write_atomic(path, "\n".join(lines) + "\n", mode=mode)
     if path.stat().st_uid != os.geteuid():

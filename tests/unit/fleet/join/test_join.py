@@ -125,7 +125,7 @@ def test_a_machine_joins(office: Office, machine: guest.Machine) -> None:
     known = (office.authority.secrets_dir / "fleet-known-hosts").read_text()
     assert known == f"127.0.0.1 {KEY}\n"
     line = (machine.home / ".ssh/authorized_keys").read_text()
-    assert line.startswith('restrict,from="127.0.0.1" ssh-ed25519 ')
+    assert line.startswith('restrict,pty,from="127.0.0.1" ssh-ed25519 ')
     assert line.endswith(" roost-fleet\n")
     assert str(machine.tls_dir) in machine.manifest.owned("path")
 
