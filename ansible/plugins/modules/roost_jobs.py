@@ -44,6 +44,7 @@ from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.estimate.measured import MeasuredStore
 from roost.ops.errors import RoostError, user_message
+from roost.ops.sealed import read_secret
 from roost.ops.site import load_site
 
 DOCUMENTATION = r"""
@@ -388,7 +389,7 @@ def main() -> None:
     tls = Path(params["tls_dir"])
     token_file = Path(params["secrets_dir"]) / "nomad-operator-token"
     try:
-        token = params["token"] or (token_file.read_text().strip() if token_file.exists() else "")
+        token = params["token"] or (read_secret(token_file).decode().strip() if token_file.exists() else "")
         client = NomadClient(
             NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
         )
