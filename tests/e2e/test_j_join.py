@@ -14,6 +14,8 @@ from tests.e2e.fleet import CLONE, INVENTORY, NOMAD, Fleet, booted
 from tests.hosts.host import Host, lan, wait_until
 from tests.hosts.snapshot import compare
 
+pytestmark = pytest.mark.long  # two machines set up one after the other: only with --long
+
 Measure = Callable[[str, float], None]
 NAMES = ["fleet-1", "fleet-2"]
 FOREIGN = "192.0.2.7"

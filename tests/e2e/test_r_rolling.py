@@ -16,6 +16,8 @@ from tests.hosts.docker import Result
 from tests.hosts.host import Host, lan, wait_until
 
 Json = Any
+pytestmark = pytest.mark.long  # three machines changed again and again: only with --long
+
 Measure = Callable[[str, float], None]
 NAMES = ["fleet-1", "fleet-2", "fleet-3"]
 REQUESTS = 2000
