@@ -53,7 +53,7 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
             async with running(gateway, settings):
                 yield
                 if hub:
-                    await hub.agents.close()
+                    await hub.close()
 
         gc.collect()
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up

@@ -1,35 +1,84 @@
-"""The agent's part of a hub: assembled where there is a folder for its sessions, and only then imported."""
+"""The agent's part of a hub, where there is a folder for its sessions: imported when it is first asked for."""
 
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from starlette.types import ASGIApp
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.cli.serve_listen import Listener
+from roost.gateway.errors import ApiError
 from roost.gateway.telemetry import Redactor
 
 if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
+log = structlog.get_logger(__name__)
+SESSIONS = "/roost/v1/sessions"
+
+
+class AgentDoor:
+    """ASGI application: the agent's routes before `api`, assembled when they are asked for.
+
+    Until then they cost nothing, and a full or damaged disk keeps the service from nothing else: the agent's routes
+    say so and are tried again with the next request.
+    """
+
+    def __init__(
+        self, api: ASGIApp, folder: Path, http: aiohttp.ClientSession, base_url: str, redactor: Redactor | None
+    ) -> None:
+        self._api = api
+        self._folder = folder
+        self._http = http
+        self._base_url = base_url
+        self._redactor = redactor
+        self._hub: AgentHub | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if self._hub is None and not (scope["type"] == "http" and is_agents(scope["path"])):
+            await self._api(scope, receive, send)
+            return
+        try:
+            hub = self._hub = self._hub or self._assembled()
+        except (OSError, sqlite3.Error) as error:
+            log.error("agent_not_available", reason=str(error))  # noqa: TRY400 - the disk's fault, not ours
+            refused = ApiError(507, f"The agent's folder cannot be used: {error}.", kind="server_error", code="storage")
+            await refused.response()(scope, receive, send)
+            return
+        await hub(scope, receive, send)
+
+    async def close(self) -> None:
+        """End all turns under way."""
+        if self._hub:
+            await self._hub.agents.close()
+
+    def _assembled(self) -> AgentHub:
+        # imported here: a gateway alone has no room for it
+        from roost.agent.hub import AgentHub, agents_of
+        from roost.agent.measures import Measures
+
+        measures = Measures()
+        agents = agents_of(self._folder, self._http, self._base_url, redactor=self._redactor, count=measures.count)
+        return AgentHub(self._api, agents, measures)
+
 
 def agent_hub(
     api: ASGIApp, folder: Path | None, http: aiohttp.ClientSession, base_url: str, redactor: Redactor | None
-) -> AgentHub | None:
+) -> AgentDoor | None:
     """Return the agent's routes before `api`, whose models are asked for at `base_url`; None without a folder."""
-    if folder is None:
-        return None
-    # imported here: a gateway alone has no room for it
-    from roost.agent.hub import AgentHub, agents_of
-    from roost.agent.measures import Measures
+    return AgentDoor(api, folder, http, base_url, redactor) if folder else None
 
-    measures = Measures()
-    agents = agents_of(folder, http, base_url, redactor=redactor, count=measures.count)
-    return AgentHub(api, agents, measures)
+
+def is_agents(path: str) -> bool:
+    """Say whether a path is one of the agent's, or tells of them."""
+    return path in ("/openapi.json", "/metrics/agent", SESSIONS) or path.startswith(f"{SESSIONS}/")
 
 
 def own_url(places: Sequence[tuple[Listener, socket.socket]]) -> str:

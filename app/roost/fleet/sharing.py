@@ -114,7 +114,7 @@ def serve(listen: tuple[str, int], cache_dir: Path, models_dir: Path, tls_dir: P
         http="httptools",
         ws="none",
         lifespan="off",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -13,7 +13,9 @@ from roost.context.lite import TITLES, lite_head
 from roost.context.tokens import Estimate
 from roost.ops.errors import RoostError
 
-PARTS = st.dictionaries(st.sampled_from(sorted(LITE_SHARES)), st.integers(0, 4000).map(lambda n: "fact " * n))
+PARTS = st.dictionaries(st.sampled_from(sorted(LITE_SHARES)), st.integers(0, 4000)).map(
+    lambda counts: {name: f"{name} " * count for name, count in counts.items()}
+)
 
 
 def gate() -> Gate:
