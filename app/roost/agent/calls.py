@@ -247,10 +247,23 @@ def _loaded(text: str) -> object:
     """Return a document of JSON; a comma too many and raw line feeds in strings do not matter; None if it is none."""
     for candidate in (text, re.sub(r",\s*([}\]])", r"\1", text)):
         try:
-            return json.loads(candidate, strict=False)
+            return load(candidate)
         except (ValueError, RecursionError):
             continue
     return None
+
+
+def load(text: str) -> object:
+    """Return a document of JSON; raw line feeds in strings do not matter.
+
+    Raises:
+        ValueError: it is none; NaN and infinities are none either.
+    """
+    return json.loads(text, strict=False, parse_constant=_no_number)
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no number")
 
 
 def _value(text: str) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from roost.agent.sessions.records import EventBody, MessageBody, Record, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
@@ -39,7 +41,8 @@ def conversation_of(records: Sequence[Record]) -> Conversation:
     for record in records:
         body = record.body
         if isinstance(body, EventBody) and body.name.startswith(CONTEXT):
-            talk = replayed(talk, ContextEvent.model_validate(body.detail))
+            with suppress(ValueError, KeyError):  # of a later release: its turns are still there
+                talk = replayed(talk, ContextEvent.model_validate(body.detail))
         else:
             talk = _with(talk, record, calls)
     return talk
@@ -71,5 +74,7 @@ class SessionArchive:
     async def turns(self, numbers: Sequence[int]) -> Sequence[Turn]:
         """Return those of the turns that there are."""
         wanted = set(numbers)
-        records = self._store.read(self._owner, self._session).records
-        return [turn for turn in turns_of(records) if turn.number in wanted]
+        return await asyncio.to_thread(lambda: [turn for turn in self._all() if turn.number in wanted])
+
+    def _all(self) -> list[Turn]:
+        return turns_of(self._store.read(self._owner, self._session).records)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.measures import Measures
@@ -31,6 +33,8 @@ WHO_PATH = "/v1/key"
 OPENAPI_PATH = "/openapi.json"
 ASKER = "roost.asker"
 METRICS_PATH = "/metrics/agent"
+MOST_BODY_BYTES = 1 << 20
+BODY_TIMEOUT_S = 30.0
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -43,7 +47,9 @@ class AgentHub:
         self._measures = measures
         self.agents = agents
         self._app = FastAPI(title="Roost agent", docs_url=None, redoc_url=None)
-        self._app.include_router(session_routes(agents.store, lambda request: asker_of(request).name, agents.audit))
+        self._app.include_router(
+            session_routes(agents.store, lambda request: asker_of(request).name, agents.audit, agents.forget)
+        )
         self._app.include_router(turn_routes(agents, asker_of))
         _shape_errors(self._app)
 
@@ -78,7 +84,13 @@ class AgentHub:
             await not_allowed(Role(key["role"]), scope["method"], scope["path"]).response()(scope, receive, send)
             return
         asker = Asker(key["name"], _secret(scope), key["role"])
-        await self._app({**scope, ASKER: asker}, receive, send)
+        body_read = await _body(receive)
+        if body_read is None:
+            await ApiError(413, f"At most {MOST_BODY_BYTES} bytes, within {BODY_TIMEOUT_S:.0f} s.").response()(
+                scope, receive, send
+            )
+            return
+        await self._app({**scope, ASKER: asker}, _again(body_read, receive), send)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Describe the API and the agent's routes in one document."""
@@ -124,6 +136,36 @@ def _secret(scope: Scope) -> str:
     given: dict[bytes, str] = {name: value.decode("latin-1") for name, value in scope["headers"] if name in NAMES}
     word, _, secret = given.get(b"authorization", "").partition(" ")
     return secret.strip() if word.lower() == "bearer" else given.get(b"x-api-key", "")
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return a request's body; None if it is too long, or takes too long."""
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                if sum(map(len, parts)) > MOST_BODY_BYTES:
+                    return None
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        return None
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read to who reads it next, and then whatever comes."""
+    given = False
+
+    async def read() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return read
 
 
 def _shape_errors(app: FastAPI) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,9 +24,20 @@ Take = Callable[[str, str, "Live"], Awaitable[None]]
 """Takes a turn: the text, the turn's id, and the session."""
 
 
-@dataclass(frozen=True)
+MOST_WAITING = 32
+MOST_WAITING_CHARACTERS = 400_000
+
+
+class TooMuchError(RoostError):
+    """More waits for an answer than is taken."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"Too much waits in {session} already.", fix="Wait for the answer, or cancel.")
+
+
+@dataclass(frozen=True, eq=False)
 class Said:
-    """What a user said. `priority` is put before the model in the turn under way."""
+    """What a user said. `priority` is put before the model in the turn under way. Compared by identity."""
 
     text: str
     priority: bool = False
@@ -42,7 +52,10 @@ class Live:
     take: Take
     waiting: deque[Said] = field(default_factory=deque)
     turn: str = ""
+    current: tuple[Said, ...] = ()
+    """What the turn under way answers."""
     _task: asyncio.Task[None] | None = None
+    _ending: asyncio.Task[None] | None = None
     _watchers: set[asyncio.Queue[Event]] = field(default_factory=set)
 
     @property
@@ -50,11 +63,29 @@ class Live:
         """Say whether a turn is under way or waits."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def watched(self) -> bool:
+        """Say whether somebody watches."""
+        return bool(self._watchers)
+
     def say(self, said: Said) -> None:
-        """Have something answered: in the next turn, or in the one under way if it has priority."""
+        """Have something answered: in the next turn, or in the one under way if it has priority.
+
+        Raises:
+            TooMuchError: more waits already than a turn can answer.
+        """
+        if len(self.waiting) >= MOST_WAITING or self._size(self.waiting) + len(said.text) > MOST_WAITING_CHARACTERS:
+            raise TooMuchError(self.session)
         self.waiting.append(said)
-        if not self.busy:
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.waiting and not self.busy:
             self._task = asyncio.create_task(self._turns())
+
+    @staticmethod
+    def _size(messages: Iterable[Said]) -> int:
+        return sum(len(said.text) for said in messages)
 
     def injected(self) -> Sequence[str]:
         """Return what has priority and was not told yet."""
@@ -63,16 +94,32 @@ class Live:
         return urgent
 
     async def cancel(self) -> bool:
-        """End the turn under way and forget what waits; return whether there was one."""
+        """End the turn under way and forget what waits; return whether there was one.
+
+        What is said while it ends is answered. Being cancelled here leaves the turn's own end alone.
+        """
         self.waiting.clear()
         if not self.busy or self._task is None:
             return False
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
         await self.tell({"type": "cancelled", "turn": self.turn})
         await self.tell(IDLE)
+        self._begin()
         return True
+
+    def take_back(self, said: Said) -> None:
+        """Forget a message whose sender left: it waits no longer, and the turn that answers it alone ends."""
+        self.waiting = deque(one for one in self.waiting if one is not said)
+        if self.busy and self.current and all(one is said for one in self.current):
+            self._ending = asyncio.create_task(self.cancel_current())
+
+    async def cancel_current(self) -> None:
+        """End the turn under way; what waits is answered."""
+        kept = list(self.waiting)
+        if await self.cancel():
+            self.waiting.extendleft(reversed(kept))
+            self._begin()
 
     async def tell(self, event: Event) -> None:
         """Tell all who watch; one who does not keep up is let go."""
@@ -99,7 +146,9 @@ class Live:
 
     async def _turns(self) -> None:
         while self.waiting:
-            texts = [self.waiting.popleft().text for _ in range(len(self.waiting))]
+            self.current = tuple(self.waiting)
+            self.waiting.clear()
+            texts = [said.text for said in self.current]
             self.turn = uuid.uuid4().hex[:12]
             await self.tell({"type": "turn", "turn": self.turn, "messages": len(texts)})
             try:

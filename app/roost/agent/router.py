@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from roost.agent.calls import BadCallError, check
+from roost.agent.calls import BadCallError, check, load
 from roost.agent.intent import Guess, guess
 from roost.agent.models import Ask, Models, Usage
 from roost.agent.receipts import missing
@@ -124,7 +124,7 @@ def read(text: str, tools: Sequence[ToolSpec]) -> Routed:
     """
     schemas = {tool.name: tool.parameters for tool in tools}
     try:
-        document = json.loads(text, strict=False)
+        document = load(text)
     except ValueError:
         raise BadCallError("It is no JSON.") from None
     if not isinstance(document, dict) or not isinstance(document.get("actions"), list):

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from roost.agent.live import IDLE, LAGGING, Event, Live
+from roost.agent.live import IDLE, LAGGING, Event, Live, TooMuchError
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.routes import PATH
 from roost.agent.sessions.store import SessionNotFoundError
@@ -56,7 +56,10 @@ def turn_routes(agents: Agents, asker_of: AskerOf) -> APIRouter:
         asker = asker_of(request)
         live = await _live(agents, asker, session)
         if not body.stream:
-            await agents.say(asker, session, body.text, priority=body.priority)
+            try:
+                await agents.say(asker, session, body.text, priority=body.priority)
+            except TooMuchError as error:
+                raise ApiError(429, error.message, kind="rate_limit_error", code="too_much_waits") from None
             return JSONResponse({"object": "message", "accepted": True}, 202)
         return StreamingResponse(_answered(agents, asker, live, body), media_type="text/event-stream")
 
@@ -91,8 +94,9 @@ async def _answered(agents: Agents, asker: Asker, live: Live, body: Message) -> 
     """Say it and pass on what happens until the session is idle. Who leaves before has the turn cancelled."""
     queue = live.watch()
     done = False
+    said = None
     try:
-        await agents.say(asker, live.session, body.text, priority=body.priority)
+        said = await agents.say(asker, live.session, body.text, priority=body.priority)
         begun = False
         async for event in _events(queue):
             if event is None:
@@ -106,8 +110,8 @@ async def _answered(agents: Agents, asker: Asker, live: Live, body: Message) -> 
         done = True
     finally:
         live.unwatch(queue)
-        if not done:
-            await live.cancel()
+        if said and not done:
+            live.take_back(said)
 
 
 async def _watched(live: Live) -> AsyncIterator[bytes]:

@@ -22,6 +22,7 @@ from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
 from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, helper_told, take_turn
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds
+from roost.context.conversation import Conversation
 from roost.context.gate import Gate
 from roost.context.keeper import Keeper, Slot
 from roost.context.pack import Head, Packer
@@ -30,6 +31,7 @@ from roost.context.summarise import ChatSummariser
 from roost.context.tokens import ApiCounter
 
 log = structlog.get_logger(__name__)
+MOST_OPEN = 64
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
 
@@ -39,7 +41,7 @@ class Asker:
     """Who asks: the name of the key, the key itself (models are asked with it), and whether it may change things."""
 
     name: str
-    secret: str
+    secret: str = field(repr=False)
     role: str
 
 
@@ -82,15 +84,18 @@ class Agents:
         self._open: dict[tuple[str, str], _Open] = {}
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
-    async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> None:
-        """Have a message answered.
+    async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> Said:
+        """Have a message answered; return it as it waits.
 
         Raises:
             SessionNotFoundError: it is no session of that key.
+            TooMuchError: too much waits already.
         """
         opened = await self._opened(asker, session)
         opened.asker = asker
-        opened.live.say(Said(text, priority))
+        said = Said(text, priority)
+        opened.live.say(said)
+        return said
 
     async def live(self, asker: Asker, session: str) -> Live:
         """Return the session to watch or cancel.
@@ -130,11 +135,21 @@ class Agents:
         await asyncio.gather(*(opened.helpers.cancel() for opened in self._open.values()))
 
     async def _opened(self, asker: Asker, session: str) -> _Open:
-        found = self._open.get((asker.name, session))
-        if found is None:
+        place = (asker.name, session)
+        if place not in self._open:
             await asyncio.to_thread(self.store.info, asker.name, session)
-            found = self._open.setdefault((asker.name, session), _Open(Live(asker.name, session, self._take), asker))
+        found = self._open.pop(place, None) or _Open(Live(asker.name, session, self._take), asker)
+        self._open[place] = found  # the last one used is the last one let go
+        self._let_go()
         return found
+
+    def _let_go(self) -> None:
+        """Forget sessions that nobody is in, so that neither conversations nor keys stay in memory for ever."""
+        for place, opened in list(self._open.items())[:-1]:
+            if len(self._open) <= MOST_OPEN:
+                return
+            if not (opened.live.busy or opened.live.watched or opened.helpers.status()):
+                del self._open[place]
 
     async def _take(self, text: str, turn: str, live: Live) -> None:
         opened = self._open[(live.owner, live.session)]
@@ -159,7 +174,14 @@ class Agents:
             count=self._count,
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
-        await take_turn(setting, text, turn)
+        try:
+            await take_turn(setting, text, turn)
+        except BaseException:
+            opened.keeper = None  # what is on disk holds: the next turn reads it again
+            raise
+
+    def _read(self, owner: str, session: str) -> Conversation:
+        return conversation_of(self.store.read(owner, session).records)
 
     def _record(self, owner: str, session: str, bodies: tuple[Body, ...]) -> None:
         self.store.append(owner, session, *bodies)
@@ -177,8 +199,7 @@ class Agents:
         slot = await self._slot(opened, player)
         if opened.keeper is None:
             live = opened.live
-            records = (await asyncio.to_thread(self.store.read, live.owner, live.session)).records
-            talk = conversation_of(records)
+            talk = await asyncio.to_thread(self._read, live.owner, live.session)
             opened.keeper = Keeper(
                 owner=live.owner, slot=slot, mode=lambda: opened.mode or self._mode(), head=Head(MAIN_SYSTEM),
                 blobs=self._blobs, summariser=self._summariser(opened, player),

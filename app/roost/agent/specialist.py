@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from roost.agent.calls import BadCallError, Found, check, find_calls
+from roost.agent.calls import BadCallError, Found, check, find_calls, load
 from roost.agent.delegation import Candidate
 from roost.agent.guards import FORMAT_ANCHOR, Budget, Stop, Work, collapse_babble, fingerprint
 from roost.agent.history import call_messages
@@ -284,7 +284,7 @@ class Specialist:
 
     def _decision(self, text: str) -> Found | None:
         try:
-            document = json.loads(text, strict=False)
+            document = load(text)
         except ValueError:
             document = None
         if isinstance(document, dict) and document.get("done") is True:

@@ -125,6 +125,7 @@ class _Turn:
     def __init__(self, setting: Setting, turn: str) -> None:
         self._s = setting
         self._turn = turn
+        self._added: list[str] = []
         self._metrics = TurnMetrics(mode=setting.delegation.mode.value)
 
     async def take(self, text: str) -> TurnMetrics:
@@ -179,13 +180,15 @@ class _Turn:
         player = self._s.delegation[AgentRole.SPECIALIST]
         specialist = Specialist(self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace)
         try:
-            worked = await specialist.work(text, routed, self._s.specialist_packer, self._turn, self._s.injected)
+            worked = await specialist.work(text, routed, self._s.specialist_packer, self._turn, self._injected)
         except RoostError as error:
             # what was done stays done, and Main tells the user
             worked = specialist.so_far
             await self._note("specialist.failed", {"reason": error.message})
             worked.summary = f"The work could not go on: {error.message}"
             worked.stop, worked.failed = Stop.FAILED, True
+        for added in self._added:
+            await self._note("message.added", {"text": added})
         self._used(AgentRole.SPECIALIST, player.name, worked.usage, time.monotonic() - began)
         for name in ("asked", "run", "blocked", "repaired", "malformed"):
             setattr(self._metrics, name, getattr(worked.counts, name))
@@ -195,6 +198,11 @@ class _Turn:
         self._metrics.missing = worked.missing
         await self._context(await self._s.keeper.append(*worked.messages))
         return worked
+
+    def _injected(self) -> Sequence[str]:
+        texts = self._s.injected()
+        self._added += texts
+        return texts
 
     async def _answer(self, routed: Routed, worked: Worked) -> None:
         if routed.question and not worked.messages:

@@ -51,9 +51,11 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
             # Whoever runs this starts it anew: better than answers from what was true once.
             gateway.registry.when_failed(stop)
             async with running(gateway, settings):
-                yield
-                if hub:
-                    await hub.close()
+                try:
+                    yield
+                finally:
+                    if hub:
+                        await hub.close()
 
         gc.collect()
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up

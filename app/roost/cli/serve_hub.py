@@ -106,9 +106,11 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
 
             @asynccontextmanager
             async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:
-                yield
-                if agent:
-                    await agent.close()
+                try:
+                    yield
+                finally:
+                    if agent:
+                        await agent.close()
 
             sessions = Sessions(settings.state_dir, settings.web_session_s)
             await serve_until_stopped(hub_app(agent or forward, sessions), places, settings, beside)

@@ -24,6 +24,7 @@ from roost.gateway.telemetry import Redactor
 from roost.ops.errors import RoostError
 
 NAME = "audit.jsonl"
+LOCK = "lock"
 ROTATE_BYTES = 64 << 20
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -56,6 +57,9 @@ class AuditLog:
         self._redactor = redactor or Redactor()
         self._rotate_bytes = rotate_bytes
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        # made by whoever makes the log: another user who only looks must not be the one who owns it
+        if not (folder / LOCK).exists() and folder.stat().st_uid == os.geteuid():
+            os.close(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
 
     def add(self, owner: str, action: str, detail: Mapping[str, object] | None = None, session: str = "") -> Head:
         """Record an action, without secrets; it is on disk when this returns. Returns the new end of the chain.
@@ -185,7 +189,11 @@ class AuditLog:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            handle = os.open(self._folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # nobody has written here yet
+            yield
+            return
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

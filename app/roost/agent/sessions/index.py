@@ -19,6 +19,7 @@ from roost.agent.sessions.records import Begin, MessageBody, Record, TitleBody, 
 MESSAGES = 50
 CHARACTERS = 500
 SCHEMA = 1
+DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 WORD = re.compile(r"\w+", re.UNICODE)
 TABLES = """
 CREATE TABLE session (
@@ -167,8 +168,9 @@ class Index:
                     db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
                     self.empty = True
                     return db
-            except sqlite3.DatabaseError:
-                if again:
+            except sqlite3.DatabaseError as error:
+                db.close()
+                if again or error.sqlite_errorcode not in DAMAGED:
                     raise
             db.close()
             self._path.unlink()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,7 @@ from roost.agent.sessions.index import SessionInfo
 from roost.agent.sessions.records import TitleBody, line_of
 from roost.agent.sessions.store import SessionNotFoundError, SessionStore
 from roost.gateway.errors import ApiError
+from roost.ops.errors import RoostError
 
 PATH = "/roost/v1/sessions"
 MOST_HITS = 200
@@ -24,6 +26,7 @@ T = TypeVar("T")
 
 OwnerOf = Callable[[Request], str]
 """Says the name of the key that asks."""
+Leave = Callable[[str, str], Awaitable[None]]
 
 
 class Begin(BaseModel):
@@ -43,8 +46,17 @@ class Change(BaseModel):
     archived: bool | None = None
 
 
-def session_routes(store: SessionStore, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
-    """Return the routes below `PATH`. Another key's conversation is 404, as one that does not exist."""
+async def _nobody_is_in_it(_owner: str, _session: str) -> None:
+    """Stand for a service without sessions in use."""
+
+
+def session_routes(
+    store: SessionStore, owner_of: OwnerOf, audit: AuditLog, leave: Leave = _nobody_is_in_it
+) -> APIRouter:
+    """Return the routes below `PATH`. Another key's conversation is 404, as one that does not exist.
+
+    `leave` is told of a conversation that is about to be removed, and ends what goes on in it.
+    """
     router = APIRouter()
 
     @router.get(PATH, summary="List conversations")
@@ -96,6 +108,7 @@ def session_routes(store: SessionStore, owner_of: OwnerOf, audit: AuditLog) -> A
         owner = owner_of(request)
         await _found(lambda: store.info(owner, session))
         await _found(lambda: audit.add(owner, "session.purge", session=session))
+        await leave(owner, session)
         await _found(lambda: store.purge(owner, session))
         return Response(status_code=204)
 
@@ -117,7 +130,9 @@ async def _found(ask: Callable[[], T]) -> T:
         return await asyncio.to_thread(ask)
     except SessionNotFoundError as error:
         raise ApiError(404, error.message, code="session_not_found") from None
-    except OSError as error:
-        raise ApiError(
-            507, f"The conversation cannot be written: {error.strerror}.", kind="server_error", code="storage"
-        ) from None
+    except FileNotFoundError:  # removed meanwhile
+        raise ApiError(404, "There is no such conversation any more.", code="session_not_found") from None
+    except (OSError, sqlite3.Error) as error:
+        raise ApiError(507, f"The conversation cannot be kept: {error}.", kind="server_error", code="storage") from None
+    except RoostError as error:
+        raise ApiError(503, str(error), kind="server_error", code="storage") from None

@@ -81,7 +81,8 @@ class FileSessionStore:
             place.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._index = Index(folder / "index.sqlite")
-        if self._index.empty:
+        kept = {path.stem for place in (folder, self._archive) for path in place.glob(f"*{SUFFIX}")}
+        if self._index.empty or kept != self._index.ids():  # a crash may have come between a file and its line there
             self.reindex()
 
     def close(self) -> None:
@@ -179,7 +180,10 @@ class FileSessionStore:
             found: set[str] = set()
             for folder, archived in ((self._folder, False), (self._archive, True)):
                 for path in folder.glob(f"*{SUFFIX}"):
-                    records = log_file.read(path).records
+                    try:
+                        records = log_file.read(path).records
+                    except OSError:  # it stays out until it can be read
+                        continue
                     if records and isinstance(records[0].body, Begin) and records[0].body.session == path.stem:
                         found.add(path.stem)
                         self._index.add(records, path.stem, archived=archived)

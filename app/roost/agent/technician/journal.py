@@ -168,6 +168,9 @@ class Journal:
 
     def _set(self, job: str, **values: str | None) -> None:
         with self._change() as db:
+            over = db.execute("SELECT phase FROM job WHERE id = ?", (job,)).fetchone()
+            if over and Phase(over["phase"]).over:
+                return  # cancelled meanwhile: it stays so
             for name, value in values.items():
                 db.execute(f"UPDATE job SET {name} = ? WHERE id = ?", (value, job))  # noqa: S608 - names of this file
             _touch(db, job)
