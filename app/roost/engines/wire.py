@@ -23,6 +23,7 @@ from starlette.datastructures import Headers
 # llama-server closes an idle connection after 5 s; one that is closed a little earlier is never lost to that.
 KEEP_ALIVE_S = 4.0
 MOST_HEAD_BYTES = 64 << 10  # of an answer's header
+MOST_UNSORTED_BYTES = MOST_HEAD_BYTES + (1 << 20)  # that came and is neither a whole field nor a piece of a body
 MOST_HELD_BYTES = 256 << 10  # of a stream that nobody has taken yet; then the server has to wait
 MOST_ANSWER_BYTES = 128 << 20  # of an answer that is read whole: some thousand embeddings have half of that
 CLOSED = "it closed the connection"
@@ -62,7 +63,9 @@ def address_of(base_url: str, tls: ssl.SSLContext | bool = True) -> Address:
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+        if host and not host.isascii():
+            host = host.encode("idna").decode("ascii")
+    except ValueError:  # a UnicodeError is one
         host, port = None, None
     if not host or parts.scheme not in ("http", "https"):
         raise NotConnectedError("its address is none of HTTP")
@@ -127,6 +130,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._head: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._unsorted = 0
         self._answer: WireAnswer | None = None
         self._interim = False  # what comes is 100 Continue or the like
         self._until_close = False
@@ -147,6 +151,11 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse; what nobody asked for ends the connection."""
         if not self._busy or self._complete:
+            self.abort()
+            return
+        self._unsorted += len(data)  # a field counts before it is whole, and what follows the last piece, too
+        if self._unsorted > MOST_UNSORTED_BYTES:
+            self._fail(BrokenAnswerError("the header is too long"))
             self.abort()
             return
         try:
@@ -185,6 +194,7 @@ class _Connection(asyncio.Protocol):
         if 100 <= status < 200:
             self._interim, self._head, self._head_bytes = True, [], 0
             return
+        self._unsorted = 0
         framed = {b"content-length", b"transfer-encoding"}
         self._until_close = all(name not in framed for name, _ in self._head)
         self._answer = WireAnswer(status, self._head, self)
@@ -192,6 +202,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece."""
+        self._unsorted = 0
         self._pieces.append(body)
         self._held += len(body)
         if self._held > self._most_held and not self._paused:
@@ -264,9 +275,16 @@ class _Connection(asyncio.Protocol):
             if not self.closed:
                 self._transport.resume_reading()
 
+    @property
+    def usable(self) -> bool:
+        """Say whether a request can be sent: what the server closes is closing before it is closed."""
+        return not self.closed and not self._transport.is_closing()
+
     def release(self) -> bool:
         """Say whether another request may follow; if not, or if the answer was not read to its end, hang up."""
-        again = self._complete and self._keep and not self.closed
+        # what is not sent yet belongs to this request: the next one must not queue behind it, or be read as its rest
+        unsent = self._transport.get_write_buffer_size()
+        again = self._complete and self._keep and not self.closed and not self._transport.is_closing() and not unsent
         self._resume()
         self._busy = False
         self._begin()
@@ -315,7 +333,7 @@ class Wire:
         oldest = asyncio.get_running_loop().time() - KEEP_ALIVE_S
         while idle:
             connection = idle.pop()  # the one that was used last
-            if not connection.closed and connection.idle_since > oldest:
+            if connection.usable and connection.idle_since > oldest:
                 return connection
             connection.abort()
         return await self._connect(address, connect_s)
@@ -364,7 +382,7 @@ class Wire:
                     address.host,
                     address.port,
                     ssl=tls,
-                    server_hostname=address.host if tls else None,
+                    server_hostname=address.host.rstrip(".") if tls else None,
                 )
         except (OSError, UnicodeError) as error:  # a TimeoutError is one, and what TLS has to say; no name of a host
             raise NotConnectedError(type(error).__name__) from error
@@ -402,4 +420,7 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     text = "".join(f"{name}: {value}\r\n" for name, value in headers)
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
         raise NotConnectedError("its key has a line break in it")
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeError:
+        raise NotConnectedError("its key holds what no header can") from None

@@ -80,6 +80,7 @@ class Registry:
         What is in flight on an endpoint that is gone goes on: its server may be draining. Those of the fleet itself
         come without a source; only when they have come it is settled what there is.
         """
+        self._standing = None  # whatever happens below, what is known of the endpoints is worked out anew
         if not source:  # what was believed to be there until now is confirmed or gone
             self._members = {name: listed for name, listed in self._members.items() if name in ("", BY_HAND)}
         self._members[source] = tuple(members)

@@ -20,6 +20,18 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\
 Behave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+class Sent(asyncio.Transport):
+    """A transport that sends all at once."""
+
+    def write(self, data: object) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+
 @dataclass
 class Server:
     """What the server saw."""
@@ -164,9 +176,7 @@ async def test_a_second_answer_is_not_taken_for_that_of_the_next_request() -> No
 async def test_a_server_that_is_read_slowly_has_to_wait() -> None:
     said: list[str] = []
 
-    class Transport(asyncio.Transport):
-        def write(self, data: object) -> None: ...
-
+    class Transport(Sent):
         def pause_reading(self) -> None:
             said.append("wait")
 
@@ -262,9 +272,7 @@ def test_an_answer_is_the_same_however_its_bytes_come(body: bytes, cuts: list[in
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:50], body[50:]) if part)
     sent = CHUNKED + chunks + b"0\r\n\r\n"
 
-    class Transport(asyncio.Transport):
-        def write(self, data: object) -> None: ...
-
+    class Transport(Sent):
         def abort(self) -> None:
             pytest.fail("it was hung up")
 
@@ -283,3 +291,43 @@ def test_an_answer_is_the_same_however_its_bytes_come(body: bytes, cuts: list[in
         return found
 
     assert asyncio.run(read()) == body
+
+
+async def test_what_was_not_sent_whole_is_not_followed_by_another_request() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # and nothing of the body
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.Event().wait()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024)
+    async with listening:
+        wire = Wire()
+        address = Address("127.0.0.1", listening.sockets[0].getsockname()[1])
+        async with wire.post(address, "/", b"x" * (30 << 20), HEADERS, 5) as answer:
+            assert (answer.status, await answer.read()) == (413, b"{}")
+        assert not wire._idle.get(address)
+        wire.close()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"HTTP/1.1 200 OK\r\nX: ", CHUNKED + b"0\r\nX: ", CHUNKED + b"1;"],
+)
+async def test_a_field_that_never_ends_is_given_up(beginning: bytes) -> None:
+    async with serving(beginning + b"a" * (4 << 20)) as (server, wire):
+        with pytest.raises(BrokenAnswerError):
+            async with wire.post(server.address, "/", b"{}", HEADERS, 5) as answer:
+                await answer.read()
+
+
+def test_names_in_other_letters_are_written_as_the_network_knows_them() -> None:
+    assert address_of("http://m\u00fcller.example:81").host == "xn--mller-kva.example"
+    with pytest.raises(NotConnectedError):
+        address_of("http://" + "\u00fc" * 80 + ".example")
+
+
+async def test_a_key_that_no_header_can_hold_is_no_fault_of_ours() -> None:
+    async with serving() as (server, wire):
+        with pytest.raises(NotConnectedError):
+            async with wire.post(server.address, "/", b"{}", {"Authorization": "\udc80"}, 5):
+                pass
