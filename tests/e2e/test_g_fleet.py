@@ -164,6 +164,7 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), 2 * ELSEWHERE_S)
 
 
+@pytest.mark.long
 def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet: Fleet, measure: Measure) -> None:
     lead(fleet, "fleet-1")
     others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
@@ -190,6 +191,7 @@ def as_planned(fleet: Fleet) -> bool:
     return all(runs_on(fleet, job) == [at["machine"]] for job, at in planned(fleet).items())
 
 
+@pytest.mark.long
 def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
     fleet: Fleet, cache: Path, repository: Path, measure: Measure
 ) -> None:
@@ -211,6 +213,7 @@ def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
         assert {n["Name"] for n in fleet.nomad("node status -json")} == set(NAMES)
 
 
+@pytest.mark.long
 def test_the_models_of_a_machine_that_leaves_go_to_their_spares(fleet: Fleet, measure: Measure) -> None:
     at = planned(fleet)[ROUTER]
     (spare,) = at["spares"]
