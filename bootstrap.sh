@@ -952,8 +952,8 @@ run_playbook() {
     fi
 }
 
-# join_fleet: the program, and then its own word with the server; what is set up is set up from there.
-join_fleet() {
+# bring_program: the program without anything set up by it; sets $venv and $release.
+bring_program() {
     make_folders
     open_log
     ensure_python
@@ -962,6 +962,11 @@ join_fleet() {
     step program "unpacking" install_program
     switch_to "$release"
     prune
+}
+
+# join_fleet: the program, and then its own word with the server; what is set up is set up from there.
+join_fleet() {
+    bring_program
     # The server runs this script here too.
     rm -f "$lock"
     exec 9>&-
@@ -973,14 +978,7 @@ join_fleet() {
 
 # program_only: for the controller of a fleet, which reads the last line: the release and its Python.
 program_only() {
-    make_folders
-    open_log
-    ensure_python
-    venv=$install_dir/venvs/$(venv_key)
-    release=$install_dir/releases/$(release_id)
-    step program "unpacking" install_program
-    switch_to "$release"
-    prune
+    bring_program
     say "$release $venv/bin/python"
 }
 

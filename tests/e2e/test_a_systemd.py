@@ -85,6 +85,20 @@ def test_the_host_says_what_it_is(installed: Site) -> None:
     story.says_what_it_is(installed.host)
 
 
+def test_the_agent_answers_and_remembers(installed: Site) -> None:
+    host = installed.host
+    events = host.exec("roost agent --json 'What is the capital of France?'", timeout_s=300).out.splitlines()
+    said = "".join(event["text"] for event in map(json.loads, events) if event["type"] == "text")
+    assert "Paris" in said
+    (kept,) = json.loads(host.exec("roost sessions list --json").out)
+    assert said.strip() in host.exec(f"roost sessions show {kept['id']}").out
+    assert [hit["session"] for hit in json.loads(host.exec("roost sessions search france --json").out)][:1] == [
+        kept["id"]
+    ]
+    host.exec(f"roost sessions purge {kept['id']} --yes")
+    assert "intact: 1 entries" in host.exec("roost audit verify").out
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)

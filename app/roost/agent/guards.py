@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -114,19 +114,6 @@ class Work:
     def pollution(self) -> float:
         """Return which part of the attempts failed, was blocked or came again: from 0 to 1."""
         return self.failures / self.attempts if self.attempts else 0.0
-
-
-def collapse_attempts(lines: Sequence[str]) -> list[str]:
-    """Return lines with runs of the same one shown once, with their number."""
-    shown: list[str] = []
-    count = 0
-    for number, line in enumerate(lines):
-        count += 1
-        if number + 1 < len(lines) and lines[number + 1] == line:
-            continue
-        shown.append(line if count == 1 else f"{line} (so {count} times)")
-        count = 0
-    return shown
 
 
 def collapse_babble(text: str) -> str:

@@ -23,7 +23,6 @@ from roost.agent.sessions.store import FileSessionStore
 from roost.agent.tool import ToolRunner
 from roost.agent.turn import TurnMetrics
 from roost.context.blobs import FileBlobs
-from roost.context.budget import DEFAULT_MODE, CostMode
 from roost.gateway.errors import ApiError, not_allowed
 from roost.gateway.telemetry import Redactor
 from roost.ops.api_keys import Role
@@ -83,7 +82,7 @@ class AgentHub:
         if key["role"] not in USERS:
             await not_allowed(Role(key["role"]), scope["method"], scope["path"]).response()(scope, receive, send)
             return
-        asker = Asker(key["name"], _secret(scope), key["role"])
+        asker = Asker(key["name"], _secret(scope), key["role"], key.get("cost_mode") or "")
         body_read = await _body(receive)
         if body_read is None:
             await ApiError(413, f"At most {MOST_BODY_BYTES} bytes, within {BODY_TIMEOUT_S:.0f} s.").response()(
@@ -113,13 +112,12 @@ def agents_of(
     *,
     redactor: Redactor | None = None,
     runner_of: Callable[[str], ToolRunner] = lambda _owner: NoTools(),
-    mode: Callable[[], CostMode] = lambda: DEFAULT_MODE,
     count: Callable[[TurnMetrics], None] = lambda _metrics: None,
 ) -> Agents:
     """Return the service with its stores below `folder`; models are asked for at `base_url`."""
     return Agents(
         FileSessionStore(folder / "sessions"), FileBlobs(folder / "blobs"), AuditLog(folder / "audit", redactor), http,
-        base_url, runner_of, mode, count,
+        base_url, runner_of, count,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from roost.context.budget import CostMode, bounds
 from roost.context.conversation import Conversation
 from roost.context.gate import Gate
 from roost.context.keeper import Keeper, Slot
+from roost.context.modes import Chosen, chosen_mode
 from roost.context.pack import Head, Packer
 from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
@@ -43,6 +44,8 @@ class Asker:
     name: str
     secret: str = field(repr=False)
     role: str
+    cost_mode: str = ""
+    """What an administrator chose for all conversations, '' for none."""
 
 
 @dataclass
@@ -58,6 +61,10 @@ class _Open:
     workspace: str | None = None
     helpers: SubAgents = field(default_factory=SubAgents)
 
+    def chosen(self) -> Chosen:
+        """Return the cost mode that holds for it now, and where that comes from."""
+        return chosen_mode(self.asker.cost_mode, session=self.mode)
+
 
 class Agents:
     """All sessions of a hub that are in use."""
@@ -70,7 +77,6 @@ class Agents:
         http: aiohttp.ClientSession,
         base_url: str,
         runner_of: Callable[[str], ToolRunner],
-        mode: Callable[[], CostMode],
         count: Callable[[TurnMetrics], None] = lambda _metrics: None,
     ) -> None:
         self.store = store
@@ -79,7 +85,6 @@ class Agents:
         self._http = http
         self._base_url = base_url
         self._runner_of = runner_of
-        self._mode = mode
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
@@ -114,12 +119,14 @@ class Agents:
             SessionNotFoundError: it is no session of that key.
         """
         opened = await self._opened(asker, session)
+        opened.asker = asker
         opened.think = opened.think if think is None else think
         opened.mode = mode or opened.mode
         opened.workspace = workspace or opened.workspace
-        held = opened.mode or self._mode()
+        held = opened.chosen()
         return {
-            "think": opened.think, "cost_mode": held.value, "workspace": opened.workspace, "busy": opened.live.busy,
+            "think": opened.think, "cost_mode": held.mode.value, "cost_mode_from": held.origin.value,
+            "workspace": opened.workspace, "busy": opened.live.busy,
         }  # fmt: skip
 
     async def forget(self, owner: str, session: str) -> None:
@@ -201,7 +208,7 @@ class Agents:
             live = opened.live
             talk = await asyncio.to_thread(self._read, live.owner, live.session)
             opened.keeper = Keeper(
-                owner=live.owner, slot=slot, mode=lambda: opened.mode or self._mode(), head=Head(MAIN_SYSTEM),
+                owner=live.owner, slot=slot, mode=lambda: opened.chosen().mode, head=Head(MAIN_SYSTEM),
                 blobs=self._blobs, summariser=self._summariser(opened, player),
                 archive=SessionArchive(self.store, live.owner, live.session), conversation=talk,
                 session_bytes=talk.size,
@@ -213,7 +220,7 @@ class Agents:
 
     async def _packer(self, opened: _Open, player: Candidate) -> Packer:
         slot = await self._slot(opened, player)
-        limits = bounds(opened.mode or self._mode(), slot.context_tokens)
+        limits = bounds(opened.chosen().mode, slot.context_tokens)
         return Packer(limits, Gate(self._blobs, opened.live.owner, slot.counter), slot.capabilities)
 
     async def _slot(self, opened: _Open, player: Candidate) -> Slot:

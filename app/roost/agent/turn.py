@@ -218,9 +218,7 @@ class _Turn:
         pack, events = await self._s.keeper.pack("\n".join(end for end in ends if end))
         await self._context(events)
         splitter, heard = Splitter(), [""]
-        ask = Ask(
-            player.name, pack.messages, self._s.keeper.bounds.reply_tokens, temperature=0.2, session=self._s.session
-        )
+        ask = Ask(player.name, pack.messages, self._s.keeper.bounds.reply_tokens, session=self._s.session)
         reply = await self._s.models.ask(ask, self._hear(splitter, heard))
         await self._tell_parts(splitter.end())
         self._used(AgentRole.MAIN, reply.model or player.name, reply.usage, time.monotonic() - began)

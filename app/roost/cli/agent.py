@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from roost.cli.api import Api, find_access
+from roost.cli.lines import converse
 from roost.cli.show import print_table
 from roost.context.budget import CostMode
 from roost.context.modes import parse_mode
@@ -45,7 +46,7 @@ def agent(
         if text is not None:
             talk.say(sys.stdin.read() if text == "-" else text)
         else:
-            converse(talk, interactive=sys.stdin.isatty())
+            converse(line_by_line(talk), HELP, interactive=sys.stdin.isatty())
 
 
 class Talk:
@@ -145,43 +146,16 @@ def described(event: dict[str, Json]) -> str:
             return ""
 
 
-def converse(talk: Talk, *, interactive: bool) -> None:
-    """Take line by line until the input ends.
+def line_by_line(talk: Talk) -> Callable[[str], None]:
+    """Return what takes the lines of a conversation, commands among them."""
 
-    Raises:
-        RoostError: a turn failed and nobody sits there to read it.
-    """
-    if interactive:
-        sys.stderr.write(f"{HELP}\n")
-    while True:
-        try:
-            line = input("> " if interactive else "").strip()
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            if not interactive:
-                raise
-            print()
-            continue
-        if line in {"/quit", "/exit"}:
-            return
-        _turn(talk, line, interactive=interactive)
-
-
-def _turn(talk: Talk, line: str, *, interactive: bool) -> None:
-    try:
-        if line.startswith("/"):
-            _command(talk, line)
-        elif line:
+    def take(line: str) -> None:
+        if line.strip().startswith("/"):
+            _command(talk, line.strip())
+        else:
             talk.say(line)
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        sys.stderr.write("(cancelled)\n")
-    except RoostError as error:
-        if not interactive:
-            raise
-        sys.stderr.write(f"error: {error.message}\nfix: {error.fix}\n")
+
+    return take
 
 
 def _command(talk: Talk, line: str) -> None:

@@ -17,7 +17,6 @@ from roost.ops.site import load_site
 
 app = typer.Typer(no_args_is_help=True)
 BROKEN = 7
-NOT_ALLOWED = 4
 COMMAND_TIMEOUT_S = 60.0
 
 FolderOption = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 
 from roost.cli.api import Api, Ended, Options, find_access
 from roost.cli.conversation import Conversation, Shelf
+from roost.cli.lines import converse
 from roost.hosts.accept import SYSTEM
 from roost.ops.errors import RoostError
 
@@ -57,7 +59,7 @@ def chat(
         if text is not None:
             speaker.ask(talk, sys.stdin.read() if text == "-" else text)
         else:
-            converse(speaker, talk, interactive=sys.stdin.isatty())
+            converse(line_by_line(speaker, talk), HELP, interactive=sys.stdin.isatty())
 
 
 class Speaker:
@@ -111,43 +113,17 @@ class Speaker:
             sys.stderr.write(f"({ended.model}: {ended.tokens} tokens{rate}, {seconds:.1f} s)\n")
 
 
-def converse(speaker: Speaker, talk: Conversation, *, interactive: bool) -> None:
-    """Ask line by line until the input ends.
+def line_by_line(speaker: Speaker, talk: Conversation) -> Callable[[str], None]:
+    """Return what takes the lines of a conversation, `/new` among them."""
 
-    Raises:
-        RoostError: an answer failed and nobody sits there to read it.
-    """
-    if interactive:
-        sys.stderr.write(f"{HELP}\n")
-    while True:
-        try:
-            line = input("> " if interactive else "")
-        except EOFError:
-            break
-        except KeyboardInterrupt:
-            if not interactive:
-                raise
-            print()
-            continue
+    def take(line: str) -> None:
+        nonlocal talk
         command = line.strip()
-        if command in {"/quit", "/exit"}:
-            break
         if command == "/new":
             talk = Conversation.begin(talk.system)
         elif command.startswith("/") and " " not in command:
             sys.stderr.write(f"{command} is not known. {HELP}\n")
-        elif command:
-            _turn(speaker, talk, line, interactive=interactive)
+        else:
+            speaker.ask(talk, line)
 
-
-def _turn(speaker: Speaker, talk: Conversation, line: str, *, interactive: bool) -> None:
-    try:
-        speaker.ask(talk, line)
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        sys.stderr.write("(cancelled)\n")
-    except RoostError as error:
-        if not interactive:
-            raise
-        sys.stderr.write(f"error: {error.message}\n" + (f"fix: {error.fix}\n" if error.fix else ""))
+    return take

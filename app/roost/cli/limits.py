@@ -9,6 +9,7 @@ import typer
 from roost.cli.api import Api, find_access
 from roost.cli.keys import DryRunOption, FileOption, JsonOption, change_keys
 from roost.cli.show import print_json, print_table
+from roost.context.modes import chosen_mode, parse_mode, set_cost_mode
 from roost.ops import api_keys
 from roost.ops.api_keys import Tier, TierChange
 from roost.ops.errors import RoostError
@@ -86,6 +87,29 @@ def reset(
     """
     document = change_keys(file, lambda d: api_keys.with_tier(d, tier, None), dry_run=dry_run)
     _report(tier, document.tiers.get(tier), dry_run=dry_run, as_json=as_json)
+
+
+@app.command("set-cost-mode")
+def set_mode(
+    mode: Annotated[str, typer.Argument(help="fast, smart, max; default goes back to the configured one.")],
+    *,
+    file: FileOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose how much conversations with the agent may cost; every bound of theirs changes with it.
+
+    A conversation that chose a mode of its own keeps it.
+
+    Example: roost limits set-cost-mode fast
+    """
+    wanted = None if mode == "default" else parse_mode(mode)
+    document = change_keys(file, lambda d: set_cost_mode(d, wanted), dry_run=dry_run)
+    held = chosen_mode(document.cost_mode)
+    if as_json:
+        print_json({"cost_mode": held.mode.value, "from": held.origin.value, "applied": not dry_run})
+    else:
+        print(f"cost mode {held.mode} ({held.origin}) {'would hold' if dry_run else 'holds'}.")
 
 
 def _report(tier: Tier, change: TierChange | None, *, dry_run: bool, as_json: bool) -> None:

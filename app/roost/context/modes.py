@@ -50,14 +50,14 @@ def set_cost_mode(document: KeyDocument, mode: CostMode | None) -> KeyDocument:
     return document.model_copy(update={"cost_mode": "" if mode is None else mode.value})
 
 
-def chosen_mode(document: KeyDocument, default: str = "", session: CostMode | None = None) -> Chosen:
+def chosen_mode(override: str, default: str = "", session: CostMode | None = None) -> Chosen:
     """Return the mode that holds: the session's, else the override, else the files' `default`, else `smart`.
 
     Raises:
-        RoostError: the files or the document name a mode that there is not.
+        RoostError: the files or the override name a mode that there is not.
     """
     if session is not None:
         return Chosen(session, Origin.SESSION)
-    if document.cost_mode:
-        return Chosen(parse_mode(document.cost_mode), Origin.OVERRIDE)
+    if override:
+        return Chosen(parse_mode(override), Origin.OVERRIDE)
     return Chosen(parse_mode(default) if default else DEFAULT_MODE, Origin.DEFAULT)

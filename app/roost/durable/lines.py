@@ -6,7 +6,6 @@ Who appends holds a lock of its own; these are the steps under it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 BLOCK_BYTES = 1 << 16
 
@@ -43,12 +42,3 @@ def write_at_end(handle: int, size: int, data: bytes) -> None:
     except OSError:
         os.ftruncate(handle, size)
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -58,6 +58,7 @@ class Keys:
         self._by_name: dict[str, ApiKey] = {}
         self._tiers: dict[Tier, TierLimits] = {}
         self._changed: frozenset[Tier] = frozenset()
+        self._cost_mode = ""
 
     def find(self, secret: str) -> ApiKey | None:
         """Return the key that this is, expired or not; None if it is none, or revoked.
@@ -103,6 +104,11 @@ class Keys:
         self._refresh()
         return self._changed
 
+    def cost_mode(self) -> str:
+        """Return the cost mode that an administrator chose for all conversations, '' for none."""
+        self._refresh()
+        return self._cost_mode
+
     def _refresh(self) -> None:
         digests = self._digests.value() if self._digests else ()
         document = self._document.value() if self._document else None
@@ -118,6 +124,7 @@ class Keys:
             tier: changes.get(tier, NO_CHANGE).applied_to(self._configured.get(tier, NO_LIMITS)) for tier in Tier
         }
         self._changed = frozenset(changes)
+        self._cost_mode = document.cost_mode if document else ""
 
 
 def bearer(authorization: str) -> str:

@@ -33,7 +33,7 @@ def add_key_routes(app: FastAPI, keys: Keys, meter: Meter) -> None:
         found = keys.named(name) if name else caller_of(request.scope)
         if found is None or not owner_or_admin(request, found.name):
             raise key_not_found(name)
-        return JSONResponse(key_document(found, meter))
+        return JSONResponse({**key_document(found, meter), "cost_mode": keys.cost_mode()})
 
     @app.get("/v1/limits")
     async def limits() -> JSONResponse:

@@ -20,12 +20,12 @@ ROOMS = ("context", "agent", "durable", "gateway", "cli", "web")
 
 def test_the_session_wins_over_the_override_over_the_files() -> None:
     document = KeyDocument()
-    assert chosen_mode(document) == Chosen(DEFAULT_MODE, Origin.DEFAULT)
-    assert chosen_mode(document, "fast") == Chosen(CostMode.FAST, Origin.DEFAULT)
+    assert chosen_mode(document.cost_mode) == Chosen(DEFAULT_MODE, Origin.DEFAULT)
+    assert chosen_mode(document.cost_mode, "fast") == Chosen(CostMode.FAST, Origin.DEFAULT)
     changed = set_cost_mode(document, CostMode.MAX)
-    assert chosen_mode(changed, "fast") == Chosen(CostMode.MAX, Origin.OVERRIDE)
-    assert chosen_mode(changed, "fast", CostMode.SMART) == Chosen(CostMode.SMART, Origin.SESSION)
-    assert chosen_mode(set_cost_mode(changed, None), "fast").origin is Origin.DEFAULT
+    assert chosen_mode(changed.cost_mode, "fast") == Chosen(CostMode.MAX, Origin.OVERRIDE)
+    assert chosen_mode(changed.cost_mode, "fast", CostMode.SMART) == Chosen(CostMode.SMART, Origin.SESSION)
+    assert chosen_mode(set_cost_mode(changed, None).cost_mode, "fast").origin is Origin.DEFAULT
 
 
 def test_the_override_is_kept_with_the_limits() -> None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from pydantic import JsonValue, TypeAdapter
 
 from roost.agent.audit.chain import Entry, Fault, Head, follow, opened, sealed
-from roost.durable.lines import end_of_last_line, line_before, sync_folder, write_at_end
+from roost.durable.lines import end_of_last_line, line_before, write_at_end
 from roost.gateway.telemetry import Redactor
 from roost.ops.errors import RoostError
+from roost.ops.files import sync_folder
 
 NAME = "audit.jsonl"
 LOCK = "lock"

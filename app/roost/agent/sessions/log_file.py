@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost.agent.sessions.records import Body, Record, UnreadableError, line_of, now, parse
-from roost.durable.lines import end_of_last_line, line_before, sync_folder, write_at_end
+from roost.durable.lines import end_of_last_line, line_before, write_at_end
+from roost.ops.files import sync_folder
 
 FILE_MODE = 0o600
 BROKEN = ".broken"

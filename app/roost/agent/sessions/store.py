@@ -16,8 +16,8 @@ from roost.agent.sessions import log_file
 from roost.agent.sessions.index import Hit, Index, SessionInfo
 from roost.agent.sessions.log_file import BROKEN, Contents
 from roost.agent.sessions.records import Begin, Body, Record, TitleBody
-from roost.durable.lines import sync_folder
 from roost.ops.errors import RoostError
+from roost.ops.files import sync_folder
 
 ID = re.compile(r"^[0-9a-z]{16}$")
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -33,6 +33,16 @@ MIGRATIONS = (
 )
 
 
+SETTERS = {
+    "phase": "UPDATE job SET phase = ? WHERE id = ?",
+    "plan": "UPDATE job SET plan = ? WHERE id = ?",
+    "notes": "UPDATE job SET notes = ? WHERE id = ?",
+    "question": "UPDATE job SET question = ? WHERE id = ?",
+    "reply": "UPDATE job SET reply = ? WHERE id = ?",
+    "answer": "UPDATE job SET answer = ? WHERE id = ?",
+}
+
+
 class JobNotFoundError(RoostError):
     """There is no such job, or it is another key's: both look the same."""
 
@@ -172,7 +182,7 @@ class Journal:
             if over and Phase(over["phase"]).over:
                 return  # cancelled meanwhile: it stays so
             for name, value in values.items():
-                db.execute(f"UPDATE job SET {name} = ? WHERE id = ?", (value, job))  # noqa: S608 - names of this file
+                db.execute(SETTERS[name], (value, job))
             _touch(db, job)
 
     @contextmanager

@@ -36,7 +36,6 @@ HOST = "join.roost.internal"  # in the certificate; the machine looks for it wha
 REQUEST_S = 15.0
 READY_S = 300.0  # within which a welcomed machine says that it is ready
 LOOK_EVERY_S = 1.0
-LISTENING = "listening"
 SECRETS = ("api-key", "engine-key", "gossip-key", "nomad-operator-token")  # what servers hold; see role certificates
 Json = dict[str, Any]
 Admit = Callable[[str, Json, bool], Iterator[str]]  # a machine's name, its inventory entry, whether it is a server

@@ -11,7 +11,6 @@ from roost.agent.guards import (
     Stop,
     Work,
     babbles,
-    collapse_attempts,
     collapse_babble,
     fingerprint,
 )
@@ -69,11 +68,6 @@ def test_work_that_mostly_fails_ends() -> None:
     work.ran("5", Permission.READ, result())
     assert work.pollution == pytest.approx(0.8)
     assert work.round_over(1, 0) == Stop.POLLUTED
-
-
-def test_repeated_attempts_are_one_line() -> None:
-    assert collapse_attempts(["a", "b", "b", "b", "a"]) == ["a", "b (so 3 times)", "a"]
-    assert collapse_attempts([]) == []
 
 
 def test_babble_is_seen_and_collapsed() -> None:
