@@ -30,8 +30,9 @@ changes only what is not as it should be. Needs root; without it, it asks sudo o
 
 Only what was absent before Roost came is ever removed: /var/lib/roost/manifest says what that is.
 
-Environment: ROOST_VAULT_PASSPHRASE_FILE (where `roost security seal` was used), ROOST_CACHE_DIR (downloads and builds, default /var/cache/roost), ROOST_EXTRA_CA_BUNDLE (PEM file of a
-proxy's CA, trusted while fetching; else SSL_CERT_FILE), HTTPS_PROXY and its like, PIP_INDEX_URL, NO_COLOR.
+Environment: ROOST_CACHE_DIR (downloads and builds, default /var/cache/roost), ROOST_EXTRA_CA_BUNDLE (PEM file of a
+proxy's CA, trusted while fetching; else SSL_CERT_FILE), ROOST_VAULT_PASSPHRASE_FILE (what opens secrets that
+`roost security seal` sealed), HTTPS_PROXY and its like, PIP_INDEX_URL, NO_COLOR.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this system is not supported, 130 interrupted.
 TEXT
 }
@@ -55,6 +56,7 @@ settings() {
     tmp=
     locked=
     vault_file=
+    unseen=
     child=
     ticker=
     log=
@@ -328,6 +330,7 @@ finish() {
     code=$?
     trap - EXIT
     trap '' INT TERM HUP
+    [ -z "$unseen" ] || stty echo
     stop_ticker
     stop_child
     if [ -n "$tmp" ]; then
@@ -527,9 +530,11 @@ ask_passphrase() {
         [ -t 0 ] || die "The fleet's secrets are sealed, and there is no passphrase." \
             "Name a file with it in ROOST_VAULT_PASSPHRASE_FILE, or run it at a terminal."
         printf 'Passphrase of the fleet'"'"'s secrets: '
+        unseen=1 # Ctrl-C must not leave a terminal that shows nothing
         stty -echo
         read -r ROOST_VAULT_PASSPHRASE || true
         stty echo
+        unseen=
         printf '\n'
         export ROOST_VAULT_PASSPHRASE
     fi
