@@ -65,3 +65,14 @@ def test_a_turn_is_answered_recorded_measured_and_logged(client: httpx.Client, h
     assert '"preflight": "skipped: ' in log
     scraped = client.get("/metrics/agent").text
     assert 'roost_agent_turns_total{ended="finished",mode="single"}' in scraped
+
+
+def test_what_is_remembered_is_put_before_the_model_and_found_by_words(client: httpx.Client) -> None:
+    memory = "/roost/v1/memory"
+    client.post(memory, json={"text": "The harbour master of Ostrava is called Odile."}).raise_for_status()
+    found = client.get(f"{memory}/search", params={"q": "Who is the harbour master?"}).json()
+    assert [fact["source"] for fact in found["data"]] == ["user"]
+    assert (found["by"], found["why"]) == ("words", "there is no embedding model")
+    session = client.post(PATH, json={}).json()["id"]
+    events = said(client, session, "Who is the harbour master of Ostrava?")
+    assert "Odile" in "".join(event["text"] for event in events if event["type"] == "text")

@@ -16,6 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.measures import Measures
+from roost.agent.memory.memory import Memory
+from roost.agent.memory.routes import PATH as MEMORY_PATH
+from roost.agent.memory.routes import memory_routes
+from roost.agent.memory.store import FactStore
 from roost.agent.routes import turn_routes
 from roost.agent.service import Agents, Asker, NoTools
 from roost.agent.sessions.routes import PATH, session_routes
@@ -34,6 +38,7 @@ ASKER = "roost.asker"
 METRICS_PATH = "/metrics/agent"
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
+MINE = (PATH, MEMORY_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -50,6 +55,12 @@ class AgentHub:
             session_routes(agents.store, lambda request: asker_of(request).name, agents.audit, agents.forget)
         )
         self._app.include_router(turn_routes(agents, asker_of))
+        self._app.include_router(
+            memory_routes(
+                agents.memory, lambda request: asker_of(request).name,
+                lambda request: agents.embedder(asker_of(request)),
+            )
+        )  # fmt: skip
         _shape_errors(self._app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +69,7 @@ class AgentHub:
             await self._openapi(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
             await self._metrics(scope, receive, send)
-        elif scope["type"] == "http" and (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
+        elif scope["type"] == "http" and is_mine(scope["path"]):
             await self._mine(scope, receive, send)
         else:
             await self._api(scope, receive, send)
@@ -115,10 +126,16 @@ def agents_of(
     count: Callable[[TurnMetrics], None] = lambda _metrics: None,
 ) -> Agents:
     """Return the service with its stores below `folder`; models are asked for at `base_url`."""
+    audit = AuditLog(folder / "audit", redactor)
     return Agents(
-        FileSessionStore(folder / "sessions"), FileBlobs(folder / "blobs"), AuditLog(folder / "audit", redactor), http,
-        base_url, runner_of, count,
+        FileSessionStore(folder / "sessions"), Memory(FactStore(folder / "memory"), audit), FileBlobs(folder / "blobs"),
+        audit, http, base_url, runner_of, count,
     )  # fmt: skip
+
+
+def is_mine(path: str) -> bool:
+    """Say whether a path is one of the agent's routes, whose answers belong to the key that asks."""
+    return any(path == mine or path.startswith(f"{mine}/") for mine in MINE)
 
 
 def asker_of(request: Request) -> Asker:

@@ -65,6 +65,22 @@ TALK = re.compile(
     r"^\W*(?:hi|hello|hey|thanks?|thank you|good (?:morning|evening|night)|how are you|who are you|bye|okay|ok)\b",
     re.IGNORECASE,
 )
+REMEMBER = re.compile(
+    r"^\W*(?:please\s+|(?:can|could|will) you\s+(?:please\s+)?)?"
+    r"(?:(?:remember|keep in mind|don'?t forget)(?:\s+that\b|\s*:)?|note(?:\s+that\b|\s*:))\s+"
+    r"(?!when\b|how\b|what\b|who\b|where\b|why\b|which\b|to\b|our\b)(?P<text>[^?]{4,})$",
+    re.IGNORECASE,
+)
+FORGET = re.compile(
+    r"^\W*(?:please\s+)?forget\s+(?:(?:about|that|everything about|what you (?:know|remember) (?:about|of))\s+)?"
+    r"(?P<words>(?!it\b|that\b|this\b)[^?]{3,}?)[.!\s]*$",
+    re.IGNORECASE,
+)
+RECALL = re.compile(
+    r"\b(?:what (?:do|did) you (?:know|remember) (?:about|of)|do you remember|"
+    r"what did (?:we|i) (?:say|talk|tell you) about)\s+(?P<words>[^?]{3,})",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,25 @@ def _execute(text: str) -> dict[str, Any] | None:
     return {"command": command} if command else None
 
 
+def _remember(text: str) -> dict[str, Any] | None:
+    found = REMEMBER.search(text)
+    return {"text": found.group("text").strip()} if found else None
+
+
+def _forget(text: str) -> dict[str, Any] | None:
+    found = FORGET.search(text)
+    return {"words": found.group("words").strip()} if found else None
+
+
+def _recall(text: str) -> dict[str, Any] | None:
+    found = RECALL.search(text)
+    return {"words": found.group("words").strip()} if found else None
+
+
 RULES: tuple[tuple[str, str, Rule], ...] = (
+    ("remember", "remember", _remember),
+    ("forget", "forget", _forget),
+    ("recall", "recall", _recall),
     ("research+url", "researcher", _research_url),
     ("news", "researcher", _news),
     ("url", "web_fetch", _fetch),
@@ -165,6 +199,8 @@ def names_something(text: str) -> bool:
 
 def asks_for_change(text: str) -> bool:
     """Say whether a request asks for a file to be written or changed."""
+    if REMEMBER.search(text) or FORGET.search(text):
+        return False
     return bool(_path(text)) and bool(WRITE.search(text) or EDIT.search(text)) and not TALK.match(text)
 
 

@@ -14,6 +14,9 @@ from roost.agent.delegation import AgentRole, Candidate, Delegation, delegate
 from roost.agent.history import SessionArchive, conversation_of
 from roost.agent.hub_tools import SessionRunner
 from roost.agent.live import Live, Said
+from roost.agent.memory.meaning import ApiEmbedder
+from roost.agent.memory.memory import Memory
+from roost.agent.memory.tools import MemoryTools, bearing
 from roost.agent.models import ApiModels
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
@@ -30,9 +33,11 @@ from roost.context.pack import Head, Packer
 from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
 from roost.context.tokens import ApiCounter
+from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 MOST_OPEN = 64
+RECALLED = "[What you remember that may bear on this]"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
 
@@ -72,6 +77,7 @@ class Agents:
     def __init__(
         self,
         store: SessionStore,
+        memory: Memory,
         blobs: BlobStore,
         audit: AuditLog,
         http: aiohttp.ClientSession,
@@ -80,6 +86,7 @@ class Agents:
         count: Callable[[TurnMetrics], None] = lambda _metrics: None,
     ) -> None:
         self.store = store
+        self.memory = memory
         self.audit = audit
         self._blobs = blobs
         self._http = http
@@ -172,13 +179,15 @@ class Agents:
         packer = await self._packer(opened, specialist)
         router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
         worker = self._runner_of(live.owner)
-        runner = SessionRunner(worker, packer.gate, self.store, live.owner, opened.helpers)
+        embedder = self.embedder(opened.asker)
+        own = MemoryTools(self.memory, self.store, embedder, live.owner, live.session)
+        runner = SessionRunner(worker, packer.gate, opened.helpers, [own])
         runner.request = text
         setting = Setting(
             session=live.session, models=models, delegation=delegation, runner=runner, keeper=keeper,
             router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell,
             injected=live.injected, workspace=opened.workspace, think=opened.think, workers=opened.helpers.status,
-            count=self._count,
+            count=self._count, recalled=await self._bearing(live, text, embedder),
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
         try:
@@ -186,6 +195,20 @@ class Agents:
         except BaseException:
             opened.keeper = None  # what is on disk holds: the next turn reads it again
             raise
+
+    def embedder(self, asker: Asker) -> ApiEmbedder:
+        """Return who makes vectors with the key of whoever asks."""
+        return ApiEmbedder(self._base_url, self._http, asker.secret)
+
+    async def _bearing(self, live: Live, text: str, embedder: ApiEmbedder) -> str:
+        """Return what is remembered that a request may be about; a memory that cannot be used is told, no hindrance."""
+        try:
+            lines = await bearing(self.memory, live.owner, text, embedder)
+        except (RoostError, OSError) as error:
+            log.warning("memory_not_available", reason=str(error))
+            await live.tell({"type": "notice", "text": f"Memory is not available: {error}"})
+            return ""
+        return "\n".join([RECALLED, *lines]) if lines else ""
 
     def _read(self, owner: str, session: str) -> Conversation:
         return conversation_of(self.store.read(owner, session).records)

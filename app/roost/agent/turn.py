@@ -110,6 +110,8 @@ class Setting:
     count: Callable[[TurnMetrics], None] = lambda _metrics: None
     workers: Callable[[], str] = str
     """Says which helpers work and gives their reports: put before Main in each turn."""
+    recalled: str = ""
+    """What is remembered that this turn may be about: at the end of Main's prompt, and not part of the conversation."""
 
 
 async def take_turn(setting: Setting, text: str, turn: str) -> TurnMetrics:
@@ -214,7 +216,7 @@ class _Turn:
         player = self._s.delegation[AgentRole.MAIN]
         undone = not_done(worked)
         tail = "\n".join(part for part in (undone, worked.summary if not undone or worked.failed else "") if part)
-        ends = [self._s.workers(), f"[About the work] {tail}" if tail else ""]
+        ends = [self._s.recalled, self._s.workers(), f"[About the work] {tail}" if tail else ""]
         pack, events = await self._s.keeper.pack("\n".join(end for end in ends if end))
         await self._context(events)
         splitter, heard = Splitter(), [""]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-SESSIONS = "/roost/v1/sessions"
+MINE = ("/roost/v1/sessions", "/roost/v1/memory")
 
 
 class AgentDoor:
@@ -78,7 +78,7 @@ def agent_hub(
 
 def is_agents(path: str) -> bool:
     """Say whether a path is one of the agent's, or tells of them."""
-    return path in ("/openapi.json", "/metrics/agent", SESSIONS) or path.startswith(f"{SESSIONS}/")
+    return path in ("/openapi.json", "/metrics/agent", *MINE) or path.startswith(tuple(f"{mine}/" for mine in MINE))
 
 
 def own_url(places: Sequence[tuple[Listener, socket.socket]]) -> str:

@@ -97,17 +97,8 @@ def export(
         records = api.get(_path(session))["records"]
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n" if as_json else lines
-    if to is None:
-        print(text, end="")
-        return
-    try:
-        with to.open("x") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise RoostError(f"{to} is there already.", fix="Name another file.") from None
-    except OSError as error:
-        raise RoostError(f"{to} cannot be written: {error.strerror}.", fix="Name a file that can be.") from None
-    print(f"{len(records)} records in {to}")
+    if written(text, to):
+        print(f"{len(records)} records in {to}")
 
 
 @app.command("archive")
@@ -163,6 +154,25 @@ def purge(
     for one in doomed:
         print(f"{one['id']} {'would be removed' if dry_run else 'removed'}: {one['title'] or 'Untitled'}")
     print(f"{len(doomed)} conversations")
+
+
+def written(text: str, to: Path | None) -> bool:
+    """Print an export, or write it to a file that is not there yet; say whether it was a file.
+
+    Raises:
+        RoostError: the file is there already, or cannot be written.
+    """
+    if to is None:
+        print(text, end="")
+        return False
+    try:
+        with to.open("x") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise RoostError(f"{to} is there already.", fix="Name another file.") from None
+    except OSError as error:
+        raise RoostError(f"{to} cannot be written: {error.strerror}.", fix="Name a file that can be.") from None
+    return True
 
 
 def days(text: str) -> int:

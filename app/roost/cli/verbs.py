@@ -49,6 +49,7 @@ VERBS = {
     "endpoints": Verb("roost.cli.endpoints", "app", "Show, add, drain and test model servers, here and elsewhere."),
     "usage": Verb("roost.cli.usage", "usage", "Show tokens, time, energy and cost by key, model and day."),
     "sessions": Verb("roost.cli.sessions", "app", "List, show, search, export and remove conversations."),
+    "memory": Verb("roost.cli.memory", "app", "List, search, add, export and forget what the agent remembers."),
     "audit": Verb("roost.cli.audit", "app", "Check, show and anchor the log of what agents did."),
     "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
     "dashboards": Verb(

@@ -24,6 +24,7 @@ PATIENCE_S = 60
 NO_JSON = {
     "audit",
     "sessions",
+    "memory",
     "config",
     "security",
     "serve",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,14 +13,12 @@ from starlette.responses import JSONResponse, Response
 from roost.agent.audit.log import AuditLog
 from roost.agent.sessions.index import SessionInfo
 from roost.agent.sessions.records import TitleBody, line_of
-from roost.agent.sessions.store import SessionNotFoundError, SessionStore
-from roost.gateway.errors import ApiError
-from roost.ops.errors import RoostError
+from roost.agent.sessions.store import SessionStore
+from roost.agent.storage import stored
 
 PATH = "/roost/v1/sessions"
 MOST_HITS = 200
 JSONL = "application/x-ndjson"
-T = TypeVar("T")
 
 OwnerOf = Callable[[Request], str]
 """Says the name of the key that asks."""
@@ -61,12 +57,12 @@ def session_routes(
 
     @router.get(PATH, summary="List conversations")
     async def listed(request: Request, *, archived: bool = False) -> JSONResponse:
-        found = await _found(lambda: store.sessions(owner_of(request), archived=archived))
+        found = await stored(lambda: store.sessions(owner_of(request), archived=archived))
         return JSONResponse({"object": "list", "data": [shown(info) for info in found]})
 
     @router.post(PATH, summary="Begin a conversation", status_code=201)
     async def begun(request: Request, body: Begin) -> JSONResponse:
-        return JSONResponse(shown(await _found(lambda: store.create(owner_of(request), body.title))), 201)
+        return JSONResponse(shown(await stored(lambda: store.create(owner_of(request), body.title))), 201)
 
     @router.get(f"{PATH}/search", summary="Search what was said")
     async def searched(
@@ -74,20 +70,20 @@ def session_routes(
         q: Annotated[str, Query(max_length=500)],
         limit: Annotated[int, Query(ge=1, le=MOST_HITS)] = 20,
     ) -> JSONResponse:
-        hits = await _found(lambda: store.search(owner_of(request), q, limit))
+        hits = await stored(lambda: store.search(owner_of(request), q, limit))
         return JSONResponse({"object": "list", "data": [asdict(hit) for hit in hits]})
 
     @router.get(f"{PATH}/{{session}}", summary="Show a conversation")
     async def one(request: Request, session: str, after: Annotated[int, Query(ge=0)] = 0) -> JSONResponse:
         owner = owner_of(request)
-        info = await _found(lambda: store.info(owner, session))
-        contents = await _found(lambda: store.read(owner, session, after))
+        info = await stored(lambda: store.info(owner, session))
+        contents = await stored(lambda: store.read(owner, session, after))
         records = [record.model_dump(mode="json") for record in contents.records]
         return JSONResponse({**shown(info), "damaged": contents.damaged, "records": records})
 
     @router.get(f"{PATH}/{{session}}/export", summary="Export a conversation as JSON lines")
     async def exported(request: Request, session: str) -> Response:
-        contents = await _found(lambda: store.read(owner_of(request), session))
+        contents = await stored(lambda: store.read(owner_of(request), session))
         name = f'attachment; filename="{session}.jsonl"'
         return Response(
             b"".join(map(line_of, contents.records)), media_type=JSONL, headers={"content-disposition": name}
@@ -98,18 +94,18 @@ def session_routes(
         owner = owner_of(request)
         title, archived = body.title, body.archived
         if title is not None:
-            await _found(lambda: store.append(owner, session, TitleBody(title=title)))
+            await stored(lambda: store.append(owner, session, TitleBody(title=title)))
         if archived is not None:
-            await _found(lambda: store.archive(owner, session, archived=archived))
-        return JSONResponse(shown(await _found(lambda: store.info(owner, session))))
+            await stored(lambda: store.archive(owner, session, archived=archived))
+        return JSONResponse(shown(await stored(lambda: store.info(owner, session))))
 
     @router.delete(f"{PATH}/{{session}}", summary="Remove a conversation for good", status_code=204)
     async def purged(request: Request, session: str) -> Response:
         owner = owner_of(request)
-        await _found(lambda: store.info(owner, session))
-        await _found(lambda: audit.add(owner, "session.purge", session=session))
+        await stored(lambda: store.info(owner, session))
+        await stored(lambda: audit.add(owner, "session.purge", session=session))
         await leave(owner, session)
-        await _found(lambda: store.purge(owner, session))
+        await stored(lambda: store.purge(owner, session))
         return Response(status_code=204)
 
     return router
@@ -118,21 +114,3 @@ def session_routes(
 def shown(info: SessionInfo) -> dict[str, object]:
     """Return a conversation's line for a client."""
     return {"object": "session", **{name: value for name, value in asdict(info).items() if name != "owner"}}
-
-
-async def _found(ask: Callable[[], T]) -> T:
-    """Ask the store in a thread.
-
-    Raises:
-        ApiError: there is no such conversation, or the disk is full.
-    """
-    try:
-        return await asyncio.to_thread(ask)
-    except SessionNotFoundError as error:
-        raise ApiError(404, error.message, code="session_not_found") from None
-    except FileNotFoundError:  # removed meanwhile
-        raise ApiError(404, "There is no such conversation any more.", code="session_not_found") from None
-    except (OSError, sqlite3.Error) as error:
-        raise ApiError(507, f"The conversation cannot be kept: {error}.", kind="server_error", code="storage") from None
-    except RoostError as error:
-        raise ApiError(503, str(error), kind="server_error", code="storage") from None

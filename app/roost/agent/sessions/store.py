@@ -16,7 +16,7 @@ from roost.agent.sessions import log_file
 from roost.agent.sessions.index import Hit, Index, SessionInfo
 from roost.agent.sessions.log_file import BROKEN, Contents
 from roost.agent.sessions.records import Begin, Body, Record, TitleBody
-from roost.ops.errors import RoostError
+from roost.agent.storage import MissingError
 from roost.ops.files import sync_folder
 
 ID = re.compile(r"^[0-9a-z]{16}$")
@@ -26,8 +26,10 @@ FOLDER_MODE = 0o700
 NO_SESSION = 6
 
 
-class SessionNotFoundError(RoostError):
+class SessionNotFoundError(MissingError):
     """There is no such conversation, or it is another key's: both look the same."""
+
+    code = "session_not_found"
 
     def __init__(self, session: str) -> None:
         super().__init__(

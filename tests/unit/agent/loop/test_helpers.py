@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from roost.agent.audit.log import AuditLog
 from roost.agent.delegation import AgentRole, Candidate
 from roost.agent.guards import Budget
 from roost.agent.hub_tools import SessionRunner
 from roost.agent.measures import Measures
+from roost.agent.memory.meaning import NoEmbedder
+from roost.agent.memory.memory import Memory
+from roost.agent.memory.store import FactStore
+from roost.agent.memory.tools import MemoryTools
 from roost.agent.models import Ask, Hear, Reply, Usage
 from roost.agent.profiles import profile_of
 from roost.agent.sessions.records import MessageBody
@@ -145,12 +150,17 @@ def test_the_hub_has_tools_of_its_own(tmp_path: Path) -> None:
     session = store.create("alice").id
     store.append("alice", session, MessageBody(role="user", text="The sourdough recipe takes 300 g of rye."))
     held = gate()
-    runner = SessionRunner(Web(), held, store, "alice", SubAgents())
-    assert {"recall", "read_back"} <= {spec.name for spec in runner.tools()}
+    memory = Memory(FactStore(tmp_path), AuditLog(tmp_path))
+
+    def of(owner: str) -> SessionRunner:
+        return SessionRunner(Web(), held, SubAgents(), [MemoryTools(memory, store, NoEmbedder(), owner, "s1")])
+
+    runner = of("alice")
+    assert {"remember", "recall", "forget", "read_back"} <= {spec.name for spec in runner.tools()}
     assert "researcher" not in {spec.name for spec in runner.tools()}
     assert "rye" in asyncio.run(runner.run(call_of("recall", words="sourdough"))).text
-    other = SessionRunner(Web(), held, store, "bob", SubAgents())
-    assert asyncio.run(other.run(call_of("recall", words="sourdough"))).text == "Nothing was said about it."
+    nothing = asyncio.run(of("bob").run(call_of("recall", words="sourdough"))).text
+    assert nothing == "Nothing is known about it, and nothing was said."
     reference = held.blobs.put("alice", b"0123456789")
     assert asyncio.run(runner.run(call_of("read_back", reference=reference, start=3, length=4))).text == "3456"
     gone = asyncio.run(runner.run(call_of("read_back", reference="blob:" + "0" * 24)))

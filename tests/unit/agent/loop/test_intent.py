@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.agent.intent import HACKER_NEWS_URL, guess
+from roost.agent.intent import HACKER_NEWS_URL, asks_for_change, guess
 
 ALL = {"researcher", "web_fetch", "read", "write", "edit", "list", "search", "shell"}
 
@@ -65,3 +65,30 @@ def test_a_tool_that_is_not_there_is_asked_about(text: str, tool: str) -> None:
 def test_any_text_gets_a_tool_that_exists_or_none(text: str, tools: set[str]) -> None:
     found = guess(text, tools)
     assert found.tool in tools or not found.tool
+
+
+@pytest.mark.parametrize(
+    ("request_text", "tool", "argument"),
+    [
+        ("Remember that my dog is called Rex.", "remember", "my dog is called Rex."),
+        ("please remember: the build needs `make -j2`", "remember", "the build needs `make -j2`"),
+        ("Keep in mind that a.txt must not change", "remember", "a.txt must not change"),
+        ("Forget about the dog.", "forget", "the dog"),
+        ("Forget everything about Rex!", "forget", "Rex"),
+        ("What do you know about my dog?", "recall", "my dog"),
+        ("What did we talk about last week?", "recall", "last week"),
+        ("Remember to write a.txt", "write", None),
+        ("Do you remember when we met", "recall", "when we met"),
+    ],
+)
+def test_memory_is_asked_for_in_words(request_text: str, tool: str, argument: str | None) -> None:
+    found = guess(request_text, ALL | {"remember", "recall", "forget"})
+    assert found.tool == tool
+    if argument is not None:
+        assert list((found.arguments or {}).values()) == [argument]
+    assert asks_for_change(request_text) == (tool == "write")
+
+
+@pytest.mark.parametrize("text", ["Forget it.", "Remember how it was?", "Remember?", "A note on style"])
+def test_words_of_memory_that_ask_for_nothing(text: str) -> None:
+    assert guess(text, ALL | {"remember", "recall", "forget"}).tool == ""

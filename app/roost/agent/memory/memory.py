@@ -1,0 +1,102 @@
+"""The memory of a hub: remember, find by words and by meaning, forget. The audit log has changes without their text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from roost.agent.audit.log import AuditLog
+from roost.agent.memory.facts import Fact, Kind
+from roost.agent.memory.meaning import Embedder, EmbeddingError, fused, nearest
+from roost.agent.memory.store import FactStore, Which
+
+log = structlog.get_logger(__name__)
+LEAST_LIKENESS = 0.5
+"""Cosine from which a fact is taken to be about a question."""
+CANDIDATES = 50
+"""Of each ranking, before they are put together."""
+CATCH_UP = 128
+"""Facts without a vector that one search has made for them: the rest with the next ones."""
+BY_WORDS = "words"
+BY_MEANING = "words and meaning"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, best first; by what, and if not by meaning, why not."""
+
+    facts: tuple[Fact, ...]
+    by: str = BY_WORDS
+    why: str = ""
+
+
+class Memory:
+    """Facts of all keys of a hub."""
+
+    def __init__(self, store: FactStore, audit: AuditLog) -> None:
+        self.store = store
+        self._audit = audit
+
+    def remember(
+        self, owner: str, text: str, *, source: str, kind: Kind = Kind.FACT, session: str = "", sensitive: bool = False
+    ) -> tuple[Fact, bool]:
+        """Remember a fact; return it, and whether it is new. Blocks on the disk. See `FactStore.add`."""
+        fact, new = self.store.add(
+            owner, text, source=source, kind=kind, session=session, sensitive=sensitive
+        )  # fmt: skip
+        detail = {"fact": fact.id, "kind": fact.kind.value, "source": fact.source, "new": new}
+        self._audit.add(owner, "memory.remember", detail, session)
+        return fact, new
+
+    def forget(self, owner: str, which: Which, *, session: str = "", dry_run: bool = False) -> list[Fact]:
+        """Forget facts for good; return what they were. Blocks on the disk. See `FactStore.forget`."""
+        gone = self.store.forget(owner, which, dry_run=dry_run)
+        if gone and not dry_run:
+            self._audit.add(owner, "memory.forget", {"facts": [fact.id for fact in gone]}, session)
+        return gone
+
+    async def search(self, owner: str, query: str, embedder: Embedder, limit: int = 10) -> Found:
+        """Return facts that a question is about, best first. Where no model embeds, words alone find them.
+
+        Raises:
+            RoostError: the database cannot be used.
+        """
+        worded = await asyncio.to_thread(self.store.by_words, owner, query, CANDIDATES)
+        alike: list[str] = []
+        why = ""
+        by = BY_WORDS
+        try:
+            model = await embedder.model()
+            if model:
+                missing = await self._caught_up(owner, model, embedder)
+                alike = await self._alike(owner, model, query, embedder)
+                by = BY_MEANING
+                why = f"{missing} facts have no vector yet and are found by words only" if missing else ""
+            else:
+                why = "there is no embedding model"
+        except EmbeddingError as error:
+            log.warning("memory_by_words", reason=error.message)
+            why = error.message
+        known = {fact.id: fact for fact in worded}
+        if any(name not in known for name in alike):
+            known |= {fact.id: fact for fact in await asyncio.to_thread(self.store.all_of, owner)}
+        order = fused([fact.id for fact in worded], alike)
+        return Found(tuple(known[name] for name in order if name in known)[:limit], by, why)
+
+    async def _caught_up(self, owner: str, model: str, embedder: Embedder) -> int:
+        """Make vectors for facts that have none; return how many are still without."""
+        lacking = await asyncio.to_thread(self.store.without_vector, owner, model, CATCH_UP * 8)
+        now: Sequence[Fact] = lacking[:CATCH_UP]
+        if now:
+            made = await embedder.embed(model, [fact.text for fact in now])
+            pairs = [(fact.id, vector) for fact, vector in zip(now, made, strict=True)]
+            await asyncio.to_thread(self.store.set_vectors, owner, model, pairs)
+        return len(lacking) - len(now)
+
+    async def _alike(self, owner: str, model: str, query: str, embedder: Embedder) -> list[str]:
+        asked = (await embedder.embed(model, [query]))[0]
+        vectors = await asyncio.to_thread(self.store.vectors, owner, model)
+        return await asyncio.to_thread(nearest, asked, vectors, LEAST_LIKENESS, CANDIDATES)
