@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.knowledge import Knowledge
 from roost.agent.measures import Measures
 from roost.agent.memory.memory import Memory
 from roost.agent.memory.routes import PATH as MEMORY_PATH
@@ -24,6 +25,9 @@ from roost.agent.routes import turn_routes
 from roost.agent.service import Agents, Asker, NoTools
 from roost.agent.sessions.routes import PATH, session_routes
 from roost.agent.sessions.store import FileSessionStore
+from roost.agent.skills.routes import PATH as SKILLS_PATH
+from roost.agent.skills.routes import skill_routes
+from roost.agent.skills.store import SkillStore
 from roost.agent.tool import ToolRunner
 from roost.agent.turn import TurnMetrics
 from roost.context.blobs import FileBlobs
@@ -38,7 +42,7 @@ ASKER = "roost.asker"
 METRICS_PATH = "/metrics/agent"
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, MEMORY_PATH)
+MINE = (PATH, MEMORY_PATH, SKILLS_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -57,8 +61,15 @@ class AgentHub:
         self._app.include_router(turn_routes(agents, asker_of))
         self._app.include_router(
             memory_routes(
-                agents.memory, lambda request: asker_of(request).name,
+                agents.knowledge.memory,
+                lambda request: asker_of(request).name,
                 lambda request: agents.embedder(asker_of(request)),
+                agents.knowledge.changed,
+            )
+        )
+        self._app.include_router(
+            skill_routes(
+                agents.knowledge.skills, lambda request: asker_of(request).name, agents.audit, agents.knowledge.changed
             )
         )  # fmt: skip
         _shape_errors(self._app)
@@ -127,8 +138,9 @@ def agents_of(
 ) -> Agents:
     """Return the service with its stores below `folder`; models are asked for at `base_url`."""
     audit = AuditLog(folder / "audit", redactor)
+    knowledge = Knowledge(Memory(FactStore(folder / "memory"), audit), SkillStore(folder / "skills"))
     return Agents(
-        FileSessionStore(folder / "sessions"), Memory(FactStore(folder / "memory"), audit), FileBlobs(folder / "blobs"),
+        FileSessionStore(folder / "sessions"), knowledge, FileBlobs(folder / "blobs"),
         audit, http, base_url, runner_of, count,
     )  # fmt: skip
 

@@ -81,6 +81,14 @@ RECALL = re.compile(
     r"what did (?:we|i) (?:say|talk|tell you) about)\s+(?P<words>[^?]{3,})",
     re.IGNORECASE,
 )
+SAVE_SKILL = re.compile(
+    r"\b(?:save|keep|store) (?:it|this|that)(?: way)? as (?:a |my )?skill"
+    r"(?:\s+(?:called|named)\s+(?P<name>[\w -]{1,60}))?",
+    re.IGNORECASE,
+)
+SKILLS = re.compile(
+    r"\b(?:which|what|any|search(?: the| my)?) skills?\b(?:[^?]*?\b(?:for|about|to)\s+(?P<words>[^?]+))?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -174,10 +182,24 @@ def _recall(text: str) -> dict[str, Any] | None:
     return {"words": found.group("words").strip()} if found else None
 
 
+def _save_skill(text: str) -> dict[str, Any] | None:
+    found = SAVE_SKILL.search(text)
+    if not found:
+        return None
+    return {"name": found.group("name").strip()} if found.group("name") else {}
+
+
+def _skills(text: str) -> dict[str, Any] | None:
+    found = SKILLS.search(text)
+    return {"words": (found.group("words") or text).strip()} if found else None
+
+
 RULES: tuple[tuple[str, str, Rule], ...] = (
     ("remember", "remember", _remember),
     ("forget", "forget", _forget),
     ("recall", "recall", _recall),
+    ("save skill", "save_skill", _save_skill),
+    ("skills", "search_skills", _skills),
     ("research+url", "researcher", _research_url),
     ("news", "researcher", _news),
     ("url", "web_fetch", _fetch),

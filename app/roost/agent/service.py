@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 import structlog
@@ -13,19 +14,21 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.delegation import AgentRole, Candidate, Delegation, delegate
 from roost.agent.history import SessionArchive, conversation_of
 from roost.agent.hub_tools import SessionRunner
+from roost.agent.knowledge import CHANGED, Knowledge, Notice
 from roost.agent.live import Live, Said
 from roost.agent.memory.meaning import ApiEmbedder
-from roost.agent.memory.memory import Memory
-from roost.agent.memory.tools import MemoryTools, bearing
+from roost.agent.memory.tools import MemoryTools
 from roost.agent.models import ApiModels
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
+from roost.agent.skills.tools import SkillTools
 from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
 from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, helper_told, take_turn
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds
 from roost.context.conversation import Conversation
+from roost.context.events import ContextEvent
 from roost.context.gate import Gate
 from roost.context.keeper import Keeper, Slot
 from roost.context.modes import Chosen, chosen_mode
@@ -33,11 +36,9 @@ from roost.context.pack import Head, Packer
 from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
 from roost.context.tokens import ApiCounter
-from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 MOST_OPEN = 64
-RECALLED = "[What you remember that may bear on this]"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
 
@@ -64,6 +65,9 @@ class _Open:
     think: bool = False
     mode: CostMode | None = None
     workspace: str | None = None
+    head: Head = field(default_factory=lambda: Head(MAIN_SYSTEM))
+    head_version: int = -1
+    """Of what is remembered, when the head was made; see `Knowledge.version`."""
     helpers: SubAgents = field(default_factory=SubAgents)
 
     def chosen(self) -> Chosen:
@@ -77,7 +81,7 @@ class Agents:
     def __init__(
         self,
         store: SessionStore,
-        memory: Memory,
+        knowledge: Knowledge,
         blobs: BlobStore,
         audit: AuditLog,
         http: aiohttp.ClientSession,
@@ -86,7 +90,7 @@ class Agents:
         count: Callable[[TurnMetrics], None] = lambda _metrics: None,
     ) -> None:
         self.store = store
-        self.memory = memory
+        self.knowledge = knowledge
         self.audit = audit
         self._blobs = blobs
         self._http = http
@@ -170,7 +174,7 @@ class Agents:
         models = ApiModels(self._http, self._base_url, opened.asker.secret)
         delegation = delegate(await models.candidates())
         log.info("delegation", delegation_mode=delegation.mode.value, why=delegation.why, session=live.session)
-        keeper = await self._keeper(opened, delegation)
+        keeper, events = await self._keeper(opened, delegation)
 
         async def record(*bodies: Body) -> None:
             await asyncio.to_thread(self._record, live.owner, live.session, bodies)
@@ -180,14 +184,20 @@ class Agents:
         router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
         worker = self._runner_of(live.owner)
         embedder = self.embedder(opened.asker)
-        own = MemoryTools(self.memory, self.store, embedder, live.owner, live.session)
-        runner = SessionRunner(worker, packer.gate, opened.helpers, [own])
+        changed = partial(self.knowledge.changed, live.owner)
+        own = (
+            MemoryTools(self.knowledge.memory, self.store, embedder, live.owner, live.session, changed),
+            SkillTools(self.knowledge.skills, self.store, self.audit, live.owner, live.session, changed),
+        )
+        runner = SessionRunner(worker, packer.gate, opened.helpers, own)
         runner.request = text
+        bearing = await self.knowledge.bearing(live.owner, text, embedder, packer.bounds, packer.gate, _notice(live))
         setting = Setting(
             session=live.session, models=models, delegation=delegation, runner=runner, keeper=keeper,
             router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell,
             injected=live.injected, workspace=opened.workspace, think=opened.think, workers=opened.helpers.status,
-            count=self._count, recalled=await self._bearing(live, text, embedder),
+            count=self._count, recalled=bearing.recalled, ways=bearing.ways, events=events,
+            suggest=partial(self.knowledge.suggested, live.owner),
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
         try:
@@ -199,16 +209,6 @@ class Agents:
     def embedder(self, asker: Asker) -> ApiEmbedder:
         """Return who makes vectors with the key of whoever asks."""
         return ApiEmbedder(self._base_url, self._http, asker.secret)
-
-    async def _bearing(self, live: Live, text: str, embedder: ApiEmbedder) -> str:
-        """Return what is remembered that a request may be about; a memory that cannot be used is told, no hindrance."""
-        try:
-            lines = await bearing(self.memory, live.owner, text, embedder)
-        except (RoostError, OSError) as error:
-            log.warning("memory_not_available", reason=str(error))
-            await live.tell({"type": "notice", "text": f"Memory is not available: {error}"})
-            return ""
-        return "\n".join([RECALLED, *lines]) if lines else ""
 
     def _read(self, owner: str, session: str) -> Conversation:
         return conversation_of(self.store.read(owner, session).records)
@@ -224,22 +224,38 @@ class Agents:
                 detail = {"call": result.id, "outcome": result.outcome.value, "changed": list(result.changed)}
                 self.audit.add(owner, "tool.result", detail, session)
 
-    async def _keeper(self, opened: _Open, delegation: Delegation) -> Keeper:
+    async def _keeper(self, opened: _Open, delegation: Delegation) -> tuple[Keeper, Sequence[ContextEvent]]:
+        """Return the keeper of a session with its head, and what was to be said of a head that is new."""
         player = delegation[AgentRole.MAIN]
         slot = await self._slot(opened, player)
+        events = await self._head(opened, slot, moved=opened.player not in (None, player))
         if opened.keeper is None:
             live = opened.live
             talk = await asyncio.to_thread(self._read, live.owner, live.session)
             opened.keeper = Keeper(
-                owner=live.owner, slot=slot, mode=lambda: opened.chosen().mode, head=Head(MAIN_SYSTEM),
+                owner=live.owner, slot=slot, mode=lambda: opened.chosen().mode, head=opened.head,
                 blobs=self._blobs, summariser=self._summariser(opened, player),
                 archive=SessionArchive(self.store, live.owner, live.session), conversation=talk,
                 session_bytes=talk.size,
             )  # fmt: skip
-        elif opened.player != player:
-            opened.keeper.move(slot)
+        else:
+            if opened.player != player:
+                opened.keeper.move(slot)
+            opened.keeper.change_head(opened.head, CHANGED)
         opened.player = player
-        return opened.keeper
+        return opened.keeper, events
+
+    async def _head(self, opened: _Open, slot: Slot, *, moved: bool) -> Sequence[ContextEvent]:
+        """Make the head if there is none yet, or it is no longer true; it stays as it is for the rest of a session."""
+        owner = opened.live.owner
+        version = self.knowledge.version(owner)
+        if opened.head_version == version and not moved:
+            return ()
+        limits = bounds(opened.chosen().mode, slot.context_tokens)
+        gate = Gate(self._blobs, owner, slot.counter)
+        opened.head, events = await self.knowledge.head(owner, MAIN_SYSTEM, limits, gate, _notice(opened.live))
+        opened.head_version = version
+        return events
 
     async def _packer(self, opened: _Open, player: Candidate) -> Packer:
         slot = await self._slot(opened, player)
@@ -251,6 +267,13 @@ class Agents:
 
     def _summariser(self, opened: _Open, player: Candidate) -> ChatSummariser:
         return ChatSummariser(self._base_url, self._http, opened.asker.secret, player.name, _context_of(player))
+
+
+def _notice(live: Live) -> Notice:
+    async def notice(text: str) -> None:
+        await live.tell({"type": "notice", "text": text})
+
+    return notice
 
 
 def _context_of(player: Candidate) -> int:

@@ -97,6 +97,7 @@ class Specialist:
         session: str,
         workspace: str | None = None,
         budget: Budget = WHOLE,
+        facts: str = "",
     ) -> None:
         self._models = models
         self._player = player
@@ -106,6 +107,7 @@ class Specialist:
         self._session = session
         self._workspace = workspace
         self._budget = budget
+        self._facts = facts
         self._tools = list(runner.tools())
         self._schemas = {spec.name: spec.parameters for spec in self._tools}
         self._work = Work()
@@ -195,7 +197,9 @@ class Specialist:
         """Have the Specialist write the arguments of a call that the Router left incomplete."""
         known = _short(json.dumps(action.arguments, ensure_ascii=False), packer.bounds.reply_tokens)
         told = f"Call {spec.name}: {spec.description} {problem} Known so far: {known}"
-        pack = await packer.specialist(request, Head(INSTRUCTIONS + listed(self._tools)), tuple(self._worked.messages))
+        pack = await packer.specialist(
+            request, Head(INSTRUCTIONS + listed(self._tools)), tuple(self._worked.messages), facts=self._facts
+        )
         messages = [*pack.messages, assistant(told), user("Write the arguments as one JSON object.")]
         reply = await self._models.ask(
             Ask(
@@ -215,7 +219,7 @@ class Specialist:
 
     async def _decide(self, request: str, head: Head, packer: Packer) -> Found | None:
         """Return the next call; None where the Specialist is done, or cannot say anything that makes sense."""
-        pack = await packer.specialist(request, head, tuple(self._worked.messages))
+        pack = await packer.specialist(request, head, tuple(self._worked.messages), facts=self._facts)
         self._worked.rounds += 1
         room = packer.bounds.reply_tokens  # for the answer, and for what stands beside the history
         thought = await self._models.ask(

@@ -13,9 +13,11 @@ from pydantic import JsonValue
 from roost.agent.delegation import AgentRole, Delegation
 from roost.agent.guards import Stop, babbles, collapse_babble
 from roost.agent.models import Ask, Hear, Models, Reply, Usage
-from roost.agent.receipts import missing
+from roost.agent.receipts import Receipt, missing
 from roost.agent.router import Routed, instructions, route
 from roost.agent.sessions.records import Body, EventBody, MessageBody, MetricsBody, ToolCallBody, ToolResultBody
+from roost.agent.skills.skill import Skill
+from roost.agent.skills.tools import SUGGESTED
 from roost.agent.specialist import Specialist, Tell, Told, Worked, explained
 from roost.agent.thinking import Splitter
 from roost.agent.tool import ToolRunner
@@ -35,10 +37,12 @@ MAIN_SYSTEM = (
 )
 TOLD_CHARACTERS = 2000
 """Of a result, to whoever watches; the session has all of it."""
+OFFER = 'That was new and worked. Say "save it as a skill" to keep the way as {}.'
 DID_NOT_END = "[The answer repeated itself and was ended]"
 
 Emit = Callable[[dict[str, JsonValue]], Awaitable[None]]
 """Takes a live event: `type` and what belongs to it."""
+Suggest = Callable[[str, Sequence[Receipt]], Awaitable[Skill | None]]
 Record = Callable[..., Awaitable[None]]
 """Takes bodies of records, and returns when they are on disk."""
 
@@ -72,6 +76,8 @@ class TurnMetrics:
     finished: bool = False
     """Whether, as far as receipts show, all that was asked for was done."""
     missing: list[str] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
+    """Tokens of Main's prompt by part: head, tools, summary, turns, tail."""
 
     def document(self) -> dict[str, JsonValue]:
         """Return it as it is kept."""
@@ -87,7 +93,7 @@ class TurnMetrics:
             "roles": roles, "tools_asked": self.asked, "tools_run": self.run, "tools_blocked": self.blocked,
             "tools_repaired": self.repaired, "calls_malformed": self.malformed, "compactions": self.compactions,
             "mode_changes": self.mode_changes, "finished": self.finished,
-            "missing": list(self.missing), "seconds": round(self.seconds, 3),
+            "missing": list(self.missing), "prompt_parts": dict(self.parts), "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
 
@@ -112,6 +118,12 @@ class Setting:
     """Says which helpers work and gives their reports: put before Main in each turn."""
     recalled: str = ""
     """What is remembered that this turn may be about: at the end of Main's prompt, and not part of the conversation."""
+    ways: str = ""
+    """A skill for what this turn is about: told to Router and Specialist."""
+    events: Sequence[ContextEvent] = ()
+    """What had to be done for the head of this turn's prompts."""
+    suggest: Suggest | None = None
+    """Says whether what was done is worth keeping as a skill."""
 
 
 async def take_turn(setting: Setting, text: str, turn: str) -> TurnMetrics:
@@ -133,11 +145,13 @@ class _Turn:
     async def take(self, text: str) -> TurnMetrics:
         began = time.monotonic()
         await self._s.record(MessageBody(role="user", text=text, turn=self._turn))
+        await self._context(self._s.events)
         await self._context(await self._s.keeper.begin(user(text)))
         try:
             routed = await self._route(text)
             worked = await self._work(text, routed)
             await self._answer(routed, worked)
+            await self._suggest(text, worked)
         except asyncio.CancelledError:
             self._metrics.stop = Stop.CANCELLED.value
             await asyncio.shield(self._over(began))
@@ -156,7 +170,9 @@ class _Turn:
         tools = list(self._s.runner.tools())
         if tools:
             await self._s.emit({"type": "status", "text": "deciding"})
-            pack = await self._s.router_packer.router(self._s.keeper.conversation, Head(instructions(tools)), text)
+            pack = await self._s.router_packer.router(
+                self._s.keeper.conversation, Head(instructions(tools)), text, facts=self._s.ways
+            )
             routed = await route(self._s.models, player.name, pack.messages, text, tools, self._s.session)
         else:
             routed = await route(self._s.models, player.name, (), text, tools)
@@ -180,7 +196,9 @@ class _Turn:
             return Worked()
         began = time.monotonic()
         player = self._s.delegation[AgentRole.SPECIALIST]
-        specialist = Specialist(self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace)
+        specialist = Specialist(
+            self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace, facts=self._s.ways
+        )
         try:
             worked = await specialist.work(text, routed, self._s.specialist_packer, self._turn, self._injected)
         except RoostError as error:
@@ -219,6 +237,7 @@ class _Turn:
         ends = [self._s.recalled, self._s.workers(), f"[About the work] {tail}" if tail else ""]
         pack, events = await self._s.keeper.pack("\n".join(end for end in ends if end))
         await self._context(events)
+        self._metrics.parts = dict(pack.parts)
         splitter, heard = Splitter(), [""]
         ask = Ask(player.name, pack.messages, self._s.keeper.bounds.reply_tokens, session=self._s.session)
         reply = await self._s.models.ask(ask, self._hear(splitter, heard))
@@ -237,6 +256,15 @@ class _Turn:
             text = f"{text}\n\n[{undone}]"
             await self._s.emit({"type": "notice", "text": undone})
         await self._said(text, reply)
+
+    async def _suggest(self, text: str, worked: Worked) -> None:
+        """Offer to keep a way that worked and is new; the user decides."""
+        if not (self._s.suggest and self._metrics.finished and worked.receipts):
+            return
+        skill = await self._s.suggest(text, worked.receipts)
+        if skill:
+            await self._note(SUGGESTED, {"skill": skill.name, "description": skill.description, "steps": skill.steps})
+            await self._s.emit({"type": "notice", "text": OFFER.format(skill.name)})
 
     def _hear(self, splitter: Splitter, heard: list[str]) -> Hear:
         async def hear(piece: str, thought: bool) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-MINE = ("/roost/v1/sessions", "/roost/v1/memory")
+MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills")
 
 
 class AgentDoor:

@@ -24,8 +24,15 @@ TITLES: Mapping[str, str] = {
 }
 
 
+Part = str | Sequence[str]
+"""A text, or lines of which as many as fit are taken, from the first on."""
+LINES_TITLE = "{} of {} lines; the others are found by a search"
+MOST_LINE_BYTES = 16
+"""Bytes for each token that lines may take, above which they are not even counted."""
+
+
 async def lite_head(
-    system: str, parts: Mapping[str, str], tools: Sequence[JsonValue], bounds: Bounds, gate: Gate
+    system: str, parts: Mapping[str, Part], tools: Sequence[JsonValue], bounds: Bounds, gate: Gate
 ) -> tuple[Head, tuple[ContextEvent, ...]]:
     """Return a head of a system text, the parts that there are (names of `LITE_SHARES`) and tool schemas.
 
@@ -40,11 +47,16 @@ async def lite_head(
     texts = [system.strip()]
     events = []
     for name in LITE_SHARES:
-        text = parts.get(name, "").strip()
-        if not text:
-            continue
+        part = parts.get(name, "")
         title = f"## {TITLES[name]}\n"
         most = bounds.lite_tokens(name) - await gate.counter.text(title)
+        text = part.strip() if isinstance(part, str) else await _lines(part, most, gate)
+        if not isinstance(part, str) and (taken := len(text.splitlines())) < len(part):
+            said = f"The {name} part of the head has {LINES_TITLE.format(taken, len(part))}."
+            lines: dict[str, JsonValue] = {"part": name, "tokens": most, "lines": taken, "of": len(part)}
+            events.append(ContextEvent(kind=Kind.GATED, message=said, detail=lines))
+        if not text:
+            continue
         admitted = await gate.admit(text, most)
         if admitted.form is not Form.RAW:
             said = f"The {name} part of the head was shortened: {admitted.size} bytes have no room in {most} tokens."
@@ -62,3 +74,21 @@ async def lite_head(
             fix="Give this role fewer tools, a shorter system prompt, or the slot a larger context.",
         )
     return head, tuple(events)
+
+
+async def _lines(lines: Sequence[str], most: int, gate: Gate) -> str:
+    """Return the first lines, as many as have at most so many tokens together."""
+    room = MOST_LINE_BYTES * max(most, 0)
+    low, high, size = 0, 0, 0
+    for line in lines:
+        size += len(line.encode("utf-8", "replace")) + 1
+        if size > room:
+            break
+        high += 1
+    while low < high:  # the most of them that fit
+        middle = (low + high + 1) // 2
+        if await gate.counter.text("\n".join(lines[:middle])) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return "\n".join(lines[:low])

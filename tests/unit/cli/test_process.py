@@ -25,6 +25,7 @@ NO_JSON = {
     "audit",
     "sessions",
     "memory",
+    "skills",
     "config",
     "security",
     "serve",

@@ -25,6 +25,8 @@ MOST_DAYS = 36_500
 JSONL = "application/x-ndjson"
 
 OwnerOf = Callable[[Request], str]
+Changed = Callable[[str], None]
+"""Told whose memory no longer is what conversations begin with."""
 EmbedderOf = Callable[[Request], Embedder]
 
 
@@ -52,11 +54,11 @@ class Forget(BaseModel):
     dry_run: bool = False
 
 
-def memory_routes(memory: Memory, owner_of: OwnerOf, embedder_of: EmbedderOf) -> APIRouter:
+def memory_routes(memory: Memory, owner_of: OwnerOf, embedder_of: EmbedderOf, changed: Changed) -> APIRouter:
     """Return the routes below `PATH`."""
     router = APIRouter()
     _read(router, memory, owner_of, embedder_of)
-    _change(router, memory, owner_of)
+    _change(router, memory, owner_of, changed)
     return router
 
 
@@ -94,7 +96,7 @@ def _read(router: APIRouter, memory: Memory, owner_of: OwnerOf, embedder_of: Emb
         return JSONResponse(shown(await stored(lambda: memory.store.get(owner, fact))))
 
 
-def _change(router: APIRouter, memory: Memory, owner_of: OwnerOf) -> None:
+def _change(router: APIRouter, memory: Memory, owner_of: OwnerOf, changed: Changed) -> None:
     @router.post(PATH, summary="Remember a fact", status_code=201)
     async def added(request: Request, body: NewFact) -> JSONResponse:
         owner = owner_of(request)
@@ -106,6 +108,8 @@ def _change(router: APIRouter, memory: Memory, owner_of: OwnerOf) -> None:
                 raise ApiError(422, str(error), code="not_remembered", param="text") from None
 
         fact, new = await stored(add)
+        if fact.kind is not Kind.FACT:
+            changed(owner)
         return JSONResponse({**shown(fact), "new": new}, 201 if new else 200)
 
     @router.post(f"{PATH}/forget", summary="Forget facts for good: by id, age, source, conversation")
@@ -118,12 +122,15 @@ def _change(router: APIRouter, memory: Memory, owner_of: OwnerOf) -> None:
         if not which.says_something:
             raise ApiError(422, "Say which: ids, older_than_days, source, session, or everything.", param="ids")
         gone = await stored(lambda: memory.forget(owner, which, dry_run=body.dry_run))
+        if gone and not body.dry_run:
+            changed(owner)
         return JSONResponse({"object": "list", "forgotten": not body.dry_run, "data": [shown(fact) for fact in gone]})
 
     @router.delete(f"{PATH}/{{fact}}", summary="Forget a fact for good", status_code=204)
     async def removed(request: Request, fact: str) -> Response:
         owner = owner_of(request)
         await stored(lambda: memory.forget(owner, Which(ids=(fact,))))
+        changed(owner)
         return Response(status_code=204)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
@@ -59,7 +59,7 @@ FORGET = ToolSpec(
 
 
 class MemoryTools:
-    """The tools for one key in one session."""
+    """The tools for one key in one session. `changed` is told when something was forgotten."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class MemoryTools:
         embedder: Embedder,
         owner: str,
         session: str,
+        changed: Callable[[], None],
     ) -> None:
         self._memory = memory
         self._sessions = sessions
         self._embedder = embedder
         self._owner = owner
         self._session = session
+        self._changed = changed
 
     def tools(self, request: str, *, with_others: bool) -> Sequence[ToolSpec]:
         """Return what can be called for a request; `with_others` says that there are other tools anyway."""
@@ -120,6 +122,7 @@ class MemoryTools:
         gone = await asyncio.to_thread(
             self._memory.forget, self._owner, Which(ids=tuple(fact.id for fact in found)), session=self._session
         )
+        self._changed()
         return "Forgotten for good:\n" + "\n".join(f"- {fact.text}" for fact in gone)
 
 

@@ -153,7 +153,9 @@ def test_the_hub_has_tools_of_its_own(tmp_path: Path) -> None:
     memory = Memory(FactStore(tmp_path), AuditLog(tmp_path))
 
     def of(owner: str) -> SessionRunner:
-        return SessionRunner(Web(), held, SubAgents(), [MemoryTools(memory, store, NoEmbedder(), owner, "s1")])
+        return SessionRunner(
+            Web(), held, SubAgents(), [MemoryTools(memory, store, NoEmbedder(), owner, "s1", lambda: None)]
+        )
 
     runner = of("alice")
     assert {"remember", "recall", "forget", "read_back"} <= {spec.name for spec in runner.tools()}

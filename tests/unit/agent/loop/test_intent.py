@@ -92,3 +92,16 @@ def test_memory_is_asked_for_in_words(request_text: str, tool: str, argument: st
 @pytest.mark.parametrize("text", ["Forget it.", "Remember how it was?", "Remember?", "A note on style"])
 def test_words_of_memory_that_ask_for_nothing(text: str) -> None:
     assert guess(text, ALL | {"remember", "recall", "forget"}).tool == ""
+
+
+@pytest.mark.parametrize(
+    ("request_text", "tool", "arguments"),
+    [
+        ("Save it as a skill", "save_skill", {}),
+        ("keep that as a skill called compare pages", "save_skill", {"name": "compare pages"}),
+        ("Which skills are there for bread?", "search_skills", {"words": "bread"}),
+    ],
+)
+def test_skills_are_asked_for_in_words(request_text: str, tool: str, arguments: dict[str, str]) -> None:
+    found = guess(request_text, ALL | {"save_skill", "search_skills"})
+    assert (found.tool, found.arguments) == (tool, arguments)

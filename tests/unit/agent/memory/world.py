@@ -45,10 +45,11 @@ class World:
     """The memory, and the address of the API in front of it."""
 
     def __init__(self, folder: Path, embedder: Subjects) -> None:
+        self.changed: list[str] = []
         self.audit = AuditLog(folder / "audit")
         self.memory = Memory(FactStore(folder / "memory"), self.audit)
         app = FastAPI()
-        app.include_router(memory_routes(self.memory, owner_of, lambda _request: embedder))
+        app.include_router(memory_routes(self.memory, owner_of, lambda _request: embedder, self.changed.append))
 
         @app.exception_handler(ApiError)
         async def refused(_request: Request, error: ApiError) -> Response:
