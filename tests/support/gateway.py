@@ -110,16 +110,24 @@ class Service:
 
 @contextmanager
 def service(
-    folder: Path, environment: Mapping[str, str], *words: str, port: int = 0, python: Path = Path(sys.executable)
+    folder: Path,
+    environment: Mapping[str, str],
+    *words: str,
+    port: int = 0,
+    python: Path = Path(sys.executable),
+    stderr: int | None = None,
 ) -> Iterator[Service]:
-    """Run `python -m roost.cli.serve` and `words` until the context ends; `folder` takes its log."""
+    """Run `python -m roost.cli.serve` and `words` until the context ends; `folder` takes its log, or `stderr` does."""
     port = port or free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
     variables = {**inherited, "PYTHONPATH": str(REPOSITORY / "app"), "ROOST_PORT": str(port), **environment}
     log = folder / f"service-{port}.log"
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [python, "-P", "-m", "roost.cli.serve", *words], env=variables, stderr=stream, cwd=folder
+            [python, "-P", "-m", "roost.cli.serve", *words],
+            env=variables,
+            stderr=stream if stderr is None else stderr,
+            cwd=folder,
         )
     try:
         wait_until(lambda: _up(process, port, log), START_TIMEOUT_S, "the service to answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from roost.gateway.draining import Drain
 from roost.gateway.telemetry import report_of_loop
 
 log = structlog.get_logger(__name__)
+LAST_S = 7.0  # for what is written down after the last request: accounts, the registry's state
 
 
 class Stop:
@@ -33,9 +35,11 @@ class Stop:
             self._drain.cut()
             return
         self._asked = True
-        log.info("stopping", requests=len(self._drain), drain_s=self._drain_s)
         self._close()
         asyncio.get_running_loop().call_later(self._drain_s, self._drain.cut)
+        # What hangs then would hold up a machine that goes down: where it hangs is written down, and it ends.
+        faulthandler.dump_traceback_later(self._drain_s + CUT_S + LAST_S, exit=True)
+        log.info("stopping", requests=len(self._drain), drain_s=self._drain_s)
 
 
 async def serve_until_stopped(
@@ -70,4 +74,5 @@ async def serve_until_stopped(
                 group.create_task(server.serve(sockets=[sock]))
         drain.cut()  # what the servers gave up
         await drain.quiet(CUT_S)  # its usage is counted before the account is closed
+    faulthandler.cancel_dump_traceback_later()
     log.info("stopped")

@@ -158,14 +158,21 @@ def as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> s
 
 
 class Lines:
-    """The end of structlog's way for one of our loggers: a line on standard error."""
+    """The end of structlog's way for one of our loggers: a line on standard error.
+
+    A line that cannot be written is lost, and nothing else: whoever reads the log may have ended before us, as all do
+    when the machine goes down, and its disk may be full.
+    """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
         """Write a line."""
-        sys.stderr.write(f"{line}\n")
+        try:
+            sys.stderr.write(f"{line}\n")
+        except (OSError, ValueError):
+            return
 
     debug = info = warning = error = critical = exception = msg
 

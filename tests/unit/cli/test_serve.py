@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
 import ssl
@@ -209,6 +210,22 @@ async def test_a_stop_does_not_wait_for_ever(tmp_path: Path, environment: dict[s
         running.process.send_signal(signal.SIGTERM)
         await eventually(lambda: running.process.poll() == 0, 10, "it to end")
         answer.close()
+
+
+async def test_who_reads_the_log_may_end_first(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
+    """As on a machine that goes down: requests are answered all the same, and a stop is a stop."""
+    reading, writing = os.pipe()
+    with service(tmp_path, environment | {"ROOST_STATIC_ENDPOINTS": engine.url}, stderr=writing) as running:
+        os.close(writing)
+        os.close(reading)
+        body = json.dumps({"messages": [{"role": "user", "content": "hi"}]})
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+        connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {API_KEY}"})
+        assert (await asyncio.to_thread(connection.getresponse)).status == 200
+        connection.close()
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: running.process.poll() is not None, 10, "it to end")
+        assert running.process.returncode == 0
 
 
 async def test_asked_twice_it_stops_at_once(tmp_path: Path, environment: dict[str, str], engine: FakeEngine) -> None:
