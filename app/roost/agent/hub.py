@@ -15,6 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.channel.desk import Desk
+from roost.agent.channel.routes import worker_routes
+from roost.agent.channel.wire import PATH as WORKERS_PATH
 from roost.agent.knowledge import Knowledge
 from roost.agent.measures import Measures
 from roost.agent.memory.memory import Memory
@@ -22,13 +25,12 @@ from roost.agent.memory.routes import PATH as MEMORY_PATH
 from roost.agent.memory.routes import memory_routes
 from roost.agent.memory.store import FactStore
 from roost.agent.routes import turn_routes
-from roost.agent.service import Agents, Asker, NoTools
+from roost.agent.service import Agents, Asker, NoTools, RunnerOf
 from roost.agent.sessions.routes import PATH, session_routes
 from roost.agent.sessions.store import FileSessionStore
 from roost.agent.skills.routes import PATH as SKILLS_PATH
 from roost.agent.skills.routes import skill_routes
 from roost.agent.skills.store import SkillStore
-from roost.agent.tool import ToolRunner
 from roost.agent.turn import TurnMetrics
 from roost.context.blobs import FileBlobs
 from roost.gateway.errors import ApiError, not_allowed
@@ -42,7 +44,7 @@ ASKER = "roost.asker"
 METRICS_PATH = "/metrics/agent"
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, MEMORY_PATH, SKILLS_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -50,8 +52,9 @@ NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 class AgentHub:
     """ASGI application: the agent's routes for keys that may use models; everything else from `api`."""
 
-    def __init__(self, api: ASGIApp, agents: Agents, measures: Measures) -> None:
+    def __init__(self, api: ASGIApp, agents: Agents, measures: Measures, desk: Desk | None = None) -> None:
         self._api = api
+        self.desk = desk or Desk()
         self._measures = measures
         self.agents = agents
         self._app = FastAPI(title="Roost agent", docs_url=None, redoc_url=None)
@@ -72,7 +75,14 @@ class AgentHub:
                 agents.knowledge.skills, lambda request: asker_of(request).name, agents.audit, agents.knowledge.changed
             )
         )  # fmt: skip
+        self._app.include_router(worker_routes(self.desk, lambda request: asker_of(request).name))
         _shape_errors(self._app)
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Return the agent's own routes: method and path."""
+        paths = self._app.openapi()["paths"]
+        return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -133,7 +143,7 @@ def agents_of(
     base_url: str,
     *,
     redactor: Redactor | None = None,
-    runner_of: Callable[[str], ToolRunner] = lambda _owner: NoTools(),
+    runner_of: RunnerOf = lambda _owner, _workspace: NoTools(),
     count: Callable[[TurnMetrics], None] = lambda _metrics: None,
 ) -> Agents:
     """Return the service with its stores below `folder`; models are asked for at `base_url`."""

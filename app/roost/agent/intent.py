@@ -219,6 +219,11 @@ def names_something(text: str) -> bool:
     return named or bool(LIST.search(text) and FILES.search(text))
 
 
+def needs_tools(text: str) -> bool:
+    """Say whether a request names something that only tools reach."""
+    return bool(guess(text, {tool for _, tool, _ in RULES}).tool) and names_something(text)
+
+
 def asks_for_change(text: str) -> bool:
     """Say whether a request asks for a file to be written or changed."""
     if REMEMBER.search(text) or FORGET.search(text):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from roost.agent.live import IDLE, LAGGING, Event, Live, TooMuchError
-from roost.agent.service import Agents, Asker
+from roost.agent.service import Agents, Asker, BusyError
 from roost.agent.sessions.routes import PATH
 from roost.agent.sessions.store import SessionNotFoundError
 from roost.context.budget import CostMode
@@ -44,7 +44,7 @@ class Choices(BaseModel):
 
     think: bool | None = None
     cost_mode: CostMode | None = None
-    workspace: str | None = Field(default=None, max_length=64)
+    workspace: str | None = Field(default=None, max_length=200)
 
 
 def turn_routes(agents: Agents, asker_of: AskerOf) -> APIRouter:
@@ -72,6 +72,17 @@ def turn_routes(agents: Agents, asker_of: AskerOf) -> APIRouter:
     async def cancelled(request: Request, session: str) -> Response:
         live = await _live(agents, asker_of(request), session)
         return JSONResponse({"object": "cancel", "cancelled": await live.cancel()})
+
+    @router.post(f"{PATH}/{{session}}/undo", summary="Put back the files that the last call changed")
+    async def undone(request: Request, session: str) -> Response:
+        asker = asker_of(request)
+        await _live(agents, asker, session)
+        try:
+            result = await agents.undo(asker, session)
+        except BusyError as error:
+            raise ApiError(409, str(error), code="turn_under_way") from None
+        found = {"outcome": result.outcome.value, "text": result.text, "changed": list(result.changed)}
+        return JSONResponse({"object": "undo", **found})
 
     @router.post(f"{PATH}/{{session}}/choices", summary="Choose what holds for a session")
     async def chosen(request: Request, session: str, body: Choices) -> Response:

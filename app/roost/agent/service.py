@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ import aiohttp
 import structlog
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.channel.desk import NO_WORKER
 from roost.agent.delegation import AgentRole, Candidate, Delegation, delegate
 from roost.agent.history import SessionArchive, conversation_of
 from roost.agent.hub_tools import SessionRunner
@@ -22,9 +24,10 @@ from roost.agent.models import ApiModels
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
 from roost.agent.skills.tools import SkillTools
+from roost.agent.specialist import Told
 from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
-from roost.agent.turn import MAIN_SYSTEM, Setting, TurnMetrics, helper_told, take_turn
+from roost.agent.turn import MAIN_SYSTEM, Record, Setting, TurnMetrics, helper_told, take_turn, tell_call
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds
 from roost.context.conversation import Conversation
@@ -36,11 +39,19 @@ from roost.context.pack import Head, Packer
 from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
 from roost.context.tokens import ApiCounter
+from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
+RunnerOf = Callable[[str, str | None], ToolRunner]
+"""Gives what runs tools for a key, in the workspace that a session chose."""
 MOST_OPEN = 64
+UNDO = "undo"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
+
+
+class BusyError(RoostError):
+    """A turn is under way."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Agents:
         audit: AuditLog,
         http: aiohttp.ClientSession,
         base_url: str,
-        runner_of: Callable[[str], ToolRunner],
+        runner_of: RunnerOf,
         count: Callable[[TurnMetrics], None] = lambda _metrics: None,
     ) -> None:
         self.store = store
@@ -140,6 +151,25 @@ class Agents:
             "workspace": opened.workspace, "busy": opened.live.busy,
         }  # fmt: skip
 
+    async def undo(self, asker: Asker, session: str) -> ToolResult:
+        """Have the files put back that the last call of a session changed: asked by the user, as a call like any other.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+            BusyError: a turn is under way in it, which may change them again.
+        """
+        opened = await self._opened(asker, session)
+        if opened.live.busy:
+            raise BusyError("A turn is under way.", fix="Wait for its end, or cancel it.")
+        turn = f"undo-{uuid.uuid4().hex[:12]}"
+        call = ToolCall(id=turn, name=UNDO, arguments={}, session=session, workspace=opened.workspace)
+        record = self._recorder(opened.live)
+        await tell_call(Told(call), turn, record, opened.live.tell)
+        result = await self._runner_of(asker.name, opened.workspace).run(call)
+        await tell_call(Told(call, result), turn, record, opened.live.tell)
+        opened.keeper = None  # what is on disk holds: the next turn reads it again
+        return result
+
     async def forget(self, owner: str, session: str) -> None:
         """Let go of a session that is removed; a turn under way in it ends."""
         opened = self._open.pop((owner, session), None)
@@ -175,14 +205,11 @@ class Agents:
         delegation = delegate(await models.candidates())
         log.info("delegation", delegation_mode=delegation.mode.value, why=delegation.why, session=live.session)
         keeper, events = await self._keeper(opened, delegation)
-
-        async def record(*bodies: Body) -> None:
-            await asyncio.to_thread(self._record, live.owner, live.session, bodies)
-
+        record = self._recorder(live)
         specialist = delegation[AgentRole.SPECIALIST]
         packer = await self._packer(opened, specialist)
         router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
-        worker = self._runner_of(live.owner)
+        worker = self._runner_of(live.owner, opened.workspace)
         embedder = self.embedder(opened.asker)
         changed = partial(self.knowledge.changed, live.owner)
         own = (
@@ -197,7 +224,7 @@ class Agents:
             router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell,
             injected=live.injected, workspace=opened.workspace, think=opened.think, workers=opened.helpers.status,
             count=self._count, recalled=bearing.recalled, ways=bearing.ways, events=events,
-            suggest=partial(self.knowledge.suggested, live.owner),
+            suggest=partial(self.knowledge.suggested, live.owner), absent="" if worker.tools() else NO_WORKER,
         )  # fmt: skip
         runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
         try:
@@ -209,6 +236,12 @@ class Agents:
     def embedder(self, asker: Asker) -> ApiEmbedder:
         """Return who makes vectors with the key of whoever asks."""
         return ApiEmbedder(self._base_url, self._http, asker.secret)
+
+    def _recorder(self, live: Live) -> Record:
+        async def record(*bodies: Body) -> None:
+            await asyncio.to_thread(self._record, live.owner, live.session, bodies)
+
+        return record
 
     def _read(self, owner: str, session: str) -> Conversation:
         return conversation_of(self.store.read(owner, session).records)

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from roost.agent.delegation import AgentRole, Delegation
 from roost.agent.guards import Stop, babbles, collapse_babble
+from roost.agent.intent import needs_tools
 from roost.agent.models import Ask, Hear, Models, Reply, Usage
 from roost.agent.receipts import Receipt, missing
 from roost.agent.router import Routed, instructions, route
@@ -124,6 +125,8 @@ class Setting:
     """What had to be done for the head of this turn's prompts."""
     suggest: Suggest | None = None
     """Says whether what was done is worth keeping as a skill."""
+    absent: str = ""
+    """Why there is nothing to act with; told where a request needs it."""
 
 
 async def take_turn(setting: Setting, text: str, turn: str) -> TurnMetrics:
@@ -150,7 +153,7 @@ class _Turn:
         try:
             routed = await self._route(text)
             worked = await self._work(text, routed)
-            await self._answer(routed, worked)
+            await self._answer(text, routed, worked)
             await self._suggest(text, worked)
         except asyncio.CancelledError:
             self._metrics.stop = Stop.CANCELLED.value
@@ -224,15 +227,16 @@ class _Turn:
         self._added += texts
         return texts
 
-    async def _answer(self, routed: Routed, worked: Worked) -> None:
-        if routed.question and not worked.messages:
+    async def _answer(self, text: str, routed: Routed, worked: Worked) -> None:
+        absent = self._s.absent if needs_tools(text) and not worked.messages else ""
+        if routed.question and not worked.messages and not absent:
             self._metrics.stop = Stop.ASKED.value
             await self._s.emit({"type": "text", "text": routed.question})
             await self._said(routed.question, Reply(routed.question))
             return
         began = time.monotonic()
         player = self._s.delegation[AgentRole.MAIN]
-        undone = not_done(worked)
+        undone = absent or not_done(worked)
         tail = "\n".join(part for part in (undone, worked.summary if not undone or worked.failed else "") if part)
         ends = [self._s.recalled, self._s.workers(), f"[About the work] {tail}" if tail else ""]
         pack, events = await self._s.keeper.pack("\n".join(end for end in ends if end))
@@ -243,19 +247,19 @@ class _Turn:
         reply = await self._s.models.ask(ask, self._hear(splitter, heard))
         await self._tell_parts(splitter.end())
         self._used(AgentRole.MAIN, reply.model or player.name, reply.usage, time.monotonic() - began)
-        text = collapse_babble(without_thinking(reply.text)).strip()
+        answer = collapse_babble(without_thinking(reply.text)).strip()
         if reply.finish == "ended":
-            text = f"{text}\n{DID_NOT_END}"
+            answer = f"{answer}\n{DID_NOT_END}"
             await self._note("answer.ended", {"why": "it repeated itself"})
-        if not text:
-            text = "(no answer)"
-            await self._s.emit({"type": "text", "text": text})
+        if not answer:
+            answer = "(no answer)"
+            await self._s.emit({"type": "text", "text": answer})
         elif not undone and reply.finish != "ended":
             self._metrics.finished = True
         if undone:
-            text = f"{text}\n\n[{undone}]"
+            answer = f"{answer}\n\n[{undone}]"
             await self._s.emit({"type": "notice", "text": undone})
-        await self._said(text, reply)
+        await self._said(answer, reply)
 
     async def _suggest(self, text: str, worked: Worked) -> None:
         """Offer to keep a way that worked and is new; the user decides."""
@@ -290,24 +294,7 @@ class _Turn:
         await self._context(await self._s.keeper.append(assistant(text)))
 
     async def _told(self, told: Told) -> None:
-        bodies: list[Body] = []
-        if told.call and (told.result is None or told.note):
-            bodies.append(ToolCallBody(call=told.call, turn=self._turn))
-            await self._s.emit(
-                {"type": "tool_call", "id": told.call.id, "tool": told.call.name, "arguments": told.call.arguments}
-            )
-        if told.call and told.result:
-            bodies.append(ToolResultBody(result=told.result, turn=self._turn))
-            await self._s.emit(
-                {
-                    "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
-                    "text": told.result.text[:TOLD_CHARACTERS], "seconds": round(told.result.seconds, 3),
-                    "changed": list(told.result.changed),
-                }
-            )  # fmt: skip
-        if told.note:
-            bodies.append(EventBody(name="work.note", detail={"text": told.note}, turn=self._turn))
-        await self._s.record(*bodies)
+        await tell_call(told, self._turn, self._s.record, self._s.emit)
 
     async def helper_told(self, told: Told) -> None:
         """Record and tell a sub-agent's call; its messages are not part of the conversation."""
@@ -340,6 +327,26 @@ class _Turn:
 
     def _used(self, role: AgentRole, model: str, usage: Usage, seconds: float) -> None:
         self._metrics.roles[role] = RoleUse(model, usage, seconds)
+
+
+async def tell_call(told: Told, turn: str, record: Record, emit: Emit) -> None:
+    """Tell a call or its result to who watches, and record it."""
+    bodies: list[Body] = []
+    if told.call and (told.result is None or told.note):
+        bodies.append(ToolCallBody(call=told.call, turn=turn))
+        await emit({"type": "tool_call", "id": told.call.id, "tool": told.call.name, "arguments": told.call.arguments})
+    if told.call and told.result:
+        bodies.append(ToolResultBody(result=told.result, turn=turn))
+        await emit(
+            {
+                "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
+                "text": told.result.text[:TOLD_CHARACTERS], "seconds": round(told.result.seconds, 3),
+                "changed": list(told.result.changed),
+            }
+        )  # fmt: skip
+    if told.note:
+        bodies.append(EventBody(name="work.note", detail={"text": told.note}, turn=turn))
+    await record(*bodies)
 
 
 def helper_told(setting: Setting, turn: str) -> Tell:

@@ -21,7 +21,12 @@ from roost.ops.errors import RoostError
 Json = Any
 PATH = "/roost/v1/sessions"
 SHOWN_CHARACTERS = 160
-HELP = "/new, /sessions, /use ID, /think, /mode fast|smart|max, /workspace NAME, /cost, /quit. Ctrl-C stops an answer."
+WORKERS = "/roost/v1/workers"
+UNDO_TIMEOUT_S = 90.0
+HELP = (
+    "/new, /sessions, /use ID, /think, /mode fast|smart|max, /workspaces, /workspace NAME, /undo, /cost, /quit. "
+    "Ctrl-C stops an answer."
+)
 
 
 def agent(
@@ -30,7 +35,7 @@ def agent(
     ] = None,
     *,
     session: Annotated[str, typer.Option(help="Go on with this conversation; see `roost sessions list`.")] = "",
-    workspace: Annotated[str, typer.Option(help="Folder to work in; see `roost workspace list`.")] = "",
+    workspace: Annotated[str, typer.Option(help="Folder to work in: NAME or MACHINE/NAME.")] = "",
     mode: Annotated[str, typer.Option(help="Cost mode of this conversation: fast, smart, max.")] = "",
     think: Annotated[bool, typer.Option("--think", help="Show what the model thinks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
@@ -107,6 +112,22 @@ class Talk:
         """Return this key's conversations."""
         return list(self._api.get(PATH)["data"])
 
+    def workspaces(self) -> list[tuple[str, str, str]]:
+        """Return the folders that connected workers give this key: name, machine, path."""
+        found = self._api.get(WORKERS)["data"]
+        return [(folder["name"], one["host"], folder["path"]) for one in found for folder in one["workspaces"]]
+
+    def undo(self) -> str:
+        """Put back the files that the last call of this conversation changed; return which.
+
+        Raises:
+            RoostError: nothing was put back.
+        """
+        done = self._api.send("POST", f"{self._path}/undo", timeout_s=UNDO_TIMEOUT_S)
+        if done["outcome"] != "ok":
+            raise RoostError(f"Nothing was put back: {done['text']}", fix="See /workspaces for what is connected.")
+        return str(done["text"])
+
     def new(self) -> None:
         """Begin another conversation."""
         self.session, self._last = _begin(self._api), {}
@@ -170,12 +191,22 @@ def _command(talk: Talk, line: str) -> None:
         "/think": lambda _rest: print("thoughts are " + ("shown" if talk.toggle_thinking() else "hidden")),
         "/mode": lambda rest: print(f"cost mode {talk.choose(mode=parse_mode(rest) if rest else None)['cost_mode']}"),
         "/workspace": lambda rest: print(f"workspace {talk.choose(workspace=rest.strip() or None)['workspace']}"),
+        "/workspaces": lambda _rest: _show_workspaces(talk),
+        "/undo": lambda _rest: print(talk.undo()),
         "/cost": lambda _rest: print(talk.cost()),
     }
     if word not in commands:
         sys.stderr.write(f"{word} is not known. {HELP}\n")
         return
     commands[word](rest)
+
+
+def _show_workspaces(talk: Talk) -> None:
+    found = talk.workspaces()
+    if found:
+        print_table(["workspace", "machine", "folder"], found)
+    else:
+        print("none: name a folder with `roost workspace add PATH`, and start `roost worker` where it is")
 
 
 def _begin(api: Api) -> str:

@@ -127,7 +127,8 @@ def find_access_of(site: Site) -> tuple[Access, str]:
         return Access(base, ca=site.api_ca), str(error)
 
 
-def _trusting(ca: Path | None) -> ssl.SSLContext | bool:
+def trusting(ca: Path | None) -> ssl.SSLContext | bool:
+    """Return what checks certificates: the system's authorities, and this one if it is given."""
     if ca is None:
         return True
     context = ssl.create_default_context()
@@ -168,8 +169,8 @@ class Api:
             base_url=self._access.base_url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            verify=_trusting(self._access.ca),
-            trust_env=not _on_loopback(self._access.base_url),  # no proxy between this machine and itself
+            verify=trusting(self._access.ca),
+            trust_env=not on_loopback(self._access.base_url),  # no proxy between this machine and itself
         )
 
     def __enter__(self) -> Api:
@@ -355,7 +356,8 @@ def _said(error: httpx.HTTPError) -> str:
     return str(error) or type(error).__name__
 
 
-def _on_loopback(base_url: str) -> bool:
+def on_loopback(base_url: str) -> bool:
+    """Say whether an address is on this machine."""
     host = urlsplit(base_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

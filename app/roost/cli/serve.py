@@ -61,7 +61,7 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up
         gc.set_threshold(*GC_THRESHOLDS)
         sys.setswitchinterval(SWITCH_S)
-        await serve_until_stopped(app, places, settings, beside)
+        await serve_until_stopped(app, places, settings, beside, hub.let_go if hub else lambda: None)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills")
+MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills", "/roost/v1/workers")
 
 
 class AgentDoor:
@@ -54,6 +54,11 @@ class AgentDoor:
             return
         await hub(scope, receive, send)
 
+    def let_go(self) -> None:
+        """End what only waits: the service stops."""
+        if self._hub:
+            self._hub.desk.let_go()
+
     async def close(self) -> None:
         """End all turns under way."""
         if self._hub:
@@ -61,12 +66,16 @@ class AgentDoor:
 
     def _assembled(self) -> AgentHub:
         # imported here: a gateway alone has no room for it
+        from roost.agent.channel.desk import Desk
         from roost.agent.hub import AgentHub, agents_of
         from roost.agent.measures import Measures
 
-        measures = Measures()
-        agents = agents_of(self._folder, self._http, self._base_url, redactor=self._redactor, count=measures.count)
-        return AgentHub(self._api, agents, measures)
+        measures, desk = Measures(), Desk()
+        agents = agents_of(
+            self._folder, self._http, self._base_url, redactor=self._redactor, runner_of=desk.runner,
+            count=measures.count,
+        )  # fmt: skip
+        return AgentHub(self._api, agents, measures, desk)
 
 
 def agent_hub(

@@ -113,7 +113,8 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
                         await agent.close()
 
             sessions = Sessions(settings.state_dir, settings.web_session_s)
-            await serve_until_stopped(hub_app(agent or forward, sessions), places, settings, beside)
+            app = hub_app(agent or forward, sessions)
+            await serve_until_stopped(app, places, settings, beside, agent.let_go if agent else lambda: None)
     except (OSError, ssl.SSLError) as error:
         raise RoostError(
             f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",

@@ -47,8 +47,11 @@ async def serve_until_stopped(
     places: Sequence[tuple[Listener, socket.socket]],
     settings: Listens,
     beside: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
+    let_go: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve `app` at open sockets until a signal. `beside(stop)` runs all the while, and ends after the last request.
+
+    `let_go` is called when it comes: it ends requests that only wait for something.
 
     Raises:
         RoostError: a certificate cannot be used.
@@ -57,6 +60,7 @@ async def serve_until_stopped(
     servers = [make_server(drain, listener, settings) for listener, _ in places]
 
     def close() -> None:
+        let_go()
         for server in servers:
             server.should_exit = True
 

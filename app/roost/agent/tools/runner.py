@@ -119,13 +119,27 @@ class LocalRunner:
     def _files(self, name: str | None) -> Beneath | None:
         """Open a workspace of this key: the one named, else the only one."""
         mine = self._workspaces.of(self._owner)
+        if name is None and len(mine) > 1:
+            known = ", ".join(w.name for w in mine)
+            raise RefusedError(f"No workspace is chosen: the user chooses one of {known} with /workspace NAME.")
         if name is None:
-            return Beneath(mine[0].path) if len(mine) == 1 else None
+            return _opened(mine[0].path) if mine else None
         found = next((w for w in mine if w.name == name), None)
         if found is None:
             known = ", ".join(w.name for w in mine) or "none"
             raise RefusedError(f"There is no workspace {name}; there is: {known}.")
-        return Beneath(found.path)
+        return _opened(found.path)
+
+
+def _opened(folder: Path) -> Beneath:
+    """Open a workspace, if it still is what was named: a link in its place could lead anywhere.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    if folder.resolve() != folder:
+        raise RefusedError(f"{folder} is not the folder any more that was named as a workspace.")
+    return Beneath(folder)
 
 
 def _bounded(call: ToolCall, outcome: Outcome, done: Done, spec: ToolSpec) -> ToolResult:

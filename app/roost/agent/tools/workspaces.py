@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,30 @@ from roost.ops.files import write_atomic
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TOO_WIDE = frozenset(
-    map(Path, ("/", "/etc", "/usr", "/var", "/home", "/root", "/boot", "/dev", "/proc", "/sys", "/run", "/opt", "/bin"))
+    map(Path, ("/", "/home", "/root", "/var", "/var/lib", "/var/tmp", "/tmp", "/opt", "/srv", "/mnt", "/media"))  # noqa: S108 - named to be refused
 )
-OURS = (Path("/etc/roost"), Path("/var/lib/roost"), Path("/opt/roost"))
+"""Folders that hold more than a project, though a project may lie in them."""
+SYSTEM = tuple(
+    map(
+        Path,
+        ("/etc", "/usr", "/boot", "/dev", "/proc", "/sys", "/run", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
+         "/var/log", "/var/spool", "/var/cache", "/var/lib/roost", "/var/lib/docker", "/opt/roost"),
+    )
+)  # fmt: skip
+"""Folders in which no project lies."""
+
+
+def unfit(folder: Path, home: Path, kept: Sequence[Path]) -> str:
+    """Say why a folder is none for an agent to change; '' if nothing is against it. All paths are resolved."""
+    if folder in TOO_WIDE or folder == home or folder in home.parents:
+        return "holds more than a project: a tool could change all of it"
+    if any(folder == one or one in folder.parents for one in SYSTEM):
+        return "belongs to the system"
+    if folder.is_relative_to(home) and folder.relative_to(home).parts[0].startswith("."):
+        return "lies where programs keep settings and secrets"
+    if any(one == folder or folder in one.parents for one in kept):
+        return "holds what Roost itself keeps for the agent"
+    return ""
 
 
 class Workspace(BaseModel):
@@ -35,8 +56,10 @@ class Workspace(BaseModel):
 class Workspaces:
     """The list, in one file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, kept: Sequence[Path] = ()) -> None:
+        """`kept`: what else of ours no workspace may hold."""
         self._file = file
+        self._kept = tuple(path.resolve() for path in (file, *kept))
 
     def of(self, owner: str) -> list[Workspace]:
         """Return a key's workspaces by name."""
@@ -55,13 +78,8 @@ class Workspaces:
         real = path.expanduser().resolve()
         if not real.is_dir():
             raise RoostError(f"{path} is no folder.", fix=f"mkdir -p {path}", exit_code=2)
-        inside_ours = any(real == ours or ours in real.parents for ours in OURS)
-        if real in TOO_WIDE or real == Path.home() or inside_ours:
-            raise RoostError(
-                f"{real} holds more than a project: a tool could change all of it.",
-                fix="Name a folder of one project.",
-                exit_code=2,
-            )  # fmt: skip
+        if why := unfit(real, Path.home().resolve(), self._kept):
+            raise RoostError(f"{real} {why}.", fix="Name the folder of one project.", exit_code=2)
         called = name or re.sub(r"[^a-z0-9._-]+", "-", real.name.lower()).strip("-._") or "workspace"
         if not NAME.fullmatch(called):
             raise RoostError(f"{called!r} is no name: a-z, 0-9, ., _, -.", fix="--name project", exit_code=2)
@@ -75,19 +93,23 @@ class Workspaces:
             self._save([*found, wanted])
         return wanted
 
-    def remove(self, name: str, owner: str) -> Workspace:
-        """Take a folder off the list; its files stay.
+    def remove(self, name: str, owner: str = "") -> Workspace:
+        """Take a folder off the list, by its name or path; its files stay. Without an owner it is found by these.
 
         Raises:
-            RoostError: this key has none of that name.
+            RoostError: there is none, or keys have one each.
         """
+        path = Path(name).expanduser().resolve()
         with self._locked():
             found = self._load()
-            gone = next((w for w in found if w.name == name and w.owner == owner), None)
-            if gone is None:
+            meant = [w for w in found if owner in ("", w.owner) and (w.name == name or w.path == path)]
+            if not meant:
                 raise RoostError(f"There is no workspace {name}.", fix="roost workspace list", exit_code=2)
-            self._save([w for w in found if w != gone])
-        return gone
+            if len(meant) > 1:
+                owners = ", ".join(sorted({w.owner for w in meant}))
+                raise RoostError(f"More than one is called {name}: of {owners}.", fix="--owner NAME", exit_code=2)
+            self._save([w for w in found if w != meant[0]])
+        return meant[0]
 
     def _load(self) -> list[Workspace]:
         try:

@@ -75,7 +75,7 @@ async def hub(folder: Path, *, context: int = 8192, tools: bool = False) -> Asyn
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        more = {"runner_of": lambda _owner: Files({"a.txt": "alpha", "b.txt": "beta"})} if tools else {}
+        more = {"runner_of": lambda _owner, _workspace: Files({"a.txt": "alpha", "b.txt": "beta"})} if tools else {}
         agents = agents_of(folder, http, url, **more)  # type: ignore[arg-type]
         try:
             yield api, agents

@@ -1,0 +1,350 @@
+"""The hub's end of the channel: which workers are there, what they are to do, who waits for it.
+
+Everything is found by the name of the key that asks. A call goes to a worker of the key whose session makes it, and to
+no other; what another key's worker is asked is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from roost.agent.channel.wire import (
+    ANSWER_S,
+    GONE_S,
+    MOST_PENDING,
+    MOST_RESULT_BYTES,
+    MOST_WORKERS,
+    MOST_WORKERS_OF_KEY,
+    POLL_S,
+    Announced,
+    Request,
+)
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
+from roost.ops.errors import RoostError
+
+log = structlog.get_logger(__name__)
+
+NO_WORKER = (
+    "No worker is connected, so nothing can be done with files, programs or pages. Name a folder with "
+    "`roost workspace add PATH` and start `roost worker` on the machine where it is"
+)
+LEFT = "The worker left while this ran: it may have been done. Look before it is done again."
+NOT_BEGUN = "The worker left before this began: nothing was done."
+SILENT = "The worker gave no answer in time: it may have been done. Look before it is done again."
+LEASE_BYTES = 16
+MOST_OLD_LEASES = 64
+
+
+class NoWorkerError(RoostError):
+    """There is no such worker, or none of that key."""
+
+
+class ReplacedError(RoostError):
+    """The worker came again as another process: this one has nothing to do any more."""
+
+
+class TooManyError(RoostError):
+    """More workers than are taken."""
+
+
+@dataclass
+class _Pending:
+    call: ToolCall
+    number: int
+    answer: asyncio.Future[ToolResult]
+    handed: bool = False
+
+
+@dataclass
+class Worker:
+    """A worker that is there."""
+
+    owner: str
+    announced: Announced
+    lease: str
+    _gone: Callable[[Worker], None]
+    _gone_s: float
+    _pending: dict[str, _Pending] = field(default_factory=dict)
+    _cancels: dict[int, str] = field(default_factory=dict)
+    _number: int = 0
+    _polls: int = 0
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _timer: asyncio.TimerHandle | None = None
+
+    def await_poll(self) -> None:
+        """Give it until then to ask for requests."""
+        self.hold()
+        self._timer = asyncio.get_running_loop().call_later(self._gone_s, self._gone, self)
+
+    def hold(self) -> None:
+        """Wait no longer for it to ask."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+    def ask(self, call: ToolCall) -> asyncio.Future[ToolResult] | None:
+        """Have a call run; None where it has enough to do, or runs that call already."""
+        if len(self._pending) >= MOST_PENDING or call.id in self._pending:
+            return None
+        self._number += 1
+        answer: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
+        self._pending[call.id] = _Pending(call, self._number, answer)
+        self._news.set()
+        return answer
+
+    def forget(self, call: str, *, cancel: bool) -> None:
+        """Wait for a call no longer; with `cancel` it is ended at the worker, if it may have begun."""
+        gone = self._pending.pop(call, None)
+        if gone and gone.handed and cancel:
+            self._number += 1
+            self._cancels[self._number] = call
+            self._news.set()
+
+    def answer(self, result: ToolResult) -> bool:
+        """Take what came of a call; say whether somebody waited for it."""
+        waits = self._pending.pop(result.id, None)
+        if waits is None or waits.answer.done():
+            return False
+        waits.answer.set_result(bounded(result))
+        return True
+
+    def leave(self) -> None:
+        """Say to all who wait that there will be no answer, and end what it asks."""
+        self.hold()
+        for waits in self._pending.values():
+            if not waits.answer.done():
+                outcome, text = (Outcome.UNKNOWN, LEFT) if waits.handed else (Outcome.FAILED, NOT_BEGUN)
+                waits.answer.set_result(ToolResult(id=waits.call.id, outcome=outcome, text=text))
+        self._pending.clear()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """End the question that waits, if one does."""
+        self._polls += 1
+        self._news.set()
+
+    async def requests(self, after: int, wait_s: float, left: Awaitable[None]) -> Sequence[Request]:
+        """Return what is to be done and is newer than `after`, as soon as there is something, or time is up.
+
+        A second question ends the first. `left` ends when the worker is not there to hear the answer.
+        """
+        self.interrupt()
+        mine = self._polls
+        self.hold()
+        for number in [one for one in self._cancels if one <= after]:
+            del self._cancels[number]
+        gone = asyncio.ensure_future(left)
+        end = asyncio.get_running_loop().time() + wait_s
+        try:
+            while mine == self._polls:
+                self._news.clear()
+                if found := self._open(after):
+                    return found
+                remaining = end - asyncio.get_running_loop().time()
+                if remaining <= 0 or gone.done():
+                    return ()
+                news = asyncio.ensure_future(self._news.wait())
+                try:
+                    await asyncio.wait({news, gone}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
+            return ()
+        finally:
+            gone.cancel()
+            if mine == self._polls:
+                self.await_poll()
+
+    def _open(self, after: int) -> tuple[Request, ...]:
+        found = [Request(number=number, cancel=call) for number, call in self._cancels.items() if number > after]
+        for waits in self._pending.values():
+            if waits.number > after:
+                waits.handed = True
+                found.append(Request(number=waits.number, call=waits.call))
+        return tuple(sorted(found, key=lambda one: one.number))
+
+
+class Desk:
+    """All workers of a hub."""
+
+    def __init__(self, *, poll_s: float = POLL_S, gone_s: float = GONE_S, answer_s: float = ANSWER_S) -> None:
+        self.poll_s = poll_s
+        self.answer_s = answer_s
+        self._gone_s = gone_s
+        self._workers: dict[tuple[str, str], Worker] = {}
+        self._leases: dict[str, Worker] = {}
+        self._replaced: dict[str, str] = {}
+        self._closed = False
+
+    def announce(self, owner: str, announced: Announced) -> Worker:
+        """Let a worker come. One with the same id takes the place of the one before, and what that was asked.
+
+        Raises:
+            TooManyError: there are too many.
+        """
+        place = (owner, announced.id)
+        before = self._workers.get(place)
+        if before is None:
+            count = sum(1 for name, _ in self._workers if name == owner)
+            if count >= MOST_WORKERS_OF_KEY or len(self._workers) >= MOST_WORKERS:
+                raise TooManyError("Too many workers are connected.", fix="End one that is not needed.")
+            before = Worker(owner, announced, "", self._drop, self._gone_s)
+            self._workers[place] = before
+        elif before.lease:
+            self._leases.pop(before.lease, None)
+            self._replaced[before.lease] = owner
+            while len(self._replaced) > MOST_OLD_LEASES:
+                del self._replaced[next(iter(self._replaced))]
+            before.interrupt()
+        before.announced = announced
+        before.lease = secrets.token_urlsafe(LEASE_BYTES)
+        self._leases[before.lease] = before
+        before.await_poll()
+        log.info("worker_came", owner=owner, worker=announced.id, tools=len(announced.tools))
+        return before
+
+    def worker(self, owner: str, lease: str) -> Worker:
+        """Return a worker by its lease.
+
+        Raises:
+            ReplacedError: it came again as another process.
+            NoWorkerError: this key has none of that lease.
+        """
+        if self._replaced.get(lease) == owner:
+            raise ReplacedError("Another process of this worker took its place.")
+        found = self._leases.get(lease)
+        if found is None or found.owner != owner:
+            raise NoWorkerError("There is no such worker.")
+        return found
+
+    def change(self, worker: Worker, announced: Announced) -> None:
+        """Take what a worker offers now; its id stays."""
+        worker.announced = announced.model_copy(update={"id": worker.announced.id})
+
+    def leave(self, worker: Worker) -> None:
+        """Let a worker go that says so."""
+        self._drop(worker)
+
+    def of(self, owner: str) -> list[Worker]:
+        """Return a key's workers, by host."""
+        found = [worker for (name, _), worker in self._workers.items() if name == owner]
+        return sorted(found, key=lambda one: (one.announced.host, one.announced.id))
+
+    def runner(self, owner: str, workspace: str | None = None) -> WorkerRunner:
+        """Return what runs tools for a session of a key, in a workspace if one is chosen."""
+        return WorkerRunner(self, owner, workspace)
+
+    def let_go(self) -> None:
+        """End the questions that wait: the service stops, and workers come again when it is back."""
+        self._closed = True
+        for worker in self._workers.values():
+            worker.interrupt()
+
+    @property
+    def wait_s(self) -> float:
+        """Return how long a question may wait now, in seconds."""
+        return 0.0 if self._closed else self.poll_s
+
+    def _drop(self, worker: Worker) -> None:
+        if self._workers.pop((worker.owner, worker.announced.id), None) is worker:
+            self._leases.pop(worker.lease, None)
+            log.info("worker_left", owner=worker.owner, worker=worker.announced.id)
+        worker.leave()
+
+
+class WorkerRunner:
+    """A `ToolRunner`: the workers of one key."""
+
+    def __init__(self, desk: Desk, owner: str, workspace: str | None) -> None:
+        self._desk = desk
+        self._owner = owner
+        self._workspace = workspace
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return the tools of the worker that has the session's workspace; of all, where none is chosen."""
+        workers = [worker for worker, _ in self._having(self._workspace)] or self._desk.of(self._owner)
+        found: dict[str, ToolSpec] = {}
+        for worker in workers:
+            for spec in worker.announced.tools:
+                found.setdefault(spec.name, spec)
+        return list(found.values())
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Have a call run at a worker of the key."""
+        try:
+            worker, workspace = self._chosen(call.workspace)
+        except NoWorkerError as error:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=error.message)
+        spec = next((one for one in worker.announced.tools if one.name == call.name), None)
+        if spec is None:
+            text = f"The worker on {worker.announced.host} has no tool {call.name}."
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=text)
+        answer = worker.ask(call.model_copy(update={"workspace": workspace}))
+        if answer is None:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text="The worker has enough to do: wait.")
+        finished = False
+        try:
+            async with asyncio.timeout(spec.timeout_s + self._desk.answer_s):
+                result = await answer
+            finished = True
+        except TimeoutError:
+            return ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=SILENT)
+        else:
+            return result
+        finally:
+            worker.forget(call.id, cancel=not finished)
+
+    def _having(self, workspace: str | None) -> list[tuple[Worker, str]]:
+        """Return the workers that have a workspace, named `NAME` or `HOST/NAME`, and its name there."""
+        host, slash, name = (workspace or "").rpartition("/")
+        return [
+            (worker, folder.name)
+            for worker in self._desk.of(self._owner)
+            for folder in worker.announced.workspaces
+            if folder.name == name and (not slash or worker.announced.host == host)
+        ]
+
+    def _chosen(self, workspace: str | None) -> tuple[Worker, str | None]:
+        """Return the worker that a call goes to, and its workspace.
+
+        Raises:
+            NoWorkerError: there is none, or more than one could be meant.
+        """
+        workers = self._desk.of(self._owner)
+        if not workers:
+            raise NoWorkerError(f"{NO_WORKER}.")
+        if workspace is None:
+            if len(workers) == 1:
+                return workers[0], None
+            having = [one for one in workers if one.announced.workspaces]
+            if len(having) == 1:
+                return having[0], None
+            raise NoWorkerError(
+                f"Several workers are connected: the user chooses by /workspace one of {self._names()}."
+            )
+        found = self._having(workspace)
+        if len(found) == 1:
+            return found[0]
+        why = "There is no workspace" if not found else "More than one machine has a workspace"
+        raise NoWorkerError(f"{why} {workspace}; there is: {self._names()}.")
+
+    def _names(self) -> str:
+        found = [
+            f"{worker.announced.host}/{folder.name}"
+            for worker in self._desk.of(self._owner)
+            for folder in worker.announced.workspaces
+        ]
+        return ", ".join(found) or "none"
+
+
+def bounded(result: ToolResult) -> ToolResult:
+    """Return a result whose text is not longer than a hub takes; what was cut is said."""
+    data = result.text.encode(errors="replace")
+    if len(data) <= MOST_RESULT_BYTES:
+        return result
+    text = data[:MOST_RESULT_BYTES].decode(errors="ignore")
+    return result.model_copy(update={"text": f"{text}\n(cut: {len(data):,} bytes in all)"})

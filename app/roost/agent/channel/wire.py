@@ -1,0 +1,86 @@
+"""What goes over the channel, and its bounds: JSON over HTTP, each request with the key of the worker's owner.
+
+    POST   /roost/v1/workers                       Announced  -> Lease      come, or come again
+    PUT    /roost/v1/workers/LEASE                 Announced  -> 204        what is offered has changed
+    GET    /roost/v1/workers/LEASE/requests?after= (waits)    -> Requests   what is to be done; a heartbeat, too
+    POST   /roost/v1/workers/LEASE/results         ToolResult -> Accepted   what came of a call
+    DELETE /roost/v1/workers/LEASE                            -> 204        leave
+
+A request is given out again until the worker asks for what comes `after` it, so a lost answer loses none; the same call
+is not run twice, because the runner knows its id. A result counts once: `accepted` is false for every further one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from roost.agent.tool import ToolCall, ToolSpec
+
+PATH = "/roost/v1/workers"
+POLL_S = 20.0
+"""How long a question for requests waits for one."""
+GONE_S = 15.0
+"""A worker that has not asked for so long is gone: longer than it takes to notice a broken connection and come back."""
+ANSWER_S = 15.0
+"""How long a result may take beyond the time limit of its tool."""
+MOST_ANNOUNCED_BYTES = 256 << 10
+MOST_WORKERS = 256
+MOST_WORKERS_OF_KEY = 8
+MOST_PENDING = 16
+"""Calls at a worker at a time."""
+MOST_RESULT_BYTES = 256_000
+"""Of a result's text, whatever its tool says of itself."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Wire(BaseModel):
+    """A document of the channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Folder(Wire):
+    """A workspace as it is announced. `path` is for people."""
+
+    name: Name
+    path: str = Field(max_length=4096)
+
+
+class Announced(Wire):
+    """What a worker offers. `id` stays over its restarts."""
+
+    id: Name
+    host: Name
+    version: str = Field(max_length=64)
+    workspaces: tuple[Folder, ...] = Field(max_length=256)
+    tools: tuple[ToolSpec, ...] = Field(max_length=128)
+
+
+class Lease(Wire):
+    """The name under which a worker that came is known until it leaves, or comes again."""
+
+    lease: str
+    owner: str
+
+
+class Request(Wire):
+    """Something to do: a call to run, or the id of one to end. `number` grows."""
+
+    number: int
+    call: ToolCall | None = None
+    cancel: str = ""
+
+
+class Requests(Wire):
+    """What a worker has to do."""
+
+    requests: tuple[Request, ...] = ()
+
+
+class Accepted(Wire):
+    """Whether somebody waited for the result."""
+
+    accepted: bool

@@ -1,0 +1,214 @@
+"""`roost worker`: runs the agent's tools on this machine, in the user's workspaces."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import typer
+
+from roost import __version__
+from roost.agent.channel.client import Tell, WorkerClient
+from roost.agent.channel.wire import Announced, Folder
+from roost.agent.sandbox.parent import Bubblewrap
+from roost.agent.tool import ToolCall, ToolResult, ToolRunner
+from roost.agent.tools.base import AnyTool
+from roost.agent.tools.runner import LocalRunner, standard_tools
+from roost.agent.tools.web_search import SearchServices
+from roost.agent.tools.workspaces import Workspaces
+from roost.cli.api import Access, Api, find_access, on_loopback, trusting
+from roost.cli.workspace import ROOT_FIX, state_folder, workspaces
+from roost.gateway.telemetry import configure
+from roost.ops.errors import RoostError
+from roost.ops.files import write_atomic
+
+SHOWN_CHARACTERS = 160
+NO_FOLDERS = "There is no workspace yet: `roost workspace add PATH` names a folder, also while this runs."
+
+
+def worker(
+    *,
+    allow_network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Private addresses that pages may be fetched from, such as 192.0.2.0/24."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOOL", help="Offer only this tool, such as read; may be given several times."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as lines of JSON.")] = False,
+) -> None:
+    """Run the agent's tools on this machine, in the folders that `roost workspace add` named, until Ctrl-C.
+
+    It connects to the API by itself and works for conversations of its own key only. Programs run in a sandbox.
+
+    Example: roost worker
+    """
+    if os.geteuid() == 0:
+        raise RoostError(
+            "A worker does not run as root: its limits do not hold root, and its files would be all files.",
+            fix=ROOT_FIX,
+            exit_code=2,
+        )
+    access = find_access()
+    refuse_plain(access)
+    networks = checked_networks(allow_network or [])
+    box = Bubblewrap()
+    if gone := box.missing():
+        sys.stderr.write(f"Without a sandbox no program is run, only files and pages: {gone}.\n")
+    services = SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""))
+    with Api(access) as api:
+        owner = str(api.get("/v1/key")["name"])
+    configure("warning", [access.key, *filter(None, [services.brave_key])])
+    folder = state_folder() / quote(owner, safe="")
+    named = workspaces()
+    with only_one(folder):
+        runner = LocalRunner(owner, named, folder, chosen(standard_tools(box, services, networks), only or []))
+        offers = offer(owner, named, runner, identity(folder))
+        if not offers().workspaces:
+            sys.stderr.write(f"{NO_FOLDERS}\n")
+        asyncio.run(_work(access, runner, offers, Shown(offers, as_json=as_json)))
+
+
+async def _work(access: Access, runner: ToolRunner, offers: Callable[[], Announced], tell: Tell) -> None:
+    connector = aiohttp.TCPConnector(ssl=trusting(access.ca))
+    trust = not on_loopback(access.base_url)  # no proxy between this machine and itself
+    async with aiohttp.ClientSession(connector=connector, trust_env=trust) as http:
+        client = WorkerClient(http, access.base_url, access.key, runner, offers, tell)
+        work = asyncio.create_task(client.work())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        try:
+            await work
+        except asyncio.CancelledError:
+            sys.stderr.write("Stopped.\n")
+
+
+class Shown(Tell):
+    """Shows what happens: lines for people, or JSON."""
+
+    def __init__(self, offers: Callable[[], Announced], *, as_json: bool) -> None:
+        self._offers = offers
+        self._as_json = as_json
+
+    def connected(self, owner: str) -> None:
+        """Say for whom it works, and where."""
+        names = [folder.name for folder in self._offers().workspaces]
+        self._say({"event": "connected", "owner": owner, "workspaces": names},
+                  f"Connected; works for {owner} in {', '.join(names) or 'no folder yet'}.")  # fmt: skip
+
+    def lost(self, reason: str) -> None:
+        """Say that the hub does not answer."""
+        self._say({"event": "lost", "reason": reason}, f"The API does not answer ({reason}); it is tried again.")
+
+    def begins(self, call: ToolCall) -> None:
+        """Say which call."""
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        self._say({"event": "call", "id": call.id, "tool": call.name}, f"→ {call.name} {_short(arguments)}")
+
+    def ended(self, call: ToolCall, result: ToolResult) -> None:
+        """Say what came of it."""
+        document = {"event": "result", "id": call.id, "outcome": result.outcome.value, "changed": list(result.changed)}
+        self._say(document, f"← {result.outcome.value} {_short(result.text)}")
+
+    def _say(self, document: Mapping[str, object], line: str) -> None:
+        print(json.dumps(document, ensure_ascii=False) if self._as_json else line, flush=True)
+
+
+def chosen(tools: list[AnyTool], only: list[str]) -> list[AnyTool]:
+    """Return the tools that are offered: all, or those named.
+
+    Raises:
+        RoostError: there is none of a name.
+    """
+    known = {tool.spec.name: tool for tool in tools}
+    for name in only:
+        if name not in known:
+            raise RoostError(f"There is no tool {name!r}.", fix=f"Choose of {', '.join(known)}.", exit_code=2)
+    return [tool for name, tool in known.items() if not only or name in only]
+
+
+def offer(owner: str, named: Workspaces, runner: ToolRunner, identity: str) -> Callable[[], Announced]:
+    """Return what says what a worker offers now: the folders of its key that are there, and its tools."""
+    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._")[:100] or "host"
+
+    def offers() -> Announced:
+        folders = tuple(Folder(name=w.name, path=str(w.path)) for w in named.of(owner) if w.path.is_dir())
+        return Announced(id=identity, host=host, version=__version__, workspaces=folders, tools=tuple(runner.tools()))
+
+    return offers
+
+
+def identity(folder: Path) -> str:
+    """Return the id by which the hub knows this worker again after a restart; made when there is none."""
+    file = folder / "id"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        made = uuid.uuid4().hex
+        write_atomic(file, f"{made}\n", mode=0o600)
+        return made
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second worker of the same user and key from running beside this one.
+
+    Raises:
+        RoostError: one runs already.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RoostError("A worker of this user and key runs already.", fix="End it, or use that one.") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def refuse_plain(access: Access) -> None:
+    """Stop where key and files would go over a network unencrypted.
+
+    Raises:
+        RoostError: the API is elsewhere and not asked by https.
+    """
+    if urlsplit(access.base_url).scheme != "https" and not on_loopback(access.base_url):
+        raise RoostError(
+            f"{access.base_url} is on another machine and not encrypted.", fix="Give ROOST_API an https address.",
+            exit_code=2,
+        )  # fmt: skip
+
+
+def checked_networks(networks: list[str]) -> list[str]:
+    """Return networks that pages may be fetched from.
+
+    Raises:
+        RoostError: one is none.
+    """
+    try:
+        return [str(ipaddress.ip_network(network)) for network in networks]
+    except ValueError as error:
+        raise RoostError(f"--allow-network: {error}.", fix="Write 192.0.2.0/24, say.", exit_code=2) from None
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
