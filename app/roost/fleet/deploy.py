@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,8 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
 
     Raises:
         RoostError: the deployment failed (Nomad then goes back to the last healthy version by itself, when there is
-            one), what was started ends again and again, or it was not healthy within `timeout_s` seconds.
+            one), what was started ends again and again or never answers, or it was not healthy within `timeout_s`
+            seconds.
     """
     job_id = job["ID"]
     client.put("jobs", {"Job": job})
@@ -159,9 +161,16 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
                 f"{failure_reason(client, job_id, version)}.",
                 fix=f"Read its log with `roost logs {job_id}`.",
             )
+        if never_answered(newest):
+            reason = failure_reason(client, job_id, version)
+            _give_up(client, newest)
+            raise RoostError(
+                f"The job {job_id} did not become healthy in the time it has for that: {reason}.",
+                fix=f"Read its log with `roost logs {job_id}`.",
+            )
         if crashes(client, job_id, version):
             reason = failure_reason(client, job_id, version)
-            client.put(f"deployment/fail/{newest['ID']}", None)
+            _give_up(client, newest)
             raise RoostError(
                 f"The job {job_id} does not stay up: it ended {CRASHES} times right after its start: {reason}.",
                 fix=f"Read its log with `roost logs {job_id}`.",
@@ -170,6 +179,21 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
         f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id, version)}.",
         fix=f"Read its log with `roost logs {job_id}`.",
     )
+
+
+def never_answered(deployment: dict[str, Json]) -> bool:
+    """Say whether an allocation of a deployment had its `healthy_deadline` and was not healthy at its end.
+
+    Nomad itself would try others until the `progress_deadline`, since they may be placed anew without end.
+    """
+    groups = (deployment.get("TaskGroups") or {}).values()
+    return any(int(group.get("UnhealthyAllocs") or 0) > 0 for group in groups)
+
+
+def _give_up(client: NomadClient, deployment: dict[str, Json]) -> None:
+    """Have Nomad try no more, and go back to the last healthy version; it may have come to that by itself."""
+    with contextlib.suppress(NomadRefusedError):
+        client.put(f"deployment/fail/{deployment['ID']}", None)
 
 
 def crashes(client: NomadClient, job_id: str, version: int) -> bool:

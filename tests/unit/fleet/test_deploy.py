@@ -248,6 +248,19 @@ def test_what_ends_again_and_again_is_given_up_at_once() -> None:
     assert ("PUT", "deployment/fail/d") in [(method, path) for method, path, _ in client.written]
 
 
+@pytest.mark.parametrize("refused", [None, NomadRefusedError(400, "terminal", "PUT deployment/fail/d")])
+def test_what_never_answers_is_given_up_when_its_time_is_over(refused: Exception | None) -> None:
+    waiting = {"ID": "d", "JobVersion": 3, "CreateIndex": 41, "Status": "running", "StatusDescription": ""}
+    begun = waiting | {"TaskGroups": {"g": {"DesiredTotal": 1, "PlacedAllocs": 1, "UnhealthyAllocs": 0}}}
+    again = waiting | {"TaskGroups": {"g": {"DesiredTotal": 1, "PlacedAllocs": 2, "UnhealthyAllocs": 1}}}
+    alloc = {"JobVersion": 3, "CreateIndex": 41, "TaskStates": {"engine": {"Events": [{"DisplayMessage": "deadline"}]}}}
+    client = nomad(more={"GET job/j/deployments": [[begun], [again]], "GET job/j/allocations": [[alloc]]})
+    client.answers["PUT", "deployment/fail/d"] = refused
+    with pytest.raises(RoostError, match=r"did not become healthy.*deadline"):
+        deploy.run_and_wait(client, {"ID": "j"}, timeout_s=60)
+    assert ("PUT", "deployment/fail/d") in [(method, path) for method, path, _ in client.written]
+
+
 @pytest.mark.parametrize("seen", [{"JobVersion": 2}, {"TaskStates": {"engine": {"Restarts": deploy.CRASHES - 1}}}])
 def test_a_few_restarts_or_those_of_another_version_are_no_crash(seen: dict[str, Any]) -> None:
     client = nomad(more={"GET job/j/allocations": [[CRASHED | seen]]})
