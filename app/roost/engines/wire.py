@@ -280,6 +280,11 @@ class _Connection(asyncio.Protocol):
         """Say whether a request can be sent: what the server closes is closing before it is closed."""
         return not self.closed and not self._transport.is_closing()
 
+    @property
+    def silent(self) -> bool:
+        """Say whether it was closed before anything of an answer came."""
+        return self.closed and self._answer is None and not self._unsorted
+
     def release(self) -> bool:
         """Say whether another request may follow; if not, or if the answer was not read to its end, hang up."""
         # what is not sent yet belongs to this request: the next one must not queue behind it, or be read as its rest
@@ -327,16 +332,16 @@ class Wire:
             head += _lines(tuple(more.items()))
         return Asked(self, address, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body), connect_s)
 
-    async def take(self, address: Address, connect_s: float) -> _Connection:
-        """Return an idle connection, or a new one."""
+    async def take(self, address: Address, connect_s: float) -> tuple[_Connection, bool]:
+        """Return an idle connection, or a new one, and whether it served others before."""
         idle = self._idle.get(address)
         oldest = asyncio.get_running_loop().time() - KEEP_ALIVE_S
         while idle:
             connection = idle.pop()  # the one that was used last
             if connection.usable and connection.idle_since > oldest:
-                return connection
+                return connection, True
             connection.abort()
-        return await self._connect(address, connect_s)
+        return await self.connect(address, connect_s), False
 
     def give(self, connection: _Connection) -> None:
         """Keep a connection for the next request for a while."""
@@ -369,7 +374,8 @@ class Wire:
         first = min((idle[0].idle_since for idle in self._idle.values()), default=None)
         self._sweeping = None if first is None else loop.call_at(first + KEEP_ALIVE_S, self._sweep, loop)
 
-    async def _connect(self, address: Address, connect_s: float) -> _Connection:
+    async def connect(self, address: Address, connect_s: float) -> _Connection:
+        """Return a new connection."""
         tls: ssl.SSLContext | None = None
         if address.tls is True:
             tls = self._usual = self._usual or self._trust()
@@ -399,7 +405,22 @@ class Asked:
         self._connect_s = connect_s
 
     async def __aenter__(self) -> WireAnswer:
-        connection = self._connection = await self._wire.take(self._address, self._connect_s)
+        connection, used = await self._wire.take(self._address, self._connect_s)
+        try:
+            return await self._ask(connection)
+        except BrokenAnswerError as error:
+            if not used or not connection.silent:
+                raise
+            # It may have been closed for its idleness while the request was on its way (RFC 9112, 9.3.1). A server
+            # that ended instead refuses a new connection, and what was said of the old one holds.
+            try:
+                connection = await self._wire.connect(self._address, self._connect_s)
+            except NotConnectedError:
+                raise error from None
+            return await self._ask(connection)
+
+    async def _ask(self, connection: _Connection) -> WireAnswer:
+        self._connection = connection
         try:
             return await connection.ask(self._request)
         except BaseException:

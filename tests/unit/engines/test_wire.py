@@ -80,6 +80,30 @@ async def serving(*answers: bytes | None, close: bool = False) -> AsyncIterator[
 
 
 @asynccontextmanager
+async def served_once(*, dies: bool = False) -> AsyncIterator[tuple[Server, Wire]]:
+    """Answer one request of each connection, and close it at the next; `dies`: no other connection is taken then."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            server.requests.append(await one_request(reader))
+            writer.write(GOOD)
+            server.requests.append(await one_request(reader))
+            if dies:
+                listening.close()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = Server(Address("127.0.0.1", listening.sockets[0].getsockname()[1]))
+    wire = Wire()
+    try:
+        yield server, wire
+    finally:
+        wire.close()
+        listening.close()
+
+
+@asynccontextmanager
 async def asked(server: Server, wire: Wire, body: bytes = b"{}") -> AsyncIterator[WireAnswer]:
     async with asyncio.timeout(60), wire.post(server.address, "/v1/x", body, HEADERS, 5.0) as answer:
         yield answer
@@ -229,6 +253,32 @@ async def test_a_connection_that_was_idle_for_long_is_closed(monkeypatch: pytest
         async with asked(server, wire) as answer:
             await answer.read()
     assert server.connections == 2
+
+
+async def test_a_request_that_meets_the_end_of_an_idle_connection_is_sent_on_a_new_one() -> None:
+    async with served_once() as (server, wire):
+        for _ in range(2):  # the second one is read, and its connection closed without a word
+            async with asked(server, wire) as answer:
+                assert await answer.read() == b"{}"
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_a_server_that_ends_at_a_request_has_closed_its_connection() -> None:
+    async with served_once(dies=True) as (server, wire):
+        async with asked(server, wire) as answer:
+            await answer.read()
+        with pytest.raises(BrokenAnswerError, match=module.CLOSED):
+            async with asked(server, wire):
+                pytest.fail("nobody answers")
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+async def test_a_request_that_a_new_connection_does_not_survive_is_not_sent_again() -> None:
+    async with serving(None, close=True) as (server, wire):
+        with pytest.raises(BrokenAnswerError, match=module.CLOSED):
+            async with asked(server, wire):
+                pytest.fail("nobody answers")
+    assert len(server.requests) == 1
 
 
 async def test_nobody_there() -> None:
