@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from roost.fleet.nomad_api import NomadAccess, NomadClient
@@ -71,9 +72,46 @@ consul {{
 """
 
 
+@dataclass
+class Agent:
+    """Nomad as server and client in one process; what it knows outlives `stop`."""
+
+    folder: Path
+    client: NomadClient
+    anonymous: NomadClient
+    token: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of what the server knows."""
+        return self.folder / "data" / "server"
+
+    def start(self) -> bool:
+        """Start it, and set up its access control; return whether that had to be done.
+
+        Raises:
+            RoostError: it has no leader, or its node is not ready, within a minute.
+        """
+        argv = [str(nomad_program(self.folder / "program")), "agent", "-config", str(self.folder / "nomad.hcl")]
+        with (self.folder / "nomad.log").open("ab") as log:
+            self.process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
+        wait_for_leader(self.client, READY_S)
+        made = ensure_acl(self.client, self.anonymous, self.token)
+        wait_for_node(self.client, READY_S, "raw_exec")
+        return made
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+            self.process = None
+
+
 @contextmanager
-def nomad_server(folder: Path) -> Iterator[NomadClient]:
-    """Run Nomad until the context ends; yields the operator's client. Its jobs must be stopped before."""
+def nomad_agent(folder: Path) -> Iterator[Agent]:
+    """Run Nomad until the context ends. Its jobs must be stopped before."""
     tls = folder / "tls"
     tls.mkdir()
     ensure_pki(
@@ -84,27 +122,27 @@ def nomad_server(folder: Path) -> Iterator[NomadClient]:
         ],
     )
     ports = {name: free_port() for name in ("http", "rpc", "serf")}
-    configuration = folder / "nomad.hcl"
-    configuration.write_text(CONFIGURATION.format(data=folder / "data", tls=tls, **ports))
+    (folder / "nomad.hcl").write_text(CONFIGURATION.format(data=folder / "data", tls=tls, **ports))
     token = str(uuid.uuid4())
     address = f"https://127.0.0.1:{ports['http']}"
     paths = (tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem")
-    client = NomadClient(NomadAccess(address, *paths, token))
-    with (folder / "nomad.log").open("wb") as log:
-        process = subprocess.Popen(
-            [nomad_program(folder / "program"), "agent", "-config", configuration], stdout=log, stderr=subprocess.STDOUT
-        )
+    client, anonymous = NomadClient(NomadAccess(address, *paths, token)), NomadClient(NomadAccess(address, *paths))
+    agent = Agent(folder, client, anonymous, token)
     try:
-        wait_for_leader(client, READY_S)
-        ensure_acl(client, NomadClient(NomadAccess(address, *paths)), token)
-        wait_for_node(client, READY_S, "raw_exec")
-        yield client
+        agent.start()
+        yield agent
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        agent.stop()
         for mounted in reversed(_mounts_below(folder)):
             subprocess.run(["umount", "--lazy", mounted], check=False)
         shutil.rmtree(folder / "program", ignore_errors=True)
+
+
+@contextmanager
+def nomad_server(folder: Path) -> Iterator[NomadClient]:
+    """Run Nomad until the context ends; yields the operator's client. Its jobs must be stopped before."""
+    with nomad_agent(folder) as agent:
+        yield agent.client
 
 
 def _mounts_below(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ def inspect(content: bytes, where: str) -> tuple[int, int]:
         wrong = [name for name, sha in sums.items() if hashlib.sha256(parts[name]).hexdigest() != sha]
         meta = json.loads(parts["meta.json"])
         index, term = int(meta["Index"]), int(meta["Term"])
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
         raise RoostError(f"{where} is no whole snapshot of Nomad: {error}.", fix=SAVE_ANOTHER) from None
     if wrong or not {"meta.json", "state.bin"} <= sums.keys():
         raise RoostError(f"{where} is damaged: {', '.join(wrong) or SUMS} does not fit.", fix=SAVE_ANOTHER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -127,3 +128,15 @@ def test_never_fewer_than_one_and_only_the_oldest_go(times: list[int], keep: int
     assert set(gone) <= names
     assert len(left) == min(len(names), max(keep, 1))
     assert not gone or min(left) > max(gone)
+
+
+STATE = bytes(range(256)) * 64
+
+
+@given(where=st.integers(0, len(archive(state=STATE)) - 1), bits=st.integers(1, 255))
+def test_any_changed_byte_is_found_or_changes_nothing(where: int, bits: int) -> None:
+    content = bytearray(archive(state=STATE))
+    where %= len(content)  # the header holds the time
+    content[where] ^= bits
+    with contextlib.suppress(RoostError):
+        assert snapshots.inspect(bytes(content), "It") == (7, 2)
