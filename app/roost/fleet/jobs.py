@@ -37,6 +37,7 @@ LOOPBACK_NETWORK = "loopback"
 FLEET_NETWORK = "fleet"  # Nomad's name of a machine's address in the fleet
 TLS_MOUNT = "/tls"
 TLS_TAG = "tls=true"
+MOVES_TAG = "moves=true"  # other machines may run it
 START_S = 180  # where nobody says otherwise (`model_start_s`)
 NOT_IN_NAMES = re.compile(r"[^a-z0-9-]")  # of a job whose Nomad variables have its name
 SETPRIV = "/usr/bin/setpriv"  # of util-linux, which every Debian has
@@ -322,6 +323,7 @@ def _tags(choice: SlotChoice, place: EnginePlace) -> list[str]:
     tags += [f"adapter={PurePath(adapter).stem}" for adapter in choice.adapters]
     tags += [KEEP_WARM_TAG] if choice.keep_warm else []
     tags += [TLS_TAG] if place.tls_dir else []
+    tags += [MOVES_TAG] if len(choice.node.names) > 1 else []
     return [*tags, "keeps_slots=true"] if place.slots_dir else tags
 
 

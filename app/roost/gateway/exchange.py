@@ -65,6 +65,7 @@ class Exchange:
     gaps_s: float = 0.0
     last_piece: float = 0.0
     wait_s: float = 0.0  # for a model, and for a slot of it
+    move_wait_s: float = 0.0  # for a model that comes on another machine
     session: str = ""
     seat: Seat | None = None  # at the endpoint that has it, or had it last
     transcript: Transcript | None = None  # of a stream of text, as far as the client has it

@@ -30,6 +30,11 @@ class Planned:
     running: int = 0
     stopped: bool = False  # by an operator, as a job
 
+    @property
+    def moves(self) -> bool:
+        """Say whether Nomad runs it on another machine when its own one is lost."""
+        return self.said.moves and self.wanted > 0 and not self.stopped
+
 
 STOPPED = "its job was stopped"
 STARTING = "its job is starting"
@@ -56,6 +61,7 @@ def view_of(planned: Planned, note: str = "") -> View:
         adapters=planned.said.adapters,
         tier=planned.said.tier,
         source="nomad",
+        moves=planned.moves,
     )
 
 

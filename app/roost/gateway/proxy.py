@@ -93,6 +93,7 @@ class Proxy:
             exchange.may_cut = wants_cut(scope)
             wish = cascade_wish(scope)
             exchange.wait_s = wait_in(scope, self._settings.wait_s, self._settings.start_wait_s)
+            exchange.move_wait_s = wait_in(scope, self._settings.move_wait_s, self._settings.start_wait_s)
             exchange.session = session_in(scope, body)
             exchange.ticket = await self._meter.admit(caller_of(scope), len(body))
             exchange.mark(ADMITTED)

@@ -160,7 +160,7 @@ class Registry:
         planned = self._planned.get(view.job)
         if planned is None:
             return view
-        view = replace(view, memory=sum(planned.said.memory.values()))
+        view = replace(view, memory=sum(planned.said.memory.values()), moves=planned.moves)
         if view.job in self._closed or not planned.wanted:
             return replace(view, state=State.COLD, reason="it is being stopped")
         return view

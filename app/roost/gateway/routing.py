@@ -23,6 +23,7 @@ class View:
     if unknown; `job` is its job's name, if it has one. `cold_models` are those that it would have to load first.
     `ejected`: it failed more than its peers and gets requests only where nobody else can. `drained`: it gets no new
     ones. `by_name`: what it serves is used where somebody asked for it by its name only, never for a role or `auto`.
+    `moves`: its job runs on another machine when its own one is lost.
     """
 
     id: str
@@ -41,6 +42,7 @@ class View:
     drained: bool = False
     by_name: bool = False
     source: str = ""
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Route:
     """Where a name leads: the ready endpoints, each with the model's own name there, or why there is none.
 
     With no endpoint, `known` says whether waiting makes sense, `cold` which jobs would have to be started, and `state`
-    what the most promising of those that offer the model is in.
+    what the most promising of those that offer the model is in. `moves`: one of them comes on another machine.
     `adapter` is the LoRA adapter that the name asks for.
     """
 
@@ -58,6 +60,7 @@ class Route:
     cold: tuple[str, ...] = ()
     state: State = State.DOWN
     adapter: str = ""
+    moves: bool = False
 
 
 def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *, settled: bool) -> Route:
@@ -86,7 +89,9 @@ def resolve(name: str, views: Collection[View], remembered: Mapping[str, str], *
     states = {view.state for view in in_slot or offering}
     state = next((state for state in (State.COLD, State.LOADING) if state in states), State.DOWN)
     cold = tuple(sorted({view.job for view in in_slot or offering if view.state is State.COLD and view.job}))
-    return Route({}, known=known or bool(unknown) or not settled, reason=reason, cold=cold, state=state)
+    moves = any(view.moves for view in in_slot or offering)
+    known = known or bool(unknown) or not settled
+    return Route({}, known=known, reason=reason, cold=cold, state=state, moves=moves)
 
 
 def resolve_for(

@@ -95,6 +95,8 @@ class Serving:
             waited = time.monotonic() - self.since
             used = route
             if not route.ready:
+                if route.moves:
+                    patience = max(patience, self.exchange.move_wait_s)
                 for job in route.cold:
                     patience = max(patience, settings.start_wait_s)
                     self.staff.keeper.want(job, patience)

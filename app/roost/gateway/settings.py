@@ -79,7 +79,8 @@ class Settings(BaseSettings):
     max_schema_nodes: int = Field(default=ShapeLimits.schema_nodes, gt=0)
     header_timeout_s: Duration = 10.0  # a connection without a complete request header is closed
     body_timeout_s: Duration = 60.0
-    wait_s: Wait = 30.0  # for a model that is loading or moving
+    wait_s: Wait = 30.0  # for a model that is loading
+    move_wait_s: Wait = 90.0  # for one whose machine is lost, until Nomad has given that up and its spare answers
     connect_timeout_s: Duration = 3.0
     remember_s: Wait = 300.0  # how long a model without any endpoint counts as known
     probe_every_s: Duration = 2.0

@@ -14,6 +14,7 @@ class Said:
     """The tags of one model server. `memory` is what the plan gives it, in bytes by pool.
 
     `tier` is that of the hosts its model is meant for. `tls`: it answers with a certificate of the fleet's authority.
+    `moves`: another machine runs it when its own one is lost.
     """
 
     engine: str = ""
@@ -25,6 +26,7 @@ class Said:
     keeps_slots: bool = False
     slot: str = ""
     tls: bool = False
+    moves: bool = False
 
 
 def read_tags(tags: Iterable[str]) -> Said:
@@ -45,6 +47,7 @@ def read_tags(tags: Iterable[str]) -> Said:
         keeps_slots=("keeps_slots", "true") in pairs,
         slot=next((value for name, value in pairs if name == "slot"), ""),
         tls=("tls", "true") in pairs,
+        moves=("moves", "true") in pairs,
     )
 
 

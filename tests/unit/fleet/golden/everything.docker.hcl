@@ -108,6 +108,7 @@ job "roost-model-main" {
         "memory=host:536870912",
         "adapter=a",
         "adapter=b",
+        "moves=true",
         "keeps_slots=true",
       ]
 

@@ -97,6 +97,7 @@ job "roost-model-main" {
         "memory=host:536870912",
         "adapter=a",
         "adapter=b",
+        "moves=true",
         "keeps_slots=true",
       ]
 

@@ -114,6 +114,7 @@ job "roost-model-main-2" {
         "tier=embedded",
         "memory=first/host:536870912",
         "tls=true",
+        "moves=true",
         "keeps_slots=true",
       ]
 

@@ -112,6 +112,7 @@ job "roost-model-main-first" {
         "tier=embedded",
         "memory=first/host:872415232",
         "tls=true",
+        "moves=true",
         "keeps_slots=true",
       ]
 
