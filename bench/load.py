@@ -1,5 +1,4 @@
-"""A client that costs little: as many requests as an endpoint takes, requests at their time whatever the answers do
-(open loop), and many streams at once."""
+"""A client that costs little: as many requests as an endpoint takes, and many streams at once."""
 
 from __future__ import annotations
 
@@ -7,9 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import httptools
@@ -115,46 +112,6 @@ async def saturate(target: Target, connections: int, seconds: float) -> float:
     for connection in opened:
         connection.close()
     return good / took
-
-
-@dataclass
-class _Pool:
-    target: Target
-    free: deque[Connection] = field(default_factory=deque)
-
-    async def ask(self, request: bytes, due: float) -> float:
-        """Return how many ms after `due` the answer was complete."""
-        connection = self.free.popleft() if self.free else await connect(self.target.port)
-        async with asyncio.timeout(PATIENCE_S):
-            assert await connection.ask(request) == 200
-        late = (time.monotonic() - due) * 1000
-        self.free.append(connection)
-        return late
-
-
-async def open_loop(targets: Sequence[Target], per_s: float, seconds: float, seed: int) -> list[list[float]]:
-    """Send requests at random moments (Poisson), `per_s` to each target, in turn; return latencies in ms by target.
-
-    Latency counts from the moment at which the request was due: a queue that forms is not left out.
-    """
-    chance = random.Random(seed)  # noqa: S311  # moments of a load, no secret
-    pools, requests = [_Pool(target) for target in targets], [target.request() for target in targets]
-    for pool, request in zip(pools, requests, strict=True):
-        await asyncio.gather(*(pool.ask(request, time.monotonic()) for _ in range(16)))  # connections to begin with
-    loop = asyncio.get_running_loop()
-    due, running = time.monotonic(), []
-    end = due + seconds
-    while due < end:
-        for pool, request in zip(pools, requests, strict=True):
-            due += chance.expovariate(per_s * len(pools))
-            if (wait := due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            running.append(loop.create_task(pool.ask(request, due)))
-    late = await asyncio.gather(*running)
-    for pool in pools:
-        for connection in pool.free:
-            connection.close()
-    return [list(late[at :: len(pools)]) for at in range(len(pools))]
 
 
 @dataclass(frozen=True)
