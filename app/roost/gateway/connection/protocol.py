@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from roost.gateway.connection.client import CLIENT, Client
+from roost.gateway.connection.turns import Turns
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 
 def http_protocol(seconds: float) -> type[asyncio.Protocol]:
@@ -21,6 +26,7 @@ def http_protocol(seconds: float) -> type[asyncio.Protocol]:
 
     class Protocol(HeaderTimeoutProtocol):
         header_timeout_s = seconds
+        turns = Turns()
 
     return Protocol
 
@@ -29,6 +35,7 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
     """One connection. Its clock runs from the first byte that no request in progress accounts for."""
 
     header_timeout_s = 0.0
+    turns = Turns()
     _clock: asyncio.TimerHandle | None = None
     _cycles: Sequence[RequestResponseCycle] = ()
 
@@ -57,6 +64,9 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         # uvicorn itself knows the last one only, and a client may send several ahead.
         self._cycles = [cycle for cycle in (*self._cycles, self.cycle) if not cycle.response_complete]
         self._stop_clock()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.turns.begin(partial(super()._start_asgi_task, cycle, app))
 
     def eof_received(self) -> None:
         self._left()
