@@ -15,6 +15,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from roost.gateway.connection.client import CLIENT, Client
+from roost.gateway.connection.joined import HeadWithBody
 from roost.gateway.connection.turns import Turns
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         self._stop_clock()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.transport = HeadWithBody(cycle.transport)
         self.turns.begin(partial(super()._start_asgi_task, cycle, app))
 
     def eof_received(self) -> None:
