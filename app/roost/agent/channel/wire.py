@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from roost.agent.tool import ToolCall, ToolSpec
 
@@ -25,6 +25,8 @@ GONE_S = 15.0
 """A worker that has not asked for so long is gone: longer than it takes to notice a broken connection and come back."""
 ANSWER_S = 15.0
 """How long a result may take beyond the time limit of its tool."""
+MOST_TOOL_S = 600.0
+"""The longest time limit that a tool may say it has."""
 MOST_ANNOUNCED_BYTES = 256 << 10
 MOST_WORKERS = 256
 MOST_WORKERS_OF_KEY = 8
@@ -57,6 +59,14 @@ class Announced(Wire):
     version: str = Field(max_length=64)
     workspaces: tuple[Folder, ...] = Field(max_length=256)
     tools: tuple[ToolSpec, ...] = Field(max_length=128)
+
+    @field_validator("tools")
+    @classmethod
+    def _times_are_bounded(cls, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+        for spec in tools:
+            if not 0 < spec.timeout_s <= MOST_TOOL_S:
+                raise ValueError(f"{spec.name}: a tool has at most {MOST_TOOL_S:.0f} s")
+        return tools
 
 
 class Lease(Wire):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from pydantic import ValidationError
 
 from roost.agent.channel.desk import LEFT, NOT_BEGUN, SILENT, Desk, NoWorkerError, ReplacedError, TooManyError, Worker
-from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, MOST_WORKERS_OF_KEY
+from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, MOST_WORKERS_OF_KEY, Announced
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from tests.support.agent_hub import announced, call, tool
 from tests.support.net import eventually
@@ -148,6 +149,12 @@ async def test_bounds(desk: Desk) -> None:
     with pytest.raises(TooManyError):
         desk.announce("anna", announced("one-more"))
     desk.announce("bert", announced())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 601, float("inf"), float("nan")])
+def test_no_tool_holds_a_turn_for_ever(seconds: float) -> None:
+    with pytest.raises(ValidationError):
+        Announced(id="w", host="h", version="1", workspaces=(), tools=(tool("look", timeout_s=seconds),))
 
 
 async def test_which_worker_a_workspace_means(desk: Desk) -> None:
