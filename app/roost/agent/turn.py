@@ -330,14 +330,17 @@ class _Turn:
 
 
 async def tell_call(told: Told, turn: str, record: Record, emit: Emit) -> None:
-    """Tell a call or its result to who watches, and record it."""
+    """Record a call or its result, and tell it to who watches: what was done is recorded also if the turn ends here."""
     bodies: list[Body] = []
+    events: list[dict[str, JsonValue]] = []
     if told.call and (told.result is None or told.note):
         bodies.append(ToolCallBody(call=told.call, turn=turn))
-        await emit({"type": "tool_call", "id": told.call.id, "tool": told.call.name, "arguments": told.call.arguments})
+        events.append(
+            {"type": "tool_call", "id": told.call.id, "tool": told.call.name, "arguments": told.call.arguments}
+        )
     if told.call and told.result:
         bodies.append(ToolResultBody(result=told.result, turn=turn))
-        await emit(
+        events.append(
             {
                 "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
                 "text": told.result.text[:TOLD_CHARACTERS], "seconds": round(told.result.seconds, 3),
@@ -346,7 +349,9 @@ async def tell_call(told: Told, turn: str, record: Record, emit: Emit) -> None:
         )  # fmt: skip
     if told.note:
         bodies.append(EventBody(name="work.note", detail={"text": told.note}, turn=turn))
-    await record(*bodies)
+    await asyncio.shield(asyncio.ensure_future(record(*bodies)))
+    for event in events:
+        await emit(event)
 
 
 def helper_told(setting: Setting, turn: str) -> Tell:

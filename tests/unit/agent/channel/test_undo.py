@@ -16,9 +16,11 @@ from roost.agent.channel.client import WorkerClient
 from roost.agent.channel.wire import Announced
 from roost.agent.live import Live, Said
 from roost.agent.service import Asker
-from roost.agent.tool import ToolCall
+from roost.agent.specialist import Told
+from roost.agent.tool import Outcome, ToolCall, ToolResult
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
+from roost.agent.turn import tell_call
 from tests.support.agent_hub import Served, announced, client_of, served
 from tests.support.net import eventually
 
@@ -113,3 +115,25 @@ async def test_not_while_a_turn_is_under_way_and_not_without_a_worker(
         refused = await posted(client, f"{hub.url}{PATH}/{session}/undo")
         assert refused["outcome"] == "refused"
         assert "roost worker" in refused["text"]
+
+
+async def test_a_result_that_was_told_is_recorded_also_if_the_turn_ends_there() -> None:
+    begun, go_on, kept = asyncio.Event(), asyncio.Event(), list[object]()
+
+    async def record(*bodies: object) -> None:
+        begun.set()
+        await go_on.wait()
+        kept.extend(bodies)
+
+    async def emit(_event: object) -> None:
+        raise AssertionError("told before it was recorded")
+
+    call = ToolCall(id="c", name="write", arguments={}, session="s")
+    result = ToolResult(id="c", outcome=Outcome.OK, text="")
+    telling = asyncio.create_task(tell_call(Told(call, result), "t", record, emit))
+    await begun.wait()
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
+    go_on.set()
+    await eventually(lambda: len(kept) == 1, 5, "the record")
