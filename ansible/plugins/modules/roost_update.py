@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,8 +168,7 @@ def kept(module: AnsibleModule) -> None:
     """Say whether there is something new, and keep what is there."""
     params = module.params
     folder = Path(params["folder"])
-    text = json.dumps(params["settings"], sort_keys=True, default=str)
-    settings = hashlib.sha256(text.encode()).hexdigest()[:16]
+    settings = record.hash_of(params["settings"])
     known = record.read(folder)
     pending = bool(params["force"]) or known.differs(settings)
     if not module.check_mode:

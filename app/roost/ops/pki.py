@@ -173,9 +173,20 @@ def leaf_is_good(path: Path, spec: LeafSpec, ca: x509.Certificate) -> bool:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (FileNotFoundError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
         return False
-    end = certificate.not_valid_after_utc
-    fresh = end - _now() > dt.timedelta(days=RENEW_BEFORE_DAYS) or end >= ca.not_valid_after_utc
+    fresh = not _near_its_end(certificate) or certificate.not_valid_after_utc >= ca.not_valid_after_utc
     return fresh and key.public_key() == certificate.public_key() and list(names) == _alternative_names(spec.hosts)
+
+
+def _near_its_end(certificate: x509.Certificate) -> bool:
+    return certificate.not_valid_after_utc - _now() <= dt.timedelta(days=RENEW_BEFORE_DAYS)
+
+
+def wants_renewal(path: Path) -> bool:
+    """Say whether the certificate at `path` is near its end, or is none at all."""
+    try:
+        return _near_its_end(x509.load_pem_x509_certificate(path.read_bytes()))
+    except ValueError:
+        return True
 
 
 def _is_new(tls_dir: Path) -> bool:

@@ -199,6 +199,18 @@ def service_files(name: str, stamps: Path, places: Places | None = None) -> list
     return [unit if SYSTEMD_RUNS.is_dir() else Path(places.init_dir) / name, stamps / f"{name}.sha256"]
 
 
+def state_of(name: str, places: Places | None = None) -> str:
+    """Say whether a service runs and starts at boot, as the init system says it; of one that is not there, too."""
+    places = places or Places()
+    if SYSTEMD_RUNS.is_dir():
+        asked = "ActiveState,UnitFileState,NeedDaemonReload"
+        return " ".join(run(["systemctl", "show", f"--property={asked}", f"{name}.service"]).split())
+    script = Path(places.init_dir) / name
+    if not script.exists():
+        return "absent"
+    return "runs" if _succeeds(str(script), "status") else "does not run"
+
+
 def begin_anew(name: str, places: Places | None = None) -> None:
     """Restart a service with the files that are there now.
 

@@ -64,3 +64,12 @@ def test_task_names_start_with_the_role(role: Path) -> None:
     for path, text in texts(role, "tasks").items():
         for task in yaml.safe_load(text):
             assert str(task["name"]).lower().startswith(f"{role.name} | "), f"{path}: {task['name']}"
+
+
+def test_where_there_is_nothing_to_do_only_plays_that_look_have_machines() -> None:
+    plays = {play["name"]: play["hosts"] for play in yaml.safe_load((ROOT / "playbook.yaml").read_text())}
+    # Each way to be among the machines that are changed: new ones have no footprint, and the order is not settled then.
+    changing = {
+        name for name, hosts in plays.items() if re.search(r":!fleet_settled$|&fleet_new|^fleet_(new|order)$", hosts)
+    }
+    assert set(plays) - changing == {"Look at the machines, and decide", "Ask for an answer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ class UpdateRecord:
     def differs(self, settings: str, made: str = "") -> bool:
         """Say whether a run with these would bring the machine something new; an empty `made` is not known yet."""
         return self.state != "passed" or self.settings != settings or bool(made and self.made != made)
+
+
+def hash_of(settings: object) -> str:
+    """Return the hash of a machine's settings, in whatever form they come."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def read(folder: Path) -> UpdateRecord:
