@@ -122,7 +122,7 @@ class Fleet:
 def own_cache(cache: Path, name: str) -> Path:
     """A host's own folder of downloads: Python's wheels lie there, and nothing that was built."""
     folder = cache / "fleet" / name
-    for built in ("nomad", "artifacts", "models", "debs"):
+    for built in ("go", "nomad", "artifacts", "models", "debs"):
         shutil.rmtree(folder / built, ignore_errors=True)
     (folder / "wheels").mkdir(parents=True, exist_ok=True)
     for wheel in (cache / "host" / "wheels").glob("*.whl"):
