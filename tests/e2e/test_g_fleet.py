@@ -101,7 +101,18 @@ def test_second_run_changes_nothing(fleet: Fleet, measure: Measure) -> None:
     done = fleet.deploy()
     assert story.changes(done.out) == 0, done.out
     assert fleet.pids() == before
+    assert "layout" not in done.out, f"roles ran though nothing was to be done:\n{done.out}"
     measure("g: three hosts, second run", done.seconds)
+
+
+@pytest.mark.long
+def test_what_was_changed_by_hand_on_one_machine_is_put_right(fleet: Fleet) -> None:
+    before = fleet.pids()
+    second = fleet.hosts["fleet-2"]
+    second.exec("chmod 0777 /etc/roost/firewall.nft")
+    assert story.changes(fleet.deploy().out) == 1
+    assert second.exec("stat -c %a /etc/roost/firewall.nft").out.strip() == "644"
+    assert fleet.pids() == before
 
 
 def test_nodes_made_nothing_that_the_first_one_has(fleet: Fleet) -> None:
@@ -164,7 +175,6 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), 2 * ELSEWHERE_S)
 
 
-@pytest.mark.long
 def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet: Fleet, measure: Measure) -> None:
     lead(fleet, "fleet-1")
     others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
