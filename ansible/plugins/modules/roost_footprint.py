@@ -144,8 +144,8 @@ def see(params: dict[str, Any], client: NomadClient) -> compare.Footprint:
         commands=[[str(word) for word in command] for command in params["commands"]],
     )
     ask = Asker(params["engine_key"], tls / "ca.pem")
-    nomad = look_at_nomad(client, params["node"], ask, params["nomad_version"], first=params["first"])
-    return compare.Footprint(compare.hash_of(params["wish"]), look(sights) | nomad)
+    nomad, fault = look_at_nomad(client, params["node"], ask, params["nomad_version"], first=params["first"])
+    return compare.Footprint(compare.hash_of(params["wish"]), look(sights) | nomad, fault)
 
 
 def compared(params: dict[str, Any], client: NomadClient) -> list[str]:

@@ -19,10 +19,14 @@ FILE = "footprint.json"
 
 @dataclass(frozen=True)
 class Footprint:
-    """`wish` is a hash of all that the machine was brought to, `things` what is there: a name to its state."""
+    """What a machine is like: `wish` is a hash of what it was brought to, `things` what is there, a name to its state.
+
+    `fault` says why it does not do its work; such a one is never kept.
+    """
 
     wish: str
     things: Mapping[str, str]
+    fault: str = ""
 
 
 def hash_of(wish: object) -> str:
@@ -37,7 +41,8 @@ def differences(before: Footprint | None, now: Footprint) -> list[str]:
     found = {
         name for name in before.things.keys() | now.things.keys() if before.things.get(name) != now.things.get(name)
     }
-    return (["what it shall be"] if before.wish != now.wish else []) + sorted(found)
+    fault = [now.fault] if now.fault else []
+    return fault + (["what it shall be"] if before.wish != now.wish else []) + sorted(found)
 
 
 def read(folder: Path) -> Footprint | None:
@@ -50,12 +55,15 @@ def read(folder: Path) -> Footprint | None:
 
 
 def keep(folder: Path, footprint: Footprint) -> None:
-    """Keep it for the next run.
+    """Keep it for the next run; of a machine that does not do its work nothing, and what was kept before is gone.
 
     Raises:
         RoostError: it cannot be written.
     """
     try:
+        if footprint.fault:
+            (folder / FILE).unlink(missing_ok=True)
+            return
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(folder / FILE, json.dumps(asdict(footprint), indent=1, sort_keys=True) + "\n", mode=0o600)
     except OSError as error:

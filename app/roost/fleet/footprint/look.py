@@ -113,18 +113,17 @@ def output_of(command: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(said.splitlines())).encode()).hexdigest()
 
 
-def look_at_nomad(client: NomadClient, node: str, ask: Asker, version: str, *, first: bool) -> dict[str, str]:
-    """Return the state of a machine's jobs, of the policies and the variables' names, and why its models do not answer.
-
-    What is wrong is a state of its own: it is never what a good run left.
-    """
+def look_at_nomad(
+    client: NomadClient, node: str, ask: Asker, version: str, *, first: bool
+) -> tuple[dict[str, str], str]:
+    """Return the state of a machine's jobs, of policies and names of variables; and why its models do not answer."""
     try:
         jobs = {f"job {job['ID']}": hash_of_job(job) for job in machine_jobs(client, node, first=first)}
         policies = {f"policy {p['Name']}": str(p.get("Hash", "")) for p in client.get("acl/policies") or []}
         variables = {f"variable {v['Path']}": "there" for v in client.get("vars") or []}
-        return {**jobs, **policies, **variables, "its models": problem(client, node, ask, version) or "answer"}
+        return {**jobs, **policies, **variables}, problem(client, node, ask, version)
     except (NomadUnreachableError, NomadRefusedError) as error:
-        return {"its models": error.message}
+        return {}, error.message
 
 
 def hash_of_job(job: Json) -> str:

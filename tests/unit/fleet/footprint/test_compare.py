@@ -39,3 +39,12 @@ def test_only_root_reads_what_is_kept(tmp_path: Path) -> None:
     compare.keep(tmp_path / "update", Footprint("x", {"a": "1"}))
     assert (tmp_path / "update").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "update" / compare.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_machine_that_does_not_do_its_work_is_never_kept_and_never_passed_over(tmp_path: Path) -> None:
+    good, ill = Footprint("x", {"a": "1"}), Footprint("x", {"a": "1"}, "its node is down")
+    compare.keep(tmp_path, good)
+    assert compare.differences(compare.read(tmp_path), ill) == ["its node is down"]
+    compare.keep(tmp_path, ill)
+    assert compare.read(tmp_path) is None
+    assert compare.differences(compare.read(tmp_path), ill)

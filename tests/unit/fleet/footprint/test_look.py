@@ -106,11 +106,11 @@ def test_of_a_job_only_its_definition_counts() -> None:
     assert hash_of_job(again) != hash_of_job(JOB)
 
 
-def test_a_nomad_that_does_not_answer_is_never_what_a_good_run_left(tmp_path: Path) -> None:
+def test_a_nomad_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
     class Silent:
         def list_jobs(self) -> list[Any]:
             raise NomadUnreachableError("Nomad does not answer.")
 
     client = cast("NomadClient", Silent())
     seen = look_at_nomad(client, "one", Asker("key", tmp_path / "ca.pem"), "1.11.3", first=True)
-    assert seen == {"its models": "Nomad does not answer."}
+    assert seen == ({}, "Nomad does not answer.")
