@@ -36,7 +36,7 @@ class ScriptedMind:
             return Call(why="a line is missing", tool="write_line", arguments={"line": f"line {len(job.steps) + 1}"})
         return Finish(answer=f"{wanted} lines are written")
 
-    async def reflect(self, job: Job) -> Verdict:
+    async def reflect(self, job: Job, _tools: list[ToolSpec]) -> Verdict:
         return Verdict(reached=len(job.steps) >= CALLS, missing="a line")
 
 

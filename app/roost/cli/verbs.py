@@ -53,6 +53,9 @@ VERBS = {
     "sessions": Verb("roost.cli.sessions", "app", "List, show, search, export and remove conversations."),
     "memory": Verb("roost.cli.memory", "app", "List, search, add, export and forget what the agent remembers."),
     "skills": Verb("roost.cli.skills", "app", "List, show, add and remove ways that worked."),
+    "technician": Verb(
+        "roost.cli.technician", "app", "Have work done that survives: start, list, show, cancel, answer."
+    ),
     "audit": Verb("roost.cli.audit", "app", "Check, show and anchor the log of what agents did."),
     "route": Verb("roost.cli.route", "app", "Show which model `auto` is and why, and train what has a part in it."),
     "dashboards": Verb(

@@ -27,6 +27,7 @@ NO_JSON = {
     "memory",
     "skills",
     "workspace",
+    "technician",
     "config",
     "security",
     "serve",

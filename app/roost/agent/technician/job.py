@@ -60,6 +60,8 @@ class Step(BaseModel):
     call: ToolCall
     state: CallState
     result: ToolResult | None = None
+    attempts: int = 0
+    """How often it was handed over: more than once where nobody knew what had come of it."""
 
 
 class Job(BaseModel):

@@ -1,4 +1,4 @@
-"""Jobs on disk: one SQLite database, of which the hub is the only writer. Each method is one transaction."""
+"""Jobs on disk: one SQLite database. Each method is one transaction; several processes may write."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ MIGRATIONS = (
         call TEXT NOT NULL, state TEXT NOT NULL, result TEXT, PRIMARY KEY (job, number)
     ) STRICT
     """,
+    "ALTER TABLE step ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
 )
 
 
@@ -92,10 +93,13 @@ class Journal:
         return [_job(row, []) for row in rows]
 
     def under_way(self) -> list[str]:
-        """Return the ids of jobs that neither are over nor wait for anybody."""
+        """Return the ids of jobs that neither are over nor wait for anybody: one that was answered goes on."""
         with self._lock:
-            rows = self._db.execute("SELECT id, phase FROM job").fetchall()
-        return [row["id"] for row in rows if not Phase(row["phase"]).over and row["phase"] != Phase.ASKING]
+            rows = self._db.execute("SELECT id, phase, reply FROM job").fetchall()
+        return [
+            row["id"] for row in rows
+            if not Phase(row["phase"]).over and (row["phase"] != Phase.ASKING or row["reply"] is not None)
+        ]  # fmt: skip
 
     def planned(self, job: str, plan: list[str]) -> None:
         """Note the plan; acting is next."""
@@ -123,7 +127,10 @@ class Journal:
     def started(self, job: str, number: int) -> None:
         """Note that a call is handed over now."""
         with self._change() as db:
-            db.execute("UPDATE step SET state = ? WHERE job = ? AND number = ?", (CallState.STARTED.value, job, number))
+            db.execute(
+                "UPDATE step SET state = ?, attempts = attempts + 1 WHERE job = ? AND number = ?",
+                (CallState.STARTED.value, job, number),
+            )
             _touch(db, job)
 
     def ended(self, job: str, number: int, result: ToolResult) -> None:
@@ -218,6 +225,6 @@ def _job(row: Row, steps: list[Step]) -> Job:
 def _step(row: Row) -> Step:
     return Step(
         number=row["number"], why=row["why"], call=ToolCall.model_validate_json(row["call"]),
-        state=CallState(row["state"]),
+        state=CallState(row["state"]), attempts=row["attempts"],
         result=ToolResult.model_validate_json(row["result"]) if row["result"] else None,
     )  # fmt: skip

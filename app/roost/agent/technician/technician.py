@@ -43,7 +43,7 @@ class Mind(Protocol):
         """Return what to do next."""
         ...
 
-    async def reflect(self, job: Job) -> Verdict:
+    async def reflect(self, job: Job, tools: list[ToolSpec]) -> Verdict:
         """Say whether what the calls returned shows that the goal is reached."""
         ...
 
@@ -122,7 +122,7 @@ class Technician:
         elif job.phase == Phase.ASKING:
             return self._answered(job)
         elif job.phase == Phase.REFLECTING:
-            return await self._reflect(job)
+            return await self._reflect(job, tools)
         elif step := job.open_step:
             if step.state == CallState.INTENDED:
                 await self._make(job, step)
@@ -152,6 +152,8 @@ class Technician:
         self._journal.intend(job.id, decision.why, call)
 
     async def _make(self, job: Job, step: Step) -> None:
+        if sum(one.attempts for one in job.steps) >= MOST_CALLS:  # one whose outcome stays unknown counts each time
+            raise RoostError(f"{MOST_CALLS} calls did not reach the goal.", fix="Make the goal smaller.")
         self._audit.add(
             job.owner, "tool.call",
             {"tool": step.call.name, "arguments": step.call.arguments, "call": step.call.id, "why": step.why}, job.id,
@@ -203,8 +205,8 @@ class Technician:
             return Next.REST
         return Next.GO_ON
 
-    async def _reflect(self, job: Job) -> Next:
-        verdict = await self._mind.reflect(job)
+    async def _reflect(self, job: Job, tools: list[ToolSpec]) -> Next:
+        verdict = await self._mind.reflect(job, tools)
         self._between("reflected")
         if verdict.reached:
             self._journal.end(job.id, Phase.DONE, job.answer)

@@ -80,6 +80,10 @@ class LocalRunner:
             waiting.set_result(result)
         return result
 
+    async def recall(self, call: ToolCall) -> ToolResult | None:
+        """Return what came of a call; UNKNOWN where it was begun and its end is not recorded, None if never begun."""
+        return self._record.known(call.id)
+
     async def _result(self, call: ToolCall) -> ToolResult:
         tool = self._tools.get(call.name)
         if tool is None:

@@ -10,9 +10,10 @@ import pytest
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.technician.job import MOST_CALLS, Call, Decision, Finish, Job, Phase, Reply, Verdict
-from roost.agent.technician.journal import JobNotFoundError, Journal
+from roost.agent.technician.journal import MIGRATIONS, JobNotFoundError, Journal
 from roost.agent.technician.technician import Finding, Technician, cannot_tell
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.durable.database import open_database
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
 
@@ -31,12 +32,12 @@ class Mind:
             return Call(why="it is needed", tool="tool", arguments={"n": len(job.steps)})
         return Finish(answer="done", reached=self.reached)
 
-    async def reflect(self, _job: Job) -> Verdict:
+    async def reflect(self, _job: Job, _tools: list[ToolSpec]) -> Verdict:
         return Verdict(reached=True)
 
 
 class Doubtful(Mind):
-    async def reflect(self, _job: Job) -> Verdict:
+    async def reflect(self, _job: Job, _tools: list[ToolSpec]) -> Verdict:
         return Verdict(reached=False, missing="everything")
 
 
@@ -154,3 +155,48 @@ def test_a_cancelled_job_rests(tmp_path: Path, journal: Journal) -> None:
     journal.cancel(job, "alice")
     assert driven(made(tmp_path, journal, Mind(), runner), journal, job).phase == Phase.CANCELLED
     assert runner.calls == []
+
+
+class Unreachable(Runner):
+    """Hears of every call, and never says what came of one."""
+
+    def __init__(self, *, repeatable: bool) -> None:
+        super().__init__()
+        self.repeatable = repeatable
+
+    def tools(self) -> Sequence[ToolSpec]:
+        return [super().tools()[0].model_copy(update={"safe_to_repeat": self.repeatable})]
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        self.calls.append(call)
+        return ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text="lost")
+
+
+class Forgetful(Unreachable):
+    async def recall(self, _call: ToolCall) -> ToolResult | None:
+        return None
+
+
+@pytest.mark.parametrize("runner", [Unreachable(repeatable=True), Forgetful(repeatable=False)])
+def test_a_call_that_is_never_known_counts_each_time(tmp_path: Path, journal: Journal, runner: Runner) -> None:
+    job = driven(made(tmp_path, journal, Mind(), runner), journal, journal.add("alice", "goal", None).id)
+    assert (job.phase, len(runner.calls), job.steps[0].attempts) == (Phase.FAILED, MOST_CALLS, MOST_CALLS)
+    assert len(job.steps) == 1
+
+
+def test_a_job_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    open_database(path, MIGRATIONS[:1]).execute(
+        "INSERT INTO job (id, owner, goal, phase, created, updated) VALUES ('old', 'alice', 'goal', 'acting', '', '')"
+    )
+    journal = Journal(path)
+    job = driven(made(tmp_path, journal, Mind(2), Runner()), journal, "old")
+    journal.close()
+    assert (job.phase, [step.attempts for step in job.steps]) == (Phase.DONE, [1, 1])
+
+
+def test_one_that_was_answered_is_under_way_again(tmp_path: Path, journal: Journal) -> None:
+    job = driven(made(tmp_path, journal, Mind(), Runner(Outcome.UNKNOWN)), journal, journal.add("alice", "x", None).id)
+    assert journal.under_way() == []
+    journal.reply(job.id, "alice", Reply.DONE)
+    assert journal.under_way() == [job.id]

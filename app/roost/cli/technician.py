@@ -1,0 +1,296 @@
+"""`roost technician`: work that survives: planned, done with tools and checked, each step on disk before the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from roost.agent.audit.log import AuditLog
+from roost.agent.technician.api_mind import ApiMind
+from roost.agent.technician.job import CallState, Job, Phase, Reply
+from roost.agent.technician.journal import Journal
+from roost.agent.technician.look import looker
+from roost.agent.technician.technician import Technician
+from roost.agent.technician.workshop import JOBS, Ended, work_until
+from roost.agent.tools.runner import LocalRunner
+from roost.agent.tools.workspaces import Workspaces
+from roost.cli.api import Access, Api, find_access
+from roost.cli.show import print_json, print_table
+from roost.cli.workspace import ROOT_FIX, workspaces
+from roost.context.blobs import FileBlobs
+from roost.context.modes import chosen_mode
+from roost.ops.errors import RoostError
+
+app = typer.Typer(no_args_is_help=True)
+Json = Any
+
+FAILED, ASKS = 1, 3
+PAUSE_S = 0.3
+SHOWN_CHARACTERS = 160
+
+JobArgument = Annotated[str, typer.Argument(help="Id of a job; see `roost technician list`.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON; while it works, a line for each thing that happens.")
+]
+
+
+@app.command("start")
+def start(
+    goal: Annotated[str, typer.Argument(help="What is to be so in the end.")],
+    *,
+    workspace: Annotated[str, typer.Option(help="Folder to work in, by its name.")] = "",
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder to work in, by its path: it becomes a workspace of its name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a goal worked on until it is reached, given up, or something has to be asked.
+
+    Tools act in the workspace only; programs run in a sandbox. Killed at any point it goes on where it was with
+    the next `roost technician start`, `answer` or `resume`. Exit code 0: reached; 1: not reached; 3: it asks something.
+
+    Example: roost technician start 'Add a licence file that says MIT.' --folder ~/projects/site
+    """
+    with desk() as at:
+        if not goal.strip():
+            raise RoostError("There is no goal.", fix="roost technician start 'Add a README.'", exit_code=2)
+        name = _workspace(at, workspace, folder)
+        job = at.journal.add(at.owner, goal.strip(), name)
+        _work(at, [job.id], as_json=as_json)
+
+
+@app.command("resume")
+def resume(*, as_json: JsonOption = False) -> None:
+    """Go on with all that is under way: what a killed process, or a restarted machine, left.
+
+    Example: roost technician resume
+    """
+    with desk() as at:
+        _work(
+            at, [job.id for job in at.journal.jobs(at.owner) if job.id in set(at.journal.under_way())], as_json=as_json
+        )
+
+
+@app.command("list")
+def show_all(*, as_json: JsonOption = False) -> None:
+    """List jobs, the latest first.
+
+    Example: roost technician list
+    """
+    with desk() as at:
+        jobs = at.journal.jobs(at.owner)
+    if as_json:
+        print_json([job.model_dump(mode="json", exclude={"steps"}) for job in jobs])
+        return
+    print_table(
+        ["job", "since", "state", "workspace", "goal"],
+        [(job.id, job.created[:16], job.phase.value, job.workspace or "", _short(job.goal)) for job in jobs],
+    )
+
+
+@app.command("show")
+def show(job: JobArgument, *, as_json: JsonOption = False) -> None:
+    """Show a job with all its steps.
+
+    Example: roost technician show 8f3k2m9q0a1b2c3d
+    """
+    with desk() as at:
+        found = at.journal.job(job, at.owner)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    print(f"{found.goal}  ({found.id}, since {found.created[:16]}): {found.phase.value}")
+    for number, line in enumerate(found.plan, 1):
+        print(f"  {number}. {line}")
+    for step in found.steps:
+        result = step.result
+        came = f"{result.outcome.value}: {_short(result.text)}" if result else step.state.value
+        print(f"→ {step.call.name} {_short(json.dumps(step.call.arguments, ensure_ascii=False))}\n← {came}")
+    for note in found.notes:
+        print(f"· missing then: {note}")
+    print(_ending(found))
+
+
+@app.command("cancel")
+def cancel(job: JobArgument, *, as_json: JsonOption = False) -> None:
+    """End a job: a call under way comes to its end, nothing more is called.
+
+    Example: roost technician cancel 8f3k2m9q0a1b2c3d
+    """
+    with desk() as at:
+        found = at.journal.cancel(job, at.owner)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print(_ending(found))
+
+
+@app.command("answer")
+def answer(
+    job: JobArgument,
+    reply: Annotated[Reply, typer.Argument(help="done: it was done; again: it was not, do it; stop: give up.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether an interrupted call was done, which nobody else can know; the job goes on.
+
+    Example: roost technician answer 8f3k2m9q0a1b2c3d done
+    """
+    with desk() as at:
+        at.journal.reply(job, at.owner, reply)
+        _work(at, [job], as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the verbs work with. `folder` is that of this user and key."""
+
+    access: Access
+    owner: str
+    cost_mode: str
+    folder: Path
+    journal: Journal
+    workspaces: Workspaces
+
+    def technician(self) -> tuple[Technician, Ended]:
+        """Return who works, and what closes what they worked with."""
+        mode = chosen_mode(self.cost_mode).mode
+        mind = ApiMind(
+            self.access.base_url, self.access.key, self.access.ca, FileBlobs(self.folder / "blobs"), self.owner, mode
+        )
+        runner = LocalRunner(self.owner, self.workspaces, self.folder / "tools")
+        audit = AuditLog(self.folder / "audit")
+        return Technician(self.journal, mind, runner, audit, looker(self.workspaces, self.owner)), mind.close
+
+
+@contextmanager
+def desk() -> Iterator[Desk]:
+    """Open the folder of this user and key.
+
+    Raises:
+        RoostError: it is root, the API does not answer, or the folder cannot be used.
+    """
+    if os.geteuid() == 0:
+        raise RoostError(
+            "The technician does not run as root: tools would have root's rights.", fix=ROOT_FIX, exit_code=2
+        )
+    access = find_access()
+    with Api(access) as api:
+        key = api.get("/v1/key")
+    owner = str(key["name"])
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    folder = Path(state) / "roost" / "technician" / quote(owner, safe="")
+    try:
+        journal = Journal(folder / JOBS)
+    except OSError as error:
+        raise RoostError(
+            f"{folder} cannot be used: {error.strerror}.", fix="Look at the disk and whose it is."
+        ) from None
+    try:
+        yield Desk(access, owner, str(key.get("cost_mode") or ""), folder, journal, workspaces())
+    finally:
+        journal.close()
+
+
+def _workspace(at: Desk, name: str, folder: Path | None) -> str:
+    """Return the workspace to work in.
+
+    Raises:
+        RoostError: there is none of that name, or it has to be said which.
+    """
+    if folder is not None:
+        return at.workspaces.add(folder, at.owner, name).name
+    known = [one.name for one in at.workspaces.of(at.owner)]
+    if not name and len(known) == 1:
+        return known[0]
+    if name not in known:
+        said = f"There is no workspace {name!r}." if name else "It has to be said where to work."
+        raise RoostError(said, fix=f"--folder PATH, or --workspace {'|'.join(known) or 'NAME'}.", exit_code=2)
+    return name
+
+
+@dataclass
+class Watched:
+    """Tells what happens in jobs since it looked last."""
+
+    tell: Callable[[dict[str, Json], str], None]
+    phases: dict[str, Phase] = field(default_factory=dict)
+    steps: dict[tuple[str, int], tuple[CallState, int]] = field(default_factory=dict)
+
+    def look(self, job: Job) -> None:
+        """Look at a job, tell what is new."""
+        for step in job.steps:
+            at = (job.id, step.number)
+            before, now = self.steps.get(at), (step.state, step.attempts)
+            if before == now:
+                continue
+            if before is None:
+                arguments = json.dumps(step.call.arguments, ensure_ascii=False)
+                event = {"type": "call", "job": job.id, "step": step.number, "why": step.why, "tool": step.call.name}
+                self.tell({**event, "arguments": step.call.arguments}, f"→ {step.call.name} {_short(arguments)}")
+            if step.result:
+                result = step.result
+                event = {"type": "result", "job": job.id, "step": step.number, "outcome": result.outcome.value}
+                self.tell({**event, "text": result.text}, f"← {result.outcome.value} {_short(result.text)}")
+            self.steps[at] = now
+        if self.phases.get(job.id) != job.phase:
+            self.phases[job.id] = job.phase
+            self.tell({"type": "state", "job": job.id, "state": job.phase.value}, f"· {job.phase.value}")
+
+
+def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
+    """Work until these jobs rest; tell what happens meanwhile, and how they ended by the exit code."""
+    if not jobs:
+        print("[]" if as_json else "Nothing is under way.")
+        return
+
+    def tell(document: dict[str, Json], line: str) -> None:
+        if as_json:
+            print(json.dumps(document, ensure_ascii=False), flush=True)
+        else:
+            sys.stderr.write(f"{line}\n")
+
+    watched = Watched(tell)
+    tell({"type": "begin", "jobs": jobs}, f"{', '.join(jobs)}; Ctrl-C leaves it for `roost technician resume`.")
+
+    def rested() -> bool:
+        for job in jobs:
+            watched.look(at.journal.job(job))
+        return not set(jobs) & set(at.journal.under_way())
+
+    work_until(at.folder, at.journal, at.technician, rested, lambda: time.sleep(PAUSE_S))
+    ended = [at.journal.job(job) for job in jobs]
+    for job in ended:
+        if as_json:
+            print(json.dumps({"type": "job", **job.model_dump(mode="json")}, ensure_ascii=False), flush=True)
+        else:
+            print(_ending(job))
+    if any(job.phase is Phase.ASKING for job in ended):
+        raise typer.Exit(ASKS)
+    if any(job.phase is not Phase.DONE for job in ended):
+        raise typer.Exit(FAILED)
+
+
+def _ending(job: Job) -> str:
+    """Return how it stands with a job, in a sentence."""
+    if job.phase is Phase.ASKING:
+        return f"It asks: {job.question}\nfix: roost technician answer {job.id} done|again|stop"
+    words = {Phase.DONE: "Reached", Phase.FAILED: "Not reached", Phase.CANCELLED: "Cancelled"}
+    if job.phase in words:
+        return f"{words[job.phase]}: {job.answer}"
+    return f"Under way ({job.phase.value}); it goes on with `roost technician resume`."
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
