@@ -16,7 +16,7 @@ from tests.support.gateway import API_KEY, Service, service, write_keys
 from tests.support.net import wait_until
 from tests.support.worker import Home
 
-PATIENCE_S = 600
+PATIENCE_S = 1200
 
 
 def begin(home: Home, *words: str) -> subprocess.Popen[str]:
@@ -71,7 +71,7 @@ def truthful(home: Home, job: Job, code: int) -> None:
     assert {path.name for path in home.folder.iterdir()} <= {"project", ".local", ".config", ".cache"}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_killed_it_goes_on_at_the_next_start_and_ends_with_the_truth(home: Home) -> None:
     with begin(home, "start", "Read notes.txt", "--folder", str(project(home)), "--json") as process:
         assert process.stdout
@@ -94,7 +94,7 @@ def test_killed_it_goes_on_at_the_next_start_and_ends_with_the_truth(home: Home)
     assert run(home, "start", "x", "--workspace", "no-such").returncode == 2
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_cancelled_from_elsewhere_it_rests(home: Home) -> None:
     with begin(home, "start", "Read notes.txt", "--folder", str(project(home)), "--json") as process:
         assert process.stdout

@@ -91,7 +91,8 @@ def wish(machine: HostFacts, slots: list[dict[str, Any]], runtime: str = "docker
     """What the playbook would ask for on a machine."""
     fields: dict[str, Any] = {
         "runtime": runtime, "engine": "llama.cpp", "datacenter": "dc1", "bind": "127.0.0.1", "api_port": 8360,
-        "agent_memory_mib": 256, "agent_log_level": "info", "models_dir": "/srv/models", "engine_threads": 3,
+        "agent_memory_mib": 256, "agent_log_level": "info", "agent_cost_mode": "smart",
+        "models_dir": "/srv/models", "engine_threads": 3,
         "gpus": asdict(machine)["gpus"], "engine_gpu_packages": PACKAGES, "slots_dir": "/srv/slots", "slots": slots,
         "agent_identity": WHO, "engine_identity": WHO,
     }  # fmt: skip

@@ -114,7 +114,9 @@ class AgentHub:
         if key["role"] not in USERS:
             await not_allowed(Role(key["role"]), scope["method"], scope["path"]).response()(scope, receive, send)
             return
-        asker = Asker(key["name"], _secret(scope), key["role"], key.get("cost_mode") or "")
+        asker = Asker(
+            key["name"], _secret(scope), key["role"], key.get("cost_mode") or "", key.get("cost_mode_default") or ""
+        )
         body_read = await _body(receive)
         if body_read is None:
             await ApiError(413, f"At most {MOST_BODY_BYTES} bytes, within {BODY_TIMEOUT_S:.0f} s.").response()(

@@ -63,6 +63,8 @@ class Asker:
     role: str
     cost_mode: str = ""
     """What an administrator chose for all conversations, '' for none."""
+    default_mode: str = ""
+    """What is configured for them, '' for nothing."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ class _Open:
 
     def chosen(self) -> Chosen:
         """Return the cost mode that holds for it now, and where that comes from."""
-        return chosen_mode(self.asker.cost_mode, session=self.mode)
+        return chosen_mode(self.asker.cost_mode, self.asker.default_mode, self.mode)
 
 
 class Agents:

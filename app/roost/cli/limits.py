@@ -9,7 +9,7 @@ import typer
 from roost.cli.api import Api, find_access
 from roost.cli.keys import DryRunOption, FileOption, JsonOption, change_keys
 from roost.cli.show import print_json, print_table
-from roost.context.modes import chosen_mode, parse_mode, set_cost_mode
+from roost.context.modes import Origin, chosen_mode, parse_mode, set_cost_mode
 from roost.ops import api_keys
 from roost.ops.api_keys import Tier, TierChange
 from roost.ops.errors import RoostError
@@ -106,10 +106,13 @@ def set_mode(
     wanted = None if mode == "default" else parse_mode(mode)
     document = change_keys(file, lambda d: set_cost_mode(d, wanted), dry_run=dry_run)
     held = chosen_mode(document.cost_mode)
+    overridden = held.origin is Origin.OVERRIDE
     if as_json:
-        print_json({"cost_mode": held.mode.value, "from": held.origin.value, "applied": not dry_run})
+        mode_now = held.mode.value if overridden else None
+        print_json({"cost_mode": mode_now, "from": held.origin.value, "applied": not dry_run})
     else:
-        print(f"cost mode {held.mode} ({held.origin}) {'would hold' if dry_run else 'holds'}.")
+        said = f"{held.mode} ({held.origin})" if overridden else "of agent_cost_mode in group_vars"
+        print(f"cost mode {said} {'would hold' if dry_run else 'holds'}.")
 
 
 def _report(tier: Tier, change: TierChange | None, *, dry_run: bool, as_json: bool) -> None:

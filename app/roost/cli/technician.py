@@ -28,6 +28,7 @@ from roost.cli.api import Access, Api, find_access
 from roost.cli.show import print_json, print_table
 from roost.cli.workspace import ROOT_FIX, workspaces
 from roost.context.blobs import FileBlobs
+from roost.context.budget import CostMode
 from roost.context.modes import chosen_mode
 from roost.ops.errors import RoostError
 
@@ -157,16 +158,20 @@ class Desk:
 
     access: Access
     owner: str
-    cost_mode: str
+    mode: CostMode
     folder: Path
     journal: Journal
     workspaces: Workspaces
 
     def technician(self) -> tuple[Technician, Ended]:
         """Return who works, and what closes what they worked with."""
-        mode = chosen_mode(self.cost_mode).mode
         mind = ApiMind(
-            self.access.base_url, self.access.key, self.access.ca, FileBlobs(self.folder / "blobs"), self.owner, mode
+            self.access.base_url,
+            self.access.key,
+            self.access.ca,
+            FileBlobs(self.folder / "blobs"),
+            self.owner,
+            self.mode,
         )
         runner = LocalRunner(self.owner, self.workspaces, self.folder / "tools")
         audit = AuditLog(self.folder / "audit")
@@ -188,6 +193,7 @@ def desk() -> Iterator[Desk]:
     with Api(access) as api:
         key = api.get("/v1/key")
     owner = str(key["name"])
+    mode = chosen_mode(str(key.get("cost_mode") or ""), str(key.get("cost_mode_default") or "")).mode
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     folder = Path(state) / "roost" / "technician" / quote(owner, safe="")
     try:
@@ -197,7 +203,7 @@ def desk() -> Iterator[Desk]:
             f"{folder} cannot be used: {error.strerror}.", fix="Look at the disk and whose it is."
         ) from None
     try:
-        yield Desk(access, owner, str(key.get("cost_mode") or ""), folder, journal, workspaces())
+        yield Desk(access, owner, mode, folder, journal, workspaces())
     finally:
         journal.close()
 

@@ -63,6 +63,7 @@ class AgentChoice:
     port: int
     memory_mib: int
     log_level: str
+    cost_mode: str = ""  # of conversations that chose none; empty: the built-in default
     image: str = ""
     command: str = ""
     args: tuple[str, ...] = ()
@@ -111,6 +112,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",
         "ROOST_MODEL_SERVICE_PREFIX": MODEL_SERVICE_PREFIX,
         "ROOST_LOG_LEVEL": choice.log_level,
+        **({"ROOST_COST_MODE": choice.cost_mode} if choice.cost_mode else {}),
     }
     if choice.listen:
         secret_files += [SecretFile(name, own, name) for name in ("tls_cert", "tls_key")]

@@ -180,6 +180,7 @@ def site_jobs(
         port=wish.api_port,
         memory_mib=wish.agent_memory_mib,
         log_level=wish.agent_log_level,
+        cost_mode=wish.agent_cost_mode,
         image=programs.agent_image,
         command=agent_program,
         args=tuple(agent_args),

@@ -115,6 +115,7 @@ class SiteWish(BaseModel):
     listen: str = ""
     agent_memory_mib: int
     agent_log_level: str
+    agent_cost_mode: str
     agent_state_dir: str = ""
     gateway_replicas: int = Field(default=0, ge=0)  # further gateways on other nodes
     agent_settings: dict[str, JsonValue] = Field(default_factory=dict)  # environment; what is no text goes as JSON

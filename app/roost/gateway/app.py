@@ -187,7 +187,7 @@ def build(
     prefixes = Prefixes(settings.model_service_prefix, settings.worker_job_prefix)
     engines = EngineMetrics(session, registry.endpoints, registry.planned, api, prefixes, settings.engine_metrics_s)
     add_engine_metrics(app, engines)
-    add_key_routes(app, keys, meter)
+    add_key_routes(app, keys, meter, settings.cost_mode)
     add_replica_routes(app, meter.replicas, peer_key)
     add_choice_routes(app, chooser, router, settings)
     add_endpoint_routes(app, EndpointRoutes(registry, hand, connect, hosts))

@@ -24,8 +24,8 @@ DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 J_PER_WH = 3600.0
 
 
-def add_key_routes(app: FastAPI, keys: Keys, meter: Meter) -> None:
-    """Add the routes."""
+def add_key_routes(app: FastAPI, keys: Keys, meter: Meter, cost_mode: str = "") -> None:
+    """Add the routes. `cost_mode` is the configured one of conversations, which an administrator may override."""
 
     @app.get("/v1/key")
     async def about(request: Request, name: str = "") -> JSONResponse:
@@ -33,7 +33,8 @@ def add_key_routes(app: FastAPI, keys: Keys, meter: Meter) -> None:
         found = keys.named(name) if name else caller_of(request.scope)
         if found is None or not owner_or_admin(request, found.name):
             raise key_not_found(name)
-        return JSONResponse({**key_document(found, meter), "cost_mode": keys.cost_mode()})
+        modes = {"cost_mode": keys.cost_mode(), "cost_mode_default": cost_mode}
+        return JSONResponse({**key_document(found, meter), **modes})
 
     @app.get("/v1/limits")
     async def limits() -> JSONResponse:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     peer_every_s: Duration = 0.25
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cost_mode: Literal["", "fast", "smart", "max"] = ""  # of conversations that chose none; empty: smart
     max_body_bytes: int = Field(default=8 << 20, gt=0)
     max_messages: int = Field(default=ShapeLimits.messages, gt=0)
     max_image_bytes: int = Field(default=ShapeLimits.image_bytes, gt=0)

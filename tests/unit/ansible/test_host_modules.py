@@ -216,7 +216,12 @@ def test_a_file_named_by_a_slot_is_planned_and_fetched(tmp_path: Path) -> None:
     assert fetched.read_bytes() == file.read_bytes()
     assert fetched.stat().st_mode & 0o777 == 0o444  # the engine's user reads it, whoever owns the original
     wish = {"runtime": "local", "engine": "llama.cpp", "datacenter": "d", "bind": "127.0.0.1", "api_port": 1}
-    wish |= {"agent_memory_mib": 256, "agent_log_level": "info", "models_dir": folders["models_dir"]}
+    wish |= {
+        "agent_memory_mib": 256,
+        "agent_log_level": "info",
+        "agent_cost_mode": "smart",
+        "models_dir": folders["models_dir"],
+    }
     who = {"name": "roost", "group": "roost", "uid": 1, "gid": 1}
     wish |= {"slots": found["slots"], "agent_identity": who, "engine_identity": who}
     known = load_catalogue(catalogue, custom=found["models_custom"])

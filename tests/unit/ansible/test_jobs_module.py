@@ -135,7 +135,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
     who = {"name": "roost", "group": "roost", "uid": 1, "gid": 1}
     wish = {
         "runtime": "docker", "engine": "llama.cpp", "datacenter": "d", "bind": "127.0.0.1", "api_port": 1,
-        "agent_memory_mib": 256, "agent_log_level": "info", "models_dir": str(tmp_path / "models"),
+        "agent_memory_mib": 256, "agent_log_level": "info", "agent_cost_mode": "smart",
+        "models_dir": str(tmp_path / "models"),
         "slots": [
             {"slot": "main", "model": HUBBED, "context_size": 8192},
             {"slot": "router", "model": SMALL, "context_size": 8192},

@@ -58,4 +58,9 @@ def test_thresholds_and_addresses_reach_the_files() -> None:
 def test_the_list_names_each(capsys: pytest.CaptureFixture[str]) -> None:
     _ = capsys
     done = RUN.invoke(app, ["list", "--json"])
-    assert [row["uid"] for row in json.loads(done.output)] == ["roost-fleet", "roost-models", "roost-engines"]
+    assert [row["uid"] for row in json.loads(done.output)] == [
+        "roost-fleet",
+        "roost-models",
+        "roost-engines",
+        "roost-agents",
+    ]

@@ -82,7 +82,8 @@ def wish(runtime: str, facts: list[dict[str, Any]], slot: dict[str, Any], more: 
     """Return what the playbook would ask for."""
     fields: dict[str, Any] = {
         "runtime": runtime, "engine": "llama.cpp", "datacenter": "dc1", "bind": "127.0.0.1", "api_port": 8360,
-        "agent_memory_mib": 256, "agent_log_level": "info", "models_dir": "/srv/models", "engine_threads": 3,
+        "agent_memory_mib": 256, "agent_log_level": "info", "agent_cost_mode": "smart",
+        "models_dir": "/srv/models", "engine_threads": 3,
         "gpus": facts, "engine_gpu_packages": PACKAGES, "slots_dir": "/srv/slots",
         "slots": [SlotWish.model_validate(slot)], "agent_identity": WHO, "engine_identity": WHO,
     }  # fmt: skip

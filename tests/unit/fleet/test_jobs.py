@@ -50,6 +50,11 @@ def render_agent(choice: agent_jobs.AgentChoice = AGENT) -> str:
     return job_text.render_job(TEMPLATES, agent_jobs.agent_job(choice, WHO, datacenter="dc1"))
 
 
+def test_the_agent_knows_the_configured_cost_mode() -> None:
+    assert re.search(r'ROOST_COST_MODE\s+= "fast"', render_agent(dataclasses.replace(AGENT, cost_mode="fast")))
+    assert "ROOST_COST_MODE" not in render_agent()
+
+
 @pytest.mark.parametrize("place", [DOCKER, LOCAL], ids=["docker", "raw_exec"])
 def test_model_server_needs_its_key_and_binds_to_loopback(place: jobs.EnginePlace) -> None:
     text = render_model(place)

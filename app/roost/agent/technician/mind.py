@@ -27,15 +27,17 @@ from roost.context.pack import Head, Packer
 from roost.context.repair import without_thinking
 from roost.ops.errors import RoostError
 
-MOST_STEPS = 7
-CORRECTIONS = 4
-ANSWER_TOKENS = 1024
-"""For a decision: a file that is written stands in it."""
+MOST_STEPS = 5
+CORRECTIONS = 2
+DECISION_TOKENS = 512
+"""For a decision: the text of a file that is written stands in it."""
+WORDS_TOKENS = 192
+"""For a plan or a verdict, as bounded by their schemas."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Between attempts to reach a model: a gateway that is started anew ends no job."""
 BESIDE_CHARACTERS = 400
 T = TypeVar("T")
-SHORT: JsonValue = {"type": "string", "maxLength": 300}
+SHORT: JsonValue = {"type": "string", "maxLength": 160}
 
 PLAN = """You plan work that is done with tools, step by step. Say in a few short steps what the goal needs.
 
@@ -107,7 +109,7 @@ class ModelMind:
         lines += [f"Still missing: {note}" for note in job.notes]
         shown = tuple(message for step in job.steps if step.result for message in call_messages(step.call, step.result))
         return await self._answer(
-            job, Head(DECIDE + listed(tools)), "\n".join(lines), shown, decision_schema(tools), read
+            job, Head(DECIDE + listed(tools)), "\n".join(lines), shown, decision_schema(tools), read, DECISION_TOKENS
         )
 
     async def reflect(self, job: Job, tools: list[ToolSpec]) -> Verdict:
@@ -134,13 +136,14 @@ class ModelMind:
         shown: Sequence[Message],
         schema: dict[str, JsonValue],
         read: Callable[[Mapping[str, object]], T],
+        tokens: int = WORDS_TOKENS,
     ) -> T:
         """Ask until the answer can be read; mistakes and their corrections are shown once, and kept nowhere."""
         pack = await self._packer.specialist(task, head, shown)
         beside: tuple[Message, ...] = (user("Write your answer as one JSON object."),) if shown else ()
         said = ""
         for _ in range(CORRECTIONS):
-            said = await self._ask(job, [*pack.messages, *beside], schema)
+            said = await self._ask(job, [*pack.messages, *beside], schema, tokens)
             try:
                 document = load(said)
                 if not isinstance(document, dict):
@@ -154,11 +157,11 @@ class ModelMind:
             fix="Use a larger model for the slot `specialist`, or say the goal otherwise.",
         )
 
-    async def _ask(self, job: Job, messages: Sequence[Message], schema: dict[str, JsonValue]) -> str:
+    async def _ask(self, job: Job, messages: Sequence[Message], schema: dict[str, JsonValue], tokens: int) -> str:
         ask = Ask(
             self._player.name,
             messages,
-            min(self._packer.bounds.reply_tokens // 2, ANSWER_TOKENS),
+            min(self._packer.bounds.reply_tokens // 2, tokens),
             schema,
             session=f"technician-{job.id}",
         )

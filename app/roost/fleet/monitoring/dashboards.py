@@ -49,7 +49,7 @@ def _rate(spec: names.Spec, by: str, where: str = "") -> str:
 
 def dashboards() -> list[Dashboard]:
     """Return every dashboard."""
-    return [_fleet(), _models(), _engines()]
+    return [_fleet(), _models(), _engines(), _agents()]
 
 
 def _fleet() -> Dashboard:
@@ -171,6 +171,30 @@ def _engines() -> Dashboard:
             Panel("Time to answer a scrape", [Query(names.ENGINE_SECONDS.name, BY_ENDPOINT)], "s"),
         ],
     )  # fmt: skip
+
+
+def _agents() -> Dashboard:
+    who = "{{role}} {{model}}"
+    return Dashboard(
+        "roost-agents",
+        "Roost: agents",
+        [
+            Panel("Turns by how they ended", [Query(_rate(names.AGENT_TURNS, "ended"), "{{ended}}")], "reqps"),
+            Panel(
+                "Time of a turn",
+                [
+                    Query(quantile(names.AGENT_TURN_SECONDS, 0.5, "mode"), "{{mode}}, half"),
+                    Query(quantile(names.AGENT_TURN_SECONDS, 0.95, "mode"), "{{mode}}, 95 in 100"),
+                ],
+                "s",
+            ),
+            Panel("Router's preflights", [Query(_rate(names.AGENT_PREFLIGHTS, "result, by"), "{{result}} by {{by}}")]),
+            Panel("Tool calls", [Query(_rate(names.AGENT_CALLS, "result"), "{{result}}")]),
+            Panel("Tokens a second", [Query(_rate(names.AGENT_TOKENS, "role, direction"), "{{role}} {{direction}}")]),
+            Panel("Time that roles take", [Query(_rate(names.AGENT_ROLE_SECONDS, "role, model"), who)], "s"),
+            Panel("Compactions and changed modes", [Query(_rate(names.AGENT_CONTEXT, "what"), "{{what}}")]),
+        ],
+    )
 
 
 def document_of(dashboard: Dashboard) -> dict[str, object]:

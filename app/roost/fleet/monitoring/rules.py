@@ -12,6 +12,7 @@ from roost.ops import metric_names as names
 GROUP = "roost"
 JOB = "roost"  # of the scrape configuration: gateways
 ENGINES_JOB = "roost-engines"
+AGENT_METRICS_JOB = "roost-agents"
 
 
 class Thresholds(BaseModel):

@@ -25,10 +25,11 @@ class Api:
 
     def __init__(self) -> None:
         self.cost_mode = ""
+        self.default = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = dict(scope["headers"]).get(b"authorization") == b"Bearer alice"
-        about = {"name": "alice", "role": "user", "cost_mode": self.cost_mode}
+        about = {"name": "alice", "role": "user", "cost_mode": self.cost_mode, "cost_mode_default": self.default}
         answer: Response = JSONResponse(about) if known else JSONResponse({}, 401)
         await answer(scope, receive, send)
 
@@ -48,6 +49,9 @@ async def test_a_conversation_has_the_fleets_mode_until_it_chooses(tmp_path: Pat
                 return dict(answer.json())
 
             assert (await choose())["cost_mode"] == "smart"
+            api.default = "max"
+            held = await choose()
+            assert (held["cost_mode"], held["cost_mode_from"]) == ("max", "group_vars")
             api.cost_mode = "fast"
             held = await choose()
             assert (held["cost_mode"], held["cost_mode_from"]) == ("fast", "set at run time")

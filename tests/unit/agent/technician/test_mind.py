@@ -79,11 +79,10 @@ TOOLS = list(Files().tools())
 
 
 async def test_a_plan_is_a_list_of_steps() -> None:
-    one, models = mind("nonsense", '{"steps": []}', '<think>hm</think>{"steps": ["read it", " "]}')
+    one, models = mind("nonsense", '<think>hm</think>{"steps": ["read it", " "]}')
     assert await one.plan(job(), TOOLS) == ["read it"]
-    assert [bool(ask.schema) for ask in models.asks] == [True] * 3
+    assert [bool(ask.schema) for ask in models.asks] == [True] * 2
     assert "That was wrong" in models.asks[-1].messages[-1].text
-    assert len(models.asks[-1].messages) == len(models.asks[1].messages)  # one mistake at a time is shown
 
 
 async def test_a_decision_is_a_call_or_the_end() -> None:
@@ -92,7 +91,7 @@ async def test_a_decision_is_a_call_or_the_end() -> None:
     assert await mind('{"finish": true, "reached": "yes", "answer": "x"}')[0].decide(job(), TOOLS) == Finish(
         answer="x", reached=False
     )
-    one, models = mind('{"tool": "remove", "arguments": {}}', '{"tool": "read", "arguments": {}}', READ)
+    one, models = mind('{"tool": "remove", "arguments": {}}', READ)
     assert isinstance(await one.decide(job(), TOOLS), Call)
     assert "There is no tool 'remove'" in models.asks[1].messages[-1].text
 

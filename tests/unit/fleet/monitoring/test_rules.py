@@ -15,7 +15,7 @@ from roost.ops import metric_names as names
 
 WORDS = re.compile(r"\b(?:roost_|llamacpp:)\w+")
 SERIES = re.compile(r"(\b(?:roost_|llamacpp:)\w+)(\{[^}]*\})?")
-KNOWN = {sample: spec for spec in names.ALL for sample in spec.samples}
+KNOWN = {sample: spec for spec in (*names.ALL, *names.AGENT) for sample in spec.samples}
 GROUPED = re.compile(r"by \(([^)]*)\)")
 
 
@@ -52,7 +52,7 @@ def test_legends_name_labels_that_the_expression_keeps(dashboard: Dashboard) -> 
 
 def test_dashboards_are_whole_and_have_names_of_their_own() -> None:
     documents = [json.loads(dashboard_text(dashboard)) for dashboard in dashboards()]
-    assert len({document["uid"] for document in documents}) == len(documents) == 3
+    assert len({document["uid"] for document in documents}) == len(documents) == 4
     for document in documents:
         places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in document["panels"]]
         assert len(set(places)) == len(places)
@@ -60,7 +60,7 @@ def test_dashboards_are_whole_and_have_names_of_their_own() -> None:
         assert all(panel["datasource"]["uid"] == "${source}" for panel in document["panels"])
         assert document["templating"]["list"][0]["name"] == "source"
     shown = "".join(dashboard_text(dashboard) for dashboard in dashboards()) + rules_text(Thresholds())
-    unseen = [spec.name for spec in names.OWN if not any(sample in shown for sample in spec.samples)]
+    unseen = [spec.name for spec in (*names.OWN, *names.AGENT) if not any(sample in shown for sample in spec.samples)]
     assert set(unseen) == {names.SLOT_TOKENS.name, names.BUILD.name, names.ROUTE_TIME.name}
 
 
@@ -78,13 +78,14 @@ def test_thresholds_reach_the_rules_and_what_is_no_threshold_is_refused() -> Non
     assert len({alert.name for alert in alerts(Thresholds())}) == len(alerts(Thresholds()))
 
 
-def test_the_scrape_configuration_uses_the_key_and_both_pages() -> None:
+def test_the_scrape_configuration_uses_the_key_and_all_pages() -> None:
     targets: dict[str, object] = {"static_configs": [{"targets": ["127.0.0.1:8360"]}]}
     text = scrape_document(key_file="/k", targets=targets, rules="r.yaml", every_s=15)
     jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
     assert [(job["metrics_path"], job["scrape_interval"]) for job in jobs.values()] == [
         ("/metrics", "15s"),
         ("/metrics/engines", "30s"),
+        ("/metrics/agent", "30s"),
     ]
     assert all(job["authorization"]["credentials_file"] == "/k" for job in jobs.values())
     secure = scrape_document(key_file="/k", targets=targets, rules="r", every_s=5, ca_file="/ca.pem")
