@@ -39,6 +39,13 @@ def sha256_tree(root: Path, names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def write_all(handle: int, data: bytes) -> None:
+    """Write all of some bytes to a descriptor: a disk that fills up takes a part first, and says so only then."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
+
+
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part of it.
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from threading import Event
 
-from roost.agent.tools.errors import MissingError, RefusedError, ToolError
+from roost.agent.tools.errors import EndedError, MissingError, RefusedError, ToolError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # without NONBLOCK a FIFO would hold us
@@ -24,6 +25,7 @@ HIDDEN = frozenset({".roost"})
 KEPT = frozenset({".git"})
 """Names that are read and never changed, at any depth: what lies there is run by the user's own git."""
 FILE_BYTES = 16 << 20
+CLOSED = -1
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,17 @@ class Beneath:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.stopped = Event()
+        """Set to end a walk early."""
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise ToolError(f"The workspace {root} cannot be opened: {error.strerror}.") from error
 
     def close(self) -> None:
-        """Let go of the folder."""
-        os.close(self._root)
+        """Let go of the folder: what is asked for afterwards fails, whatever gets the number of its descriptor."""
+        handle, self._root = self._root, CLOSED
+        os.close(handle)
 
     def relative(self, path: str, *, change: bool = False) -> str:
         """Return a path as the tools write it: relative, without `.` and `..`; '' is the workspace itself.
@@ -160,7 +165,11 @@ class Beneath:
             return found
 
     def walk(self, path: str, limit: int) -> Iterator[Entry]:
-        """Give what is below a folder, at most `limit` entries, without what is in `.git`."""
+        """Give what is below a folder, at most `limit` entries, without what is in `.git`.
+
+        Raises:
+            EndedError: it was stopped.
+        """
         waiting = [self.relative(path)]
         count = 0
         while waiting:
@@ -172,6 +181,8 @@ class Beneath:
                 count += 1
                 if count > limit:
                     return
+                if self.stopped.is_set():
+                    raise EndedError
                 yield entry
                 if entry.kind == "folder" and entry.path.rsplit("/", 1)[-1] not in KEPT:
                     waiting.append(entry.path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 
 from pydantic import Field
@@ -11,6 +10,7 @@ from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.errors import ToolError
 from roost.agent.tools.read import text_of
+from roost.agent.tools.threads import to_end
 from roost.agent.tools.undo_store import Place
 
 NEAREST_LINES = 4_000
@@ -93,7 +93,8 @@ def _edit(given: EditArguments, place: Place) -> Done:
 
 
 async def _run(given: EditArguments, place: Place | None) -> Done:
-    return await asyncio.to_thread(_edit, given, in_place(place))
+    here = in_place(place)
+    return await to_end(lambda: _edit(given, here))
 
 
 EDIT = Tool(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class ToolError(Exception):
-    """The tool ran and it did not work: the model reads the sentence."""
+    """The tool ran and it did not work: the model reads the sentence. `changed`: what it changed all the same."""
+
+    def __init__(self, text: str, changed: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.changed = changed
+
+
+class CutOffError(ToolError):
+    """It was ended while it ran: what it did by then stays."""
 
 
 class RefusedError(Exception):
@@ -13,3 +21,7 @@ class RefusedError(Exception):
 
 class MissingError(ToolError):
     """There is no such file."""
+
+
+class EndedError(Exception):
+    """Whoever waited for a walk through the files was cancelled."""

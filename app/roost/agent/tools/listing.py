@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pydantic import Field
 
 from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.beneath import Beneath, Entry
+from roost.agent.tools.threads import reading
 from roost.agent.tools.undo_store import Place
 
 ENTRIES = 1_000
@@ -35,7 +34,8 @@ def _line(entry: Entry) -> str:
 
 
 async def _run(given: ListArguments, place: Place | None) -> Done:
-    return await asyncio.to_thread(_list, in_place(place).files, given)
+    files = in_place(place).files
+    return await reading(files, lambda: _list(files, given))
 
 
 LIST = Tool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from roost.agent.sandbox.parent import Sandbox
 from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.errors import RefusedError
+from roost.agent.tools.threads import reading
 from roost.agent.tools.undo_store import Place
 from roost.ops.errors import RoostError
 
@@ -48,7 +48,7 @@ def map_tool(sandbox: Sandbox) -> Tool[MapArguments]:
         if ran.code == 0 and not ran.ended_for:
             paths = [path for path in ran.output.decode(errors="replace").split("\0") if path]
         else:
-            entries = await asyncio.to_thread(lambda: list(here.files.walk(".", WALKED)))
+            entries = await reading(here.files, lambda: list(here.files.walk(".", WALKED)))
             paths = [entry.path for entry in entries if entry.kind == "file"]
         return Done(folded(paths))
 

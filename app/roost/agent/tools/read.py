@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pydantic import Field
 
 from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.errors import ToolError
+from roost.agent.tools.threads import reading
 from roost.agent.tools.undo_store import Place
 
 
@@ -33,7 +32,7 @@ def text_of(data: bytes, path: str) -> str:
 
 async def _read(given: ReadArguments, place: Place | None) -> Done:
     files = in_place(place).files
-    text = text_of(await asyncio.to_thread(files.read, given.path), given.path)
+    text = text_of(await reading(files, lambda: files.read(given.path)), given.path)
     if given.first_line == 1 and given.lines is None:
         return Done(text)
     lines = text.splitlines(keepends=True)

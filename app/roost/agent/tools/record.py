@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roost.agent.tool import Outcome, ToolResult
+from roost.ops.files import write_all
 
 KEPT_CALLS = 10_000
 
@@ -38,12 +39,20 @@ class OutcomeRecord:
         return self._known[call] or ToolResult(id=call, outcome=Outcome.UNKNOWN, text=lost)
 
     def begin(self, call: str) -> None:
-        """Write down that a call begins, before anything of it is done."""
-        self._known[call] = None
+        """Write down that a call begins, before anything of it is done.
+
+        Raises:
+            OSError: the disk does not take it; the call counts as not begun.
+        """
         self._append(Line(id=call))
+        self._known[call] = None
 
     def end(self, result: ToolResult) -> None:
-        """Write down what came of it."""
+        """Write down what came of it.
+
+        Raises:
+            OSError: the disk does not take it: it is known until this process ends, and `UNKNOWN` after.
+        """
         self._known[result.id] = result
         self._append(Line(id=result.id, result=result))
 
@@ -74,7 +83,7 @@ class OutcomeRecord:
         handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             # begins with a line end: what a crash left half-written stays a line of its own
-            os.write(handle, f"\n{line.model_dump_json()}\n".encode())
+            write_all(handle, f"\n{line.model_dump_json()}\n".encode())
             os.fsync(handle)
         finally:
             os.close(handle)

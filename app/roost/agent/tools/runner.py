@@ -11,11 +11,11 @@ import structlog
 from pydantic import ValidationError
 
 from roost.agent.sandbox.parent import Bubblewrap, Sandbox
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
+from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.agent.tools.base import AnyTool, Done
 from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.edit import EDIT
-from roost.agent.tools.errors import RefusedError, ToolError
+from roost.agent.tools.errors import CutOffError, RefusedError, ToolError
 from roost.agent.tools.listing import LIST
 from roost.agent.tools.project_map import map_tool
 from roost.agent.tools.read import READ
@@ -30,6 +30,9 @@ from roost.agent.tools.workspaces import Workspaces
 from roost.agent.tools.write import WRITE
 
 log = structlog.get_logger(__name__)
+HARMLESS = frozenset({Permission.READ, Permission.NETWORK})
+"""A call with one of these that was ended has done nothing."""
+LOOK = "It may have been done: look before it is done again."
 
 
 def standard_tools(
@@ -66,23 +69,37 @@ class LocalRunner:
             if call.id in self._running:
                 return await asyncio.shield(self._running[call.id])
             return known
+        try:
+            self._record.begin(call.id)
+        except OSError as error:
+            text = f"The worker cannot note the call on its disk, so nothing was done: {error.strerror or error}."
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=text)
         waiting: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
         self._running[call.id] = waiting
-        self._record.begin(call.id)
-        result = ToolResult(id=call.id, outcome=Outcome.CANCELLED, text="Cancelled.")
+        result = ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=f"{call.name} was ended. {LOOK}")
         start = time.monotonic()
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         try:
             result = await self._result(call)
         finally:
             result = result.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
-            self._record.end(result)
+            self._end(result)
             del self._running[call.id]
             waiting.set_result(result)
+        if task and task.cancelling() > cancels:
+            raise asyncio.CancelledError  # whoever cancelled waits for that; what came of the call is in the record
         return result
 
     async def recall(self, call: ToolCall) -> ToolResult | None:
         """Return what came of a call; UNKNOWN where it was begun and its end is not recorded, None if never begun."""
         return self._record.known(call.id)
+
+    def _end(self, result: ToolResult) -> None:
+        try:
+            self._record.end(result)
+        except OSError as error:  # known to this process; the next one says that it may have been done
+            log.warning("outcome_not_noted", call=result.id, reason=str(error))
 
     async def _result(self, call: ToolCall) -> ToolResult:
         tool = self._tools.get(call.name)
@@ -95,15 +112,10 @@ class LocalRunner:
         try:
             async with asyncio.timeout(tool.spec.timeout_s):
                 done = await self._done(tool, given, call)
-        except RefusedError as error:
-            return _bounded(call, Outcome.REFUSED, Done(str(error)), tool.spec)
-        except ToolError as error:
-            return _bounded(call, Outcome.FAILED, Done(str(error)), tool.spec)
-        except TimeoutError:
-            text = f"{call.name} took more than {tool.spec.timeout_s:.0f} s and was ended."
-            return ToolResult(id=call.id, outcome=Outcome.TIMED_OUT, text=text)
-        except OSError as error:
-            return _bounded(call, Outcome.FAILED, Done(f"{call.name}: {error.strerror or error}."), tool.spec)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            return _ended(call, tool.spec, cancelled=isinstance(error, asyncio.CancelledError))
+        except (RefusedError, ToolError, OSError) as error:
+            return _failed(call, error, tool.spec)
         except Exception as error:  # a tool's own fault must not end the turn: told, and logged whole
             log.exception("tool_failed", tool=call.name)
             return _bounded(call, Outcome.FAILED, Done(f"{call.name} failed: {type(error).__name__}."), tool.spec)
@@ -144,6 +156,27 @@ def _opened(folder: Path) -> Beneath:
     if folder.resolve() != folder:
         raise RefusedError(f"{folder} is not the folder any more that was named as a workspace.")
     return Beneath(folder)
+
+
+def _ended(call: ToolCall, spec: ToolSpec, *, cancelled: bool) -> ToolResult:
+    """Return what is known of a call that did not come to its end."""
+    text = "Cancelled." if cancelled else f"{call.name} took more than {spec.timeout_s:.0f} s and was ended."
+    if spec.permission in HARMLESS:
+        return ToolResult(id=call.id, outcome=Outcome.CANCELLED if cancelled else Outcome.TIMED_OUT, text=text)
+    return ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=f"{text} {LOOK}")
+
+
+def _failed(call: ToolCall, error: RefusedError | ToolError | OSError, spec: ToolSpec) -> ToolResult:
+    """Return what a tool's exception says."""
+    match error:
+        case RefusedError():
+            return _bounded(call, Outcome.REFUSED, Done(str(error)), spec)
+        case CutOffError():
+            return _bounded(call, Outcome.UNKNOWN, Done(f"{error}\n{LOOK}", error.changed), spec)
+        case ToolError():
+            return _bounded(call, Outcome.FAILED, Done(str(error), error.changed), spec)
+        case OSError():
+            return _bounded(call, Outcome.FAILED, Done(f"{call.name}: {error.strerror or error}."), spec)
 
 
 def _bounded(call: ToolCall, outcome: Outcome, done: Done, spec: ToolSpec) -> ToolResult:

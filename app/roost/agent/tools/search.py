@@ -5,7 +5,6 @@ The reading goes through `Beneath` and not ripgrep: what ripgrep opens is looked
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import re
 import time
@@ -16,6 +15,7 @@ from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.errors import RefusedError, ToolError
+from roost.agent.tools.threads import reading
 from roost.agent.tools.undo_store import Place
 
 FILES = 20_000
@@ -75,7 +75,8 @@ def _search(files: Beneath, given: SearchArguments) -> Done:
 
 
 async def _run(given: SearchArguments, place: Place | None) -> Done:
-    return await asyncio.to_thread(_search, in_place(place).files, given)
+    files = in_place(place).files
+    return await reading(files, lambda: _search(files, given))
 
 
 SEARCH = Tool(

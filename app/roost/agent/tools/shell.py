@@ -13,7 +13,8 @@ from roost.agent.sandbox.parent import Sandbox
 from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
 from roost.agent.tools.beneath import KEPT, Beneath
-from roost.agent.tools.errors import RefusedError, ToolError
+from roost.agent.tools.errors import CutOffError, RefusedError, ToolError
+from roost.agent.tools.threads import reading, to_end
 from roost.agent.tools.undo_store import Place, State, snapshot
 from roost.ops.errors import RoostError
 
@@ -60,26 +61,34 @@ def shell_tool(sandbox: Sandbox, limits: Limits | None = None) -> Tool[ShellArgu
         here = in_place(place)
         if why := destructive(given.command):
             raise RefusedError(f"Not run, because it {why}. The user can do it by hand.")
-        kept = await asyncio.to_thread(protected, here.files)
-        before = await asyncio.to_thread(snapshot, here.files, here.undo)
+        try:
+            kept = await reading(here.files, lambda: protected(here.files))
+            before = await reading(here.files, lambda: snapshot(here.files, here.undo))
+        except asyncio.CancelledError:
+            raise RefusedError("It was ended before the program began: nothing was done.") from None
+        ran = None
         try:
             ran = await sandbox.run(
                 ["/bin/sh", "-c", given.command], here.root, allowed, kept=kept.kept, hidden=kept.hidden
             )
         except RoostError as error:
             raise RefusedError(str(error)) from error
+        except asyncio.CancelledError:
+            pass  # what it did by now is found out below
         finally:
-            held = await asyncio.to_thread(_hold_new, here.files, kept)
-            changed = await asyncio.to_thread(_note, here, before)
-        said = ran.output.decode(errors="replace")
+            held = await to_end(lambda: _hold_new(here.files, kept))
+            changed = await to_end(lambda: _note(here, before))
+        said = ran.output.decode(errors="replace") if ran else "The program was ended while it ran."
         notes = [f"{path} was renamed to {HELD}: git would run what a tool put there." for path in held]
         if before is None:
             notes.append("The workspace is too large for undo of commands.")
         text = "\n".join([said.rstrip("\n"), *notes]).strip("\n")
+        if ran is None:
+            raise CutOffError(text, changed)
         if ran.ended_for:
-            raise ToolError(f"Ended: {ran.ended_for}.\n{text}")
+            raise ToolError(f"Ended: {ran.ended_for}.\n{text}", changed)
         if ran.code:
-            raise ToolError(f"Exit code {ran.code}.\n{text}")
+            raise ToolError(f"Exit code {ran.code}.\n{text}", changed)
         return Done(text or "(no output)", changed)
 
     spec = spec_of(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.errors import RefusedError, ToolError
-from roost.ops.files import write_atomic
+from roost.ops.files import write_all, write_atomic
 
 State = tuple[bytes, int] | None
 SNAPSHOT_FILES = 20_000
@@ -49,10 +49,15 @@ class Changed(BaseModel):
 
 @dataclass(frozen=True)
 class Undone:
-    """What was put back, and what was left alone because it is not as the call left it."""
+    """What was put back, what was left alone because it is not as the call left it, and what can be tried again.
+
+    `failed` with the reason; `waiting`: how many were not come to, because the undo was ended.
+    """
 
     put_back: tuple[str, ...]
     left: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...] = ()
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,28 +120,36 @@ class UndoStore:
             raise ToolError("Nothing of this conversation can be undone here.")
         put_back: list[str] = []
         left: list[str] = []
-        for change in last.changes:
-            (put_back if self._put_back(place.files, change) else left).append(change.path)
-        self._append(last.model_copy(update={"undone": True}))
-        return Undone(tuple(put_back), tuple(left))
+        failed: dict[str, str] = {}
+        open_ = list(last.changes)
+        try:
+            while open_ and not place.files.stopped.is_set():
+                change = open_[0]
+                try:
+                    (put_back if self._put_back(place.files, change) else left).append(change.path)
+                except (RefusedError, ToolError, OSError) as error:
+                    failed[change.path] = _reason(error)
+                open_.pop(0)
+        finally:
+            again = tuple(change for change in last.changes if change.path in failed) + tuple(open_)
+            self._append(last.model_copy(update={"changes": again, "undone": not again}))
+        return Undone(tuple(put_back), tuple(left), tuple(failed.items()), len(open_))
 
     def _put_back(self, files: Beneath, change: Change) -> bool:
-        try:
-            if _maybe(files.state(change.path)) != change.after:
-                return False
-            if change.before is None:
-                files.remove(change.path)
-            else:
-                files.write(change.path, (self._blobs / change.before).read_bytes(), change.mode)
-        except (RefusedError, ToolError, OSError):
+        """Put a file back; False where it is not as the call left it."""
+        if _maybe(files.state(change.path)) != change.after:
             return False
+        if change.before is None:
+            files.remove(change.path)
+        else:
+            files.write(change.path, (self._blobs / change.before).read_bytes(), change.mode)
         return True
 
     def _append(self, changed: Changed) -> None:
         line = f"{changed.model_dump_json()}\n".encode()
         handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(handle, line)
+            write_all(handle, line)
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -176,6 +189,10 @@ def snapshot(files: Beneath, store: UndoStore) -> dict[str, State] | None:
 
 def _is_of(changed: Changed, place: Place) -> bool:
     return changed.session == place.session and changed.root == str(place.root)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def _digest(data: bytes) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pydantic import Field
 
 from roost.agent.tool import Permission
 from roost.agent.tools.base import Arguments, Done, Tool, in_place, spec_of
+from roost.agent.tools.threads import to_end
 from roost.agent.tools.undo_store import Place
 
 
@@ -27,7 +26,8 @@ def _write(given: WriteArguments, place: Place) -> Done:
 
 
 async def _run(given: WriteArguments, place: Place | None) -> Done:
-    return await asyncio.to_thread(_write, given, in_place(place))
+    here = in_place(place)
+    return await to_end(lambda: _write(given, here))
 
 
 WRITE = Tool(
