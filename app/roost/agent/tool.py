@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 TIMEOUT_S = 60.0
 OUTPUT_LIMIT_BYTES = 64_000
+MOST_CHANGED = 500
+MOST_CHANGED_BYTES = 32_000
+"""Of the names of files that a result says are changed."""
 
 
 class Permission(StrEnum):
@@ -90,6 +93,32 @@ class ToolResult(BaseModel):
     seconds: float = 0.0
     changed: tuple[str, ...] = ()
     """Paths, relative to the workspace, that the call changed."""
+
+
+def sendable(result: ToolResult, most_text_bytes: int) -> ToolResult:
+    """Return a result as it is sent and recorded: UTF-8, bounded; what was cut is said in its text.
+
+    A file's name that is not UTF-8 is written with escapes (`caf\\udce9`).
+    """
+    names: list[str] = []
+    left = MOST_CHANGED_BYTES
+    for name in map(_utf_8, result.changed[:MOST_CHANGED]):
+        left -= len(name.encode())
+        if left < 0:
+            break
+        names.append(name)
+    more = len(result.changed) - len(names)
+    notes = f"\n({more} more files were changed.)" if more else ""
+    text = _utf_8(result.text)
+    data = text.encode()
+    if len(data) + len(notes) > most_text_bytes:
+        notes = f"\n(cut: {len(data):,} bytes in all; ask for less at a time){notes}"
+        text = data[: max(0, most_text_bytes - len(notes))].decode(errors="ignore")
+    return result.model_copy(update={"text": text + notes, "changed": tuple(names)})
+
+
+def _utf_8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 class ToolRunner(Protocol):

@@ -17,8 +17,8 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from roost.agent.channel.wire import MOST_PENDING, PATH, POLL_S, Announced, Lease, Request, Requests
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
+from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, PATH, POLL_S, Announced, Lease, Request, Requests
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, sendable
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,8 @@ class WorkerClient:
 
     async def _answer(self, result: ToolResult) -> None:
         """Say what came of a call until the hub has heard it, or does not want to."""
-        waits = FIRST_RETRY_S
+        result = sendable(result, MOST_RESULT_BYTES)
+        waits, refused_once = FIRST_RETRY_S, False
         while True:
             lease = self._lease
             try:
@@ -158,10 +159,12 @@ class WorkerClient:
             except (_AgainError, _LostError):
                 pass
             except RoostError as error:
-                if result.outcome is Outcome.FAILED and result.text == error.message:
+                if refused_once:
+                    log.warning("result_refused", call=result.id, reason=error.message)
                     return
-                # too large, or not as the hub wants it: the model hears that instead
-                result = ToolResult(id=result.id, outcome=Outcome.FAILED, text=error.message)
+                # too large, or not as the hub wants it: what happened stays true, the model hears less of it
+                text = f"What it said could not be sent: {error.message}"
+                result, refused_once = ToolResult(id=result.id, outcome=result.outcome, text=text), True
                 continue
             await asyncio.sleep(waits)
             waits = min(waits * 2, LONGEST_RETRY_S)

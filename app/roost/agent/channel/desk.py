@@ -24,7 +24,7 @@ from roost.agent.channel.wire import (
     Announced,
     Request,
 )
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec, sendable
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
@@ -342,9 +342,5 @@ class WorkerRunner:
 
 
 def bounded(result: ToolResult) -> ToolResult:
-    """Return a result whose text is not longer than a hub takes; what was cut is said."""
-    data = result.text.encode(errors="replace")
-    if len(data) <= MOST_RESULT_BYTES:
-        return result
-    text = data[:MOST_RESULT_BYTES].decode(errors="ignore")
-    return result.model_copy(update={"text": f"{text}\n(cut: {len(data):,} bytes in all)"})
+    """Return a result no larger than a hub keeps, whatever its worker says; what was cut is said."""
+    return sendable(result, MOST_RESULT_BYTES)

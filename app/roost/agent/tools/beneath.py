@@ -25,6 +25,7 @@ HIDDEN = frozenset({".roost"})
 KEPT = frozenset({".git"})
 """Names that are read and never changed, at any depth: what lies there is run by the user's own git."""
 FILE_BYTES = 16 << 20
+PUT_BACK_BYTES = 256 << 20
 CLOSED = -1
 
 
@@ -107,12 +108,18 @@ class Beneath:
             return data
 
     def state(self, path: str) -> tuple[bytes, int] | None:
-        """Return a plain file's bytes and permission bits; None where nothing is."""
+        """Return a plain file's bytes and permission bits; None where nothing is.
+
+        Raises:
+            ToolError: it is no plain file, or has more bytes than can be put back.
+        """
         try:
             with self._opened(self.relative(path), FILE) as handle:
                 found = os.fstat(handle)
                 if not stat.S_ISREG(found.st_mode):
                     raise ToolError(f"{path} is no plain file.")
+                if found.st_size > PUT_BACK_BYTES:
+                    raise ToolError(f"{path} has {found.st_size:,} bytes: too many to be put back.")
                 with os.fdopen(os.dup(handle), "rb") as stream:
                     return stream.read(), stat.S_IMODE(found.st_mode)
         except MissingError:

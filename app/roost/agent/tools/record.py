@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +12,9 @@ from roost.agent.tool import Outcome, ToolResult
 from roost.ops.files import write_all
 
 KEPT_CALLS = 10_000
+KEPT_BYTES = 16 << 20
+"""Of results' texts and names, the newest; of older ones the outcome is kept."""
+LEFT = "(Its text is not kept any longer.)"
 
 
 class Line(BaseModel):
@@ -29,6 +33,8 @@ class OutcomeRecord:
         self._file = file
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._known: dict[str, ToolResult | None] = {}
+        self._whole: dict[str, None] = {}
+        self._bytes = self._lines = self._written = 0
         self._read()
 
     def known(self, call: str) -> ToolResult | None:
@@ -53,21 +59,46 @@ class OutcomeRecord:
         Raises:
             OSError: the disk does not take it: it is known until this process ends, and `UNKNOWN` after.
         """
-        self._known[result.id] = result
+        self._take(result)
         self._append(Line(id=result.id, result=result))
+        if self._lines > 4 * KEPT_CALLS or self._written > 4 * KEPT_BYTES:
+            self._rewrite()
+
+    def _take(self, result: ToolResult) -> None:
+        """Know a result, and forget so much of older ones that what is known stays bounded."""
+        before = self._known.get(result.id)
+        self._bytes += _size(result) - (_size(before) if before else 0)
+        self._known[result.id] = result
+        self._whole[result.id] = None
+        while self._bytes > KEPT_BYTES and len(self._whole) > 1:
+            oldest = next(iter(self._whole))
+            del self._whole[oldest]
+            if shortened := self._known.get(oldest):
+                self._bytes -= _size(shortened)
+                self._known[oldest] = shortened.model_copy(update={"text": LEFT, "changed": ()})
+        while len(self._known) > KEPT_CALLS:
+            ended = next((call for call, known in self._known.items() if known and call != result.id), None)
+            if ended is None:
+                break  # all are under way
+            gone = self._known.pop(ended)
+            if ended in self._whole and gone:
+                del self._whole[ended]
+                self._bytes -= _size(gone)
 
     def _read(self) -> None:
         if not self._file.exists():
             return
-        lines = self._file.read_text(errors="replace").splitlines()
-        for text in lines:
-            try:
-                line = Line.model_validate_json(text)
-            except ValidationError:
-                continue  # the last line of a crash
-            self._known[line.id] = line.result
-        self._known = dict(list(self._known.items())[-KEPT_CALLS:])
-        if len(lines) > 4 * KEPT_CALLS:
+        with self._file.open(errors="replace") as stream:
+            for text in stream:
+                try:
+                    line = Line.model_validate_json(text)
+                except ValidationError:
+                    continue  # the last line of a crash
+                if line.result:
+                    self._take(line.result)
+                else:
+                    self._known[line.id] = None
+        with suppress(OSError):  # a full disk: it stays as long as it is
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -77,13 +108,22 @@ class OutcomeRecord:
                 stream.write(f"{Line(id=call, result=result).model_dump_json()}\n")
             stream.flush()
             os.fsync(stream.fileno())
+        self._written = temporary.stat().st_size
+        self._lines = len(self._known)
         temporary.replace(self._file)
 
     def _append(self, line: Line) -> None:
         handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             # begins with a line end: what a crash left half-written stays a line of its own
-            write_all(handle, f"\n{line.model_dump_json()}\n".encode())
+            text = f"\n{line.model_dump_json()}\n".encode()
+            write_all(handle, text)
             os.fsync(handle)
+            self._lines += 1
+            self._written += len(text)
         finally:
             os.close(handle)
+
+
+def _size(result: ToolResult) -> int:
+    return len(result.text) + sum(map(len, result.changed))

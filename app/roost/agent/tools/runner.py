@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
 from roost.agent.sandbox.parent import Bubblewrap, Sandbox
-from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec, sendable
 from roost.agent.tools.base import AnyTool, Done
 from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.edit import EDIT
@@ -57,6 +58,7 @@ class LocalRunner:
         self._undo = UndoStore(folder / "undo")
         self._record = OutcomeRecord(folder / "outcomes.jsonl")
         self._tools = {tool.spec.name: tool for tool in (standard_tools() if tools is None else tools)}
+        self._changing: dict[Path, asyncio.Lock] = {}
         self._running: dict[str, asyncio.Future[ToolResult]] = {}
 
     def tools(self) -> Sequence[ToolSpec]:
@@ -127,10 +129,31 @@ class LocalRunner:
         files = self._files(call.workspace)
         if files is None:
             return await tool.act(given, None)
+        place = Place(files.root, files, self._undo, call.id, call.session)
         try:
-            return await tool.act(given, Place(files.root, files, self._undo, call.id, call.session))
+            if tool.spec.permission in HARMLESS:
+                return await tool.act(given, place)
+            async with self._alone(files.root):
+                return await tool.act(given, place)
         finally:
             files.close()
+
+    @asynccontextmanager
+    async def _alone(self, root: Path) -> AsyncIterator[None]:
+        """Let one call at a time change a workspace: what changes while it runs is taken for its work.
+
+        Raises:
+            RefusedError: it was ended while it waited for another.
+        """
+        lock = self._changing.setdefault(root, asyncio.Lock())
+        try:
+            await lock.acquire()
+        except asyncio.CancelledError:
+            raise RefusedError("It was ended while another call changed this workspace: nothing was done.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _files(self, name: str | None) -> Beneath | None:
         """Open a workspace of this key: the one named, else the only one."""
@@ -181,12 +204,8 @@ def _failed(call: ToolCall, error: RefusedError | ToolError | OSError, spec: Too
 
 def _bounded(call: ToolCall, outcome: Outcome, done: Done, spec: ToolSpec) -> ToolResult:
     """Return a result within the tool's output limit; what was cut is said."""
-    text = done.text.encode(errors="replace").decode()
-    data = text.encode()
-    if len(data) > spec.output_limit_bytes:
-        note = f"\n(cut: {len(data):,} bytes in all; ask for less at a time)"
-        text = data[: spec.output_limit_bytes - len(note.encode())].decode(errors="ignore") + note
-    return ToolResult(id=call.id, outcome=outcome, text=text, changed=done.changed)
+    result = ToolResult(id=call.id, outcome=outcome, text=done.text, changed=done.changed)
+    return sendable(result, spec.output_limit_bytes)
 
 
 def _problems(error: ValidationError) -> str:

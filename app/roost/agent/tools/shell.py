@@ -80,8 +80,9 @@ def shell_tool(sandbox: Sandbox, limits: Limits | None = None) -> Tool[ShellArgu
             changed = await to_end(lambda: _note(here, before))
         said = ran.output.decode(errors="replace") if ran else "The program was ended while it ran."
         notes = [f"{path} was renamed to {HELD}: git would run what a tool put there." for path in held]
-        if before is None:
-            notes.append("The workspace is too large for undo of commands.")
+        if changed is None:
+            notes.append("The workspace is too large: what the command changed is not accounted for and stays.")
+        changed = changed or ()
         text = "\n".join([said.rstrip("\n"), *notes]).strip("\n")
         if ran is None:
             raise CutOffError(text, changed)
@@ -107,8 +108,9 @@ def _hold_new(files: Beneath, before: Protected) -> list[str]:
     return new
 
 
-def _note(place: Place, before: dict[str, State] | None) -> tuple[str, ...]:
-    if before is None:
-        return ()
-    after = snapshot(place.files, place.undo) or {}
+def _note(place: Place, before: dict[str, State] | None) -> tuple[str, ...] | None:
+    """Note what a program changed; None where there was too much to look at, before or after."""
+    after = None if before is None else snapshot(place.files, place.undo, keep=False)
+    if before is None or after is None:
+        return None
     return place.undo.note(place, {path: before.get(path) for path in before.keys() | after.keys()}, after)

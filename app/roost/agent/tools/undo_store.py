@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,16 @@ from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.errors import RefusedError, ToolError
 from roost.ops.files import write_all, write_atomic
 
-State = tuple[bytes, int] | None
+State = tuple[str, int] | None
+"""The digest of a file's content, and its mode; None where there is none."""
 SNAPSHOT_FILES = 20_000
 SNAPSHOT_BYTES = 256 << 20
+KEPT_ACCOUNTS = 1_000
+KEPT_BYTES = 1 << 30
+KEPT_S = 30 * 86_400.0
+SPARED_S = 3_600.0
+"""A copy of so long ago belongs to no call that still runs."""
+PRUNED_EVERY_S = 600.0
 
 
 class Change(BaseModel):
@@ -45,6 +54,8 @@ class Changed(BaseModel):
     root: str
     changes: tuple[Change, ...]
     undone: bool = False
+    at: float = 0.0
+    """When, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -78,35 +89,60 @@ class UndoStore:
         self._blobs = folder / "blobs"
         self._log = folder / "changes.jsonl"
         self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._pruned = 0.0
 
     @contextmanager
     def changing(self, place: Place, paths: Iterable[str]) -> Iterator[None]:
         """Keep what stands at `paths`; note afterwards what the body changed there, also if it failed half-way."""
-        before = {path: place.files.state(path) for path in paths}
-        for state in before.values():
-            self.keep(state)
+        before = {path: self.state(place.files, path, keep=True) for path in paths}
         try:
             yield
         finally:
-            self.note(place, before, {path: place.files.state(path) for path in before})
+            self.note(place, before, {path: self.state(place.files, path) for path in before})
 
-    def keep(self, state: State) -> None:
-        """Keep a content."""
-        if state is None:
-            return
-        blob = self._blobs / _digest(state[0])
-        if not blob.exists():
-            write_atomic(blob, state[0], mode=0o600)
+    def state(self, files: Beneath, path: str, *, keep: bool = False) -> State:
+        """Return how a file is; its content is kept if wanted.
+
+        Raises:
+            ToolError: it cannot be read, or is too large.
+        """
+        found = files.state(path)
+        if found is None:
+            return None
+        data, mode = found
+        digest = hashlib.sha256(data).hexdigest()
+        if keep:
+            blob = self._blobs / digest
+            try:
+                os.utime(blob)
+            except FileNotFoundError:
+                write_atomic(blob, data, mode=0o600)
+        return digest, mode
 
     def note(self, place: Place, before: dict[str, State], after: dict[str, State]) -> tuple[str, ...]:
-        """Note what a call changed; return the paths."""
+        """Note what a call changed; return the paths.
+
+        Raises:
+            ToolError: the disk does not take it.
+        """
         changes = tuple(
-            Change(path=path, before=_maybe(old), mode=old[1] if old else None, after=_maybe(after.get(path)))
+            Change(path=path, before=_content(old), mode=old[1] if old else None, after=_content(after.get(path)))
             for path, old in sorted(before.items())
             if old != after.get(path)
         )
         if changes:
-            self._append(Changed(call=place.call, session=place.session, root=str(place.root), changes=changes))
+            account = Changed(
+                call=place.call, session=place.session, root=str(place.root), changes=changes, at=time.time()
+            )
+            try:
+                self._append(account)
+            except OSError as error:
+                text = f"It was done and cannot be undone: the worker's disk took no account of it ({error.strerror})."
+                raise ToolError(text, tuple(change.path for change in changes)) from error
+        if time.monotonic() > self._pruned + PRUNED_EVERY_S:
+            with suppress(OSError):
+                self.prune(time.time())
         return tuple(change.path for change in changes)
 
     def undo(self, place: Place) -> Undone:
@@ -137,7 +173,7 @@ class UndoStore:
 
     def _put_back(self, files: Beneath, change: Change) -> bool:
         """Put a file back; False where it is not as the call left it."""
-        if _maybe(files.state(change.path)) != change.after:
+        if _content(self.state(files, change.path)) != change.after:
             return False
         if change.before is None:
             files.remove(change.path)
@@ -146,7 +182,10 @@ class UndoStore:
         return True
 
     def _append(self, changed: Changed) -> None:
-        line = f"{changed.model_dump_json()}\n".encode()
+        with self._lock:
+            self._write(_line(changed))
+
+    def _write(self, line: bytes) -> None:
         handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             write_all(handle, line)
@@ -166,9 +205,34 @@ class UndoStore:
                 found[changed.call] = changed
         return list(found.values())
 
+    def prune(self, now: float) -> None:
+        """Forget accounts that are undone, old, too many or too large, and copies that no account needs.
 
-def snapshot(files: Beneath, store: UndoStore) -> dict[str, State] | None:
-    """Keep all files of a workspace before a program runs in it; None if they are too many to keep."""
+        `now`: seconds since 1970. Copies that a call may have made that still runs stay.
+        """
+        with self._lock:
+            self._pruned = time.monotonic()
+            found = self._all()
+            kept: list[Changed] = []
+            sizes: dict[str, int] = {}
+            for account in reversed(found):
+                wanted = {change.before for change in account.changes if change.before} - sizes.keys()
+                more = {digest: _size(self._blobs / digest) for digest in wanted}
+                if len(kept) >= KEPT_ACCOUNTS or sum(sizes.values()) + sum(more.values()) > KEPT_BYTES:
+                    break
+                if not account.undone and account.at >= now - KEPT_S:
+                    kept.append(account)
+                    sizes |= more
+            if len(kept) < len(found):
+                write_atomic(self._log, b"".join(map(_line, reversed(kept))), mode=0o600)
+            for blob in self._blobs.iterdir():
+                with suppress(FileNotFoundError):
+                    if blob.name not in sizes and blob.stat().st_mtime < now - SPARED_S:
+                        blob.unlink()
+
+
+def snapshot(files: Beneath, store: UndoStore, *, keep: bool = True) -> dict[str, State] | None:
+    """Return how all files of a workspace are, their contents kept if wanted; None if they are too many."""
     states: dict[str, State] = {}
     total = count = 0
     for entry in files.walk(".", SNAPSHOT_FILES + 1):
@@ -179,11 +243,9 @@ def snapshot(files: Beneath, store: UndoStore) -> dict[str, State] | None:
         if count > SNAPSHOT_FILES or total > SNAPSHOT_BYTES:
             return None
         try:
-            state = files.state(entry.path)
+            states[entry.path] = store.state(files, entry.path, keep=keep)
         except (ToolError, RefusedError):
             continue  # not ours to read
-        store.keep(state)
-        states[entry.path] = state
     return states
 
 
@@ -195,9 +257,17 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _content(state: State) -> str | None:
+    return None if state is None else state[0]
 
 
-def _maybe(state: State) -> str | None:
-    return None if state is None else _digest(state[0])
+def _line(changed: Changed) -> bytes:
+    """Return an account as a line: ASCII, in which a name that is not UTF-8 comes back as it was."""
+    return f"{json.dumps(changed.model_dump())}\n".encode()
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
