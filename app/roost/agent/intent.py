@@ -15,6 +15,8 @@ from pydantic import JsonValue
 
 URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.IGNORECASE)
 HACKER_NEWS = re.compile(r"\b(hacker\s*news|hackernews|hn)\b", re.IGNORECASE)
+MOST_READ = 1000
+"""Characters of a request that are read for what it asks."""
 HACKER_NEWS_URL = "https://news.ycombinator.com/"
 # A path: has a slash or an ending, or stands in quotes or backquotes behind a word such as "file".
 PATH = re.compile(
@@ -66,16 +68,19 @@ TALK = re.compile(
     re.IGNORECASE,
 )
 REMEMBER = re.compile(
-    r"^\W*(?:please\s+|(?:can|could|will) you\s+(?:please\s+)?)?"
-    r"(?:(?:remember|keep in mind|don'?t forget)(?:\s+that\b|\s*:)?|note(?:\s+that\b|\s*:))\s+"
-    r"(?!when\b|how\b|what\b|who\b|where\b|why\b|which\b|to\b|our\b)(?P<text>[^?]{4,})$",
+    r"^\W*(?:please |(?:can|could|will) you (?:please )?)?"
+    r"(?:(?:remember|keep in mind|don'?t forget)(?: that\b| ?:)?|note(?: that\b| ?:)) "
+    r"(?!when\b|how\b|what\b|who\b|where\b|why\b|which\b|to\b|our\b)",
     re.IGNORECASE,
 )
+"""How it begins; the rest is what is to be remembered. Read, as the next one, where blanks are single ones."""
+LEAST_REMEMBERED = 4
 FORGET = re.compile(
-    r"^\W*(?:please\s+)?forget\s+(?:(?:about|that|everything about|what you (?:know|remember) (?:about|of))\s+)?"
-    r"(?P<words>(?!it\b|that\b|this\b)[^?]{3,}?)[.!\s]*$",
+    r"^\W*(?:please )?forget (?:(?:about|that|everything about|what you (?:know|remember) (?:about|of)) )?"
+    r"(?!it\b|that\b|this\b)",
     re.IGNORECASE,
 )
+LEAST_FORGOTTEN = 3
 RECALL = re.compile(
     r"\b(?:what (?:do|did) you (?:know|remember) (?:about|of)|do you remember|"
     r"what did (?:we|i) (?:say|talk|tell you) about)\s+(?P<words>[^?]{3,})",
@@ -101,7 +106,16 @@ class Guess:
     rule: str = ""
 
 
-Rule = Callable[[str], dict[str, Any] | None]
+Rule = Callable[[str, str], dict[str, Any] | None]
+"""Reads the arguments from the head of a request (see `head_of`), and takes what is handed on from the whole of it."""
+
+
+def head_of(request: str) -> str:
+    """Return as much of a request as rules look at, in whole words: their time grows with the square of its length."""
+    if len(request) <= MOST_READ:
+        return request
+    head = request[:MOST_READ]
+    return head if request[MOST_READ].isspace() else head[: max(map(head.rfind, " \n\t"), default=0) + 1].rstrip()
 
 
 def _url(text: str) -> str:
@@ -115,82 +129,90 @@ def _path(text: str) -> str:
     return (found.group("quoted") or found.group("path") or "") if found else ""
 
 
-def _research_url(text: str) -> dict[str, Any] | None:
-    return {"task": text} if RESEARCH.search(text) and _url(text) else None
+def _research_url(head: str, text: str) -> dict[str, Any] | None:
+    return {"task": text} if RESEARCH.search(head) and _url(head) else None
 
 
-def _news(text: str) -> dict[str, Any] | None:
-    return {"task": text} if NEWS.search(text) and not HACKER_NEWS.search(text) and not _path(text) else None
+def _news(head: str, text: str) -> dict[str, Any] | None:
+    return {"task": text} if NEWS.search(head) and not HACKER_NEWS.search(head) and not _path(head) else None
 
 
-def _fetch(text: str) -> dict[str, Any] | None:
-    if url := _url(text):
+def _fetch(head: str, _text: str) -> dict[str, Any] | None:
+    if url := _url(head):
         return {"url": url}
-    return {"url": HACKER_NEWS_URL} if HACKER_NEWS.search(text) else None
+    return {"url": HACKER_NEWS_URL} if HACKER_NEWS.search(head) else None
 
 
-def _edit(text: str) -> dict[str, Any] | None:
-    return {"path": _path(text), "task": text} if EDIT.search(text) and _path(text) else None
+def _edit(head: str, text: str) -> dict[str, Any] | None:
+    return {"path": _path(head), "task": text} if EDIT.search(head) and _path(head) else None
 
 
-def _write(text: str) -> dict[str, Any] | None:
-    return {"path": _path(text), "task": text} if WRITE.search(text) and _path(text) else None
+def _write(head: str, text: str) -> dict[str, Any] | None:
+    return {"path": _path(head), "task": text} if WRITE.search(head) and _path(head) else None
 
 
-def _read(text: str) -> dict[str, Any] | None:
-    return {"path": _path(text)} if READ.search(text) and _path(text) and not _path(text).endswith("/") else None
+def _read(head: str, _text: str) -> dict[str, Any] | None:
+    return {"path": _path(head)} if READ.search(head) and _path(head) and not _path(head).endswith("/") else None
 
 
-def _list(text: str) -> dict[str, Any] | None:
-    path = _path(text)
-    return {"path": path or "."} if LIST.search(text) or (READ.search(text) and path.endswith("/")) else None
+def _list(head: str, _text: str) -> dict[str, Any] | None:
+    path = _path(head)
+    return {"path": path or "."} if LIST.search(head) or (READ.search(head) and path.endswith("/")) else None
 
 
-def _search(text: str) -> dict[str, Any] | None:
-    if not SEARCH.search(text):
+def _search(head: str, _text: str) -> dict[str, Any] | None:
+    if not SEARCH.search(head):
         return None
-    quoted = QUOTED.search(text)
+    quoted = QUOTED.search(head)
     if quoted:
         return {"pattern": quoted.group("text")}
-    rest = SEARCH.split(text, maxsplit=1)[-1]
+    rest = SEARCH.split(head, maxsplit=1)[-1]
     words = [
         word for word in re.findall(r"[\w.-]{3,}", rest) if word.lower() not in {"for", "the", "all", "that", "files"}
     ]
     return {"pattern": words[0]} if words else None
 
 
-def _execute(text: str) -> dict[str, Any] | None:
-    if not EXECUTE.search(text):
+def _execute(head: str, text: str) -> dict[str, Any] | None:
+    if not EXECUTE.search(head):
         return None
-    found = IN_BACKQUOTES.search(text) or BEHIND_RUN.search(text)
-    command = found.group(1).strip() if found else ""
+    found = IN_BACKQUOTES.search(head) or BEHIND_RUN.search(head)
+    cut = found is not None and found.end() == len(head) < len(text)  # half a command is another one
+    command = found.group(1).strip() if found and not cut else ""
     return {"command": command} if command else None
 
 
-def _remember(text: str) -> dict[str, Any] | None:
-    found = REMEMBER.search(text)
-    return {"text": found.group("text").strip()} if found else None
+def _remember(_head: str, text: str) -> dict[str, Any] | None:
+    said = behind(REMEMBER, text)
+    return {"text": said} if len(said) >= LEAST_REMEMBERED and "?" not in said else None
 
 
-def _forget(text: str) -> dict[str, Any] | None:
-    found = FORGET.search(text)
+def _forget(_head: str, text: str) -> dict[str, Any] | None:
+    words = behind(FORGET, text).rstrip(".! ")
+    return {"words": words} if len(words) >= LEAST_FORGOTTEN and "?" not in words else None
+
+
+def behind(beginning: re.Pattern[str], text: str) -> str:
+    """Return what stands behind the words that a request begins with, on one line, '' where it begins otherwise."""
+    plain = " ".join(text.split())
+    found = beginning.match(plain[:MOST_READ])
+    return plain[found.end() :] if found else ""
+
+
+def _recall(head: str, _text: str) -> dict[str, Any] | None:
+    found = RECALL.search(head)
     return {"words": found.group("words").strip()} if found else None
 
 
-def _recall(text: str) -> dict[str, Any] | None:
-    found = RECALL.search(text)
-    return {"words": found.group("words").strip()} if found else None
-
-
-def _save_skill(text: str) -> dict[str, Any] | None:
-    found = SAVE_SKILL.search(text)
+def _save_skill(head: str, _text: str) -> dict[str, Any] | None:
+    found = SAVE_SKILL.search(head)
     if not found:
         return None
     return {"name": found.group("name").strip()} if found.group("name") else {}
 
 
-def _skills(text: str) -> dict[str, Any] | None:
-    found = SKILLS.search(text)
+def _skills(head: str, text: str) -> dict[str, Any] | None:
+    found = SKILLS.search(head)
     return {"words": (found.group("words") or text).strip()} if found else None
 
 
@@ -215,8 +237,9 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
 
 def names_something(text: str) -> bool:
     """Say whether what a rule found is named in so many words: an address, a path, something quoted, files."""
-    named = bool(_url(text) or HACKER_NEWS.search(text) or _path(text) or QUOTED.search(text))
-    return named or bool(LIST.search(text) and FILES.search(text))
+    head = head_of(text)
+    named = bool(_url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head))
+    return named or bool(LIST.search(head) and FILES.search(head))
 
 
 def needs_tools(text: str) -> bool:
@@ -224,21 +247,33 @@ def needs_tools(text: str) -> bool:
     return bool(guess(text, {tool for _, tool, _ in RULES}).tool) and names_something(text)
 
 
+def asks_to_remember(text: str) -> bool:
+    """Say whether a user asks for something to be remembered."""
+    return _remember("", text) is not None
+
+
+def asks_for_skill(text: str) -> bool:
+    """Say whether a user asks for a skill to be kept."""
+    return bool(SAVE_SKILL.search(head_of(text)))
+
+
 def asks_for_change(text: str) -> bool:
     """Say whether a request asks for a file to be written or changed."""
-    if REMEMBER.search(text) or FORGET.search(text):
+    head = head_of(text)
+    if asks_to_remember(text) or _forget("", text):
         return False
-    return bool(_path(text)) and bool(WRITE.search(text) or EDIT.search(text)) and not TALK.match(text)
+    return bool(_path(head)) and bool(WRITE.search(head) or EDIT.search(head)) and not TALK.match(head)
 
 
 def guess(request: str, tools: Collection[str]) -> Guess:
     """Return what a request asks for, of the tools that exist."""
     text = request.strip()
-    if not text or TALK.match(text):
+    head = head_of(text)
+    if not text or TALK.match(head):
         return Guess(rule="talk")
     missing = ""
     for rule, tool, read in RULES:
-        arguments = read(text)
+        arguments = read(head, text)
         if arguments is None:
             continue
         if tool in tools:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roost.agent.intent import LIST, PATH, READ, URL, asks_for_change, guess, names_something
+from roost.agent.intent import LIST, PATH, READ, URL, asks_for_change, guess, head_of, names_something
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 
 COMMANDED = re.compile(r"\b(?:run|execute)\b[^`.]{0,30}`(?P<command>[^`]+)`", re.IGNORECASE)
@@ -57,6 +57,7 @@ def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]
     if not wanted and not receipts:
         return []
     found: list[str] = []
+    request = head_of(request)
     if Permission.NETWORK in can:
         found += [f"{url} was not read" for url in urls(request) if not _touched(url, receipts)]
     change = asks_for_change(request)

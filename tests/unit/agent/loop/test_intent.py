@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.agent.intent import HACKER_NEWS_URL, asks_for_change, guess
+from roost.agent.intent import HACKER_NEWS_URL, asks_for_change, guess, needs_tools
+from roost.agent.receipts import missing
+from roost.agent.tool import Permission, ToolSpec
 
 ALL = {"researcher", "web_fetch", "read", "write", "edit", "list", "search", "shell"}
 
@@ -105,3 +109,41 @@ def test_words_of_memory_that_ask_for_nothing(text: str) -> None:
 def test_skills_are_asked_for_in_words(request_text: str, tool: str, arguments: dict[str, str]) -> None:
     found = guess(request_text, ALL | {"save_skill", "search_skills"})
     assert (found.tool, found.arguments) == (tool, arguments)
+
+
+MANY = 200_000
+LOCAL = [ToolSpec(name=one.value, description="", parameters={}, permission=one) for one in Permission]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "forget " + ". " * (MANY // 2) + "x",
+        "remember" + " " * MANY + "?",
+        "remember " + "a " * (MANY // 2) + "?",
+        "what do you know about " + "x " * (MANY // 2),
+        "which skills " + "for " * (MANY // 4) + "?",
+        "show " + "-" * MANY,
+        "run `" + "a" * MANY,
+        "read " + "a/" * (MANY // 2),
+        "save it as a skill called " + " " * MANY,
+        " " * MANY + "?",
+        "!" * MANY,
+        "http://" * (MANY // 7),
+    ],
+)
+def test_a_long_message_is_read_as_quickly_as_a_short_one(text: str) -> None:
+    began = time.process_time()
+    guess(text, ALL | {"remember", "forget", "recall", "save_skill", "search_skills"})
+    needs_tools(text)
+    asks_for_change(text)
+    missing(text, LOCAL, [])
+    assert time.process_time() - began < 0.5
+
+
+def test_what_a_long_message_hands_on_is_whole_or_not_there() -> None:
+    long = "word " * 1000
+    assert guess(f"remember that {long}end", {"remember"}).arguments == {"text": f"{long}end"}
+    assert guess(f"run rm {long}", ALL).tool != "shell"
+    assert guess(f"fix a.txt: {long}end", ALL).arguments == {"path": "a.txt", "task": f"fix a.txt: {long}end"}
+    assert not guess("read " + "x" * 995 + ".txt and more", ALL).tool
