@@ -30,6 +30,7 @@ from roost.cli.workspace import ROOT_FIX, workspaces
 from roost.context.blobs import FileBlobs
 from roost.context.budget import CostMode
 from roost.context.modes import chosen_mode
+from roost.gateway.telemetry import Redactor
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -174,7 +175,7 @@ class Desk:
             self.mode,
         )
         runner = LocalRunner(self.owner, self.workspaces, self.folder / "tools")
-        audit = AuditLog(self.folder / "audit")
+        audit = AuditLog(self.folder / "audit", Redactor([self.access.key]))
         return Technician(self.journal, mind, runner, audit, looker(self.workspaces, self.owner)), mind.close
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
@@ -18,6 +19,7 @@ from pathlib import Path
 from roost.agent.technician.journal import Journal
 from roost.agent.technician.technician import KIND, Technician
 from roost.durable.driver import Driver, Next
+from roost.ops.errors import RoostError
 
 FOLDER_MODE = 0o700
 JOBS = "jobs.sqlite"
@@ -41,6 +43,7 @@ class Drive:
         self._guard = threading.Lock()
         self._driven: set[str] = set()
         self._closing = False
+        self._fault: Exception | None = None
         self._driver = Driver(folder, {KIND: self._advance})
 
     def launch(self) -> None:
@@ -61,6 +64,21 @@ class Drive:
                 self._driven.add(job)
             self._driver.start(KIND, job)
 
+    def raise_fault(self) -> None:
+        """Raise what kept a job from going on, if anything did: tried again at once it would go wrong again.
+
+        Raises:
+            RoostError: a disk or a database failed.
+            Exception: something else did, as it came.
+        """
+        if isinstance(self._fault, OSError | sqlite3.Error):
+            raise RoostError(
+                f"The work cannot go on: {self._fault}.",
+                fix="Nothing is lost. When that is put right, go on by `roost technician resume`.",
+            ) from self._fault
+        if self._fault:
+            raise self._fault
+
     def close(self) -> None:
         """End: a call under way is cancelled, its job goes on at the next start."""
         self._closing = True
@@ -75,15 +93,16 @@ class Drive:
     def _advance(self, job: str) -> Next:
         if self._closing:
             return Next.REST
-        said = Next.REST
         try:
             said = asyncio.run_coroutine_threadsafe(self._technician.advance(job), self._loop).result()
         except (asyncio.CancelledError, CancelledError):
-            return Next.REST  # the process ends: the journal says where it was
-        finally:
-            if said == Next.REST:
-                with self._guard:
-                    self._driven.discard(job)
+            said = Next.REST  # the process ends: the journal says where it was
+        except Exception as error:  # noqa: BLE001 - the thread has nobody to raise to: `work_until` looks for it
+            self._fault = error
+            return Next.REST  # and stays with what is driven: taken up again it would be asked for ever
+        if said == Next.REST:
+            with self._guard:
+                self._driven.discard(job)
         return said
 
 
@@ -121,7 +140,7 @@ def work_until(
     """Drive jobs, or have another process do it, until `rested`; `pause` waits a moment between two looks.
 
     Raises:
-        RoostError: the databases cannot be used.
+        RoostError: the databases cannot be used, or the disk is full.
     """
     while not rested():
         with alone(folder) as mine:
@@ -134,5 +153,6 @@ def work_until(
                 while not rested():
                     drive.take_up()
                     pause()
+                    drive.raise_fault()
             finally:
                 drive.close()
