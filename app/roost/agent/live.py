@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,6 +27,10 @@ Take = Callable[[str, str, "Live"], Awaitable[None]]
 
 MOST_WAITING = 32
 MOST_WAITING_CHARACTERS = 400_000
+
+
+class BusyError(RoostError):
+    """A turn is under way, or an undo."""
 
 
 class TooMuchError(RoostError):
@@ -56,12 +61,29 @@ class Live:
     """What the turn under way answers."""
     _task: asyncio.Task[None] | None = None
     _ending: asyncio.Task[None] | None = None
+    _held: bool = False
     _watchers: set[asyncio.Queue[Event]] = field(default_factory=set)
 
     @property
     def busy(self) -> bool:
-        """Say whether a turn is under way or waits."""
-        return self._task is not None and not self._task.done()
+        """Say whether a turn is under way or waits, or what keeps one from beginning."""
+        return self._held or (self._task is not None and not self._task.done())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep turns from beginning; what is said meanwhile is answered afterwards.
+
+        Raises:
+            BusyError: a turn is under way.
+        """
+        if self.busy:
+            raise BusyError("A turn is under way.", fix="Wait for its end, or cancel it.")
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._begin()
 
     @property
     def watched(self) -> bool:
@@ -99,7 +121,7 @@ class Live:
         What is said while it ends is answered. Being cancelled here leaves the turn's own end alone.
         """
         self.waiting.clear()
-        if not self.busy or self._task is None:
+        if self._task is None or self._task.done():
             return False
         self._task.cancel()
         await asyncio.wait({self._task})

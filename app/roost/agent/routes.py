@@ -14,8 +14,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from roost.agent.live import IDLE, LAGGING, Event, Live, TooMuchError
-from roost.agent.service import Agents, Asker, BusyError
+from roost.agent.live import IDLE, LAGGING, BusyError, Event, Live, TooMuchError
+from roost.agent.service import Agents, Asker
 from roost.agent.sessions.routes import PATH
 from roost.agent.sessions.store import SessionNotFoundError
 from roost.context.budget import CostMode

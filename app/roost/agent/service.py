@@ -39,7 +39,6 @@ from roost.context.pack import Head, Packer
 from roost.context.slots import Slots
 from roost.context.summarise import ChatSummariser
 from roost.context.tokens import ApiCounter
-from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 RunnerOf = Callable[[str, str | None], ToolRunner]
@@ -48,10 +47,6 @@ MOST_OPEN = 64
 UNDO = "undo"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
-
-
-class BusyError(RoostError):
-    """A turn is under way."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +156,15 @@ class Agents:
             BusyError: a turn is under way in it, which may change them again.
         """
         opened = await self._opened(asker, session)
-        if opened.live.busy:
-            raise BusyError("A turn is under way.", fix="Wait for its end, or cancel it.")
-        turn = f"undo-{uuid.uuid4().hex[:12]}"
-        call = ToolCall(id=turn, name=UNDO, arguments={}, session=session, workspace=opened.workspace)
-        record = self._recorder(opened.live)
-        await tell_call(Told(call), turn, record, opened.live.tell)
-        result = await self._runner_of(asker.name, opened.workspace).run(call)
-        await tell_call(Told(call, result), turn, record, opened.live.tell)
-        opened.keeper = None  # what is on disk holds: the next turn reads it again
-        return result
+        with opened.live.held():
+            turn = f"undo-{uuid.uuid4().hex[:12]}"
+            call = ToolCall(id=turn, name=UNDO, arguments={}, session=session, workspace=opened.workspace)
+            record = self._recorder(opened.live)
+            await tell_call(Told(call), turn, record, opened.live.tell)
+            result = await self._runner_of(asker.name, opened.workspace).run(call)
+            await tell_call(Told(call, result), turn, record, opened.live.tell)
+            opened.keeper = None  # what is on disk holds: the next turn reads it again
+            return result
 
     async def forget(self, owner: str, session: str) -> None:
         """Let go of a session that is removed; a turn under way in it ends."""
@@ -198,7 +192,7 @@ class Agents:
         for place, opened in list(self._open.items())[:-1]:
             if len(self._open) <= MOST_OPEN:
                 return
-            if not (opened.live.busy or opened.live.watched or opened.helpers.status()):
+            if not (opened.live.busy or opened.live.watched or opened.helpers.pending):
                 del self._open[place]
 
     async def _take(self, text: str, turn: str, live: Live) -> None:

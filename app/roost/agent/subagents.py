@@ -117,6 +117,11 @@ class SubAgents:
         outcome, text = _outcome(work)
         return ToolResult(id=call.id, outcome=outcome, text=text, seconds=self._clock() - began)
 
+    @property
+    def pending(self) -> bool:
+        """Say whether one works, or a report was not told yet."""
+        return bool(self._running)
+
     def status(self) -> str:
         """Return what runs, and the reports that came since the last time, each once; '' for nothing."""
         lines = []

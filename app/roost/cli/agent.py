@@ -13,7 +13,7 @@ import typer
 
 from roost.cli.api import Api, find_access
 from roost.cli.lines import converse
-from roost.cli.show import print_table
+from roost.cli.show import json_line, plain, print_table
 from roost.context.budget import CostMode
 from roost.context.modes import parse_mode
 from roost.ops.errors import RoostError
@@ -140,9 +140,9 @@ class Talk:
         if event["type"] == "metrics":
             self._last = event
         if self._as_json:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
+            print(json_line(event), flush=True)
         elif event["type"] == "text":
-            sys.stdout.write(event["text"])
+            sys.stdout.write(plain(event["text"]))
             sys.stdout.flush()
         elif event["type"] == "end":
             print()
@@ -152,6 +152,10 @@ class Talk:
 
 def described(event: dict[str, Json]) -> str:
     """Return an event for people; '' for what they need not see."""
+    return plain(_described(event))
+
+
+def _described(event: dict[str, Json]) -> str:
     match event["type"]:
         case "tool_call":
             return f"→ {event['tool']} {_short(json.dumps(event['arguments'], ensure_ascii=False))}"
@@ -192,7 +196,7 @@ def _command(talk: Talk, line: str) -> None:
         "/mode": lambda rest: print(f"cost mode {talk.choose(mode=parse_mode(rest) if rest else None)['cost_mode']}"),
         "/workspace": lambda rest: print(f"workspace {talk.choose(workspace=rest.strip() or None)['workspace']}"),
         "/workspaces": lambda _rest: _show_workspaces(talk),
-        "/undo": lambda _rest: print(talk.undo()),
+        "/undo": lambda _rest: print(plain(talk.undo())),
         "/cost": lambda _rest: print(talk.cost()),
     }
     if word not in commands:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import typer
 from roost.cli.api import Api, Ended, Options, find_access
 from roost.cli.conversation import Conversation, Shelf
 from roost.cli.lines import converse
+from roost.cli.show import json_line, plain
 from roost.hosts.accept import SYSTEM
 from roost.ops.errors import RoostError
 
@@ -92,7 +92,7 @@ class Speaker:
                         continue
                     pieces.append(piece)
                     if not self._style.as_json:
-                        sys.stdout.write(piece)
+                        sys.stdout.write(plain(piece))
                         sys.stdout.flush()
         finally:
             if pieces and not self._style.as_json:
@@ -105,7 +105,7 @@ class Speaker:
     def _tell(self, reply: str, ended: Ended | None, seconds: float) -> None:
         if self._style.as_json:
             facts = asdict(ended) if ended else {}
-            print(json.dumps({"answer": reply, "seconds": round(seconds, 3), **facts}, ensure_ascii=False), flush=True)
+            print(json_line({"answer": reply, "seconds": round(seconds, 3), **facts}), flush=True)
         elif ended and ended.finish_reason == "length":
             sys.stderr.write("(The answer was cut at its longest allowed length.)\n")
         if self._style.stats and ended and not self._style.as_json:

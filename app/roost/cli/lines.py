@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from roost.cli.show import plain
 from roost.ops.errors import RoostError
 
 QUIT = frozenset({"/quit", "/exit"})
@@ -45,6 +46,6 @@ def _took(take: Callable[[str], None], line: str, *, interactive: bool) -> None:
     except RoostError as error:
         if not interactive:
             raise
-        sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.write(f"error: {plain(error.message)}\n")
         if error.fix:
             sys.stderr.write(f"fix: {error.fix}\n")

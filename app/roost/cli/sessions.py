@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from roost.cli.api import Api, find_access
-from roost.cli.show import print_json, print_table
+from roost.cli.show import plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,12 +52,12 @@ def show(session: IdArgument, *, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
-    print(f"{found['title'] or 'Untitled'}  ({found['id']}, since {found['created']})")
+    print(plain(f"{found['title'] or 'Untitled'}") + f"  ({found['id']}, since {found['created']})")
     if found["damaged"]:
         sys.stderr.write(f"{found['damaged']} lines of its file are damaged and left out.\n")
     for record in found["records"]:
         if line := described(record["body"]):
-            print(f"\n{line}")
+            print(plain(f"\n{line}"))
 
 
 @app.command("search")

@@ -25,7 +25,7 @@ from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli.api import Access, Api, find_access
-from roost.cli.show import print_json, print_table
+from roost.cli.show import json_line, plain, print_json, print_table
 from roost.cli.workspace import ROOT_FIX, workspaces
 from roost.context.blobs import FileBlobs
 from roost.context.budget import CostMode
@@ -113,14 +113,14 @@ def show(job: JobArgument, *, as_json: JsonOption = False) -> None:
         return
     print(f"{found.goal}  ({found.id}, since {found.created[:16]}): {found.phase.value}")
     for number, line in enumerate(found.plan, 1):
-        print(f"  {number}. {line}")
+        print(plain(f"  {number}. {line}"))
     for step in found.steps:
         result = step.result
         came = f"{result.outcome.value}: {_short(result.text)}" if result else step.state.value
-        print(f"→ {step.call.name} {_short(json.dumps(step.call.arguments, ensure_ascii=False))}\n← {came}")
+        print(plain(f"→ {step.call.name} {_short(json.dumps(step.call.arguments, ensure_ascii=False))}\n← {came}"))
     for note in found.notes:
-        print(f"· missing then: {note}")
-    print(_ending(found))
+        print(plain(f"· missing then: {note}"))
+    print(plain(_ending(found)))
 
 
 @app.command("cancel")
@@ -134,7 +134,7 @@ def cancel(job: JobArgument, *, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print(_ending(found))
+        print(plain(_ending(found)))
 
 
 @app.command("answer")
@@ -263,9 +263,9 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
 
     def tell(document: dict[str, Json], line: str) -> None:
         if as_json:
-            print(json.dumps(document, ensure_ascii=False), flush=True)
+            print(json_line(document), flush=True)
         else:
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{plain(line)}\n")
 
     watched = Watched(tell)
     tell({"type": "begin", "jobs": jobs}, f"{', '.join(jobs)}; Ctrl-C leaves it for `roost technician resume`.")
@@ -279,9 +279,9 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
     ended = [at.journal.job(job) for job in jobs]
     for job in ended:
         if as_json:
-            print(json.dumps({"type": "job", **job.model_dump(mode="json")}, ensure_ascii=False), flush=True)
+            print(json_line({"type": "job", **job.model_dump(mode="json")}), flush=True)
         else:
-            print(_ending(job))
+            print(plain(_ending(job)))
     if any(job.phase is Phase.ASKING for job in ended):
         raise typer.Exit(ASKS)
     if any(job.phase is not Phase.DONE for job in ended):

@@ -31,6 +31,7 @@ from roost.agent.tools.runner import LocalRunner, standard_tools
 from roost.agent.tools.web_search import SearchServices
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli.api import Access, Api, find_access, on_loopback, trusting
+from roost.cli.show import json_line, plain
 from roost.cli.workspace import ROOT_FIX, state_folder, workspaces
 from roost.gateway.telemetry import configure
 from roost.ops.errors import RoostError
@@ -127,7 +128,7 @@ class Shown(Tell):
         self._say(document, f"← {result.outcome.value} {_short(result.text)}")
 
     def _say(self, document: Mapping[str, object], line: str) -> None:
-        print(json.dumps(document, ensure_ascii=False) if self._as_json else line, flush=True)
+        print(json_line(document) if self._as_json else plain(line), flush=True)
 
 
 def chosen(tools: list[AnyTool], only: list[str]) -> list[AnyTool]:

@@ -119,8 +119,11 @@ class WorkerClient:
             if (offered := self._announced()) != self._offered:
                 await self._ask("PUT", f"/{self._lease}", offered)
                 self._offered = offered
+            began = asyncio.get_running_loop().time()
             said = await self._ask("GET", f"/{self._lease}/requests?after={after}", limit=WAITING)
             found = read(Requests, said)
+            if not found.requests and asyncio.get_running_loop().time() - began < FIRST_RETRY_S:
+                await asyncio.sleep(FIRST_RETRY_S)  # a hub that stops lets no question wait
             for request in found.requests:
                 after = max(after, request.number)
                 self._take(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from roost.agent.channel.client import WorkerClient
-from roost.agent.channel.desk import Desk
-from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Announced
+from roost.agent.channel.desk import Desk, Worker
+from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Announced, Request
 from roost.agent.hub import MOST_BODY_BYTES
 from roost.agent.tool import Outcome, ToolRunner
 from roost.agent.tools.runner import LocalRunner
@@ -185,3 +185,20 @@ async def test_connected_workers_are_listed_without_their_lease(tmp_path: Path) 
             text = await answer.text()
         assert '"host":"desk"' in text
         assert lease not in text
+
+
+async def test_a_hub_that_stops_is_not_asked_without_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+    real = Worker.requests
+
+    async def requests(worker: Worker, after: int, wait_s: float, left: Awaitable[None]) -> Sequence[Request]:
+        times.append(asyncio.get_running_loop().time())
+        return await real(worker, after, wait_s, left)
+
+    monkeypatch.setattr(Worker, "requests", requests)
+    async with served(tmp_path) as hub, working(hub.url, Hands()):
+        await there(hub)
+        await eventually(lambda: bool(times), 10, "a question")
+        hub.desk.let_go()
+        await eventually(lambda: len(times) >= 5, 20, "more questions")
+    assert times[4] - times[1] >= 3 * 0.2

@@ -137,3 +137,30 @@ async def test_a_result_that_was_told_is_recorded_also_if_the_turn_ends_there() 
         await telling
     go_on.set()
     await eventually(lambda: len(kept) == 1, 5, "the record")
+
+
+async def test_a_turn_begins_after_the_undo_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, undoing, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def take(_agents: object, _text: str, _turn: str, _live: Live) -> None:
+        begun.set()
+
+    async def run(_runner: object, call: ToolCall) -> ToolResult:
+        undoing.set()
+        await go_on.wait()
+        return ToolResult(id=call.id, outcome=Outcome.OK, text="put back: a.txt")
+
+    monkeypatch.setattr("roost.agent.service.Agents._take", take)
+    monkeypatch.setattr("roost.agent.channel.desk.WorkerRunner.run", run)
+    async with served(tmp_path) as hub, client_of("anna") as client:
+        session = (await posted(client, f"{hub.url}{PATH}"))["id"]
+        undo = asyncio.create_task(posted(client, f"{hub.url}{PATH}/{session}/undo"))
+        await undoing.wait()
+        live = await hub.hub.agents.live(asker(), session)
+        live.say(Said("work"))
+        assert (await posted(client, f"{hub.url}{PATH}/{session}/undo"))["status"] == 409
+        assert live.busy
+        assert not begun.is_set()
+        go_on.set()
+        assert (await undo)["outcome"] == "ok"
+        await asyncio.wait_for(begun.wait(), 5)
