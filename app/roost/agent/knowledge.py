@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from roost.agent.memory.facts import Fact, Kind, as_lines
+from roost.agent.memory.facts import AGENT, Fact, Kind, as_lines
 from roost.agent.memory.meaning import Embedder
 from roost.agent.memory.memory import Memory
 from roost.agent.memory.tools import bearing
@@ -129,9 +129,9 @@ class Knowledge:
 
 
 def parts_of(facts: Sequence[Fact]) -> dict[str, Part]:
-    """Return the parts of a head that facts make, by `LITE_SHARES`' names; nothing private is among them."""
+    """Return the parts of a head that facts make, by `LITE_SHARES`' names; nothing private, no notes of models."""
     names = {Kind.INSTRUCTION: "bootstrap", Kind.PROFILE: "profiles", Kind.FACT: "memory"}
-    open_to_all = [fact for fact in facts if not fact.sensitive]
+    open_to_all = [fact for fact in facts if not fact.sensitive and fact.source != AGENT]
     return {
         name: as_lines(fact for fact in open_to_all if fact.kind is kind)
         if kind is Kind.FACT

@@ -209,8 +209,8 @@ class Agents:
         embedder = self.embedder(opened.asker)
         changed = partial(self.knowledge.changed, live.owner)
         own = (
-            MemoryTools(self.knowledge.memory, self.store, embedder, live.owner, live.session, changed),
-            SkillTools(self.knowledge.skills, self.store, self.audit, live.owner, live.session, changed),
+            MemoryTools(self.knowledge.memory, self.store, embedder, live.owner, live.session, changed, text),
+            SkillTools(self.knowledge.skills, self.store, self.audit, live.owner, live.session, changed, text),
         )
         runner = SessionRunner(worker, packer.gate, opened.helpers, own)
         runner.request = text

@@ -6,6 +6,7 @@ an account) is marked: it is never put before a model unasked, but a search find
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from roost.ops.errors import RoostError
 MOST_CHARACTERS = 1000
 MOST_SOURCE_CHARACTERS = 80
 REFUSED = 7
-USER, AGENT = "user", "agent"
+USER, SAID, AGENT = "user", "said", "agent"
+"""Sources: a user's own hand; what a user asked for, in a conversation, in these words; what a model kept by itself,
+which may be the text of a page or a file, and is never shown as if it were the user's."""
 
 
 class Kind(StrEnum):
@@ -118,6 +121,11 @@ def private_in(text: str) -> str:
 def sameness(text: str) -> str:
     """Return what two facts have in common that say the same in the same words."""
     return " ".join(text.casefold().split()).rstrip(".!")
+
+
+def quoted(facts: Iterable[Fact]) -> list[str]:
+    """Return facts that a model kept by itself: quoted, with where they are from."""
+    return [f"- {json.dumps(fact.text, ensure_ascii=False)} ({fact.source}, {fact.at[:10]})" for fact in facts]
 
 
 def as_lines(facts: Iterable[Fact]) -> list[str]:

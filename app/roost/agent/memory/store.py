@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost.agent.memory.facts import MOST_SOURCE_CHARACTERS, Fact, Kind, RefusedError, checked, private_in, sameness
+from roost.agent.memory.facts import (
+    AGENT,
+    MOST_SOURCE_CHARACTERS,
+    Fact,
+    Kind,
+    RefusedError,
+    checked,
+    private_in,
+    sameness,
+)
 from roost.agent.sessions.index import WORD
 from roost.agent.sessions.records import now
 from roost.agent.sessions.store import new_id
@@ -114,6 +123,8 @@ class FactStore:
             if known:
                 made = str(known["id"])
                 db.execute("UPDATE fact SET at = ?, sensitive = max(sensitive, ?) WHERE id = ?", (at, marked, made))
+                if where != AGENT:  # what a model noted is the user's from when the user says it
+                    db.execute("UPDATE fact SET source = ? WHERE id = ? AND source = ?", (where, made, AGENT))
                 if kind is not Kind.FACT:
                     db.execute("UPDATE fact SET kind = ? WHERE id = ?", (kind.value, made))
             else:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from roost.agent.memory.facts import AGENT
 from roost.agent.sessions.records import now
 from roost.agent.skills.skill import NAME, BadSkillError, Skill, checked, parse, text_of
 from roost.agent.storage import MissingError
@@ -78,13 +79,15 @@ class SkillStore:
         """Keep a skill, in place of one of its name; on disk when this returns. Return it, and whether it is new.
 
         Raises:
-            BadSkillError: it is none, or there is no more room.
+            BadSkillError: it is none, there is no more room, or it is an agent's in place of a user's.
             OSError: the disk is full.
         """
         kept = checked(replace(skill, at=now().isoformat()))
         path = self._path(owner, kept.name)
         with self._lock:
             new = not path.exists()
+            if not new and kept.source == AGENT:
+                self._may_replace(path)
             if new and len(list(path.parent.glob(f"*{SUFFIX}"))) >= MOST_SKILLS:
                 raise BadSkillError(f"There are {MOST_SKILLS} skills already.", "Remove some: `roost skills remove`.")
             self._write(path, text_of(kept))
@@ -121,6 +124,16 @@ class SkillStore:
         with self._lock:
             marks = [*self.suggested(owner), mark][-MOST_SUGGESTED:]
             self._write(self._home(owner) / SUGGESTED, json.dumps(marks, ensure_ascii=False))
+
+    def _may_replace(self, path: Path) -> None:
+        try:
+            source = self._read(path).source
+        except (RoostError, UnicodeDecodeError):
+            source = ""  # whose it was cannot be known
+        if source != AGENT:
+            raise BadSkillError(
+                f"The skill {path.stem} is the user's own.", "Take another name, or have the user remove it."
+            )
 
     @staticmethod
     def _read(path: Path) -> Skill:

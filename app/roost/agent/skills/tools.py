@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pydantic import JsonValue
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.intent import asks_for_skill
 from roost.agent.memory.facts import AGENT
 from roost.agent.sessions.records import EventBody
 from roost.agent.sessions.store import SessionStore
@@ -47,11 +48,14 @@ SEARCH_SKILLS = ToolSpec(
 
 
 class SkillTools:
-    """The tools for one key in one session. `changed` is told of a new skill."""
+    """The tools for one key in one session. `changed` is told of a new skill.
+
+    `request` is what the user said: what it does not ask for may be from a page or a file, and becomes no skill.
+    """
 
     def __init__(
         self, skills: SkillStore, sessions: SessionStore, audit: AuditLog, owner: str, session: str,
-        changed: Callable[[], None],
+        changed: Callable[[], None], request: str,
     ) -> None:  # fmt: skip
         self._skills = skills
         self._sessions = sessions
@@ -59,6 +63,7 @@ class SkillTools:
         self._owner = owner
         self._session = session
         self._changed = changed
+        self._request = request
 
     def tools(self, request: str, *, with_others: bool) -> Sequence[ToolSpec]:
         """Return what can be called for a request; `with_others` says that there are other tools anyway."""
@@ -73,6 +78,10 @@ class SkillTools:
         return "\n\n".join(as_text(skill) for skill in found) or "There is no skill for it."
 
     def _save(self, given: dict[str, str]) -> str:
+        if not asks_for_skill(self._request):  # then only what was offered, as it was offered
+            if any(given.values()):
+                raise BadSkillError("Only a user says what becomes a skill.", "Offer it, and wait for the answer.")
+            given = {}
         draft = None if given.get("steps") else self._draft()
         description = given.get("description") or (draft.description if draft else "")
         steps = given.get("steps") or (draft.steps if draft else "")

@@ -154,7 +154,7 @@ def test_the_hub_has_tools_of_its_own(tmp_path: Path) -> None:
 
     def of(owner: str) -> SessionRunner:
         return SessionRunner(
-            Web(), held, SubAgents(), [MemoryTools(memory, store, NoEmbedder(), owner, "s1", lambda: None)]
+            Web(), held, SubAgents(), [MemoryTools(memory, store, NoEmbedder(), owner, "s1", lambda: None, "")]
         )
 
     runner = of("alice")

@@ -176,7 +176,7 @@ def test_a_database_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
 
 async def test_the_tools(tmp_path: Path) -> None:
     held, sessions = memory(tmp_path / "m"), FileSessionStore(tmp_path / "s")
-    tools = MemoryTools(held, sessions, NoEmbedder(), "alice", "s1", lambda: None)
+    tools = MemoryTools(held, sessions, NoEmbedder(), "alice", "s1", lambda: None, "")
 
     async def call(name: str, **arguments: str) -> str:
         return await tools.run(ToolCall(id="1", name=name, arguments=dict(arguments), session="s1"))
