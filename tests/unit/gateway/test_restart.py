@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
@@ -95,6 +96,7 @@ async def test_limits_penalties_usage_and_keys_are_those_of_before(
         await eventually(  # what is refused is no usage: it is written down within the second
             lambda: database.with_name(f"{DATABASE}-wal").stat().st_mtime_ns > before, 10, "levels to be kept"
         )
+        begun = time.monotonic()
         for _ in range(2):  # of three; the kill follows at once, so that only the spool has them
             assert (await ask(client, running.url, ALICE))[0] == 200
         running.process.send_signal(number)
@@ -102,8 +104,11 @@ async def test_limits_penalties_usage_and_keys_are_those_of_before(
     with service(tmp_path, environment) as again:
         await eventually(lambda: up(client, again.url), 15, "a model")
         assert await used(client, again.url) == (3, 3 * USAGE["prompt_tokens"])
-        assert (await ask(client, again.url, ALICE))[0] == 200
-        assert (await ask(client, again.url, ALICE))[0] == 429
+        let_in = 0
+        while (await ask(client, again.url, ALICE))[0] == 200:
+            let_in += 1
+        # The third, and what has come back meanwhile: three a minute.
+        assert 1 <= let_in <= 1 + (time.monotonic() - begun) * 3 / 60
         status, now_told = await ask(client, again.url, ONCE)
         assert status == 429
         assert now_told > told - 30  # the bucket is not full again

@@ -56,10 +56,10 @@ def test_a_file_is_found_read_once_and_hashed_when_chosen(
         "file-my-router": "router", "file-chat-instruct": "main",
     }  # fmt: skip
     found_models(catalogue, models_dir, [tmp_path / "mine"])
-    memo = (models_dir / MEMO_NAME).stat()
+    memo = (models_dir / MEMO_NAME).stat().st_mtime_ns
     again = found_models(catalogue, models_dir)  # the folders are remembered, too
     assert (again, len(read)) == (found, 4)
-    assert (models_dir / MEMO_NAME).stat() == memo
+    assert (models_dir / MEMO_NAME).stat().st_mtime_ns == memo
     assert [str(s) for s in found.beside(catalogue).listed("file-my-router").sources] == [str(file)]
     hashed = with_hashes(found, {"file-my-router", "smollm2-135m-instruct"}, models_dir)
     model = load_catalogue(SHIPPED, custom=hashed).get("file-my-router")
