@@ -80,6 +80,9 @@ class Memory:
         except EmbeddingError as error:
             log.warning("memory_by_words", reason=error.message)
             why = error.message
+        except OSError as error:  # vectors have no room on the disk; words are found all the same
+            log.warning("memory_by_words", reason=str(error))
+            why = f"vectors cannot be kept: {error}"
         known = {fact.id: fact for fact in worded}
         if any(name not in known for name in alike):
             known |= {fact.id: fact for fact in await asyncio.to_thread(self.store.all_of, owner)}

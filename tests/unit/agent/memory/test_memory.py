@@ -243,3 +243,16 @@ def test_a_model_for_embeddings_is_chosen_by_what_it_can() -> None:
     assert chosen([chat, cloud, "?", {}]) == ""
     assert chosen([chat, cloud, small]) == "small"
     assert chosen([slot]) == "slot"
+
+
+async def test_a_full_disk_leaves_the_search_by_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = memory(tmp_path)
+    held.remember("alice", "The dog is called Rex.", source="user")
+
+    def full(*_given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(held.store, "set_vectors", full)
+    found = await held.search("alice", "dog", Subjects())
+    assert ([fact.text for fact in found.facts], found.by) == (["The dog is called Rex."], "words")
+    assert "No space" in found.why
