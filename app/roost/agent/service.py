@@ -19,7 +19,7 @@ from roost.agent.hub_tools import SessionRunner
 from roost.agent.knowledge import CHANGED, Knowledge, Notice
 from roost.agent.live import Live, Said
 from roost.agent.memory.meaning import ApiEmbedder
-from roost.agent.memory.tools import MemoryTools
+from roost.agent.memory.tools import MEMORY_NAMES, MemoryTools
 from roost.agent.models import ApiModels
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
@@ -246,7 +246,10 @@ class Agents:
         self.store.append(owner, session, *bodies)
         for body in bodies:
             if isinstance(body, ToolCallBody):
-                detail = {"tool": body.call.name, "arguments": body.call.arguments, "call": body.call.id}
+                told = body.call.arguments
+                if body.call.name in MEMORY_NAMES:  # what is forgotten shall not stand where nothing is removed
+                    told = {name: f"{len(str(value))} characters" for name, value in told.items()}
+                detail = {"tool": body.call.name, "arguments": told, "call": body.call.id}
                 self.audit.add(owner, "tool.call", detail, session)
             elif isinstance(body, ToolResultBody):
                 result = body.result

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from roost.agent.memory.facts import MOST_IDS
 from roost.cli.api import Api, find_access
 from roost.cli.sessions import days, written
 from roost.cli.show import print_json, print_table
@@ -119,7 +120,10 @@ def forget(
         if doomed and not dry_run:
             if not yes:
                 _ask(doomed)
-            doomed = api.post(f"{PATH}/forget", {"ids": [fact["id"] for fact in doomed], "dry_run": False})["data"]
+            found, doomed = doomed, []
+            for start in range(0, len(found), MOST_IDS):
+                ids = [fact["id"] for fact in found[start : start + MOST_IDS]]
+                doomed += api.post(f"{PATH}/forget", {"ids": ids, "dry_run": False})["data"]
     if as_json:
         print_json([{**fact, "forgotten": not dry_run} for fact in doomed])
         return

@@ -16,6 +16,8 @@ from roost.ops.errors import RoostError
 
 MOST_CHARACTERS = 1000
 MOST_SOURCE_CHARACTERS = 80
+MOST_IDS = 1000
+"""Facts that one request names."""
 REFUSED = 7
 USER, SAID, AGENT = "user", "said", "agent"
 """Sources: a user's own hand; what a user asked for, in a conversation, in these words; what a model kept by itself,

@@ -10,7 +10,7 @@ import structlog
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.memory.facts import Fact, Kind
-from roost.agent.memory.meaning import Embedder, EmbeddingError, fused, nearest
+from roost.agent.memory.meaning import BATCH, Embedder, EmbeddingError, fused, nearest
 from roost.agent.memory.store import FactStore, Which
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ class Memory:
     def __init__(self, store: FactStore, audit: AuditLog) -> None:
         self.store = store
         self._audit = audit
+        self._unfit: set[tuple[str, str]] = set()  # models, and facts that they refused: asked again after a restart
 
     def remember(
         self, owner: str, text: str, *, source: str, kind: Kind = Kind.FACT, session: str = "", sensitive: bool = False
@@ -71,8 +72,10 @@ class Memory:
         try:
             model = await embedder.model()
             if model:
+                asked = (await embedder.embed(model, [query]))[0]
                 missing = await self._caught_up(owner, model, embedder)
-                alike = await self._alike(owner, model, query, embedder)
+                vectors = await asyncio.to_thread(self.store.vectors, owner, model)
+                alike = await asyncio.to_thread(nearest, asked, vectors, LEAST_LIKENESS, CANDIDATES)
                 by = BY_MEANING
                 why = f"{missing} facts have no vector yet and are found by words only" if missing else ""
             else:
@@ -92,14 +95,24 @@ class Memory:
     async def _caught_up(self, owner: str, model: str, embedder: Embedder) -> int:
         """Make vectors for facts that have none; return how many are still without."""
         lacking = await asyncio.to_thread(self.store.without_vector, owner, model, CATCH_UP * 8)
-        now: Sequence[Fact] = lacking[:CATCH_UP]
-        if now:
-            made = await embedder.embed(model, [fact.text for fact in now])
-            pairs = [(fact.id, vector) for fact, vector in zip(now, made, strict=True)]
-            await asyncio.to_thread(self.store.set_vectors, owner, model, pairs)
-        return len(lacking) - len(now)
+        now = [fact for fact in lacking if (model, fact.id) not in self._unfit][:CATCH_UP]
+        made = 0
+        for start in range(0, len(now), BATCH):
+            made += await self._embedded(owner, model, now[start : start + BATCH], embedder)
+        return len(lacking) - made
 
-    async def _alike(self, owner: str, model: str, query: str, embedder: Embedder) -> list[str]:
-        asked = (await embedder.embed(model, [query]))[0]
-        vectors = await asyncio.to_thread(self.store.vectors, owner, model)
-        return await asyncio.to_thread(nearest, asked, vectors, LEAST_LIKENESS, CANDIDATES)
+    async def _embedded(self, owner: str, model: str, facts: Sequence[Fact], embedder: Embedder) -> int:
+        """Make and keep vectors of some facts; return of how many. One that is refused costs the others none."""
+        try:
+            made = await embedder.embed(model, [fact.text for fact in facts])
+        except EmbeddingError as error:
+            if len(facts) == 1:  # the model has just taken a question: it is this fact's fault
+                log.warning("memory_fact_without_vector", fact=facts[0].id, reason=error.message)
+                self._unfit.add((model, facts[0].id))
+                return 0
+            half = len(facts) // 2
+            first = await self._embedded(owner, model, facts[:half], embedder)
+            return first + await self._embedded(owner, model, facts[half:], embedder)
+        pairs = [(fact.id, vector) for fact, vector in zip(facts, made, strict=True)]
+        await asyncio.to_thread(self.store.set_vectors, owner, model, pairs)
+        return len(pairs)

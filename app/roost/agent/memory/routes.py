@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from roost.agent.memory.facts import MOST_SOURCE_CHARACTERS, USER, Fact, Kind, RefusedError
+from roost.agent.memory.facts import MOST_IDS, MOST_SOURCE_CHARACTERS, USER, Fact, Kind, RefusedError
 from roost.agent.memory.meaning import Embedder
 from roost.agent.memory.memory import Memory
 from roost.agent.memory.store import Which
@@ -46,7 +46,7 @@ class Forget(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[str] = Field(default=[], max_length=1000)
+    ids: list[str] = Field(default=[], max_length=MOST_IDS)
     older_than_days: int | None = Field(default=None, ge=0, le=MOST_DAYS)
     source: str = ""
     session: str = ""

@@ -58,6 +58,7 @@ FORGET = ToolSpec(
     permission=Permission.MEMORY,
     safe_to_repeat=True,
 )
+MEMORY_NAMES = frozenset({REMEMBER.name, RECALL.name, FORGET.name})
 
 
 class MemoryTools:
@@ -131,7 +132,8 @@ class MemoryTools:
             self._memory.forget, self._owner, Which(ids=tuple(fact.id for fact in found)), session=self._session
         )
         self._changed()
-        return "Forgotten for good:\n" + "\n".join(f"- {fact.text}" for fact in gone)
+        # Without their words, which this answer would keep in the conversation.
+        return f"Forgotten for good, {len(gone)} facts: {', '.join(fact.id for fact in gone)}"
 
 
 def said_by_user(request: str, text: str) -> bool:

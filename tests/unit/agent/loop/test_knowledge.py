@@ -225,6 +225,22 @@ async def test_what_a_model_keeps_by_itself_is_in_no_head_and_a_quoted_note_else
         assert memory.remember("alice", evil, source="agent")[0].source == "user"
 
 
+async def test_what_is_forgotten_stands_in_no_audit_log_and_is_not_said_once_more(tmp_path: Path) -> None:
+    async with hub(tmp_path, tools=True) as (api, agents):
+        session = agents.store.create("alice").id
+        api.actions = [{"tool": "remember", "arguments": {"text": "The safe is behind Quokka."}}]
+        await say(agents, session, "Remember: the safe is behind Quokka.")
+        api.actions = [{"tool": "forget", "arguments": {"words": "Quokka"}}]
+        events = await say(agents, session, "Forget Quokka")
+        assert agents.knowledge.memory.store.all_of("alice") == []
+        told = [event for event in events if event["type"] == "tool_result"]
+        assert "Forgotten for good, 1 facts" in json.dumps(told)
+        assert "Quokka" not in json.dumps(told)
+        logged = "".join(file.read_text() for file in (tmp_path / "audit").iterdir() if file.is_file())
+        assert logged.count("tool.call") == 2
+        assert "Quokka" not in logged
+
+
 async def test_without_its_memory_a_conversation_goes_on_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.sqlite").write_bytes(b"no database" * 200)

@@ -69,6 +69,18 @@ async def test_meaning_finds_what_has_none_of_the_words(tmp_path: Path) -> None:
     assert len(other.embedded) == 3  # another model has vectors of its own
 
 
+async def test_a_fact_that_the_model_refuses_keeps_no_other_from_being_found_by_meaning(tmp_path: Path) -> None:
+    held, embedder = memory(tmp_path), Subjects(refuses="too long")
+    for text in ("Rex barks at night.", "This one is too long.", "Berlin is loud."):
+        held.remember("alice", text, source="user")
+    found = await held.search("alice", "Which animal is it?", embedder)
+    assert [fact.text for fact in found.facts] == ["Rex barks at night."]
+    assert (found.by, found.why) == ("words and meaning", "1 facts have no vector yet and are found by words only")
+    embedder.embedded.clear()
+    await held.search("alice", "Which city?", embedder)
+    assert embedder.embedded == ["Which city?"]  # it is not tried each time
+
+
 async def test_many_facts_get_their_vectors_bit_by_bit_and_that_is_said(tmp_path: Path) -> None:
     held = memory(tmp_path)
     for number in range(CATCH_UP + 5):
@@ -192,7 +204,7 @@ async def test_the_tools(tmp_path: Path) -> None:
     for number in range(4):
         held.remember("alice", f"Plan {number} fails", source="user")
     assert "4 facts say something" in await call("forget", words="plan fails")
-    assert "Rex" in await call("forget", words="dog")
+    assert "1 facts" in await call("forget", words="dog")
     assert "Nothing is known" in await call("recall", words="dog")
     assert [tool.name for tool in tools.tools("Remember the milk", with_others=False)] == [
         "remember",

@@ -27,15 +27,15 @@ SUBJECTS = {"pet": ("dog", "cat", "animal", "rex"), "town": ("berlin", "city", "
 class Subjects:
     """Embeds by subject: texts about the same one are alike, whatever their words."""
 
-    def __init__(self, name: str = "subjects", *, broken: bool = False) -> None:
-        self.name, self.broken = name, broken
+    def __init__(self, name: str = "subjects", *, broken: bool = False, refuses: str = "") -> None:
+        self.name, self.broken, self.refuses = name, broken, refuses
         self.embedded: list[str] = []
 
     async def model(self) -> str:
         return self.name
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[array[float]]:
-        if self.broken:
+        if self.broken or (self.refuses and any(self.refuses in text for text in texts)):
             raise EmbeddingError(f"The embedding model {model} answered 503.")
         self.embedded += texts
         return [unit([float(any(w in text.lower() for w in words)) for words in SUBJECTS.values()]) for text in texts]
