@@ -134,16 +134,23 @@ def get_ready(
 ) -> tuple[str, bool]:
     """Do what comes before a server is begun anew; return the snapshot's path, and whether another leads now.
 
-    Where Nomad does not answer here there is nothing to lose, and nothing is done.
+    Where Nomad does not answer here there is nothing to lose, and nothing is done. Servers that are not healthy are
+    waited for: right after a change autopilot calls one so that was late once with an answer to the leader.
 
     Raises:
         RoostError: the others would be no majority, or one of the steps failed.
     """
-    try:
-        found = servers(client)
-    except (NomadUnreachableError, NomadRefusedError):
-        return "", False
-    if problem := restart_problem(found, mine):
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            found = servers(client)
+        except (NomadUnreachableError, NomadRefusedError):
+            return "", False
+        problem = restart_problem(found, mine)
+        if not problem or all(server.healthy for server in found) or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_S)
+    if problem:
         name = next((machine(server.name) for server in found if server.address == mine), mine)
         raise RoostError(
             f"Nomad on {name} is not begun anew: {problem}.",

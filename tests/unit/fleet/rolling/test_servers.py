@@ -49,7 +49,8 @@ def test_what_may_begin_anew_leaves_a_majority(healthy: list[bool]) -> None:
 class FakeNomad:
     """Three servers; leadership moves at once, as far as it may."""
 
-    def __init__(self, *, stuck: bool = False, ill: str = "", refuses: bool = False) -> None:
+    def __init__(self, *, stuck: bool = False, ill: str = "", refuses: bool = False, recovers: int = -1) -> None:
+        self.recovers = recovers  # after so many looks
         self.leads, self.stuck, self.ill, self.refuses = "192.0.2.1:4647", stuck, ill, refuses
         self.asked: list[str] = []
 
@@ -57,6 +58,9 @@ class FakeNomad:
         assert path == "operator/autopilot/health"
         if self.refuses:
             raise NomadUnreachableError("nothing there")
+        if self.recovers == 0:
+            self.ill = ""
+        self.recovers -= 1
         found = {
             "Servers": [
                 {
@@ -112,6 +116,12 @@ def test_one_that_is_ill_is_not_made_the_leader(tmp_path: Path) -> None:
         ready(nomad, "192.0.2.1:4647", tmp_path)
     assert nomad.asked == []
     assert not list(tmp_path.iterdir())
+
+
+def test_one_that_was_late_once_is_waited_for(tmp_path: Path) -> None:
+    nomad = FakeNomad(ill="m3", recovers=2)
+    assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[1]
+    assert nomad.asked == ["id3"]
 
 
 def test_a_leadership_that_stays_is_an_error(tmp_path: Path) -> None:
