@@ -13,7 +13,7 @@ import typer
 from roost.agent.memory.facts import MOST_IDS
 from roost.cli.api import Api, find_access
 from roost.cli.sessions import days, written
-from roost.cli.show import print_json, print_table
+from roost.cli.show import plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -89,7 +89,7 @@ def add(
         return
     for fact in made:
         said = "remembered" if fact["new"] else "known already"
-        print(f"{fact['id']} {said}{' (private)' if fact['sensitive'] else ''}: {fact['text']}")
+        print(f"{fact['id']} {said}{' (private)' if fact['sensitive'] else ''}: {plain(fact['text'])}")
 
 
 @app.command("forget")
@@ -128,7 +128,7 @@ def forget(
         print_json([{**fact, "forgotten": not dry_run} for fact in doomed])
         return
     for fact in doomed:
-        print(f"{fact['id']} {'would be forgotten' if dry_run else 'forgotten'}: {fact['text']}")
+        print(f"{fact['id']} {'would be forgotten' if dry_run else 'forgotten'}: {plain(fact['text'])}")
     print(f"{len(doomed)} facts")
 
 
@@ -164,7 +164,7 @@ def _ask(doomed: list[dict[str, Json]]) -> None:
     if not sys.stdin.isatty():
         raise RoostError(f"{len(doomed)} facts would be forgotten for good.", fix="Say so with --yes.")
     for fact in doomed:
-        print(f"{fact['id']} {fact['text']}")
+        print(f"{fact['id']} {plain(fact['text'])}")
     typer.confirm(f"Forget these {len(doomed)} facts for good?", abort=True)
 
 

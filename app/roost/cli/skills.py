@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from roost.cli.api import Api, find_access
-from roost.cli.show import print_json, print_table
+from roost.cli.show import plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -58,7 +58,7 @@ def show(skill: NameArgument, *, as_json: JsonOption = False) -> None:
         print_json(found)
         return
     head = [f"{name}: {found[name]}" for name in ("name", "description", "source", "session", "at") if found[name]]
-    print("\n".join([FENCE, *head, FENCE, "", found["steps"]]))
+    print(plain("\n".join([FENCE, *head, FENCE, "", found["steps"]])))
 
 
 @app.command("add")
@@ -84,7 +84,7 @@ def add(
     if as_json:
         print_json(made)
     else:
-        print(f"{made['name']} kept: {made['description']}")
+        print(f"{made['name']} kept: {plain(made['description'])}")
 
 
 @app.command("remove")
@@ -106,7 +106,7 @@ def remove(
         print_json([{"name": one["name"], "removed": not dry_run} for one in doomed])
         return
     for one in doomed:
-        print(f"{one['name']} {'would be removed' if dry_run else 'removed'}: {one['description']}")
+        print(f"{one['name']} {'would be removed' if dry_run else 'removed'}: {plain(one['description'])}")
 
 
 def _path(skill: str) -> str:

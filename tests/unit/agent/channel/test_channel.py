@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from roost.agent.channel.client import WorkerClient
 from roost.agent.channel.desk import Desk, Worker
 from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Announced, Request
 from roost.agent.hub import MOST_BODY_BYTES
+from roost.agent.skills.skill import Skill
 from roost.agent.tool import Outcome, ToolRunner
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
@@ -44,20 +44,33 @@ async def there(hub: Served, owner: str = "anna") -> None:
 async def test_each_route_of_the_hub_needs_a_key_that_may_and_its_own_worker(tmp_path: Path, who: str) -> None:
     async with served(tmp_path) as hub, client_of(who) as client:
         lease = hub.desk.announce("anna", announced()).lease
+        knowledge = hub.hub.agents.knowledge
+        fact, _ = knowledge.memory.remember("anna", "The desk is of walnut.", source="user")
+        knowledge.skills.save("anna", SKILL)
+        of_anna = {
+            "lease": lease,
+            "session": hub.hub.agents.store.create("anna").id,
+            "fact": fact.id,
+            "name": SKILL.name,
+        }
         assert len(hub.hub.routes) >= 18
         for method, route in hub.hub.routes:
-            path = re.sub(r"\{session\}", "x" * 16, route.replace("{lease}", lease))
+            path = route.format_map(of_anna)
             async with client.request(method, f"{hub.url}{path}", json=BODIES.get((method, route), {})) as answer:
                 wanted = {"": 401, "nobody": 401, "rita": 403}.get(who)
                 if wanted:
                     assert answer.status == wanted, (method, path)
-                elif "{session}" in route or "{lease}" in route:
+                elif "{" in route and (method, route) not in OWN:
                     assert answer.status == 404, (method, path)
                 else:
                     assert "desk" not in await answer.text()
         assert [worker.lease for worker in hub.desk.of("anna")] == [lease]
+        assert knowledge.memory.store.all_of("anna") == [fact]
+        assert knowledge.skills.get("anna", SKILL.name).steps == SKILL.steps
 
 
+SKILL = Skill(name="tidy", description="Tidies the desk", steps="Put the pens away.", source="user")
+OWN = {("PUT", "/roost/v1/skills/{name}")}  # makes one of that name for whoever asks
 BODIES = {
     ("POST", PATH): announced("berts", "tower").model_dump(mode="json"),
     ("PUT", f"{PATH}/{{lease}}"): announced().model_dump(mode="json"),
