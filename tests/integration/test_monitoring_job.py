@@ -16,7 +16,7 @@ from roost.fleet.artifacts.monitoring import monitoring_command
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import MONITORING_JOB, Identity
 from roost.fleet.monitoring.job import MonitoringPrograms, MonitoringWish, ensure_watch_key, monitoring_job
-from roost.fleet.monitoring.rules import ENGINES_JOB, JOB
+from roost.fleet.monitoring.rules import AGENT_METRICS_JOB, ENGINES_JOB, JOB
 from roost.fleet.nomad_api import NomadRefusedError
 from tests.support.engine import REPOSITORY
 from tests.support.fakes import fake_engine
@@ -113,7 +113,7 @@ async def test_the_job_scrapes_the_gateways_that_nomad_knows(tmp_path: Path, nom
                 return False
             seen.clear()
             seen.extend((target["labels"]["job"], target["health"], target["lastError"]) for target in targets)
-            return sorted(seen) == [(JOB, "up", ""), (ENGINES_JOB, "up", "")]
+            return sorted(seen) == [(job, "up", "") for job in (JOB, AGENT_METRICS_JOB, ENGINES_JOB)]
 
         seen: list[tuple[str, str, str]] = []
         try:

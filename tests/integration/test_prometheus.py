@@ -15,7 +15,7 @@ import yaml
 
 from roost.fleet.monitoring.dashboards import dashboards
 from roost.fleet.monitoring.prometheus import scrape_document
-from roost.fleet.monitoring.rules import ENGINES_JOB, JOB, Thresholds, alerts, rules_text
+from roost.fleet.monitoring.rules import AGENT_METRICS_JOB, ENGINES_JOB, JOB, Thresholds, alerts, rules_text
 from roost.ops import metric_names as names
 from tests.support.engine import ENGINE_KEY, MODEL, llama_server
 from tests.support.gateway import API_KEY, quick_settings, served
@@ -221,11 +221,11 @@ async def test_a_real_prometheus_scrapes_a_real_gateway_and_its_model_server(tmp
             with prometheus(tmp_path, config) as url:
                 async with aiohttp.ClientSession() as client:
 
-                    async def both_up() -> bool:
+                    async def all_up() -> bool:
                         found = await ask_prometheus(client, url, "up == 1")
-                        return {one["metric"]["job"] for one in found} == {JOB, ENGINES_JOB}
+                        return {one["metric"]["job"] for one in found} == {JOB, ENGINES_JOB, AGENT_METRICS_JOB}
 
-                    await eventually(both_up, 30, "both pages to be scraped")
+                    await eventually(all_up, 30, "all pages to be scraped")
                     endpoint = f"main@127.0.0.1:{engine.port}"
                     who = {"model": MODEL, "endpoint": endpoint}
                     for query, labels in (
@@ -250,4 +250,4 @@ async def test_a_real_prometheus_scrapes_a_real_gateway_and_its_model_server(tmp
                     assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
                     async with client.get(f"{url}/api/v1/targets") as answer:
                         active = (await answer.json())["data"]["activeTargets"]
-                    assert [target["lastError"] for target in active] == ["", ""]
+                    assert [target["lastError"] for target in active] == ["", "", ""]

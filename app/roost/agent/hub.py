@@ -37,11 +37,11 @@ from roost.gateway.errors import ApiError, not_allowed
 from roost.gateway.telemetry import Redactor
 from roost.ops.api_keys import Role
 from roost.ops.asgi import ask
+from roost.ops.metric_names import AGENT_PAGE
 
 WHO_PATH = "/v1/key"
 OPENAPI_PATH = "/openapi.json"
 ASKER = "roost.asker"
-METRICS_PATH = "/metrics/agent"
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
 MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH)
@@ -88,7 +88,7 @@ class AgentHub:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] == OPENAPI_PATH:
             await self._openapi(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
+        elif scope["type"] == "http" and scope["path"] == AGENT_PAGE:
             await self._metrics(scope, receive, send)
         elif scope["type"] == "http" and is_mine(scope["path"]):
             await self._mine(scope, receive, send)

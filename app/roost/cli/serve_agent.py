@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.cli.serve_listen import Listener
 from roost.gateway.errors import ApiError
 from roost.gateway.telemetry import Redactor
-from roost.ops.asgi import ask
+from roost.ops.metric_names import AGENT_PAGE
 
 if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-METRICS = "/metrics/agent"
-KEYS = frozenset({b"authorization", b"x-api-key", b"host"})
 MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills", "/roost/v1/workers")
 
 
@@ -46,11 +43,11 @@ class AgentDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if self._hub is None and not (scope["type"] == "http" and is_agents(scope["path"])):
+        # who looks at the agent's metrics before there is one has the API's own page of it, which is empty
+        if self._hub is None and not (
+            scope["type"] == "http" and is_agents(scope["path"]) and scope["path"] != AGENT_PAGE
+        ):
             await self._api(scope, receive, send)
-            return
-        if self._hub is None and scope["path"] == METRICS:
-            await self._no_turns_yet(scope, receive, send)
             return
         try:
             hub = self._hub = self._hub or self._assembled()
@@ -65,13 +62,6 @@ class AgentDoor:
         """End what only waits: the service stops."""
         if self._hub:
             self._hub.desk.let_go()
-
-    async def _no_turns_yet(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer who looks at the agent's metrics before there is one: it is not assembled for that."""
-        headers = [(name, value) for name, value in scope["headers"] if name in KEYS]
-        status, answered, body = await ask(self._api, scope, "/metrics", headers)
-        kept = {name: answered[name] for name in ("content-type", "retry-after") if name in answered}
-        await Response(b"" if status == 200 else body, status, kept)(scope, receive, send)
 
     async def close(self) -> None:
         """End all turns under way."""
@@ -101,7 +91,7 @@ def agent_hub(
 
 def is_agents(path: str) -> bool:
     """Say whether a path is one of the agent's, or tells of them."""
-    return path in ("/openapi.json", METRICS, *MINE) or path.startswith(tuple(f"{mine}/" for mine in MINE))
+    return path in ("/openapi.json", AGENT_PAGE, *MINE) or path.startswith(tuple(f"{mine}/" for mine in MINE))
 
 
 def own_url(places: Sequence[tuple[Listener, socket.socket]]) -> str:

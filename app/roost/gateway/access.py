@@ -12,6 +12,7 @@ from roost.gateway.auth import caller_of
 from roost.gateway.errors import not_allowed
 from roost.gateway.kinds import KINDS
 from roost.ops.api_keys import Role
+from roost.ops.metric_names import AGENT_PAGE
 
 EVERYBODY = frozenset[Role]()  # without a key
 ANY_KEY = frozenset(Role)
@@ -25,6 +26,7 @@ RULES: Mapping[str, frozenset[Role]] = {
     "/openapi.json": ANY_KEY,
     "/metrics": WATCHERS,
     "/metrics/engines": WATCHERS,
+    AGENT_PAGE: WATCHERS,
     "/v1/models": ANY_KEY,
     "/v1/models/{name:path}": ANY_KEY,
     "/v1/key": ANY_KEY,

@@ -128,6 +128,7 @@ OWN = (
 )  # what /metrics has
 
 # --- /metrics/agent: turns of the agent, at a hub -----------------------------------------------------------------
+AGENT_PAGE = "/metrics/agent"
 AGENT_TURNS = Spec("roost_agent_turns", "counter", "Turns, by delegation mode and how they ended.", ("mode", "ended"))
 AGENT_PREFLIGHTS = Spec("roost_agent_preflights", "counter", "Router's preflights, fired or skipped.", ("result", "by"))
 AGENT_TOKENS = Spec(

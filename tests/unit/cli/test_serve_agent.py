@@ -19,7 +19,8 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     answer: Response = JSONResponse({"error": {"message": "who?"}}, 401)
     if known:
         about = {"name": "watcher", "role": "user"}
-        answer = Response("roost_up 1\n") if scope["path"] == "/metrics" else JSONResponse(about)
+        pages = {"/metrics": "roost_up 1\n", "/metrics/agent": ""}
+        answer = Response(pages[scope["path"]]) if scope["path"] in pages else JSONResponse(about)
     await answer(scope, receive, send)
 
 

@@ -34,6 +34,7 @@ EXPECTED = {
     ("GET", "/openapi.json"): (200, 200, 200, 401),
     ("GET", "/metrics"): (200, 403, 200, 401),
     ("GET", "/metrics/engines"): (200, 403, 200, 401),
+    ("GET", "/metrics/agent"): (200, 403, 200, 401),
     ("GET", "/v1/models"): (200, 200, 200, 401),
     ("GET", "/v1/models/{name:path}"): (200, 200, 200, 401),
     ("GET", "/v1/key"): (200, 200, 200, 401),

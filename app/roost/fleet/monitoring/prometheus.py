@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from roost.fleet.monitoring.rules import AGENT_METRICS_JOB, ENGINES_JOB, JOB
+from roost.ops.metric_names import AGENT_PAGE
 
 ENGINES_EVERY = 2  # scrapes of gateways for one of their model servers
 TIMEOUT_S = 10
@@ -35,7 +36,7 @@ def scrape_document(*, key_file: str, targets: dict[str, object], rules: str, ev
         "scrape_configs": [
             job(JOB, "/metrics", every_s),
             job(ENGINES_JOB, "/metrics/engines", every_s * ENGINES_EVERY),
-            job(AGENT_METRICS_JOB, "/metrics/agent", every_s * ENGINES_EVERY),
+            job(AGENT_METRICS_JOB, AGENT_PAGE, every_s * ENGINES_EVERY),
         ],
     }
     return yaml.safe_dump(document, sort_keys=False, width=200)
