@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from roost.agent.technician.job import Job, Phase
-from tests.support.engine import EngineProcess
-from tests.support.gateway import API_KEY, Service, service, write_keys
-from tests.support.net import wait_until
+from tests.support.gateway import API_KEY, Service
 from tests.support.worker import Home
 
 PATIENCE_S = 1200
@@ -37,22 +34,9 @@ def project(home: Home) -> Path:
     return home.folder / "project"
 
 
-@pytest.fixture(scope="module")
-def hub(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("gateway")
-    environment = {
-        "ROOST_API_KEYS_FILE": str(write_keys(folder)),
-        "ROOST_ENGINE_KEY_FILE": str(engine.key_file),
-        "ROOST_STATIC_ENDPOINTS": engine.base_url,
-    }
-    with service(folder, environment) as running:
-        wait_until(lambda: '"state": "ready"' in running.log.read_text(), 60, "the model to be routable")
-        yield running
-
-
 @pytest.fixture
-def home(hub: Service, tmp_path: Path) -> Home:
-    made = Home(tmp_path / "anna", hub.url, API_KEY)
+def home(roost: Service, tmp_path: Path) -> Home:
+    made = Home(tmp_path / "anna", roost.url, API_KEY)
     project(made).mkdir(parents=True)
     (project(made) / "notes.txt").write_text("The harbour master is called Odile.\n")
     return made

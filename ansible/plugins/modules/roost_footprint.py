@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 from roost.fleet.footprint import compare
 from roost.fleet.footprint.look import Sights, look, look_at_nomad
 from roost.fleet.gate import Asker
-from roost.fleet.nomad_api import NomadAccess, NomadClient
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.fleet.rolling import record
 from roost.fleet.rolling.progress import publish
 from roost.ops.errors import RoostError, user_message
@@ -86,22 +86,11 @@ options:
     description: Version that its Nomad must have.
     type: str
     required: true
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with the certificates.
-    type: path
-    required: true
-  token:
-    description: The operator's token.
-    type: str
-    required: true
   engine_key:
     description: Key of the model servers.
     type: str
     default: ""
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -193,18 +182,14 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "first": {"type": "bool", "default": False},
             "nomad_version": {"type": "str", "required": True},
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "engine_key": {"type": "str", "default": "", "no_log": True},
         },
         supports_check_mode=True,
     )
     params = module.params
     tls = Path(params["tls_dir"])
-    client = NomadClient(
-        NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
-    )
+    client = NomadClient(NomadAccess.below(params["address"], tls, params["token"]))
     try:
         act = compared if params["state"] == "compared" or module.check_mode else kept
         found = act(params, client)

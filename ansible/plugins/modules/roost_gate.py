@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
-from roost.fleet.nomad_api import NomadAccess, NomadClient
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
 from roost.fleet.rolling.traffic import hand_over
@@ -33,18 +33,6 @@ options:
     required: true
   node:
     description: Name of this machine in Nomad.
-    type: str
-    required: true
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with ca.pem, cli.pem and cli-key.pem.
-    type: path
-    required: true
-  token:
-    description: The operator's token.
     type: str
     required: true
   engine_key:
@@ -75,6 +63,7 @@ options:
     description: Seconds that it may take.
     type: int
     default: 180
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -148,9 +137,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["drained", "passed"], "required": True},
             "node": {"type": "str", "required": True},
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "engine_key": {"type": "str", "default": "", "no_log": True},
             "folder": {"type": "path", "default": ""},
             **{name: {"type": "str", "default": ""} for name in ("settings", "made", "release", "nomad_version")},
@@ -162,7 +149,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=False, done=False)
     tls = Path(params["tls_dir"])
-    access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
+    access = NomadAccess.below(params["address"], tls, params["token"])
     client = NomadClient(access)
     ask = Asker(params["engine_key"], tls / "ca.pem")
     try:

@@ -390,9 +390,7 @@ def main() -> None:
     token_file = Path(params["secrets_dir"]) / "nomad-operator-token"
     try:
         token = params["token"] or (read_secret(token_file).decode().strip() if token_file.exists() else "")
-        client = NomadClient(
-            NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
-        )
+        client = NomadClient(NomadAccess.below(params["address"], tls, token))
         (present if params["state"] == "present" else absent)(module, client)
     except ValidationError as error:
         first = error.errors()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.membership import drain, forget, leave_servers
-from roost.fleet.nomad_api import NomadAccess, NomadClient
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -28,22 +28,11 @@ options:
     type: list
     elements: str
     required: true
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with ca.pem, cli.pem and cli-key.pem.
-    type: path
-    required: true
-  token:
-    description: The operator's token.
-    type: str
-    required: true
   timeout:
     description: Seconds until what runs there must have ended.
     type: int
     default: 30
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -71,15 +60,13 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["drained", "forgotten"], "required": True},
             "names": {"type": "list", "elements": "str", "required": True},
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "timeout": {"type": "int", "default": 30},
         },
     )
     params = module.params
     tls = Path(params["tls_dir"])
-    access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
+    access = NomadAccess.below(params["address"], tls, params["token"])
     client = NomadClient(access)
     try:
         if params["state"] == "drained":

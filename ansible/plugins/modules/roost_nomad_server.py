@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.fleet.nomad_api import NomadAccess, NomadClient
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.fleet.rolling.servers import get_ready, wait_healthy
 from roost.ops.errors import RoostError, user_message
 
@@ -42,22 +42,11 @@ options:
     description: What is to be changed, for the snapshot's name.
     type: str
     default: before
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with ca.pem, cli.pem and cli-key.pem.
-    type: path
-    required: true
-  token:
-    description: The operator's token.
-    type: str
-    required: true
   timeout:
     description: Seconds that each wait may take.
     type: int
     default: 60
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -94,9 +83,7 @@ def main() -> None:
             "leader": {"type": "str", "default": ""},
             "folder": {"type": "path", "default": ""},
             "label": {"type": "str", "default": "before"},
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "timeout": {"type": "int", "default": 60},
         },
         required_if=[("state", "ready", ("folder",))],
@@ -107,7 +94,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=False, snapshot="", handed_over=False)
     tls = Path(params["tls_dir"])
-    access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
+    access = NomadAccess.below(params["address"], tls, params["token"])
     client = NomadClient(access)
     try:
         if params["state"] == "healthy":

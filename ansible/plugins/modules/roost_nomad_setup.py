@@ -9,7 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.agent_variables import AGENT_JOB
-from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadUnreachableError
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadUnreachableError
 from roost.fleet.nomad_setup import (
     AGENT_POLICY,
     GATEWAY_POLICY,
@@ -27,18 +27,6 @@ description:
   - Waits for a leader, makes the operator's token the first management token, attaches the agent's policy to its
     workload identity, and waits until the node's driver is healthy.
 options:
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with ca.pem, cli.pem and cli-key.pem.
-    type: path
-    required: true
-  token:
-    description: The operator's token; empty in a check before there is one.
-    type: str
-    required: true
   node:
     description: Name of the node that must be ready; empty for any.
     type: str
@@ -56,6 +44,7 @@ options:
     description: Seconds to wait for each.
     type: int
     default: 60
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -88,7 +77,7 @@ def set_up(module: AnsibleModule) -> None:
     token = params["token"].strip()
     if dry_run and not token:
         module.exit_json(changed=True, made=["acl", "policy"])
-    access = NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", token)
+    access = NomadAccess.below(params["address"], tls, token)
     client = NomadClient(access)
     anonymous = NomadClient(NomadAccess(access.address, access.ca, access.cert, access.key))
     try:
@@ -115,9 +104,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "node": {"type": "str", "default": ""},
             "first": {"type": "bool", "default": True},
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
-from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import wait_for_leader, wait_for_node
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
@@ -45,18 +45,6 @@ options:
     description: Whether it is the machine from which the fleet is set up; the jobs of the whole fleet are its affair.
     type: bool
     default: false
-  address:
-    description: Address of Nomad's HTTP API, https://HOST:PORT.
-    type: str
-    required: true
-  tls_dir:
-    description: Folder with ca.pem, cli.pem and cli-key.pem.
-    type: path
-    required: true
-  token:
-    description: The operator's token; empty before there is one.
-    type: str
-    required: true
   engine_key:
     description: Key of the model servers.
     type: str
@@ -103,6 +91,7 @@ options:
     description: Seconds that each wait may take.
     type: int
     default: 180
+extends_documentation_fragment: [roost_nomad]
 author: Roost developers
 """
 
@@ -146,9 +135,7 @@ STAMPS = "services"  # beside the manifest, see roost_service
 def client_of(params: dict[str, Any]) -> NomadClient:
     """Return the operator's client."""
     tls = Path(params["tls_dir"])
-    return NomadClient(
-        NomadAccess(params["address"], tls / "ca.pem", tls / "cli.pem", tls / "cli-key.pem", params["token"])
-    )
+    return NomadClient(NomadAccess.below(params["address"], tls, params["token"]))
 
 
 def now() -> str:
@@ -237,9 +224,7 @@ def main() -> None:
             "folder": {"type": "path", "required": True},
             "node": {"type": "str", "required": True},
             "first": {"type": "bool", "default": False},
-            "address": {"type": "str", "required": True},
-            "tls_dir": {"type": "path", "required": True},
-            "token": {"type": "str", "required": True, "no_log": True},
+            **NOMAD_OPTIONS,
             "engine_key": {"type": "str", "default": "", "no_log": True},
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "default": "docker"},
             "manifest": {"type": "path", "required": True},

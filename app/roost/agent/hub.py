@@ -98,7 +98,7 @@ class AgentHub:
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the agent's metrics to who may see the gateway's."""
         headers = [(name, value) for name, value in scope["headers"] if name in NAMES]
-        status, answered, body = await ask(self._api, scope, "/metrics", headers)
+        status, answered, body = await ask(self._api, scope, AGENT_PAGE, headers)
         if status == 200:
             body = self._measures.text()
         await Response(body, status, media_type=answered.get("content-type"))(scope, receive, send)

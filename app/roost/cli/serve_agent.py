@@ -43,10 +43,9 @@ class AgentDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        # who looks at the agent's metrics before there is one has the API's own page of it, which is empty
-        if self._hub is None and not (
-            scope["type"] == "http" and is_agents(scope["path"]) and scope["path"] != AGENT_PAGE
-        ):
+        ours = scope["type"] == "http" and is_agents(scope["path"])
+        # who looks at the agent's metrics before there is one has the API's own page of them, which is empty
+        if self._hub is None and (not ours or scope["path"] == AGENT_PAGE):
             await self._api(scope, receive, send)
             return
         try:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 
 from roost.engines.base import Answer, ModelReport, Report, Skill, State
-from roost.engines.wire import Address, Wire, address_of
+from roost.engines.wire import Wire
+from roost.engines.wire_connection import Address, address_of
 
 HEALTH_TIMEOUT_S = 5.0
 FAILURES_UNTIL_DOWN = 2

@@ -47,6 +47,19 @@ class NomadAccess:
     key: Path
     token: str = ""
 
+    @classmethod
+    def below(cls, address: str, tls_dir: Path, token: str) -> NomadAccess:
+        """Return the operator's access, whose certificate and authority lie in a folder."""
+        return cls(address, tls_dir / "ca.pem", tls_dir / "cli.pem", tls_dir / "cli-key.pem", token)
+
+
+# What Ansible's modules are given for it; their documentation: ansible/plugins/doc_fragments/roost_nomad.py.
+NOMAD_OPTIONS: Mapping[str, Mapping[str, object]] = {
+    "address": {"type": "str", "required": True},
+    "tls_dir": {"type": "path", "required": True},
+    "token": {"type": "str", "required": True, "no_log": True},
+}
+
 
 class NomadClient:
     """Requests to one Nomad agent over mutual TLS."""

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from starlette.types import Send
 
 from roost.engines.base import Answer, Continues, Skill, State
-from roost.engines.wire import NotConnectedError
+from roost.engines.wire_connection import NotConnectedError
 from roost.gateway import errors
 from roost.gateway.balance.continuing import Splice, continued
 from roost.gateway.bookkeeping import Books

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.engines import wire as module
-from roost.engines.wire import Address, BrokenAnswerError, NotConnectedError, Wire, WireAnswer, address_of
+from roost.engines import wire_connection as module
+from roost.engines.wire import Wire
+from roost.engines.wire_connection import Address, BrokenAnswerError, NotConnectedError, WireAnswer, address_of
 
 HEADERS = {"Content-Type": "application/json"}
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -207,7 +208,7 @@ async def test_a_server_that_is_read_slowly_has_to_wait() -> None:
         def resume_reading(self) -> None:
             said.append("go on")
 
-    connection = module._Connection(Address("x", 1))
+    connection = module.Connection(Address("x", 1))
     connection.connection_made(Transport())
     asking = asyncio.ensure_future(connection.ask(b"x"))
     await asyncio.sleep(0)
@@ -244,7 +245,7 @@ async def test_an_answer_that_would_fill_the_memory_is_given_up(monkeypatch: pyt
 
 
 async def test_a_connection_that_was_idle_for_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("roost.engines.wire.KEEP_ALIVE_S", 0.05)
     async with serving() as (server, wire):
         async with asked(server, wire) as answer:
             await answer.read()
@@ -327,7 +328,7 @@ def test_an_answer_is_the_same_however_its_bytes_come(body: bytes, cuts: list[in
             pytest.fail("it was hung up")
 
     async def read() -> bytes:
-        connection = module._Connection(Address("x", 1))
+        connection = module.Connection(Address("x", 1))
         connection.connection_made(Transport())
         asking = asyncio.ensure_future(connection.ask(b"x"))
         await asyncio.sleep(0)

@@ -38,18 +38,6 @@ class Embedder(Protocol):
         ...
 
 
-class NoEmbedder:
-    """Stands where nobody can be asked."""
-
-    async def model(self) -> str:
-        """Return that there is none."""
-        return ""
-
-    async def embed(self, model: str, texts: Sequence[str]) -> list[array[float]]:
-        """Refuse. Raises EmbeddingError."""
-        raise EmbeddingError(f"Nobody embeds {len(texts)} texts with {model!r}.", fix="Search by words.")
-
-
 class _Embedding(BaseModel):
     model_config = ConfigDict(extra="ignore")
 

@@ -14,7 +14,6 @@ from roost.agent.delegation import AgentRole, Candidate
 from roost.agent.guards import Budget
 from roost.agent.hub_tools import SessionRunner
 from roost.agent.measures import Measures
-from roost.agent.memory.meaning import NoEmbedder
 from roost.agent.memory.memory import Memory
 from roost.agent.memory.store import FactStore
 from roost.agent.memory.tools import MemoryTools
@@ -32,6 +31,7 @@ from roost.context.gate import Gate
 from roost.context.pack import Packer
 from roost.context.tokens import Estimate
 from tests.support.models import Answer, Files, ScriptedModels
+from tests.unit.agent.memory.world import NoEmbedder
 
 URL: dict[str, JsonValue] = {
     "type": "object", "properties": {"url": {"type": "string"}}, "required": ["url"], "additionalProperties": False

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from roost.agent.audit.log import AuditLog
 from roost.agent.memory import store as store_module
 from roost.agent.memory.facts import Kind, RefusedError
-from roost.agent.memory.meaning import NoEmbedder, chosen, fused, nearest, unit
+from roost.agent.memory.meaning import chosen, fused, nearest, unit
 from roost.agent.memory.memory import CATCH_UP, Memory
 from roost.agent.memory.store import DATABASE, FactNotFoundError, FactStore, Which
 from roost.agent.memory.tools import MemoryTools, bearing
 from roost.agent.sessions.store import FileSessionStore
 from roost.agent.tool import ToolCall
 from roost.ops.errors import RoostError
-from tests.unit.agent.memory.world import Subjects
+from tests.unit.agent.memory.world import NoEmbedder, Subjects
 
 WRITER = """
 import sys

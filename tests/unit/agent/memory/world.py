@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-
-import httpx
-import uvicorn
-from fastapi import FastAPI, Request
-from starlette.responses import Response
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.memory.meaning import EmbeddingError, unit
 from roost.agent.memory.memory import Memory
 from roost.agent.memory.routes import memory_routes
 from roost.agent.memory.store import FactStore
-from roost.gateway.errors import ApiError
-from tests.support.net import wait_until
+from tests.support.routes import RoutesServer, owner_of
 
 SUBJECTS = {"pet": ("dog", "cat", "animal", "rex"), "town": ("berlin", "city", "capital", "lives")}
 
@@ -41,38 +33,22 @@ class Subjects:
         return [unit([float(any(w in text.lower() for w in words)) for words in SUBJECTS.values()]) for text in texts]
 
 
-class World:
+class NoEmbedder:
+    """Stands where nobody can be asked."""
+
+    async def model(self) -> str:
+        return ""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[array[float]]:
+        raise EmbeddingError(f"Nobody embeds {len(texts)} texts with {model!r}.", fix="Search by words.")
+
+
+class World(RoutesServer):
     """The memory, and the address of the API in front of it."""
 
     def __init__(self, folder: Path, embedder: Subjects) -> None:
         self.changed: list[str] = []
         self.audit = AuditLog(folder / "audit")
         self.memory = Memory(FactStore(folder / "memory"), self.audit)
-        app = FastAPI()
-        app.include_router(memory_routes(self.memory, owner_of, lambda _request: embedder, self.changed.append))
-
-        @app.exception_handler(ApiError)
-        async def refused(_request: Request, error: ApiError) -> Response:
-            return error.response()
-
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
-
-    def __enter__(self) -> World:
-        self._thread.start()
-        wait_until(lambda: self._server.started, 20, "the server")
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
-        self.memory.store.close()
-
-    def client(self, owner: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {owner}"}, trust_env=False)
-
-
-def owner_of(request: Request) -> str:
-    return request.headers["authorization"].removeprefix("Bearer ")
+        routes = memory_routes(self.memory, owner_of, lambda _request: embedder, self.changed.append)
+        super().__init__(routes, self.memory.store.close)

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request
-from starlette.responses import Response
 from typer.testing import CliRunner, Result
 
 from roost.agent.audit.log import AuditLog
@@ -20,50 +14,22 @@ from roost.agent.sessions.records import MessageBody
 from roost.agent.sessions.routes import PATH, session_routes
 from roost.agent.sessions.store import FileSessionStore, new_id
 from roost.cli.sessions import app as verbs
-from roost.gateway.errors import ApiError
 from roost.ops.errors import RoostError
-from tests.support.net import wait_until
+from tests.support.routes import RoutesServer, owner_of
 
 
-class World:
+class World(RoutesServer):
     """The store, and the address of the API in front of it; the key is the owner's name."""
 
     def __init__(self, folder: Path) -> None:
         self.store, self.audit = FileSessionStore(folder / "sessions"), AuditLog(folder / "audit")
-        app = FastAPI()
-        app.include_router(session_routes(self.store, owner_of, self.audit))
-
-        @app.exception_handler(ApiError)
-        async def refused(_request: Request, error: ApiError) -> Response:
-            return error.response()
-
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
-
-    def __enter__(self) -> World:
-        self._thread.start()
-        wait_until(lambda: self._server.started, 20, "the server")
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
-        self.store.close()
-
-    def client(self, owner: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {owner}"}, trust_env=False)
+        super().__init__(session_routes(self.store, owner_of, self.audit), self.store.close)
 
     def talk(self, owner: str, *texts: str) -> str:
         session = self.store.create(owner).id
         for text in texts:
             self.store.append(owner, session, MessageBody(role="user", text=text))
         return session
-
-
-def owner_of(request: Request) -> str:
-    return request.headers["authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture
