@@ -55,6 +55,11 @@ options:
     type: list
     elements: path
     default: []
+  but:
+    description: Paths among them that something else writes.
+    type: list
+    elements: path
+    default: []
   accounts:
     description: Operators whose keys a run writes.
     type: list
@@ -126,6 +131,7 @@ def see(params: dict[str, Any], client: NomadClient) -> compare.Footprint:
     tls = Path(params["tls_dir"])
     sights = Sights(
         trees=[Path(tree) for tree in params["trees"]],
+        but=[Path(path) for path in params["but"]],
         accounts=params["accounts"],
         manifest=Path(params["manifest"]),
         certificates=tls,
@@ -175,6 +181,7 @@ def main() -> None:
             "made": {"type": "str", "default": ""},
             "release": {"type": "str", "default": ""},
             "trees": {"type": "list", "elements": "path", "default": []},
+            "but": {"type": "list", "elements": "path", "default": []},
             "accounts": words,
             "services": words,
             "commands": {"type": "list", "elements": "list", "default": []},

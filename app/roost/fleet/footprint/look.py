@@ -38,6 +38,7 @@ class Sights:
     """What is looked at. `trees` are files, links or folders with all below them."""
 
     trees: Sequence[Path] = ()
+    but: Sequence[Path] = ()  # what others than a run's roles write there
     accounts: Sequence[str] = ()  # whose keys are looked at
     manifest: Path | None = None
     certificates: Path | None = None
@@ -69,7 +70,7 @@ def look(sights: Sights, places: Places | None = None) -> dict[str, str]:
                 found[f"end of {path}"] = "near" if wants_renewal(path) else "far"
     for command in sights.commands:
         found[" ".join(command)] = output_of(command)
-    return found
+    return {name: state for name, state in found.items() if name not in set(map(str, sights.but))}
 
 
 def keys_of(account: str) -> Path:

@@ -51,6 +51,17 @@ def test_a_change_below_a_folder_is_seen(tmp_path: Path, change: str) -> None:
     assert look(sights) != before
 
 
+def test_what_others_write_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+    top = made(tmp_path / "etc")
+    sights = Sights(trees=[top], but=[top / "folder/file", top / "later"])
+    before = look(sights)
+    (top / "later").write_text("written after the run")
+    (top / "folder/file").write_text("b")
+    assert look(sights) == before
+    (top / "folder").chmod(0o700)
+    assert look(sights) != before
+
+
 def test_what_the_manifest_names_is_looked_at(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "manifest")
     manifest.own("path", str(tmp_path / "state"))
