@@ -53,8 +53,7 @@ def test_every_default_is_read_somewhere() -> None:
     places = [*texts(ROOT / "ansible", "roles").values(), (ROOT / "playbook.yaml").read_text()]
     places += [p.read_text() for p in (ROOT / "app/roost").rglob("*.py")] + [(ROOT / "uninstall.yaml").read_text()]
     everything = "".join(places) + "".join(str(v) for v in DEFAULTS.values())
-    bootstrap = ROOT / "bootstrap.sh"
-    everything += bootstrap.read_text() if bootstrap.exists() else ""
+    everything += "".join(p.read_text() for p in (ROOT / "bootstrap.sh", *(ROOT / "bootstrap").glob("*.sh")))
     unread = [name for name in DEFAULTS if not re.search(rf"\b{name}\b", everything)]
     assert unread == []
 

@@ -1,4 +1,4 @@
-"""bootstrap.sh under dash: as it is, or with its last line replaced so that one function is called alone."""
+"""bootstrap.sh under dash: as it is, or with its parts and without its last line, to call one function alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "bootstrap.sh"
+PARTS = ROOT / "bootstrap"
 LAST_LINE = 'main "$@"\n'
 
 
@@ -40,9 +41,10 @@ def script(*args: str, env: Mapping[str, str] | None = None) -> Done:
 
 
 def functions(folder: Path) -> str:
-    """Return the script without its last line, with every place it writes to below `folder`."""
+    """Return the script without its last line and with its parts, with every place it writes to below `folder`."""
     text = SCRIPT.read_text()
     assert text.endswith(LAST_LINE), "the last line calls main, so that a script cut off on its way does nothing"
+    text = "\n".join(part.read_text() for part in sorted(PARTS.glob("*.sh"))) + text
     for place in (
         "/etc/roost",
         "/var/lib/roost",

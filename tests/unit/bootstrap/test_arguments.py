@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.bootstrap.shell import SCRIPT, call, only, script, sh, stub
+from tests.unit.bootstrap.shell import PARTS, SCRIPT, call, only, script, sh, stub
 
 USAGE, UNSUPPORTED = 2, 3
 NOBODY = "65534"
@@ -52,7 +52,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_two(args: list[str], said: st
 def test_help_names_every_option_the_script_reads() -> None:
     done = script("--help")
     assert done.code == 0
-    body = SCRIPT.read_text()
+    body = (PARTS / "arguments.sh").read_text()
     options = {word for line in body.splitlines() if line.strip().startswith("--") and ")" in line
                for word in line.split(")")[0].split(" | ") if word.strip().startswith("--")}  # fmt: skip
     assert len(options) > 10
@@ -123,6 +123,7 @@ def for_everyone() -> Iterator[Path]:
     try:
         folder.chmod(0o755)
         shutil.copy(SCRIPT, folder / "bootstrap.sh")
+        shutil.copytree(PARTS, folder / "bootstrap")
         (folder / "playbook.yaml").touch()
         yield folder
     finally:

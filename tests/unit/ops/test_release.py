@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 def test_the_shell_names_a_release_alike(tmp_path: Path) -> None:
     script = (REPOSITORY / "bootstrap.sh").read_text().replace('\nmain "$@"\n', "\n")
     library = tmp_path / "bootstrap.sh"
-    library.write_text(f'{script}\nset +e\nsource_dir="{REPOSITORY}"\nsettings\nrelease_id\n')
+    library.write_text(f'{script}\nset +e\nsource_dir="{REPOSITORY}"\nsettings\nparts\nrelease_id\n')
     told = subprocess.run(["sh", str(library)], check=True, capture_output=True, text=True).stdout.strip()
     names = product_files(REPOSITORY)
     assert release_id(REPOSITORY, names) == told
