@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from roost.agent.channel.desk import Desk
 from roost.agent.channel.wire import Announced, Folder
 from roost.agent.hub import AgentHub, agents_of
+from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from tests.support.net import eventually
@@ -85,7 +86,7 @@ async def served(folder: Path, desk: Desk | None = None, port: int = 0) -> Async
     desk = desk or Desk(poll_s=5, gone_s=5, answer_s=5)
     async with aiohttp.ClientSession() as http:
         agents = agents_of(folder, http, "http://127.0.0.1:1", runner_of=desk.runner)
-        hub = AgentHub(api, agents, Measures(), desk)
+        hub = AgentHub(api, agents, Measures(), desk, identity=HubIdentity(folder))
         server = uvicorn.Server(uvicorn.Config(hub, lifespan="off", log_config=None, ws="none"))
         sock = socket.create_server(("127.0.0.1", port))
         task = asyncio.create_task(server.serve(sockets=[sock]))

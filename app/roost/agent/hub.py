@@ -18,6 +18,8 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.channel.desk import Desk
 from roost.agent.channel.routes import worker_routes
 from roost.agent.channel.wire import PATH as WORKERS_PATH
+from roost.agent.identity import PATH as IDENTITY_PATH
+from roost.agent.identity import HubIdentity, identity_routes
 from roost.agent.knowledge import Knowledge
 from roost.agent.measures import Measures
 from roost.agent.memory.memory import Memory
@@ -44,7 +46,7 @@ OPENAPI_PATH = "/openapi.json"
 ASKER = "roost.asker"
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -52,7 +54,15 @@ NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 class AgentHub:
     """ASGI application: the agent's routes for keys that may use models; everything else from `api`."""
 
-    def __init__(self, api: ASGIApp, agents: Agents, measures: Measures, desk: Desk | None = None) -> None:
+    def __init__(
+        self,
+        api: ASGIApp,
+        agents: Agents,
+        measures: Measures,
+        desk: Desk | None = None,
+        *,
+        identity: HubIdentity,
+    ) -> None:
         self._api = api
         self.desk = desk or Desk()
         self._measures = measures
@@ -76,6 +86,7 @@ class AgentHub:
             )
         )  # fmt: skip
         self._app.include_router(worker_routes(self.desk, lambda request: asker_of(request).name))
+        self._app.include_router(identity_routes(identity, lambda request: asker_of(request).name))
         _shape_errors(self._app)
 
     @property

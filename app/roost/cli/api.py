@@ -206,6 +206,16 @@ class Api:
         with self._explained():
             return self._object(self._client.get(path, timeout=QUICK_TIMEOUT_S))
 
+    def find(self, path: str) -> Json | None:
+        """GET a JSON object; None where there is nothing of that path.
+
+        Raises:
+            RoostError: the API does not answer, or refuses for another reason.
+        """
+        with self._explained():
+            answer = self._client.get(path, timeout=QUICK_TIMEOUT_S)
+            return None if answer.status_code == httpx.codes.NOT_FOUND else self._object(answer)
+
     def post(self, path: str, body: dict[str, Json]) -> Json:
         """POST a JSON object; the answer is one, too.
 

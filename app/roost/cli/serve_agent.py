@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills", "/roost/v1/workers")
+MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills", "/roost/v1/workers", "/roost/v1/hub")
 
 
 class AgentDoor:
@@ -71,6 +71,7 @@ class AgentDoor:
         # imported here: a gateway alone has no room for it
         from roost.agent.channel.desk import Desk
         from roost.agent.hub import AgentHub, agents_of
+        from roost.agent.identity import HubIdentity
         from roost.agent.measures import Measures
 
         measures, desk = Measures(), Desk()
@@ -78,7 +79,7 @@ class AgentDoor:
             self._folder, self._http, self._base_url, redactor=self._redactor, runner_of=desk.runner,
             count=measures.count,
         )  # fmt: skip
-        return AgentHub(self._api, agents, measures, desk)
+        return AgentHub(self._api, agents, measures, desk, identity=HubIdentity(self._folder))
 
 
 def agent_hub(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -23,10 +21,11 @@ from roost.agent.technician.look import looker
 from roost.agent.technician.technician import Technician
 from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tools.runner import LocalRunner
-from roost.agent.tools.workspaces import Workspaces
-from roost.cli.api import Access, Api, find_access
+from roost.agent.tools.workspaces import Together, Workspaces
+from roost.cli.api import Access
+from roost.cli.principal import identify, refuse_root, technician_folder
+from roost.cli.principal import workspaces as no_hubs
 from roost.cli.show import json_line, plain, print_json, print_table
-from roost.cli.workspace import ROOT_FIX, workspaces
 from roost.context.blobs import FileBlobs
 from roost.context.budget import CostMode
 from roost.context.modes import chosen_mode
@@ -52,7 +51,7 @@ def start(
     *,
     workspace: Annotated[str, typer.Option(help="Folder to work in, by its name.")] = "",
     folder: Annotated[
-        Path | None, typer.Option(help="Folder to work in, by its path: it becomes a workspace of its name.")
+        Path | None, typer.Option(help="Folder to work in, by its path: for the technician, and no worker gives it.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,14 +154,23 @@ def answer(
 
 @dataclass(frozen=True)
 class Desk:
-    """What the verbs work with. `folder` is that of this user and key."""
+    """What the verbs work with. `folder` is that of this user and key.
+
+    `own` are the folders that were named for jobs; `shared` those that this user's worker gives, too.
+    """
 
     access: Access
     owner: str
     mode: CostMode
     folder: Path
     journal: Journal
-    workspaces: Workspaces
+    own: Workspaces
+    shared: Workspaces
+
+    @property
+    def workspaces(self) -> Together:
+        """Return all folders that a job may work in."""
+        return Together(self.own, self.shared)
 
     def technician(self) -> tuple[Technician, Ended]:
         """Return who works, and what closes what they worked with."""
@@ -186,17 +194,10 @@ def desk() -> Iterator[Desk]:
     Raises:
         RoostError: it is root, the API does not answer, or the folder cannot be used.
     """
-    if os.geteuid() == 0:
-        raise RoostError(
-            "The technician does not run as root: tools would have root's rights.", fix=ROOT_FIX, exit_code=2
-        )
-    access = find_access()
-    with Api(access) as api:
-        key = api.get("/v1/key")
-    owner = str(key["name"])
-    mode = chosen_mode(str(key.get("cost_mode") or ""), str(key.get("cost_mode_default") or "")).mode
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    folder = Path(state) / "roost" / "technician" / quote(owner, safe="")
+    refuse_root("The technician does not run as root: tools would have root's rights.")
+    whose = identify()
+    mode = chosen_mode(str(whose.key.get("cost_mode") or ""), str(whose.key.get("cost_mode_default") or "")).mode
+    folder = technician_folder() / whose.called
     try:
         journal = Journal(folder / JOBS)
     except OSError as error:
@@ -204,7 +205,8 @@ def desk() -> Iterator[Desk]:
             f"{folder} cannot be used: {error.strerror}.", fix="Look at the disk and whose it is."
         ) from None
     try:
-        yield Desk(access, owner, mode, folder, journal, workspaces())
+        own = no_hubs().kept_in(folder / "workspaces.json")
+        yield Desk(whose.access, whose.owner, mode, folder, journal, own, whose.workspaces)
     finally:
         journal.close()
 
@@ -216,7 +218,13 @@ def _workspace(at: Desk, name: str, folder: Path | None) -> str:
         RoostError: there is none of that name, or it has to be said which.
     """
     if folder is not None:
-        return at.workspaces.add(folder, at.owner, name).name
+        real = folder.expanduser().resolve()
+        known_as = [one.name for one in at.workspaces.of(at.owner) if one.path == real and name in ("", one.name)]
+        if known_as:
+            return known_as[0]
+        if name in [one.name for one in at.shared.of(at.owner)]:
+            raise RoostError(f"There is another workspace {name}.", fix="--workspace another", exit_code=2)
+        return at.own.add(folder, at.owner, name).name
     known = [one.name for one in at.workspaces.of(at.owner)]
     if not name and len(known) == 1:
         return known[0]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import typer
@@ -29,10 +29,10 @@ from roost.agent.tool import ToolCall, ToolResult, ToolRunner
 from roost.agent.tools.base import AnyTool
 from roost.agent.tools.runner import LocalRunner, standard_tools
 from roost.agent.tools.web_search import SearchServices
-from roost.agent.tools.workspaces import Workspaces
-from roost.cli.api import Access, Api, find_access, on_loopback, trusting
+from roost.agent.tools.workspaces import Named
+from roost.cli.api import Access, find_access, on_loopback, trusting
+from roost.cli.principal import identify, refuse_root, state_folder
 from roost.cli.show import json_line, plain
-from roost.cli.workspace import ROOT_FIX, state_folder, workspaces
 from roost.gateway.telemetry import configure
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
@@ -59,24 +59,17 @@ def worker(
 
     Example: roost worker
     """
-    if os.geteuid() == 0:
-        raise RoostError(
-            "A worker does not run as root: its limits do not hold root, and its files would be all files.",
-            fix=ROOT_FIX,
-            exit_code=2,
-        )
-    access = find_access()
-    refuse_plain(access)
+    refuse_root("A worker does not run as root: its limits do not hold root, and its files would be all files.")
+    refuse_plain(find_access())
     networks = checked_networks(allow_network or [])
     box = Bubblewrap()
     if gone := box.missing():
         sys.stderr.write(f"Without a sandbox no program is run, only files and pages: {gone}.\n")
     services = SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""))
-    with Api(access) as api:
-        owner = str(api.get("/v1/key")["name"])
+    whose = identify()
+    owner, access, named = whose.owner, whose.access, whose.workspaces
     configure("warning", [access.key, *filter(None, [services.brave_key])])
-    folder = state_folder() / quote(owner, safe="")
-    named = workspaces()
+    folder = state_folder() / whose.called
     with only_one(folder):
         runner = LocalRunner(owner, named, folder, chosen(standard_tools(box, services, networks), only or []))
         offers = offer(owner, named, runner, identity(folder))
@@ -144,7 +137,7 @@ def chosen(tools: list[AnyTool], only: list[str]) -> list[AnyTool]:
     return [tool for name, tool in known.items() if not only or name in only]
 
 
-def offer(owner: str, named: Workspaces, runner: ToolRunner, identity: str) -> Callable[[], Announced]:
+def offer(owner: str, named: Named, runner: ToolRunner, identity: str) -> Callable[[], Announced]:
     """Return what says what a worker offers now: the folders of its key that are there, and its tools."""
     host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._")[:100] or "host"
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from roost.agent.tools.workspaces import Workspaces
-from roost.cli.api import Api, find_access
+from roost.agent.tools.hubs import SHORT_DIGITS
+from roost.cli.principal import identify, refuse_root, workspaces
+from roost.cli.principal import trust as trusted
 from roost.cli.show import print_json, print_table
-from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
-ROOT_FIX = (
-    "Run it as the user whose files these are: `sudo -u NAME env ROOST_API_KEY=KEY roost …`, with a key of "
-    "`sudo roost keys add NAME`."
-)
+ROOT = "Root has no workspaces: tools would act with root's rights."
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OwnerOption = Annotated[
-    str, typer.Option(help="Name of the key whose conversations may use it; without it that of ROOST_API_KEY.")
+    str,
+    typer.Option(
+        help="Name of the key whose conversations may use it, at the first hub at which its worker works; without it "
+        "the key and the hub in use."
+    ),
 ]
 
 
@@ -37,8 +37,12 @@ def add(
 
     Example: roost workspace add ~/projects/site
     """
-    refuse_root()
-    added = workspaces().add(path, owner or owner_of_key(), name)
+    refuse_root(ROOT)
+    if owner:
+        added = workspaces().add(path, owner, name)
+    else:
+        whose = identify()
+        added = whose.workspaces.add(path, whose.owner, name)
     if as_json:
         print_json(added.model_dump(mode="json"))
     else:
@@ -55,8 +59,11 @@ def show_all(*, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([workspace.model_dump(mode="json") for workspace in found])
         return
-    rows = [(w.name, w.path, w.owner, "" if w.path.is_dir() else "not there") for w in found]
-    print_table(["workspace", "folder", "key", ""], rows)
+    rows = [
+        (w.name, w.path, w.owner, w.hub[:SHORT_DIGITS] or "the first", "" if w.path.is_dir() else "not there")
+        for w in found
+    ]
+    print_table(["workspace", "folder", "key", "hub", ""], rows)
 
 
 @app.command("remove")
@@ -77,33 +84,19 @@ def remove(
         print(f"{gone.name} is no workspace any more; its files stay in {gone.path}.")
 
 
-def workspaces() -> Workspaces:
-    """Return this user's workspaces."""
-    settings = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Workspaces(Path(settings) / "roost" / "workspaces.json", [state_folder()])
+@app.command("trust")
+def trust(*, as_json: JsonOption = False) -> None:
+    """Take the hub that answers now for the one that was there before, and give it that one's folders.
 
+    A hub has an identity in the folder of its state. Where that was lost, or the hub was set up anew, workers and the
+    technician refuse it until this was said.
 
-def state_folder() -> Path:
-    """Return where this user's worker keeps outcomes and what undo needs."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "roost" / "worker"
-
-
-def owner_of_key() -> str:
-    """Return the name of the key in use.
-
-    Raises:
-        RoostError: the API does not answer, or refuses it.
+    Example: roost workspace trust
     """
-    with Api(find_access()) as api:
-        return str(api.get("/v1/key")["name"])
-
-
-def refuse_root() -> None:
-    """Stop where root asks.
-
-    Raises:
-        RoostError: it is root.
-    """
-    if os.geteuid() == 0:
-        raise RoostError("Root has no workspaces: tools would act with root's rights.", fix=ROOT_FIX, exit_code=2)
+    refuse_root(ROOT)
+    whose, got = trusted()
+    if as_json:
+        print_json({"owner": whose.owner, "hub": whose.hub, "workspaces": got})
+    else:
+        folders = f"It has {', '.join(got)} from the one before." if got else "It had no other before."
+        print(f"The hub at {whose.access.base_url} is trusted for the key {whose.owner}. {folders}")

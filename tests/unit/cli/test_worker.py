@@ -47,7 +47,7 @@ def refusal(*words: str) -> str:
 def test_a_folder_is_added_listed_and_removed_and_its_files_stay(home: Path) -> None:
     (home / "site" / "a").write_text("a")
     added = json.loads(run("workspace", "add", str(home / "site"), "--owner", "anna", "--json").stdout)
-    assert added == {"name": "site", "path": str(home / "site"), "owner": "anna"}
+    assert added == {"name": "site", "path": str(home / "site"), "owner": "anna", "hub": ""}
     assert run("workspace", "add", str(home / "site"), "--owner", "anna").exit_code == 0
     assert json.loads(run("workspace", "list", "--json").stdout) == [added]
     assert "anna" in run("workspace", "list").stdout
@@ -86,11 +86,24 @@ def test_what_roost_keeps_is_in_no_workspace(home: Path, monkeypatch: pytest.Mon
     assert "Roost itself" in refusal("workspace", "add", str(home / "site"), "--owner", "anna")
 
 
+@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"])
+def test_folders_of_settings_that_lie_elsewhere_are_in_no_workspace_either(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("site/settings", "site/settings/app", "project"):
+        (home / name).mkdir(parents=True)
+    monkeypatch.setenv(variable, str(home / "site" / "settings"))
+    for name in ("site", "site/settings", "site/settings/app"):
+        assert refusal("workspace", "add", str(home / name), "--owner", "anna")
+    assert run("workspace", "add", str(home / "project"), "--owner", "anna").exit_code == 0
+
+
 def test_secret_folders_by_rule() -> None:
     me = Path("/home/anna")
     assert unfit(me / ".gnupg/private", me, ())
     assert unfit(Path("/root"), me, ())
     assert unfit(me / "work/x", me, [me / "work/x/keep"])
+    assert unfit(me / "work/x/keep/undo", me, [me / "work/x/keep"])
     assert not unfit(me / "work/x", me, [me / "work/y/keep"])
     assert not unfit(Path("/srv/www"), me, ())
 

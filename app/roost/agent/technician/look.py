@@ -8,10 +8,10 @@ from roost.agent.technician.technician import Finding, Inspect
 from roost.agent.tool import ToolCall
 from roost.agent.tools.beneath import Beneath
 from roost.agent.tools.errors import ToolError
-from roost.agent.tools.workspaces import Workspaces
+from roost.agent.tools.workspaces import Named
 
 
-def looker(workspaces: Workspaces, owner: str) -> Inspect:
+def looker(workspaces: Named, owner: str) -> Inspect:
     """Return what looks into an owner's workspaces."""
 
     async def look(call: ToolCall) -> Finding:

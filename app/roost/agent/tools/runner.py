@@ -27,7 +27,7 @@ from roost.agent.tools.undo import UNDO
 from roost.agent.tools.undo_store import Place, UndoStore
 from roost.agent.tools.web_fetch import fetch_tool
 from roost.agent.tools.web_search import SearchServices, search_web_tool
-from roost.agent.tools.workspaces import Workspaces
+from roost.agent.tools.workspaces import Named
 from roost.agent.tools.write import WRITE
 
 log = structlog.get_logger(__name__)
@@ -50,9 +50,7 @@ def standard_tools(
 class LocalRunner:
     """A `ToolRunner` of this machine for one key. `folder` keeps outcomes and what undo needs."""
 
-    def __init__(
-        self, owner: str, workspaces: Workspaces, folder: Path, tools: Sequence[AnyTool] | None = None
-    ) -> None:
+    def __init__(self, owner: str, workspaces: Named, folder: Path, tools: Sequence[AnyTool] | None = None) -> None:
         self._owner = owner
         self._workspaces = workspaces
         self._undo = UndoStore(folder / "undo")

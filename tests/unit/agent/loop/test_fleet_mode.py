@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from typer.testing import CliRunner
 
 from roost.agent.hub import AgentHub, agents_of
+from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
 from roost.cli.limits import app as limits
 from roost.context.budget import CostMode
@@ -37,7 +38,7 @@ class Api:
 async def test_a_conversation_has_the_fleets_mode_until_it_chooses(tmp_path: Path) -> None:
     api = Api()
     async with aiohttp.ClientSession() as http:
-        hub = AgentHub(api, agents_of(tmp_path, http, "http://127.0.0.1:1"), Measures())
+        hub = AgentHub(api, agents_of(tmp_path, http, "http://127.0.0.1:1"), Measures(), identity=HubIdentity(tmp_path))
         transport = httpx.ASGITransport(app=hub)
         headers = {"Authorization": "Bearer alice"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as client:

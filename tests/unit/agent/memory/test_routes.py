@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from typer.testing import CliRunner, Result
 
 from roost.agent.hub import AgentHub, agents_of
+from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
 from roost.agent.memory.meaning import ApiEmbedder, EmbeddingError
 from roost.agent.memory.routes import PATH
@@ -128,7 +129,7 @@ async def test_the_hub_asks_the_api_who_it_is(tmp_path: Path) -> None:
     assert is_agents(PATH)
     assert is_agents(f"{PATH}/search")
     async with aiohttp.ClientSession() as http:
-        hub = AgentHub(api, agents_of(tmp_path, http, "http://127.0.0.1:1"), Measures())
+        hub = AgentHub(api, agents_of(tmp_path, http, "http://127.0.0.1:1"), Measures(), identity=HubIdentity(tmp_path))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=hub), base_url="http://hub") as client:
 
             async def ask(key: str, method: str = "GET", end: str = "", **more: object) -> httpx.Response:

@@ -1,0 +1,80 @@
+"""The hubs that a user's workers know: which identity answered at an address, for which key, the first time.
+
+What a user gave to conversations of one hub is not given to another that answers in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from roost.ops.errors import RoostError
+from roost.ops.file_lock import locked
+from roost.ops.files import write_atomic
+
+KNOWN: TypeAdapter[dict[str, dict[str, str]]] = TypeAdapter(dict[str, dict[str, str]])
+SHORT_DIGITS = 16
+OTHER_HUB = 6
+"""Exit code: another hub answers than before."""
+
+
+class KnownHubs:
+    """The list, in one file: address -> name of the key -> identity."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def seen(self, address: str, owner: str) -> str:
+        """Return which identity answered there for a key; '' if none did yet."""
+        return self._load().get(address, {}).get(owner, "")
+
+    def pin(self, address: str, owner: str, identity: str) -> None:
+        """Keep the identity that answers at an address for a key.
+
+        Raises:
+            RoostError: another one did before.
+        """
+        before = self.seen(address, owner)
+        if before == identity:
+            return
+        if before:
+            raise RoostError(
+                f"What answers at {address} is not the hub that was there before: its identity for the key {owner} "
+                "is another. It gets none of your folders.",
+                fix="Check ROOST_API. If it is that hub, set up anew without its old state: `roost workspace trust`.",
+                exit_code=OTHER_HUB,
+            )
+        self.trust(address, owner, identity)
+
+    def trust(self, address: str, owner: str, identity: str) -> str:
+        """Take an identity in the place of the one before; return that, '' if there was none."""
+        with locked(self._file):
+            found = self._load()
+            before = found.get(address, {}).get(owner, "")
+            found.setdefault(address, {})[owner] = identity
+            write_atomic(self._file, f"{json.dumps(found, indent=1)}\n", mode=0o600)
+        return before
+
+    def _load(self) -> dict[str, dict[str, str]]:
+        try:
+            return KNOWN.validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            raise RoostError(f"{self._file} cannot be read: {error}.", fix=f"Correct {self._file}.") from error
+
+
+def folder_name(owner: str, hub: str) -> str:
+    """Return the name of the folder that keeps what belongs to a key of a hub."""
+    return f"{quote(owner, safe='')}@{hub[:SHORT_DIGITS]}" if hub else quote(owner, safe="")
+
+
+def moved(folder: Path, owner: str, before: str, hub: str) -> Path:
+    """Return the folder, in `folder`, of a key at a hub; what was kept under the hub's earlier identity becomes it."""
+    old, new = folder / folder_name(owner, before), folder / folder_name(owner, hub)
+    if old != new and old.is_dir() and not new.exists():
+        old.rename(new)
+    return new
