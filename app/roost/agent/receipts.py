@@ -72,6 +72,15 @@ def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]
     return found
 
 
+def shown(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]) -> bool:
+    """Say whether receipts show that all was done: the request names something, and nothing of it is missing."""
+    head = head_of(request)
+    judged = names_something(request) and (
+        bool(urls(head)) or asks_for_change(head) or any(rule.search(head) for rule in (READ, LIST, COMMANDED))
+    )
+    return judged and any(one.well for one in receipts) and not missing(request, tools, receipts)
+
+
 def _serves(wanted: str, one: Receipt) -> bool:
     fine = RAN if one.permission is Permission.RUN else HAPPENED
     return one.result.outcome in fine and (wanted not in SERVES or one.call.name in SERVES[wanted])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -19,7 +20,7 @@ from roost.agent.guards import FORMAT_ANCHOR, Budget, Stop, Work, collapse_babbl
 from roost.agent.history import call_messages
 from roost.agent.models import Ask, Models, Usage, function_of
 from roost.agent.profiles import profile_of
-from roost.agent.receipts import Receipt, missing
+from roost.agent.receipts import Receipt, missing, shown
 from roost.agent.router import Action, Routed, filled, listed
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, ToolSpec
 from roost.context.budget import BYTES_PER_TOKEN
@@ -142,12 +143,12 @@ class Specialist:
         self, request: str, routed: Routed, packer: Packer, turn: str, injected: Callable[[], Sequence[str]]
     ) -> None:
         end = time.monotonic() + self._budget.seconds
-        whole = True
+        came: set[Outcome] = set()
         for action in routed.actions:
-            whole = await self._act(action, request, packer, turn) and whole
+            came.add(await self._act(action, request, packer, turn))
             if self._worked.stop:
                 return
-        if routed.by == "model" and whole and not self._missing(request):
+        if routed.by == "model" and self._through(request, came):
             return
         schemas: tuple[JsonValue, ...] = ()
         if self._profile.native_tools:
@@ -172,8 +173,14 @@ class Specialist:
         self._worked.stop = Stop.ROUNDS
         return
 
-    async def _act(self, action: Action, request: str, packer: Packer, turn: str) -> bool:
-        """Make one call of the pipeline; say whether it went well."""
+    def _through(self, request: str, came: AbstractSet[Outcome]) -> bool:
+        """Say whether the pipeline was enough: all went well, or what was refused was not needed, as receipts show."""
+        if came <= {Outcome.OK}:
+            return not self._missing(request)
+        return came <= {Outcome.OK, Outcome.REFUSED} and shown(request, self._tools, self._worked.receipts)
+
+    async def _act(self, action: Action, request: str, packer: Packer, turn: str) -> Outcome:
+        """Make one call of the pipeline; return what came of it."""
         try:
             arguments = filled(dict(action.arguments), self._scratch)
             found = check(action.tool, arguments, self._schemas, "router")
@@ -181,7 +188,7 @@ class Specialist:
             spec = next((one for one in self._tools if one.name == action.tool), None)
             mended = await self._arguments(spec, action, request, packer, str(error)) if spec else None
             if mended is None:
-                return False
+                return Outcome.REFUSED  # it was never made
             found = mended
         result, blocked = await self._call(found, turn)
         self._worked.stop = self._work.round_over(1, int(blocked))
@@ -189,7 +196,7 @@ class Specialist:
         if len(text) > SCRATCH_CHARACTERS:
             text = f"{text[:SCRATCH_CHARACTERS]}\n[… {len(text) - SCRATCH_CHARACTERS} characters more]"
         self._scratch[action.save_as] = text
-        return result.outcome == Outcome.OK
+        return result.outcome
 
     async def _arguments(
         self, spec: ToolSpec, action: Action, request: str, packer: Packer, problem: str

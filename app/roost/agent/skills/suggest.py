@@ -22,6 +22,9 @@ SAME_MARK = 0.5
 """Jaccard index of the words of two requests done with the same tools, from which they are the same work."""
 ARGUMENT_CHARACTERS = 200
 MOST_STEPS = 12
+MARK_WORDS = 40
+MARK_CHARACTERS = 32
+"""Of a mark: the first different words of a request, each so long at most. A message may be a whole file."""
 
 
 def suggestion(request: str, receipts: Sequence[Receipt], skills: Sequence[Skill], seen: Sequence[str]) -> Skill | None:
@@ -50,9 +53,10 @@ def worth(receipts: Sequence[Receipt]) -> list[tuple[str, str]]:
 
 
 def mark_of(request: str, receipts: Sequence[Receipt]) -> str:
-    """Return what tells a suggestion from others: its tools, and the words of the request, sorted."""
+    """Return what tells a suggestion from others: its tools, and the first words of the request, sorted."""
     tools = sorted({tool for tool, _ in worth(receipts)})
-    return f"{','.join(tools)}|{' '.join(sorted(set(words(request))))}"
+    said = list(dict.fromkeys(word[:MARK_CHARACTERS] for word in words(request)))[:MARK_WORDS]
+    return f"{','.join(tools)}|{' '.join(sorted(said))}"
 
 
 def same(mark: str, other: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.agent.receipts import Receipt, missing, paths, urls
+from roost.agent.receipts import Receipt, missing, paths, shown, urls
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 
 KINDS = {
@@ -57,6 +57,22 @@ FAILED_RUN = receipt("shell", Outcome.FAILED, command="make test")
 )  # fmt: skip
 def test_what_is_missing(request_text: str, receipts: list[Receipt], lacks: list[str]) -> None:
     assert missing(request_text, TOOLS, receipts) == lacks
+
+
+@pytest.mark.parametrize(
+    ("request_text", "receipts", "all_of_it"),
+    [
+        ("Read a.txt", [READ_A], True),
+        ("Read a.txt", [READ_A, receipt("shell", Outcome.REFUSED, command="rm -rf /")], True),
+        ("Read a.txt and b.txt", [READ_A], False),
+        ("Read a.txt", [], False),
+        ("Run `make test`", [RUN], True),
+        ("Do what is best", [READ_A], False),  # nothing is named: what it takes cannot be seen
+        ("Hello!", [], False),
+    ],
+)
+def test_what_shows_that_all_was_done(request_text: str, receipts: list[Receipt], *, all_of_it: bool) -> None:
+    assert shown(request_text, TOOLS, receipts) is all_of_it
 
 
 def test_nothing_is_wanted_of_tools_that_are_not_there() -> None:

@@ -103,6 +103,23 @@ def test_a_pipeline_is_one_decision_and_main_sees_what_came_of_it() -> None:
     assert kinds == ["message", "tool_call", "tool_result", "tool_call", "tool_result", "message", "metrics"]
 
 
+@pytest.mark.parametrize(
+    ("text", "second", "asked"),
+    [
+        ("Read a.txt", ("forbidden", {}), ["router", "main"]),  # refused, and not needed
+        ("Do it well", ("forbidden", {}), ["router", "thought", "call", "main"]),  # nobody can tell
+        ("Read a.txt", ("read", {"path": "missing"}), ["router", "thought", "call", "main"]),  # tried, and failed
+        ("Read a.txt and b.txt", ("forbidden", {}), ["router", "thought", "call", "call", "call", "call", "main"]),
+    ],
+)
+def test_a_refused_action_that_was_not_needed_is_no_reason_to_go_on(
+    text: str, second: tuple[str, dict[str, JsonValue]], asked: list[str]
+) -> None:
+    desk = Desk(ScriptedModels(router=[actions(("read", {"path": "a.txt"}), second)]))
+    desk.say(text)
+    assert [role for role, _ in desk.models.asks] == asked
+
+
 def test_what_one_action_leaves_another_uses() -> None:
     first = {"tool": "read", "arguments": {"path": "a.txt"}, "save_as": "text"}
     second = {"tool": "write", "arguments": {"path": "c.txt", "content": "got {scratch.text}"}}

@@ -28,7 +28,7 @@ from roost.agent.skills import store as store_module
 from roost.agent.skills.routes import PATH, skill_routes
 from roost.agent.skills.skill import BadSkillError, Skill, checked, name_of, parse, text_of
 from roost.agent.skills.store import SkillNotFoundError, SkillStore
-from roost.agent.skills.suggest import suggestion
+from roost.agent.skills.suggest import MARK_CHARACTERS, MARK_WORDS, mark_of, suggestion
 from roost.agent.skills.tools import SUGGESTED, SkillTools
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult
 from roost.cli.skills import app as verbs
@@ -252,3 +252,11 @@ def test_the_verbs(world: World, tmp_path: Path) -> None:
     assert isinstance(roost("show", "compare-pages").exception, RoostError)
     assert isinstance(roost("add", str(tmp_path / "none.md")).exception, RoostError)
     assert world.changed == ["alice", "alice"]
+
+
+def test_what_is_kept_of_a_suggestion_is_bounded_whatever_was_pasted() -> None:
+    pasted = " ".join(f"word{number}" for number in range(100_000)) + "x" * 100_000
+    mark = mark_of(pasted, DONE)
+    assert len(mark) <= MARK_WORDS * (MARK_CHARACTERS + 1) + 100
+    assert mark_of(f"{pasted} and more", DONE) == mark
+    assert mark_of("Compare two pages", DONE) == "web_fetch|compare pages two"
