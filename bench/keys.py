@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import ROOT, save
-from roost.gateway.accounting import Tokens
+from roost.gateway.account.accounting import Tokens
+from roost.gateway.account.meter import Meter, Outcome
 from roost.gateway.auth import Keys
-from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import Metrics
 from roost.gateway.settings import Settings
 from roost.ops.api_keys import KeyDocument, Tier, TierLimits, digest_of, made_key

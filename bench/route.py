@@ -20,7 +20,7 @@ from roost.gateway.choice.features import read_request
 from roost.gateway.choice.semantic import Accuracy, shipped
 from roost.gateway.choice.training.examples import natural, shipped_examples
 from roost.gateway.choice.training.fit import train
-from roost.gateway.kinds import CHAT
+from roost.gateway.request.kinds import CHAT
 
 MAX_MS, MAX_MB = 5.0, 100.0
 SLOTS = ("main", "router", "specialist", "coding", "memory")

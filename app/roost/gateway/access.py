@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.gateway.auth import caller_of
 from roost.gateway.errors import not_allowed
-from roost.gateway.kinds import KINDS
+from roost.gateway.request.kinds import KINDS
 from roost.ops.api_keys import Role
 from roost.ops.metric_names import AGENT_PAGE
 

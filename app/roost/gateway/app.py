@@ -26,6 +26,8 @@ from roost import __version__
 from roost.engines.http_server import Pace
 from roost.engines.wire import KEEP_ALIVE_S, Wire
 from roost.gateway.access import guard
+from roost.gateway.account.key_routes import add_key_routes
+from roost.gateway.account.meter import Meter
 from roost.gateway.auth import Keys, RequireKey, caller_of
 from roost.gateway.balance.balancer import Balancer
 from roost.gateway.choice.chooser import Chooser
@@ -41,32 +43,30 @@ from roost.gateway.endpoints.hosts import HostUses
 from roost.gateway.endpoints.routes import EndpointRoutes, add_endpoint_routes
 from roost.gateway.endpoints.snapshot import SnapshotKeeper
 from roost.gateway.errors import SERVER_ERROR, ApiError, model_not_found
-from roost.gateway.keeper import Keeper, Policy
-from roost.gateway.keeping import SlotsKeeper
-from roost.gateway.key_routes import add_key_routes
 from roost.gateway.load.recorder import LoadRecorder, add_load_route
-from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.context import CURRENT, TRACEPARENT, Current, begin, traceparent, with_trace
 from roost.gateway.observe.engines import EngineMetrics, Prefixes
 from roost.gateway.observe.routes import add_engine_metrics
 from roost.gateway.observe.tracing import Tracer, tracer_of
 from roost.gateway.paths import is_anthropic
-from roost.gateway.planned import JobWatcher, Planned
-from roost.gateway.proxy import Proxy
 from roost.gateway.registry import Hooks, Registry, Timing
 from roost.gateway.replicas.exchange import EXCHANGE_PATH, HttpTransport, Replicas
 from roost.gateway.replicas.peers import PeerWatcher, parse_peers
 from roost.gateway.replicas.routes import add_replica_routes
 from roost.gateway.replicas.sharing import Sharing
-from roost.gateway.restarts import Restarter
+from roost.gateway.request.proxy import Proxy
+from roost.gateway.request.surface import Surface, add_surface
 from roost.gateway.routing import visible_to
 from roost.gateway.secret_file import WatchedFile
 from roost.gateway.settings import Settings
-from roost.gateway.surface import Surface, add_surface
 from roost.gateway.tags import parse_pools
 from roost.gateway.task_api import TaskApi
 from roost.gateway.tasks import spawn
+from roost.gateway.warm.keeper import Keeper, Policy
+from roost.gateway.warm.keeping import SlotsKeeper
+from roost.gateway.warm.planned import JobWatcher, Planned
+from roost.gateway.warm.restarts import Restarter
 from roost.ops.api_keys import ApiKey
 from roost.ops.errors import RoostError
 

@@ -15,7 +15,7 @@ from roost.gateway.errors import (
     not_offered,
     too_long,
 )
-from roost.gateway.kinds import CHAT, Kind
+from roost.gateway.request.kinds import CHAT, Kind
 
 
 class _EngineError(BaseModel):

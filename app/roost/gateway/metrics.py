@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from roost import __version__
 from roost.engines.base import State
-from roost.gateway.accounting import Tokens
+from roost.gateway.account.accounting import Tokens
 from roost.gateway.observe.series import Counts, Distribution, gauge
 from roost.gateway.routing import View
 from roost.ops import metric_names as names

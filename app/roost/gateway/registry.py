@@ -16,9 +16,9 @@ from roost.gateway.endpoints.beliefs import Belief, Beliefs
 from roost.gateway.endpoints.endpoint import BY_HAND, Endpoint, Member, same_server
 from roost.gateway.endpoints.outliers import Policy, Record, Result
 from roost.gateway.endpoints.standing import Standing
-from roost.gateway.planned import Planned, by_job, view_of
 from roost.gateway.routing import Route, View, resolve_for, substitutes
 from roost.gateway.tasks import spawn
+from roost.gateway.warm.planned import Planned, by_job, view_of
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)

@@ -9,11 +9,11 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from roost.gateway.account.usage import Price
 from roost.gateway.endpoints.given import parse_given
 from roost.gateway.replicas.peers import parse_peers
-from roost.gateway.shape import ShapeLimits
+from roost.gateway.request.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
-from roost.gateway.usage import Price
 from roost.ops.api_keys import Tier, TierLimits
 from roost.ops.errors import RoostError
 

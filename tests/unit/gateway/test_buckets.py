@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.gateway.buckets import FORGIVE_S, LONGEST_PENALTY_S, Backoff, Bucket
-from roost.gateway.limits import duration
+from roost.gateway.account.buckets import FORGIVE_S, LONGEST_PENALTY_S, Backoff, Bucket
+from roost.gateway.account.places import duration
 
 steps = st.lists(st.tuples(st.floats(0, 90), st.integers(1, 300)), min_size=1, max_size=60)
 PER_MINUTE = st.integers(1, 1000)

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.gateway.context_fit import (
+from roost.gateway.request.context_fit import (
     Size,
     cut_points,
     first_that_fits,

@@ -223,7 +223,7 @@ async def test_a_job_that_is_removed_while_it_is_started_harms_nobody(tmp_path: 
 async def test_a_stopped_model_that_somebody_else_started_again_gets_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.gateway.keeper.SEEN_WITHIN_S", 0.3)
+    monkeypatch.setattr("roost.gateway.warm.keeper.SEEN_WITHIN_S", 0.3)
     async with fleet(tmp_path, running=(1, 1)) as (gateway, nomad, _, _):
 
         class Deaf:

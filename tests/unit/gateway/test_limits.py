@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roost.gateway.account.budget import Spent, over_budget
+from roost.gateway.account.limits import Limiter
 from roost.gateway.errors import ApiError
-from roost.gateway.limits import Limiter, Spent, over_budget
 from roost.ops.api_keys import ApiKey, Budget, Tier, TierLimits, digest_of, made_key
 from tests.support.fakes import USAGE, fake_engine
 from tests.support.gateway import API_KEY, Served, quick_settings, served
@@ -166,7 +167,7 @@ async def test_places_are_given_in_the_order_of_asking() -> None:
 
 
 async def test_a_limit_that_is_raised_lets_in_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roost.gateway.limits.LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr("roost.gateway.account.places.LOOK_AGAIN_S", 0.01)
     world = World(TierLimits(concurrent=1, waiting=5))
     async with world.limiter.admit(ALICE, 4).place(5):
         waiting = world.limiter.admit(ALICE, 4).place(5)

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from roost.engines.llamacpp import LlamaServer
-from roost.gateway import relay as relay_module
-from roost.gateway import serving as serving_module
 from roost.gateway.app import client_session
 from roost.gateway.endpoints.endpoint import Endpoint, Member
-from roost.gateway.exchange import Exchange
-from roost.gateway.relay import UnansweredError, relay
+from roost.gateway.request import relay as relay_module
+from roost.gateway.request import serving as serving_module
+from roost.gateway.request.exchange import Exchange
+from roost.gateway.request.relay import UnansweredError, relay
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually

@@ -12,8 +12,8 @@ import aiohttp
 from roost.engines.base import Report, State
 from roost.gateway.endpoints.endpoint import Member
 from roost.gateway.endpoints.outliers import Policy, Result
-from roost.gateway.planned import Planned
 from roost.gateway.registry import Hooks, Registry, Timing
+from roost.gateway.warm.planned import Planned
 from tests.support.gateway import endpoint_at
 from tests.support.net import eventually
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.gateway.relay import error_code
+from roost.gateway.request.relay import error_code
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from roost.gateway.errors import ApiError
-from roost.gateway.kinds import CHAT
-from roost.gateway.requests import ParsedRequest, parse, read_body
+from roost.gateway.request.kinds import CHAT
+from roost.gateway.request.requests import ParsedRequest, parse, read_body
 
 
 def parse_chat(body: bytes) -> ParsedRequest:

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from roost.gateway.state_folder import DATABASE
+from roost.gateway.account.state_folder import DATABASE
 from roost.ops.api_keys import digest_of
 from tests.support.fakes import USAGE, FakeEngine, fake_engine
 from tests.support.gateway import API_KEY, service, write_keys

@@ -14,7 +14,7 @@ from roost.engines.base import Report, State
 from roost.gateway.endpoints.endpoint import Endpoint, Member
 from roost.gateway.metrics import Metrics
 from roost.gateway.registry import Registry
-from roost.gateway.restarts import HOUR_S, MOST_AN_HOUR, PAUSE_S, Restarter, allowed
+from roost.gateway.warm.restarts import HOUR_S, MOST_AN_HOUR, PAUSE_S, Restarter, allowed
 from tests.support.fakes import FakeEngine, FakeNomad, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from roost.gateway.errors import ApiError
-from roost.gateway.kinds import CHAT, COMPLETIONS
-from roost.gateway.requests import parse
-from roost.gateway.shape import LARGEST_NUMBERS, MOST_GRAMMAR_CHARACTERS
+from roost.gateway.request.kinds import CHAT, COMPLETIONS
+from roost.gateway.request.requests import parse
+from roost.gateway.request.shape import LARGEST_NUMBERS, MOST_GRAMMAR_CHARACTERS
 from tests.support.fakes import fake_engine
 from tests.support.gateway import quick_settings, served
 from tests.unit.gateway.test_access import key, write_document

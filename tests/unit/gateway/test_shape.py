@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from roost.gateway import kinds
 from roost.gateway.errors import ApiError
 from roost.gateway.penalties import FREE, HELD_AT_ONCE, Slowdown
-from roost.gateway.requests import parse
-from roost.gateway.shape import ShapeLimits
+from roost.gateway.request import kinds
+from roost.gateway.request.requests import parse
+from roost.gateway.request.shape import ShapeLimits
 from tests.support.fakes import fake_engine
 from tests.support.gateway import quick_settings, served
 from tests.unit.gateway.test_proxy_faults import CHAT, QUESTION, metric

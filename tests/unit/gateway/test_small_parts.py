@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.gateway.accounting import Tokens, of_answer, of_stream
+from roost.gateway.account.accounting import Tokens, of_answer, of_stream
 from roost.gateway.engine_errors import from_engine
-from roost.gateway.kinds import CHAT
-from roost.gateway.relay import whole_events
+from roost.gateway.request.kinds import CHAT
+from roost.gateway.request.relay import whole_events
 from roost.gateway.telemetry import REDACTED, Redactor
 
 

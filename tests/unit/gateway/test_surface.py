@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from roost.engines.base import Skill
-from roost.gateway.kinds import KINDS, Kind
-from roost.gateway.requests import parse
+from roost.gateway.request.kinds import KINDS, Kind
+from roost.gateway.request.requests import parse
 from tests.support.fakes import FakeEngine, fake_engine
 from tests.support.gateway import API_KEY, Served, quick_settings, served
 

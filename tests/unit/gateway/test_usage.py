@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.gateway import spool
-from roost.gateway.accountant import Accountant, Pace
-from roost.gateway.ledger import Ledger, Position, Question
-from roost.gateway.limits import Level, Spent
-from roost.gateway.state_folder import DATABASE
-from roost.gateway.usage import (
+from roost.gateway.account import spool
+from roost.gateway.account.accountant import Accountant, Pace
+from roost.gateway.account.budget import Spent
+from roost.gateway.account.ledger import Ledger, Position, Question
+from roost.gateway.account.limits import Level
+from roost.gateway.account.state_folder import DATABASE
+from roost.gateway.account.usage import (
     DAYS_THAT_PROVE,
     FREE,
     Group,
@@ -186,7 +187,7 @@ async def test_a_clock_that_is_in_the_future_for_a_while_deletes_nothing(
     counted = accountant(tmp_path, Pace(keep_days=32))
 
     async def days_left(at: float) -> list[str]:
-        monkeypatch.setattr("roost.gateway.accountant.time.time", lambda: at)
+        monkeypatch.setattr("roost.gateway.account.accountant.time.time", lambda: at)
         counted.record(use(at=at))
         for _ in range(2):  # what the first one writes is what the second one finds
             await counted.absorb()

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, Kind
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, MESSAGES, Kind
 
 Json = dict[str, Any]
 DATA = b"data: "

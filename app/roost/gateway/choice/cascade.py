@@ -11,7 +11,7 @@ from starlette.types import Scope
 from roost.gateway.choice.verdict import Objection, Wanted, objection
 from roost.gateway.connection.fields import fields_of
 from roost.gateway.errors import ApiError
-from roost.gateway.kinds import Kind
+from roost.gateway.request.kinds import Kind
 
 CASCADE_HEADER = "x-roost-cascade"
 POLICIES = {"": None, "on": True, "off": False}

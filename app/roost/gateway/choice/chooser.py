@@ -19,7 +19,7 @@ from roost.gateway.choice.verdict import wanted_of
 from roost.gateway.metrics import Metrics
 from roost.gateway.names import is_auto, meaning
 from roost.gateway.registry import Registry
-from roost.gateway.requests import ParsedRequest
+from roost.gateway.request.requests import ParsedRequest
 from roost.gateway.routing import MAIN_SLOT, visible_to
 from roost.ops.api_keys import ApiKey
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
-from roost.gateway.kinds import Kind
+from roost.gateway.request.kinds import Kind
 
 HEAD_CHARS, TAIL_CHARS = 6000, 2000  # of a long text; what is asked stands at its beginning or its end
 ENOUGH_CHARS = 200  # a shorter turn ("and in French?") is looked at with the user's turns before it

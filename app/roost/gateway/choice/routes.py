@@ -13,10 +13,10 @@ from roost.gateway.choice.features import read_request
 from roost.gateway.choice.ring import KEPT, decision_document
 from roost.gateway.choice.semantic import WatchedRouter
 from roost.gateway.errors import ApiError
-from roost.gateway.kinds import CHAT, COMPLETIONS, COUNT, RESPONSES
-from roost.gateway.requests import parse, read_body
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, COUNT, RESPONSES
+from roost.gateway.request.requests import parse, read_body
+from roost.gateway.request.shape import ShapeLimits
 from roost.gateway.settings import Settings
-from roost.gateway.shape import ShapeLimits
 
 
 def add_choice_routes(app: FastAPI, chooser: Chooser, router: WatchedRouter, settings: Settings) -> None:

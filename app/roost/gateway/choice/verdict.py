@@ -15,7 +15,7 @@ from enum import StrEnum
 from pydantic_core import from_json
 
 from roost.gateway.choice.schema_check import fits
-from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
 
 TAIL_CHARS, LONGEST_PERIOD, DIFFERENT = 240, 60, 3  # of a text that repeats itself at its end
 SHORT_CHARS = 400  # a longer answer that begins with regrets goes on to say something

@@ -24,7 +24,7 @@ from roost.gateway.endpoints.hosts import HostUses
 from roost.gateway.endpoints.trial import try_endpoint
 from roost.gateway.errors import SERVER_ERROR, ApiError
 from roost.gateway.registry import Registry
-from roost.gateway.requests import read_body
+from roost.gateway.request.requests import read_body
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)

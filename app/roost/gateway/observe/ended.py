@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from roost.gateway.exchange import Exchange
 from roost.gateway.metrics import Ended, Metrics
 from roost.gateway.observe.errors import error_of
 from roost.gateway.observe.tracing import Tracer
+from roost.gateway.request.exchange import Exchange
 
 
 def report(exchange: Exchange, metrics: Metrics, tracer: Tracer | None) -> None:

@@ -22,8 +22,8 @@ from prometheus_client.registry import Collector
 from roost.engines.base import State
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.observe.allocations import Allocated, allocated
-from roost.gateway.planned import Planned
 from roost.gateway.task_api import TaskApi
+from roost.gateway.warm.planned import Planned
 from roost.ops import metric_names as names
 from roost.ops.metric_names import MOST_SERIES, Spec
 

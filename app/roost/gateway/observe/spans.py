@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from roost.gateway.exchange import Exchange
 from roost.gateway.observe import trace_names as names
 from roost.gateway.observe.context import new_span_id
 from roost.gateway.observe.marks import ADMITTED, ATTEMPT, LOST, SEATED, Mark
+from roost.gateway.request.exchange import Exchange
 
 LONGEST_NAME = 100  # of a model as a client writes it
 Value = str | int | float | bool

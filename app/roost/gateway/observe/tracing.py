@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from roost.gateway.exchange import Exchange
 from roost.gateway.observe.spans import Span, spans_of
+from roost.gateway.request.exchange import Exchange
 from roost.gateway.settings import Settings
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roost.gateway.limits import Count
-from roost.gateway.usage import SUM_FIELDS, Group
+from roost.gateway.account.limits import Count
+from roost.gateway.account.usage import SUM_FIELDS, Group
 
 MOST_ROWS = 500
 MOST_BYTES = 4 << 20

@@ -11,7 +11,7 @@ from roost.gateway.errors import ApiError, too_many_wrong_keys, unauthorized
 from roost.gateway.penalties import Slowdown
 from roost.gateway.replicas.exchange import EXCHANGE_PATH, Replicas, is_peer
 from roost.gateway.replicas.notes import MOST_BYTES, parse_note
-from roost.gateway.requests import read_body
+from roost.gateway.request.requests import read_body
 from roost.gateway.secret_file import WatchedFile
 
 LIST_PATH = "/roost/v1/replicas"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from roost.gateway.limits import NOTHING, Count, Limiter
+from roost.gateway.account.limits import NOTHING, Count, Limiter
 from roost.gateway.replicas.notes import Note, said
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from roost.gateway.balance.continuing import Splice
-from roost.gateway.kinds import CHAT as CHAT_REQUESTS
-from roost.gateway.kinds import MESSAGES
+from roost.gateway.request.kinds import CHAT as CHAT_REQUESTS
+from roost.gateway.request.kinds import MESSAGES
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roost.gateway.choice.complexity import HEAVY_FROM, STANDARD_FROM, Level, score
 from roost.gateway.choice.features import ENOUGH_CHARS, Asked, Features, read_request
-from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roost.gateway.choice.schema_check import fits
 from roost.gateway.choice.verdict import TAIL_CHARS, Objection, objection, repeats, wanted_of
-from roost.gateway.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Kind
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}

@@ -14,9 +14,9 @@ from roost.engines.base import State
 from roost.gateway.endpoints.endpoint import Endpoint, Member
 from roost.gateway.endpoints.outliers import Policy, Result
 from roost.gateway.endpoints.standing import MOST_ROUTES
-from roost.gateway.planned import Planned
 from roost.gateway.registry import Registry, Timing
 from roost.gateway.routing import resolve_for
+from roost.gateway.warm.planned import Planned
 from roost.ops.api_keys import ApiKey, made_key
 from tests.unit.gateway.test_registry import READY, Scripted
 

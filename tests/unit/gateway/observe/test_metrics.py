@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from roost.gateway.accounting import Tokens
+from roost.gateway.account.accounting import Tokens
 from roost.gateway.balance.measures import Measures
 from roost.gateway.metrics import Ended, Metrics
 from roost.gateway.observe.errors import ERRORS, error_of

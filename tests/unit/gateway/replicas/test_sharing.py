@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roost.gateway.account.budget import Spent
+from roost.gateway.account.limits import Limiter
 from roost.gateway.errors import ApiError
-from roost.gateway.limits import Limiter, Spent
 from roost.gateway.replicas import share
 from roost.gateway.replicas.notes import parse_note
 from roost.gateway.replicas.sharing import DEAD_S, Sharing

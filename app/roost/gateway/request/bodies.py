@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, model_validator
 
 from roost.gateway.errors import ApiError
-from roost.gateway.shape import ShapeLimits, check_images, check_messages, check_schema
+from roost.gateway.request.shape import ShapeLimits, check_images, check_messages, check_schema
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 

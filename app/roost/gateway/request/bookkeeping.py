@@ -6,14 +6,14 @@ import time
 
 import structlog
 
-from roost.gateway import accounting
+from roost.gateway.account import accounting
+from roost.gateway.account.meter import Meter, Outcome
 from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.choice.chooser import finished
-from roost.gateway.exchange import Exchange
-from roost.gateway.meter import Meter, Outcome
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.ended import report
 from roost.gateway.observe.tracing import Tracer
+from roost.gateway.request.exchange import Exchange
 
 log = structlog.get_logger(__name__)
 

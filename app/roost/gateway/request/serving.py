@@ -13,7 +13,6 @@ from starlette.types import Send
 
 from roost.engines.base import Skill
 from roost.gateway import errors
-from roost.gateway.attempt import Attempts, CannotContinueError
 from roost.gateway.balance.balancer import Balancer, Order, Seat
 from roost.gateway.balance.continuing import Transcript, closing, why_not
 from roost.gateway.balance.measures import Measures
@@ -22,14 +21,15 @@ from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.choice.chooser import Chooser
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.errors import ApiError
-from roost.gateway.exchange import Exchange
-from roost.gateway.keeper import Keeper
 from roost.gateway.metrics import Metrics
 from roost.gateway.registry import Registry
-from roost.gateway.relay import InterruptedStreamError, UnansweredError
-from roost.gateway.requests import ParsedRequest
+from roost.gateway.request.attempt import Attempts, CannotContinueError
+from roost.gateway.request.exchange import Exchange
+from roost.gateway.request.relay import InterruptedStreamError, UnansweredError
+from roost.gateway.request.requests import ParsedRequest
 from roost.gateway.routing import ADAPTER_MARK, Route, View
 from roost.gateway.settings import Settings
+from roost.gateway.warm.keeper import Keeper
 from roost.ops.api_keys import ApiKey
 
 log = structlog.get_logger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost.engines.base import Skill
-from roost.gateway import bodies
-from roost.gateway.bodies import Asked
 from roost.gateway.paths import CHAT_PATH, MESSAGES_PATH, RESPONSES_PATH
+from roost.gateway.request import bodies
+from roost.gateway.request.bodies import Asked
 
 
 @dataclass(frozen=True)

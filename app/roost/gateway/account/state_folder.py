@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from roost.gateway.ledger import Ledger
+from roost.gateway.account.ledger import Ledger
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)

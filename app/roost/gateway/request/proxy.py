@@ -9,32 +9,32 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from roost.engines.base import Skill
-from roost.gateway.asking import forgiving, session_in, wait_in
-from roost.gateway.attempt import Attempts
+from roost.gateway.account.meter import Meter
+from roost.gateway.account.places import Ticket
 from roost.gateway.auth import caller_of
 from roost.gateway.balance.balancer import Balancer
 from roost.gateway.balance.measures import Measures
-from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError, cascade_wish
 from roost.gateway.choice.chooser import Chooser
 from roost.gateway.connection.client import told_when_left
 from roost.gateway.connection.outlet import Outlet, Outlets, StalledError
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.errors import ApiError, grammar_not_allowed, stream_interrupted
-from roost.gateway.exchange import NO_TRACE, Exchange, response_headers, send_whole
-from roost.gateway.fitting import wants_cut
-from roost.gateway.keeper import Keeper
-from roost.gateway.kinds import Kind
-from roost.gateway.limits import Ticket
-from roost.gateway.meter import Meter
 from roost.gateway.metrics import Metrics
 from roost.gateway.observe.marks import ADMITTED, SEATED
 from roost.gateway.observe.tracing import Tracer
 from roost.gateway.registry import Registry
-from roost.gateway.requests import ParsedRequest, parse, read_body
-from roost.gateway.serving import Serving, Staff
+from roost.gateway.request.asking import forgiving, session_in, wait_in
+from roost.gateway.request.attempt import Attempts
+from roost.gateway.request.bookkeeping import Books
+from roost.gateway.request.exchange import NO_TRACE, Exchange, response_headers, send_whole
+from roost.gateway.request.fitting import wants_cut
+from roost.gateway.request.kinds import Kind
+from roost.gateway.request.requests import ParsedRequest, parse, read_body
+from roost.gateway.request.serving import Serving, Staff
+from roost.gateway.request.shape import ShapeLimits
 from roost.gateway.settings import Settings
-from roost.gateway.shape import ShapeLimits
+from roost.gateway.warm.keeper import Keeper
 from roost.ops.api_keys import ApiKey, Role
 
 CLIENT_LEFT = 499  # for metrics and logs only; nobody is there to read it

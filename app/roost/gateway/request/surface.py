@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.gateway.access import RULES, Allow
-from roost.gateway.kinds import KINDS, Kind
-from roost.gateway.proxy import Proxy, ProxyResponse
+from roost.gateway.request.kinds import KINDS, Kind
+from roost.gateway.request.proxy import Proxy, ProxyResponse
 
 
 def add_surface(app: FastAPI, proxy: Proxy) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost.gateway import ledger_sql as sql
-from roost.gateway.limits import Level, Spent
-from roost.gateway.usage import SUM_FIELDS, Group, Sums
+from roost.gateway.account import ledger_sql as sql
+from roost.gateway.account.budget import Spent
+from roost.gateway.account.limits import Level
+from roost.gateway.account.usage import SUM_FIELDS, Group, Sums
 
 MEMORY = ":memory:"
 DIMENSIONS = ("day", "key", "model")

@@ -17,9 +17,9 @@ from roost.engines.base import State
 from roost.fleet.warmth import NEVER, ROOM, ModelUse, decide
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.metrics import Metrics
-from roost.gateway.planned import Planned
 from roost.gateway.registry import Registry
 from roost.gateway.task_api import NomadError
+from roost.gateway.warm.planned import Planned
 
 log = structlog.get_logger(__name__)
 

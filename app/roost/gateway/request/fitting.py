@@ -10,7 +10,8 @@ from starlette.types import Scope
 
 from roost.engines.base import Engine
 from roost.gateway.connection.fields import fields_of
-from roost.gateway.context_fit import (
+from roost.gateway.errors import ApiError, too_long
+from roost.gateway.request.context_fit import (
     Size,
     cut_points,
     first_that_fits,
@@ -18,8 +19,7 @@ from roost.gateway.context_fit import (
     surely_fits,
     without_oldest,
 )
-from roost.gateway.errors import ApiError, too_long
-from roost.gateway.kinds import Kind
+from roost.gateway.request.kinds import Kind
 
 CONTEXT_HEADER = "x-roost-context"
 POLICIES = frozenset({"", "refuse", "cut"})

@@ -13,11 +13,11 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from roost.gateway.bodies import Asked
 from roost.gateway.connection.client import is_whole
 from roost.gateway.errors import ApiError
-from roost.gateway.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
-from roost.gateway.shape import LARGEST_NUMBERS, ShapeLimits, check_grammar, check_numbers, check_schema
+from roost.gateway.request.bodies import Asked
+from roost.gateway.request.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
+from roost.gateway.request.shape import LARGEST_NUMBERS, ShapeLimits, check_grammar, check_numbers, check_schema
 
 DEFAULT_LIMITS = ShapeLimits()
 UNSET: tuple[object, ...] = (None, False, "", [], {})

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 from starlette.types import Send
 
-from roost.gateway.accounting import Tail, Tokens
+from roost.gateway.account.accounting import Tail, Tokens
+from roost.gateway.account.places import Ticket
 from roost.gateway.balance.balancer import Seat
 from roost.gateway.balance.continuing import Splice, Transcript
 from roost.gateway.choice.cascade import Cascade
 from roost.gateway.choice.ring import Decided
-from roost.gateway.kinds import CHAT, Kind
-from roost.gateway.limits import Ticket
 from roost.gateway.metrics import NO_MODEL
 from roost.gateway.observe.context import OUTGOING, Trace, new_span_id
 from roost.gateway.observe.marks import ADMITTED, ATTEMPT, LOST, Mark
 from roost.gateway.observe.series import slots
+from roost.gateway.request.kinds import CHAT, Kind
 from roost.gateway.routing import ADAPTER_MARK
 from roost.ops.metric_names import GAP_SECONDS
 

@@ -20,13 +20,14 @@ from typing import TypeVar
 
 import structlog
 
-from roost.gateway import spool, state_folder
-from roost.gateway.ledger import Ledger, Position, Question, Strikes
-from roost.gateway.limits import Level, Spent
+from roost.gateway.account import spool, state_folder
+from roost.gateway.account.budget import Spent
+from roost.gateway.account.ledger import Ledger, Position, Question, Strikes
+from roost.gateway.account.limits import Level
+from roost.gateway.account.state_folder import is_of_the_disk
+from roost.gateway.account.usage import DAYS_THAT_PROVE, Group, Sums, Use, day_of, forget_before, parse_use
 from roost.gateway.replicas.notes import MOST_ROWS, Row
-from roost.gateway.state_folder import is_of_the_disk
 from roost.gateway.tasks import spawn
-from roost.gateway.usage import DAYS_THAT_PROVE, Group, Sums, Use, day_of, forget_before, parse_use
 from roost.ops.errors import RoostError
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from roost.gateway.access import owner_or_admin
+from roost.gateway.account.ledger import DIMENSIONS, Question
+from roost.gateway.account.meter import Meter
+from roost.gateway.account.usage import MS_PER_S, Sums
 from roost.gateway.auth import Keys, caller_of
 from roost.gateway.errors import SERVER_ERROR, ApiError, key_not_found
-from roost.gateway.ledger import DIMENSIONS, Question
-from roost.gateway.meter import Meter
-from roost.gateway.usage import MS_PER_S, Sums
 from roost.ops.api_keys import ApiKey, Role
 
 log = structlog.get_logger(__name__)

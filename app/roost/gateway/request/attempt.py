@@ -14,16 +14,16 @@ from roost.engines.base import Answer, Continues, Skill, State
 from roost.engines.wire_connection import NotConnectedError
 from roost.gateway import errors
 from roost.gateway.balance.continuing import Splice, continued
-from roost.gateway.bookkeeping import Books
 from roost.gateway.choice.cascade import RejectedAnswerError
 from roost.gateway.endpoints.endpoint import Endpoint
 from roost.gateway.endpoints.outliers import Result
 from roost.gateway.engine_errors import from_engine
-from roost.gateway.exchange import Exchange, send_whole
-from roost.gateway.fitting import fitted
 from roost.gateway.registry import Registry
-from roost.gateway.relay import InterruptedStreamError, UnansweredError, relay
-from roost.gateway.requests import ParsedRequest
+from roost.gateway.request.bookkeeping import Books
+from roost.gateway.request.exchange import Exchange, send_whole
+from roost.gateway.request.fitting import fitted
+from roost.gateway.request.relay import InterruptedStreamError, UnansweredError, relay
+from roost.gateway.request.requests import ParsedRequest
 from roost.gateway.settings import Settings
 
 

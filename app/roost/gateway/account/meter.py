@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from roost.gateway.accountant import Accountant, Pace
-from roost.gateway.accounting import Tokens
+from roost.gateway.account.accountant import Accountant, Pace
+from roost.gateway.account.accounting import Tokens
+from roost.gateway.account.ledger import Strikes
+from roost.gateway.account.limits import Limiter
+from roost.gateway.account.places import Ticket
+from roost.gateway.account.usage import Use, cost_of, energy_of, price_of
 from roost.gateway.auth import Keys
-from roost.gateway.ledger import Strikes
-from roost.gateway.limits import Limiter, Ticket
 from roost.gateway.metrics import Metrics
 from roost.gateway.penalties import Slowdown
 from roost.gateway.replicas.exchange import Replicas
 from roost.gateway.settings import Settings
-from roost.gateway.usage import Use, cost_of, energy_of, price_of
 from roost.ops.api_keys import ApiKey
 
 SHARE_TRIES = 4

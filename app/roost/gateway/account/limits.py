@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from roost.gateway import errors
-from roost.gateway.buckets import Backoff, Bucket
+from roost.gateway.account.buckets import Backoff, Bucket
+from roost.gateway.account.budget import NO_BUDGET, Spent, over_budget, until_renewed_s
+from roost.gateway.account.places import Account, Ticket, rate_headers, seat
 from roost.gateway.replicas import share
-from roost.gateway.replicas.share import Taken
-from roost.ops.api_keys import ApiKey, Budget, TierLimits
+from roost.ops.api_keys import ApiKey, TierLimits
 
 BYTES_PER_TOKEN = 4  # of English text in JSON; only until the model server has counted
 SHARE_WAIT_S = 0.25  # a request for which other replicas have to be heard first comes again after so long
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a key has used in this UTC day and month."""
-
-    tokens_day: int = 0
-    tokens_month: int = 0
-    cost_day: float = 0.0
-    cost_month: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,136 +48,7 @@ class Count:
     blocked_s: float = 0.0
 
 
-LOOK_AGAIN_S = 1.0  # at the limit, while waiting
-
 NOTHING = Count(0.0, 0.0, 0, 0.0, 0.0)
-
-
-@dataclass
-class _Account:
-    requests: Bucket = field(default_factory=Bucket)
-    tokens: Bucket = field(default_factory=Bucket)
-    backoff: Backoff = field(default_factory=Backoff)
-    running: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    requests_taken: Taken = field(default_factory=Taken)
-    tokens_taken: Taken = field(default_factory=Taken)
-    running_heard: int = 0  # what ran here when the other replicas last heard of it
-    elsewhere: int = 0  # what runs at them
-    limit: int = 0  # of requests at once, as those who wait know it
-    replicas: int = 1
-
-    def places(self, limit: int) -> int:
-        """Return how many requests may run here at once."""
-        return share.places(limit, self.elsewhere, self.running_heard, self.replicas)
-
-
-class Ticket:
-    """One admitted request: what was taken for it, and its way to a place among the key's concurrent ones."""
-
-    def __init__(
-        self,
-        key: ApiKey,
-        limits: TierLimits,
-        account: _Account,
-        on_refusal: Callable[[str, str], None],
-        *,
-        estimate: int,
-        taken: float,
-        now: float,
-        limits_now: Callable[[], TierLimits],
-    ) -> None:
-        self.key = key
-        self._limits_now = limits_now
-        self.estimate = estimate  # tokens of the prompt
-        self.more = 0  # tokens of answers that were not passed on
-        self._account = account
-        self._limits = limits
-        self._taken = taken
-        self._on_refusal = on_refusal
-        self.headers = rate_headers(limits, account.requests, account.tokens, now)
-
-    def place(self, patience_s: float) -> Place:
-        """Hold one of the key's concurrent places, first come first served.
-
-        Raises, when it is entered:
-            ApiError: 429, too many wait already, or no place came free within `patience_s` seconds.
-        """
-        return Place(self, patience_s)
-
-    async def take(self, patience_s: float) -> None:
-        """Take a place; see `place`."""
-        account, limits = self._account, self._limits
-        if limits.concurrent and account.running >= account.places(limits.concurrent):
-            await self._queue(patience_s)
-        else:
-            account.running += 1
-
-    def give_back(self) -> None:
-        """Give the place back."""
-        _release(self._account, self._limits.concurrent)
-
-    async def _queue(self, patience_s: float) -> None:
-        account, limits = self._account, self._limits
-        if len(account.waiting) >= limits.waiting:
-            raise self._too_many()
-        account.limit = limits.concurrent
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        account.waiting.append(turn)
-        try:
-            async with asyncio.timeout(patience_s):
-                while not (await asyncio.wait({turn}, timeout=LOOK_AGAIN_S))[0]:
-                    account.limit = self._limits_now().concurrent  # somebody may have raised it
-                    _seat(account, account.limit)
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                _release(account, limits.concurrent)  # the place was given just then
-            elif turn in account.waiting:
-                account.waiting.remove(turn)
-            if isinstance(error, TimeoutError):
-                raise self._too_many() from None
-            raise
-
-    def _too_many(self) -> errors.ApiError:
-        self._on_refusal(self.key.name, "concurrency")
-        return errors.too_many_at_once(self._limits.concurrent, self.headers)
-
-    def settle(self, tokens: int) -> None:
-        """Replace the estimate by the tokens really used."""
-        tokens += self.more
-        if self._limits.tokens:
-            self._account.tokens.settle(tokens - self._taken)
-            self._account.tokens_taken.total += tokens - self._taken
-        self._taken = float(tokens)
-
-
-class Place:
-    """One of a key's concurrent places, held while the context is open: see `Ticket.place`."""
-
-    def __init__(self, ticket: Ticket, patience_s: float) -> None:
-        self._ticket = ticket
-        self._patience_s = patience_s
-
-    async def __aenter__(self) -> Ticket:
-        await self._ticket.take(self._patience_s)
-        return self._ticket
-
-    async def __aexit__(self, *_error: object) -> None:
-        self._ticket.give_back()
-
-
-def _release(account: _Account, limit: int) -> None:
-    account.running -= 1
-    _seat(account, limit)
-
-
-def _seat(account: _Account, limit: int) -> None:
-    """Give free places to those who wait, first come first served."""
-    while account.waiting and (not limit or account.running < account.places(limit)):
-        turn = account.waiting.popleft()
-        if not turn.done():
-            account.running += 1
-            turn.set_result(None)
 
 
 class Limiter:
@@ -208,7 +68,7 @@ class Limiter:
         self._spent_of = spent_of
         self._on_refusal = on_refusal
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, Account] = {}
         self._replicas = 1
         self.on_short: Callable[[], None] = _nothing  # called when other replicas should hear of what was taken
 
@@ -266,14 +126,14 @@ class Limiter:
             return True
         return all(_fits(account, limits, estimate).values())
 
-    def _account(self, name: str, now: float) -> _Account:
+    def _account(self, name: str, now: float) -> Account:
         account = self._accounts.get(name)
         if account is None:
-            account = self._accounts[name] = _Account(Bucket(at=now), Bucket(at=now), replicas=self._replicas)
+            account = self._accounts[name] = Account(Bucket(at=now), Bucket(at=now), replicas=self._replicas)
         return account
 
     @staticmethod
-    def _waits(account: _Account, limits: TierLimits, estimate: int, now: float) -> dict[str, float]:
+    def _waits(account: Account, limits: TierLimits, estimate: int, now: float) -> dict[str, float]:
         return {
             "requests": account.requests.wait_s(1, limits.requests, now) if limits.requests else 0.0,
             "tokens": account.tokens.wait_s(estimate, limits.tokens, now) if limits.tokens else 0.0,
@@ -285,12 +145,12 @@ class Limiter:
         now = datetime.now(UTC)
         if over := over_budget(key.budget, self._spent_of(key.name)):
             self._on_refusal(key.name, "budget")
-            raise errors.budget_used_up(over, _until_renewed_s(over, now))
+            raise errors.budget_used_up(over, until_renewed_s(over, now))
 
     def standing(self, key: ApiKey) -> dict[str, object]:
         """Return what the key may do, what is left of it, and how many requests run and wait."""
         now = self._clock()
-        account = self._accounts.get(key.name) or _Account(Bucket(at=now), Bucket(at=now))
+        account = self._accounts.get(key.name) or Account(Bucket(at=now), Bucket(at=now))
         limits = self._limits_of(key)
         left: dict[str, object] = {}
         if limits.requests:
@@ -331,7 +191,7 @@ class Limiter:
         """Take back what was kept `away_s` seconds ago; a wall clock that went back counts as no time."""
         then = self._clock() - max(0.0, away_s)
         for name, level in levels.items():
-            self._accounts[name] = account = _Account(
+            self._accounts[name] = account = Account(
                 Bucket(level.requests, then - level.requests_age_s),
                 Bucket(level.tokens, then - level.tokens_age_s),
                 replicas=self._replicas,
@@ -400,14 +260,14 @@ class Limiter:
                 said = heard.get(name, NOTHING)
                 account.requests_taken.heard, account.tokens_taken.heard = said.requests, said.tokens
                 account.running_heard = said.running
-            _seat(account, account.limit)
+            seat(account, account.limit)
 
 
 def _nothing() -> None:
     """Stand for nobody who wants to know."""
 
 
-def _fits(account: _Account, limits: TierLimits, estimate: int) -> dict[str, bool]:
+def _fits(account: Account, limits: TierLimits, estimate: int) -> dict[str, bool]:
     """Say of each limit whether this replica's share still has room."""
     if account.replicas <= 1:
         return {}  # all of it is this one's
@@ -421,7 +281,7 @@ def _fits(account: _Account, limits: TierLimits, estimate: int) -> dict[str, boo
     }
 
 
-def _runs_short(account: _Account, limits: TierLimits) -> bool:
+def _runs_short(account: Account, limits: TierLimits) -> bool:
     if account.replicas <= 1:
         return False
     wanted = (
@@ -432,45 +292,3 @@ def _runs_short(account: _Account, limits: TierLimits) -> bool:
         limit and share.runs_short(bucket.spent, taken.unheard, limit, account.replicas)
         for bucket, taken, limit in wanted
     )
-
-
-NO_BUDGET = Budget()
-
-
-def over_budget(budget: Budget, spent: Spent) -> str:
-    """Return which part of the budget is used up, as the name of its field, or nothing."""
-    pairs = {
-        "tokens_per_day": (budget.tokens_per_day, spent.tokens_day),
-        "tokens_per_month": (budget.tokens_per_month, spent.tokens_month),
-        "cost_per_day": (budget.cost_per_day, spent.cost_day),
-        "cost_per_month": (budget.cost_per_month, spent.cost_month),
-    }
-    return next((name for name, (limit, used) in pairs.items() if limit and used >= limit), "")
-
-
-def _until_renewed_s(part: str, now: datetime) -> int:
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if part.endswith("_day"):
-        renewed = midnight + timedelta(days=1)
-    else:
-        renewed = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return math.ceil((renewed - now).total_seconds())
-
-
-def rate_headers(limits: TierLimits, requests: Bucket, tokens: Bucket, now: float) -> dict[str, str]:
-    """Return the headers that clients of OpenAI know: limit, what remains, when it is full again."""
-    found: dict[str, str] = {}
-    for name, bucket, per_minute in (("requests", requests, limits.requests), ("tokens", tokens, limits.tokens)):
-        if per_minute:
-            found[f"x-ratelimit-limit-{name}"] = str(per_minute)
-            found[f"x-ratelimit-remaining-{name}"] = str(bucket.remaining(per_minute, now))
-            found[f"x-ratelimit-reset-{name}"] = duration(bucket.full_in_s(per_minute, now))
-    return found
-
-
-def duration(seconds: float) -> str:
-    """Write a time as OpenAI does: `850ms`, `7s`, `6m0s`."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    whole = math.ceil(seconds)
-    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from starlette.types import Send
 
 from roost.engines.base import Answer
-from roost.gateway import accounting
+from roost.gateway.account import accounting
 from roost.gateway.balance.continuing import events_of
 from roost.gateway.endpoints.endpoint import Endpoint
-from roost.gateway.exchange import Exchange, start
+from roost.gateway.request.exchange import Exchange, start
 
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 STREAM_HEADERS = (
