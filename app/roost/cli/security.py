@@ -23,7 +23,7 @@ from roost.fleet.nomad_api import NomadClient
 from roost.hosts.collect import collect
 from roost.hosts.findings import as_text, errors, warnings
 from roost.hosts.preflight import is_ours
-from roost.hosts.security import Ending, Running, Seen, SensitiveFile, audit
+from roost.hosts.security import Ending, Running, Seen, SensitiveFile, audit, service_name
 from roost.ops.errors import RoostError
 from roost.ops.sealed import is_sealed, seal, unseal
 from roost.ops.site import Site, load_site
@@ -117,7 +117,7 @@ def _processes(variables: Mapping[str, object]) -> Iterator[Running]:
         if listener.pid in seen or not is_ours(listener, paths, uids):
             continue
         seen.add(listener.pid)
-        name = "roost-nomad" if "nomad agent" in listener.command else listener.process
+        name = service_name(listener.process, listener.command)
         yield Running(name, listener.command, _uid(listener.pid, listener.uid))
 
 

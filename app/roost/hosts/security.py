@@ -17,7 +17,10 @@ ROOT_FOR = {
     "roost-nomad": "a client of Nomad starts tasks as other users",
     "roost-docker": "Docker's daemon is root's",
     "roost-firewall": "it loads rules once and ends",
+    "roost-join": "it signs certificates and sets machines up, and listens only while a join token is open",
 }
+# Programs that are not called what they are, by words of their command.
+CALLED = {"nomad agent": "roost-nomad", "-m roost fleet receive": "roost-join"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Seen:
     management_tokens: int | None = None  # of Nomad
     weak_login: Sequence[str] = ()  # settings of the SSH server that let passwords of root in
     now: float = 0.0
+
+
+def service_name(process: str, command: str) -> str:
+    """Return what a process is known by: its service, else its program's name."""
+    return next((name for words, name in CALLED.items() if words in command), process)
 
 
 def audit(seen: Seen) -> list[Finding]:

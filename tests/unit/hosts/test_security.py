@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.hosts.security import Ending, Running, Seen, SensitiveFile, audit
+from roost.hosts.security import Ending, Running, Seen, SensitiveFile, audit, service_name
 
 DAY_S = 86400.0
 SECRET = "/etc/roost/secrets/api-key"
@@ -47,6 +47,25 @@ def test_a_machine_as_it_should_be_has_no_findings() -> None:
 )
 def test_each_weakness(seen: Seen, found: str) -> None:
     assert ids(seen) == [found]
+
+
+@pytest.mark.parametrize(
+    ("process", "command", "name"),
+    [
+        ("nomad", "/opt/roost/bin/nomad agent -config /etc/roost/nomad.d", "roost-nomad"),
+        ("python3.11", "/opt/roost/venvs/x/bin/python3.11 -P -m roost fleet receive", "roost-join"),
+        ("python3.11", "python3.11 -P -m roost worker", "python3.11"),
+        ("llama-server", "llama-server --port 1", "llama-server"),
+    ],
+)
+def test_a_process_is_known_by_its_service(process: str, command: str, name: str) -> None:
+    assert service_name(process, command) == name
+
+
+def test_who_receives_joining_machines_is_root_for_a_reason() -> None:
+    """As long as a token is open; an audit then is no failure."""
+    name = service_name("python3", "python3 -P -m roost fleet receive")
+    assert ids(Seen(processes=[Running(name, "", 0)])) == ["info root:roost-join"]
 
 
 def test_an_engine_may_own_its_key() -> None:

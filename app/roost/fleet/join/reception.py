@@ -258,6 +258,13 @@ def serve(reception: Reception, address: tuple[str, int], told: Callable[[int], 
     Raises:
         OSError: the port is taken.
     """
+    _serve_once(reception, address, told)
+    # Whoever makes a token looks whether somebody listens; one made while this closed saw that it still did.
+    while reception.is_needed():
+        _serve_once(reception, address, told)
+
+
+def _serve_once(reception: Reception, address: tuple[str, int], told: Callable[[int], None]) -> None:
     handler = type("Handler", (_Handler,), {"reception": reception})
     with _Server(address, handler, tls_context(reception.authority)) as server:
         ended = threading.Event()

@@ -251,6 +251,15 @@ def test_nobody_listening_is_said(machine: guest.Machine) -> None:
         join(token, machine)
 
 
+def test_a_token_made_while_it_closes_is_received_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Office(tmp_path / "office")
+    needed = iter([True, False, True, False, False])  # the second time it has closed already
+    monkeypatch.setattr(made.reception, "is_needed", lambda: next(needed))
+    ports: list[int] = []
+    serve(made.reception, ("127.0.0.1", 0), ports.append)
+    assert len(ports) == 2
+
+
 def test_old_tls_is_refused(office: Office) -> None:
     import socket
 
