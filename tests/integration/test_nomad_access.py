@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roost.fleet import own_token
 from roost.fleet.access import POLICIES, ROLES, ensure_role, grant, grants, revoke
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
@@ -57,12 +59,19 @@ def make_tokens(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
     return client.put("acl/token", {"Name": "x", "Type": "management"})
 
 
+def save_a_snapshot(client: NomadClient) -> Any:  # noqa: ANN401 (bytes)
+    return client.download("operator/snapshot", timeout_s=30)
+
+
 MAY = {
-    "operator": {look_at_jobs, run_a_job, look_at_nodes, drain},
+    "operator": {look_at_jobs, run_a_job, look_at_nodes, drain, save_a_snapshot},
     "read-only": {look_at_jobs, look_at_nodes},
     "worker": {look_at_jobs, look_at_nodes},
+    "snapshots": {save_a_snapshot},
 }
-EVERYTHING: list[Ask] = [look_at_jobs, run_a_job, look_at_nodes, drain, read_variables, make_tokens]
+EVERYTHING: list[Ask] = [
+    look_at_jobs, run_a_job, look_at_nodes, drain, read_variables, make_tokens, save_a_snapshot
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -106,6 +115,28 @@ def test_a_changed_policy_is_told_once(nomad: NomadClient) -> None:
     assert not ensure_role(nomad, "worker")
     nomad.put("acl/policy/roost-role-worker", {"Name": "roost-role-worker", "Rules": 'node { policy = "write" }'})
     assert ensure_role(nomad, "worker")
+
+
+def test_a_server_holds_a_token_for_snapshots_of_its_own(nomad: NomadClient, tmp_path: Path) -> None:
+    path = tmp_path / own_token.FILE
+    assert own_token.ensure(nomad, path, "one", dry_run=True)
+    assert not path.exists()
+    assert own_token.ensure(nomad, path, "one")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not own_token.ensure(nomad, path, "one")
+    theirs = NomadClient(dataclasses.replace(nomad._access, token=path.read_text().strip()))
+    save_a_snapshot(theirs)
+    path.write_text("another\n")  # as after a restored state
+    assert own_token.ensure(nomad, path, "one")
+    with pytest.raises(NomadRefusedError) as caught:
+        save_a_snapshot(theirs)
+    assert caught.value.status == 403  # by which `roost fleet snapshot save` knows it
+    assert [g.name for g in grants(nomad)] == ["snapshots-one"]
+    assert own_token.forget(nomad, ["two", "one"]) == ["snapshots-one"]
+    assert own_token.ensure(nomad, path, "one")
+    assert own_token.drop(nomad, path, "one")
+    assert (path.exists(), grants(nomad)) == (False, [])
+    assert not own_token.drop(nomad, path, "one")
 
 
 def test_every_policy_file_is_used() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from roost.fleet import own_token
 from roost.fleet.membership import drain, forget, leave_servers
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.ops.errors import RoostError, user_message
@@ -77,7 +78,7 @@ def main() -> None:
                 done = []
             done += leave_servers(client, params["names"])
         else:
-            done = forget(client, params["names"])
+            done = forget(client, params["names"]) + own_token.forget(client, params["names"])
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(done), done=done)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from roost.fleet import own_token
 from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadUnreachableError
@@ -40,6 +41,13 @@ options:
     type: str
     choices: [docker, raw_exec]
     required: true
+  snapshot_token:
+    description: File with the machine's own token for saving snapshots; empty to leave it alone.
+    type: path
+  saves_snapshots:
+    description: Whether the machine is to have that token.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait for each.
     type: int
@@ -95,6 +103,10 @@ def set_up(module: AnsibleModule) -> None:
             made.append("policy")
     if not dry_run:
         wait_for_node(client, params["timeout"], params["driver"], params["node"])
+    if params["snapshot_token"] and not (dry_run and "acl" in made):
+        settle = own_token.ensure if params["saves_snapshots"] else own_token.drop
+        if settle(client, Path(params["snapshot_token"]), params["node"], dry_run=dry_run):
+            made.append("snapshot token")
     module.exit_json(
         changed=bool(made), leader=leader, made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)}
     )
@@ -108,6 +120,8 @@ def main() -> None:
             "node": {"type": "str", "default": ""},
             "first": {"type": "bool", "default": True},
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},
+            "snapshot_token": {"type": "path", "no_log": False},
+            "saves_snapshots": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Annotated
 import typer
 
 from roost.cli.show import print_json, print_table
-from roost.fleet import snapshots
-from roost.fleet.nomad_api import NomadClient
+from roost.fleet import own_token, snapshots
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.site import Site, load_site
 
 app = typer.Typer(no_args_is_help=True, help="Save Nomad's state, list what was saved, go back to it.")
@@ -53,8 +54,25 @@ def save(
     Example: sudo roost fleet snapshot save --out /root/nomad.snap
     """
     site = load_site()
-    nomad = NomadClient.from_site(site)
-    show([snapshots.save(nomad, folder_of(site), keep=keep, now=datetime.now(UTC), out=out)], as_json=as_json)
+    show([saved(site, keep, out)], as_json=as_json)
+
+
+def saved(site: Site, keep: int, out: Path | None) -> snapshots.Snapshot:
+    """Save Nomad's state with the token for that, where there is one that Nomad knows; else with the operator's.
+
+    Raises:
+        RoostError: it could not be saved.
+    """
+    own = site.nomad_token_file.with_name(own_token.FILE)
+    now = datetime.now(UTC)
+    if own.exists():
+        try:
+            nomad = NomadClient.from_site(site, token_file=own)
+            return snapshots.save(nomad, folder_of(site), keep=keep, now=now, out=out)
+        except NomadRefusedError as error:
+            if error.status != http.client.FORBIDDEN:
+                raise
+    return snapshots.save(NomadClient.from_site(site), folder_of(site), keep=keep, now=now, out=out)
 
 
 @app.command("list")

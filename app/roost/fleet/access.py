@@ -20,6 +20,7 @@ ROLES = {
     "operator": "runs the fleet: jobs, nodes, drains, snapshots; not access control, not secrets of jobs",
     "read-only": "looks, with Nomad's page: jobs and nodes; no logs, no files, no variables",
     "worker": "what runs tools on a node: finds the hub, changes nothing",
+    "snapshots": "saves Nomad's state, which holds its tokens and variables; nothing else",
 }
 PREFIX = "roost-role-"  # of policies and tokens of ours, so that nobody else's are touched
 NOT_FOUND = 404
@@ -47,7 +48,7 @@ def policy_rules(name: str) -> str:
     return "\n" + "\n".join(lines).replace("<endpoints>", ENDPOINTS_VARIABLE) + "\n"
 
 
-def ensure_role(client: NomadClient, role: str) -> bool:
+def ensure_role(client: NomadClient, role: str, *, dry_run: bool = False) -> bool:
     """Have Nomad know the policy of a role as it stands in our file; return whether it had to be told."""
     name, rules = f"{PREFIX}{role}", policy_rules(role)
     try:
@@ -56,7 +57,8 @@ def ensure_role(client: NomadClient, role: str) -> bool:
     except NomadRefusedError as error:
         if error.status != NOT_FOUND:
             raise
-    client.put(f"acl/policy/{quote(name, safe='')}", {"Name": name, "Description": ROLES[role], "Rules": rules})
+    if not dry_run:
+        client.put(f"acl/policy/{quote(name, safe='')}", {"Name": name, "Description": ROLES[role], "Rules": rules})
     return True
 
 

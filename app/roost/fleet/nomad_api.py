@@ -74,14 +74,14 @@ class NomadClient:
         self._context: ssl.SSLContext | None = None
 
     @classmethod
-    def from_site(cls, site: Site, *, timeout_s: float = 15.0) -> NomadClient:
-        """Make the operator's client for an installed machine.
+    def from_site(cls, site: Site, *, timeout_s: float = 15.0, token_file: Path | None = None) -> NomadClient:
+        """Make the operator's client for an installed machine, or that of another token's owner.
 
         Raises:
             RoostError: the operator's token or key cannot be read by this user, or is sealed without a passphrase.
         """
         try:
-            token = read_secret(site.nomad_token_file).decode().strip()
+            token = read_secret(token_file or site.nomad_token_file).decode().strip()
             with site.nomad_key.open("rb"):
                 pass
         except PermissionError as error:
