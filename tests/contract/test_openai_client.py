@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import socket
+from typing import Any
 
 import openai
 import pytest
-from openai import OpenAI
+from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.engine import MODEL, EngineProcess
@@ -139,6 +142,37 @@ def test_the_models_are_listed(client: OpenAI) -> None:
     assert extras["slot"] == "main"
     assert extras["aliases"] == ["auto", "main", "router", "specialist", "memory"]
     assert client.models.retrieve(MODEL).id == MODEL
+
+
+NAME = "gateways.example"
+
+
+@pytest.fixture
+def several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of two nodes; on the first one the gateway is just being replaced, and nobody listens."""
+    asked = socket.getaddrinfo
+
+    def found(host: str | bytes | None, *args: Any, **more: Any) -> list[Any]:  # noqa: ANN401 (as in the standard library)
+        if host not in (NAME, NAME.encode()):
+            return asked(host, *args, **more)
+        return [entry for address in ("127.0.0.2", "127.0.0.1") for entry in asked(address, *args, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@pytest.mark.usefixtures("several_addresses")
+def test_a_gateway_that_refuses_is_passed_over_where_its_name_has_others(roost: Service) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", roost.port), timeout=5)
+    url = f"http://{NAME}:{roost.port}/v1"
+    with OpenAI(base_url=url, api_key=API_KEY, max_retries=0, timeout=60) as plain:
+        assert plain.chat.completions.create(model="auto", messages=CAPITAL, max_tokens=1).choices
+
+    async def ask() -> None:
+        async with AsyncOpenAI(base_url=url, api_key=API_KEY, max_retries=0, timeout=60) as client:
+            assert (await client.chat.completions.create(model="auto", messages=CAPITAL, max_tokens=1)).choices
+
+    asyncio.run(ask())
 
 
 def busy_slots(engine: EngineProcess) -> int:
