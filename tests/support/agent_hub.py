@@ -21,6 +21,7 @@ from roost.agent.hub import AgentHub, agents_of
 from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.cli.serve_websocket import websocket_protocol
 from tests.support.net import eventually
 
 ROLES = {"anna": "user", "bert": "user", "rita": "read-only"}
@@ -81,13 +82,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path, desk: Desk | None = None, port: int = 0) -> AsyncIterator[Served]:
-    """Run a hub."""
+async def served(folder: Path, desk: Desk | None = None, port: int = 0, ping_s: float = 20.0) -> AsyncIterator[Served]:
+    """Run a hub; who answers no ping for `ping_s` seconds is let go."""
     desk = desk or Desk(poll_s=5, gone_s=5, answer_s=5)
     async with aiohttp.ClientSession() as http:
         agents = agents_of(folder, http, "http://127.0.0.1:1", runner_of=desk.runner)
         hub = AgentHub(api, agents, Measures(), desk, identity=HubIdentity(folder))
-        server = uvicorn.Server(uvicorn.Config(hub, lifespan="off", log_config=None, ws="none"))
+        config = uvicorn.Config(
+            hub, lifespan="off", log_config=None, ws=websocket_protocol(), ws_ping_interval=ping_s,
+            ws_ping_timeout=ping_s,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
         sock = socket.create_server(("127.0.0.1", port))
         task = asyncio.create_task(server.serve(sockets=[sock]))
         await eventually(lambda: server.started, 20, "the hub")
@@ -95,9 +100,10 @@ async def served(folder: Path, desk: Desk | None = None, port: int = 0) -> Async
             yield Served(f"http://127.0.0.1:{sock.getsockname()[1]}", desk, hub)
         finally:
             desk.let_go()
+            agents.let_go()
             server.should_exit = True
-            await task
             await agents.close()
+            await task
 
 
 def client_of(key: str) -> aiohttp.ClientSession:

@@ -10,7 +10,9 @@ from pathlib import Path
 import aiohttp
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +20,8 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.channel.desk import Desk
 from roost.agent.channel.routes import worker_routes
 from roost.agent.channel.wire import PATH as WORKERS_PATH
+from roost.agent.events.routes import event_routes
+from roost.agent.events.stream import Still
 from roost.agent.identity import PATH as IDENTITY_PATH
 from roost.agent.identity import HubIdentity, identity_routes
 from roost.agent.knowledge import Knowledge
@@ -43,7 +47,8 @@ from roost.ops.metric_names import AGENT_PAGE
 
 WHO_PATH = "/v1/key"
 OPENAPI_PATH = "/openapi.json"
-ASKER = "roost.asker"
+ASKER, STILL = "roost.asker", "roost.still"
+CONNECTIONS = frozenset({"http", "websocket"})
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
 MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH)
@@ -71,7 +76,8 @@ class AgentHub:
         self._app.include_router(
             session_routes(agents.store, lambda request: asker_of(request).name, agents.audit, agents.forget)
         )
-        self._app.include_router(turn_routes(agents, asker_of))
+        self._app.include_router(turn_routes(agents, asker_of, still_of))
+        self._app.include_router(event_routes(agents, asker_of, still_of))
         self._app.include_router(
             memory_routes(
                 agents.knowledge.memory,
@@ -101,7 +107,7 @@ class AgentHub:
             await self._openapi(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == AGENT_PAGE:
             await self._metrics(scope, receive, send)
-        elif scope["type"] == "http" and is_mine(scope["path"]):
+        elif scope["type"] in CONNECTIONS and is_mine(scope["path"]):
             await self._mine(scope, receive, send)
         else:
             await self._api(scope, receive, send)
@@ -114,27 +120,43 @@ class AgentHub:
             body = self._measures.text()
         await Response(body, status, media_type=answered.get("content-type"))(scope, receive, send)
 
-    async def _mine(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _who(self, scope: Scope) -> tuple[int, Headers, bytes]:
+        """Ask the API who has this key."""
         headers = [(name, value) for name, value in scope["headers"] if name in NAMES]
-        status, answered, body = await ask(self._api, scope, WHO_PATH, headers)
+        asking = {**scope, "type": "http", "scheme": scope["scheme"].replace("ws", "http")}
+        return await ask(self._api, asking, WHO_PATH, headers)
+
+    async def _mine(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, answered, body = await self._who(scope)
         if status != 200:  # the API's own refusal, which slows down those who guess
             kept = {name: answered[name] for name in ("content-type", "retry-after") if name in answered}
             await Response(body, status, kept)(scope, receive, send)
             return
         key = json.loads(body)
         if key["role"] not in USERS:
-            await not_allowed(Role(key["role"]), scope["method"], scope["path"]).response()(scope, receive, send)
+            method = scope.get("method", "GET")
+            await not_allowed(Role(key["role"]), method, scope["path"]).response()(scope, receive, send)
             return
         asker = Asker(
             key["name"], _secret(scope), key["role"], key.get("cost_mode") or "", key.get("cost_mode_default") or ""
         )
+
+        async def still() -> bool:
+            now, _, about = await self._who(scope)
+            # what cannot be asked just now is no refusal
+            return now >= 500 or (now == 200 and json.loads(about)["role"] in USERS)
+
+        known = {**scope, ASKER: asker, STILL: still}
+        if scope["type"] == "websocket":
+            await self._app(known, receive, send)
+            return
         body_read = await _body(receive)
         if body_read is None:
             await ApiError(413, f"At most {MOST_BODY_BYTES} bytes, within {BODY_TIMEOUT_S:.0f} s.").response()(
                 scope, receive, send
             )
             return
-        await self._app({**scope, ASKER: asker}, _again(body_read, receive), send)
+        await self._app(known, _again(body_read, receive), send)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Describe the API and the agent's routes in one document."""
@@ -173,12 +195,18 @@ def is_mine(path: str) -> bool:
     return any(path == mine or path.startswith(f"{mine}/") for mine in MINE)
 
 
-def asker_of(request: Request) -> Asker:
+def asker_of(request: HTTPConnection) -> Asker:
     """Return who asks."""
     asker = request.scope[ASKER]
     if not isinstance(asker, Asker):
         raise TypeError(asker)
     return asker
+
+
+def still_of(request: HTTPConnection) -> Still:
+    """Return what says whether the key that asked is still good."""
+    still: Still = request.scope[STILL]
+    return still
 
 
 def _secret(scope: Scope) -> str:

@@ -10,17 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from pydantic import JsonValue
 
+from roost.agent.events.feed import IDLE, Event, Feed
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 
-WATCHER_EVENTS = 4096
-Event = dict[str, JsonValue]
-IDLE: Event = {"type": "idle"}
-LAGGING: Event = {"type": "lagging"}
-"""A watcher that did not keep up is let go: what it missed stands in the session."""
 Take = Callable[[str, str, "Live"], Awaitable[None]]
 """Takes a turn: the text, the turn's id, and the session."""
 
@@ -31,6 +26,10 @@ MOST_WAITING_CHARACTERS = 400_000
 
 class BusyError(RoostError):
     """A turn is under way, or an undo."""
+
+
+class StoppingError(RoostError):
+    """The service stops: nothing new is begun."""
 
 
 class TooMuchError(RoostError):
@@ -62,7 +61,8 @@ class Live:
     _task: asyncio.Task[None] | None = None
     _ending: asyncio.Task[None] | None = None
     _held: bool = False
-    _watchers: set[asyncio.Queue[Event]] = field(default_factory=set)
+    _stopping: bool = False
+    feed: Feed = field(default_factory=Feed)
 
     @property
     def busy(self) -> bool:
@@ -84,18 +84,22 @@ class Live:
         finally:
             self._held = False
             self._begin()
+            self._let_watchers_go()
 
     @property
     def watched(self) -> bool:
         """Say whether somebody watches."""
-        return bool(self._watchers)
+        return self.feed.watched
 
     def say(self, said: Said) -> None:
         """Have something answered: in the next turn, or in the one under way if it has priority.
 
         Raises:
             TooMuchError: more waits already than a turn can answer.
+            StoppingError: the service stops.
         """
+        if self._stopping:
+            raise StoppingError("The service stops.", fix="Say it again in a moment.")
         if len(self.waiting) >= MOST_WAITING or self._size(self.waiting) + len(said.text) > MOST_WAITING_CHARACTERS:
             raise TooMuchError(self.session)
         self.waiting.append(said)
@@ -145,26 +149,32 @@ class Live:
 
     async def tell(self, event: Event) -> None:
         """Tell all who watch; one who does not keep up is let go."""
-        for queue in list(self._watchers):
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                self._watchers.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(LAGGING)
+        self.feed.tell(event)
 
-    def watch(self) -> asyncio.Queue[Event]:
-        """Return a queue that gets what happens from now on, first of all whether nothing does; see `unwatch`."""
-        queue: asyncio.Queue[Event] = asyncio.Queue(WATCHER_EVENTS)
-        self._watchers.add(queue)
-        if not self.busy:
-            queue.put_nowait(IDLE)
+    def watch(self, after: str = "", *, whole_turn: bool = False) -> asyncio.Queue[Event]:
+        """Return a queue that gets what happens from now on, and whether nothing does now; see `Feed.watch`."""
+        queue = self.feed.watch(after, whole_turn=whole_turn, idle=not self.busy)
+        self._let_watchers_go()
         return queue
 
     def unwatch(self, queue: asyncio.Queue[Event]) -> None:
         """Let go of a watcher."""
-        self._watchers.discard(queue)
+        self.feed.unwatch(queue)
+
+    def let_go(self) -> None:
+        """End what only waits: those who watch, at once or when the turn under way has ended. No other one begins."""
+        self._stopping = True
+        self.waiting.clear()
+        self._let_watchers_go()
+
+    def _let_watchers_go(self) -> None:
+        if self._stopping and not self.busy:
+            self.feed.let_go()
+
+    async def over(self) -> None:
+        """Wait for the end of the turn under way."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
 
     async def _turns(self) -> None:
         while self.waiting:
@@ -186,3 +196,5 @@ class Live:
                 await self.tell({"type": "error", "turn": self.turn, "message": said, "fix": "See the log."})
             await self.tell({"type": "end", "turn": self.turn})
         await self.tell(IDLE)
+        if self._stopping:
+            self.feed.let_go()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -106,6 +107,7 @@ class Agents:
         self._runner_of = runner_of
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
+        self._stopping = False
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
     async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> Said:
@@ -173,8 +175,17 @@ class Agents:
             await opened.live.cancel()
             await opened.helpers.cancel()
 
-    async def close(self) -> None:
-        """End all turns under way."""
+    def let_go(self) -> None:
+        """The service stops: no turn begins any more, and who only watches is sent away."""
+        for opened in self._open.values():
+            opened.live.let_go()
+        self._stopping = True
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """End all turns; those under way may go on for `grace_s` seconds first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await asyncio.gather(*(opened.live.over() for opened in self._open.values()))
         await asyncio.gather(*(opened.live.cancel() for opened in self._open.values()))
         await asyncio.gather(*(opened.helpers.cancel() for opened in self._open.values()))
 
@@ -183,6 +194,8 @@ class Agents:
         if place not in self._open:
             await asyncio.to_thread(self.store.info, asker.name, session)
         found = self._open.pop(place, None) or _Open(Live(asker.name, session, self._take), asker)
+        if self._stopping:
+            found.live.let_go()
         self._open[place] = found  # the last one used is the last one let go
         self._let_go()
         return found

@@ -10,11 +10,12 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal, get_args
 
 import uvloop
 
-from roost.cli.serve_agent import agent_hub, own_url
+from roost.cli.serve_agent import Turns, agent_hub
 from roost.cli.serve_hub import load_hub_settings, run_hub
 from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
@@ -43,14 +44,15 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
     async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
         gateway = build(settings, session, on_secrets=redactor.know)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
-        hub = agent_hub(gateway.app, settings.state_dir, session, own_url(places), redactor) if with_page else None
+        turns = Turns()
+        hub = agent_hub(gateway.app, settings.state_dir, session, turns.url, redactor) if with_page else None
         app = Front(hub or gateway.app, sessions) if with_page else gateway.app
 
         @asynccontextmanager
         async def beside(stop: Callable[[], None]) -> AsyncIterator[None]:
             # Whoever runs this starts it anew: better than answers from what was true once.
             gateway.registry.when_failed(stop)
-            async with running(gateway, settings):
+            async with running(gateway, settings), turns.served(gateway.app, settings):
                 try:
                     yield
                 finally:
@@ -61,7 +63,8 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
         gc.freeze()  # what was imported stays: going through it again and again would hold requests up
         gc.set_threshold(*GC_THRESHOLDS)
         sys.setswitchinterval(SWITCH_S)
-        await serve_until_stopped(app, places, settings, beside, hub.let_go if hub else lambda: None)
+        let_go = partial(hub.let_go, settings.drain_s) if hub else lambda: None
+        await serve_until_stopped(app, places, settings, beside, let_go, sockets=hub is not None)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import aiohttp
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from roost.cli.serve_listen import Listener
+from roost.cli.serve_listen import Listener, Listens, make_server, open_socket
 from roost.gateway.errors import ApiError
 from roost.gateway.telemetry import Redactor
 from roost.ops.metric_names import AGENT_PAGE
@@ -40,10 +42,14 @@ class AgentDoor:
         self._base_url = base_url
         self._redactor = redactor
         self._hub: AgentHub | None = None
+        self._until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        ours = scope["type"] == "http" and is_agents(scope["path"])
+        ours = is_agents(scope["path"])
+        if scope["type"] == "websocket" and not is_agents(scope["path"]):
+            await ApiError(404, f"There is no WebSocket at {scope['path']}.").response()(scope, receive, send)
+            return
         # who looks at the agent's metrics before there is one has the API's own page of them, which is empty
         if self._hub is None and (not ours or scope["path"] == AGENT_PAGE):
             await self._api(scope, receive, send)
@@ -57,15 +63,17 @@ class AgentDoor:
             return
         await hub(scope, receive, send)
 
-    def let_go(self) -> None:
-        """End what only waits: the service stops."""
+    def let_go(self, drain_s: float) -> None:
+        """End what only waits: the service stops. Turns under way may go on for `drain_s` seconds from now."""
+        self._until = self._until or time.monotonic() + drain_s
         if self._hub:
+            self._hub.agents.let_go()
             self._hub.desk.let_go()
 
     async def close(self) -> None:
-        """End all turns under way."""
+        """End all turns, at once those that had their time."""
         if self._hub:
-            await self._hub.agents.close()
+            await self._hub.agents.close(max(0.0, self._until - time.monotonic()))
 
     def _assembled(self) -> AgentHub:
         # imported here: a gateway alone has no room for it
@@ -94,8 +102,29 @@ def is_agents(path: str) -> bool:
     return path in ("/openapi.json", AGENT_PAGE, *MINE) or path.startswith(tuple(f"{mine}/" for mine in MINE))
 
 
-def own_url(places: Sequence[tuple[Listener, socket.socket]]) -> str:
-    """Return the base URL of this process on loopback."""
-    here = next(bound for listener, bound in places if not listener.tls)
-    host, port = here.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+class Turns:
+    """Where the agent's turns ask for models: a port of this process on loopback, open until the last turn has ended.
+
+    The service's own ports close as soon as it is to stop, and a turn may go on for a while then.
+    """
+
+    def __init__(self) -> None:
+        self._listener = Listener("127.0.0.1", 0, tls=False)
+        self._socket = open_socket(self._listener)
+
+    @property
+    def url(self) -> str:
+        """Return its base URL."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    @asynccontextmanager
+    async def served(self, api: ASGIApp, settings: Listens) -> AsyncIterator[None]:
+        """Serve `api` there until the context ends."""
+        server = make_server(api, self._listener, settings)
+        serving = asyncio.create_task(server.serve(sockets=[self._socket]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving

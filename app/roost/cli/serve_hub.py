@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost import __version__
-from roost.cli.serve_agent import agent_hub
+from roost.cli.serve_agent import Turns, agent_hub
 from roost.cli.serve_listen import listeners, open_socket
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
@@ -102,19 +103,22 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
         async with gateway_session(str(settings.gateway_ca) if settings.gateway_ca else None) as session:
             urls = gateway_urls(settings.gateways)
             forward = Forward(session, urls, settings.max_body_bytes)
-            agent = agent_hub(forward, settings.state_dir, session, urls[0], redactor)
+            turns = Turns()  # so that they, too, have the next gateway when one does not answer
+            agent = agent_hub(forward, settings.state_dir, session, turns.url, redactor)
 
             @asynccontextmanager
             async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:
-                try:
-                    yield
-                finally:
-                    if agent:
-                        await agent.close()
+                async with turns.served(forward, settings):
+                    try:
+                        yield
+                    finally:
+                        if agent:
+                            await agent.close()
 
             sessions = Sessions(settings.state_dir, settings.web_session_s)
             app = hub_app(agent or forward, sessions)
-            await serve_until_stopped(app, places, settings, beside, agent.let_go if agent else lambda: None)
+            let_go = partial(agent.let_go, settings.drain_s) if agent else lambda: None
+            await serve_until_stopped(app, places, settings, beside, let_go, sockets=agent is not None)
     except (OSError, ssl.SSLError) as error:
         raise RoostError(
             f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",

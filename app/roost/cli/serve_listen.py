@@ -15,6 +15,7 @@ from typing import Protocol
 import uvicorn
 from starlette.types import ASGIApp
 
+from roost.cli.serve_websocket import MOST_MESSAGE_BYTES, PING_S, PONG_S, websocket_protocol
 from roost.gateway.connection.protocol import http_protocol
 from roost.ops.errors import RoostError
 
@@ -142,8 +143,8 @@ def open_socket(listener: Listener) -> socket.socket:
     return sock
 
 
-def make_server(app: ASGIApp, listener: Listener, settings: Listens) -> Server:
-    """Return the server of a listener.
+def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets: bool = False) -> Server:
+    """Return the server of a listener; with `sockets` it speaks WebSocket, too.
 
     Raises:
         RoostError: its certificate cannot be used.
@@ -151,7 +152,11 @@ def make_server(app: ASGIApp, listener: Listener, settings: Listens) -> Server:
     config = uvicorn.Config(
         app,
         http=http_protocol(settings.header_timeout_s),
-        ws="none",
+        ws=websocket_protocol() if sockets else "none",
+        ws_max_size=MOST_MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

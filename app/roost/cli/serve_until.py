@@ -48,16 +48,19 @@ async def serve_until_stopped(
     settings: Listens,
     beside: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
     let_go: Callable[[], None] = lambda: None,
+    *,
+    sockets: bool = False,
 ) -> None:
     """Serve `app` at open sockets until a signal. `beside(stop)` runs all the while, and ends after the last request.
 
-    `let_go` is called when it comes: it ends requests that only wait for something.
+    `let_go` is called when it comes: it ends requests that only wait for something. `sockets`: the application takes
+    WebSockets, too.
 
     Raises:
         RoostError: a certificate cannot be used.
     """
     drain = Drain(app)
-    servers = [make_server(drain, listener, settings) for listener, _ in places]
+    servers = [make_server(drain, listener, settings, sockets=sockets) for listener, _ in places]
 
     def close() -> None:
         let_go()

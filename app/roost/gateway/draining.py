@@ -12,6 +12,8 @@ from roost.gateway.errors import ApiError, service_stopping, stream_stopped
 
 log = structlog.get_logger(__name__)
 
+SERVICE_RESTART = 1012
+"""Of RFC 6455's registry of close codes."""
 LAST_WORDS_S = 1.0  # a client that does not read does not keep the service from ending
 
 
@@ -22,6 +24,7 @@ class _Flight:
         self.cut = False
         self._path = path
         self._send = send
+        self._socket = False
         self._begun = False
         self._stream = False
         self._ended = False
@@ -34,7 +37,9 @@ class _Flight:
                 name.lower() == b"content-type" and value.startswith(b"text/event-stream")
                 for name, value in message.get("headers", ())
             )
+        self._socket = self._socket or message["type"] == "websocket.accept"
         await self._send(message)
+        self._ended = self._ended or message["type"] == "websocket.close"
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._ended = True
 
@@ -42,7 +47,9 @@ class _Flight:
         """Say why there is no more. Half of an answer that is no stream is left as it is: the connection breaks."""
         if self._ended:
             return
-        if not self._begun:
+        if self._socket:
+            await self._send({"type": "websocket.close", "code": SERVICE_RESTART})
+        elif not self._begun:
             await service_stopping().response({"connection": "close"})(scope, receive, self._send)
         elif self._stream:
             error: ApiError = stream_stopped()
@@ -65,7 +72,7 @@ class Drain:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         task = asyncio.current_task()
-        if scope["type"] != "http" or task is None:
+        if scope["type"] not in {"http", "websocket"} or task is None:
             await self._app(scope, receive, send)
             return
         flight = self._running[task] = _Flight(scope["path"], send)

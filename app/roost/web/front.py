@@ -24,6 +24,7 @@ WHO_PATH = "/v1/key"  # of the API: describes the key that asks
 COOKIE = "roost-session"
 SECURE_COOKIE = "__Host-roost-session"  # browsers take this name over TLS only, and from no other host
 FORM_HEADER = "x-roost-form"
+FORM_PROTOCOL = "form."
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOGIN_BYTES = 2048
 LOGIN_TIMEOUT_S = 10.0
@@ -46,8 +47,8 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
-            await self._api(scope, receive, send)
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
             return
         path = scope["path"]
         if path in FILES and scope["method"] in READING:
@@ -136,6 +137,24 @@ class Front:
 
         await self._api(_with_key(scope, opened.secret), receive, watched)
 
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a WebSocket on: from a page only if it is ours, and with the session's key only with its form token.
+
+        Browsers let any page open one to anywhere, and send the cookie along; but they say truly where the page is
+        from (RFC 6455, section 10.2). A page cannot set headers, so the form token is offered as a subprotocol.
+        """
+        if Headers(scope=scope).get("origin") is not None and not _same_origin(scope):
+            await _refusal(403, "This request comes from another site.", "cross_origin")(scope, receive, send)
+            return
+        opened = None if _has_key(scope) else self._sessions.find(_token(scope))
+        if opened is None:
+            await self._api(scope, receive, send)
+            return
+        if not _same_origin(scope) or not _offers_form_token(scope, opened):
+            await _refusal(403, "The form token is missing or wrong.", "form_token")(scope, receive, send)
+            return
+        await self._api(_with_key(scope, opened.secret), receive, send)
+
     async def _ask(self, scope: Scope, secret: str) -> tuple[int, Headers, bytes]:
         """Ask the API about a key, in the name of the client's address; returns status, headers and body."""
         host = [(name, value) for name, value in scope["headers"] if name == b"host"]
@@ -155,8 +174,14 @@ def _has_key(scope: Scope) -> bool:
     return any(name in {b"authorization", b"x-api-key"} for name, _ in scope["headers"])
 
 
+def _scheme(scope: Scope) -> str:
+    """Return the scheme of the page that a request of it has: a WebSocket has its own words for them."""
+    scheme = str(scope.get("scheme", "http"))
+    return {"ws": "http", "wss": "https"}.get(scheme, scheme)
+
+
 def _cookie_name(scope: Scope) -> str:
-    return SECURE_COOKIE if scope.get("scheme") == "https" else COOKIE
+    return SECURE_COOKIE if _scheme(scope) == "https" else COOKIE
 
 
 def _token(scope: Scope) -> str:
@@ -205,11 +230,16 @@ def _leaving(scope: Scope, send: Send) -> Send:
 def _same_origin(scope: Scope) -> bool:
     """Say whether a request comes from our own page: browsers send `Origin` with everything but reading."""
     headers = Headers(scope=scope)
-    return headers.get("origin", "") == f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
+    return headers.get("origin", "") == f"{_scheme(scope)}://{headers.get('host', '')}"
 
 
 def _has_form_token(scope: Scope, opened: Opened) -> bool:
     return hmac.compare_digest(Headers(scope=scope).get(FORM_HEADER, "").encode(), opened.form_token.encode())
+
+
+def _offers_form_token(scope: Scope, opened: Opened) -> bool:
+    wanted = f"{FORM_PROTOCOL}{opened.form_token}".encode()
+    return any(hmac.compare_digest(str(one).encode(), wanted) for one in scope.get("subprotocols", ()))
 
 
 async def _body(receive: Receive) -> bytes:

@@ -48,6 +48,8 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         super().data_received(data)  # ends uvicorn's own clock of idle connections
         if self.transport.is_closing():  # what came was no HTTP
             self._left()
+        if self.transport.get_protocol() is not self:  # it is a WebSocket now
+            return
         if self.cycle is None or self.cycle.response_complete:
             self._start_clock()
 
@@ -63,7 +65,8 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         # uvicorn itself knows the last one only, and a client may send several ahead.
-        self._cycles = [cycle for cycle in (*self._cycles, self.cycle) if not cycle.response_complete]
+        cycles = (*self._cycles, self.cycle) if self.cycle else self._cycles  # none for a WebSocket
+        self._cycles = [cycle for cycle in cycles if not cycle.response_complete]
         self._stop_clock()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

@@ -91,7 +91,7 @@ async def say(agents: Agents, session: str, text: str) -> list[dict[str, Any]]:
     await queue.get()  # that nothing goes on yet
     await agents.say(ALICE, session, text)
     events: list[dict[str, Any]] = []
-    while (event := await queue.get()) != {"type": "idle"}:
+    while (event := await queue.get())["type"] != "idle":
         events.append(dict(event))
     live.unwatch(queue)
     assert [event for event in events if event["type"] == "error"] == []

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from roost.agent.live import IDLE, MOST_WAITING, Live, Said, TooMuchError
+from roost.agent.events.feed import IDLE
+from roost.agent.live import MOST_WAITING, Live, Said, TooMuchError
 from tests.support.net import eventually
 
 
