@@ -22,6 +22,7 @@ from roost.agent.live import Live, Said
 from roost.agent.memory.meaning import ApiEmbedder
 from roost.agent.memory.tools import MEMORY_NAMES, MemoryTools
 from roost.agent.models import ApiModels
+from roost.agent.sessions.leftovers import references, sweep
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
 from roost.agent.skills.tools import SkillTools
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 RunnerOf = Callable[[str, str | None], ToolRunner]
 """Gives what runs tools for a key, in the workspace that a session chose."""
 MOST_OPEN = 64
+SWEEP_AFTER_S = 2.0
 UNDO = "undo"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
@@ -108,6 +110,8 @@ class Agents:
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
         self._stopping = False
+        self._removed: dict[str, set[str]] = {}
+        self._sweeping: dict[str, asyncio.Task[None]] = {}
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
     async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> Said:
@@ -169,11 +173,33 @@ class Agents:
             return result
 
     async def forget(self, owner: str, session: str) -> None:
-        """Let go of a session that is removed; a turn under way in it ends."""
+        """Let go of a session that is removed; a turn under way in it ends. Its texts go soon after it."""
         opened = self._open.pop((owner, session), None)
         if opened:
             await opened.live.cancel()
             await opened.helpers.cancel()
+        removed = self._removed.setdefault(owner, set())
+        with suppress(FileNotFoundError):
+            removed |= references((await asyncio.to_thread(self.store.read, owner, session)).records)
+        if owner not in self._sweeping:
+            self._sweeping[owner] = asyncio.create_task(self._sweep(owner))
+
+    async def swept(self) -> None:
+        """Wait until the texts of removed sessions are gone."""
+        await asyncio.gather(*self._sweeping.values())
+
+    async def _sweep(self, owner: str) -> None:
+        try:
+            while owner in self._removed:
+                await asyncio.sleep(SWEEP_AFTER_S)  # many are removed one after the other: looked through once
+                removed = self._removed.pop(owner)
+                quiet = not any(opened.live.busy for (whose, _), opened in self._open.items() if whose == owner)
+                gone = await asyncio.to_thread(sweep, self.store, self._blobs, owner, removed, quiet=quiet)
+                log.info("texts_removed", texts=len(gone))
+        except OSError as error:
+            log.warning("texts_not_removed", reason=str(error))
+        finally:
+            del self._sweeping[owner]
 
     def let_go(self) -> None:
         """The service stops: no turn begins any more, and who only watches is sent away."""
@@ -183,6 +209,8 @@ class Agents:
 
     async def close(self, grace_s: float = 0.0) -> None:
         """End all turns; those under way may go on for `grace_s` seconds first."""
+        for sweeping in self._sweeping.values():
+            sweeping.cancel()  # the next removal looks through all of it
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(*(opened.live.over() for opened in self._open.values()))

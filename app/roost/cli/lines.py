@@ -48,4 +48,4 @@ def _took(take: Callable[[str], None], line: str, *, interactive: bool) -> None:
             raise
         sys.stderr.write(f"error: {plain(error.message)}\n")
         if error.fix:
-            sys.stderr.write(f"fix: {error.fix}\n")
+            sys.stderr.write(f"fix: {plain(error.fix)}\n")

@@ -19,6 +19,8 @@ app = typer.Typer(no_args_is_help=True)
 Json = Any
 
 PATH = "/roost/v1/sessions"
+RECORDS = 500
+"""Fetched at a time."""
 PURGE_NEEDS = "Name conversations, or which with --older-than 90d or --archived."
 
 IdArgument = Annotated[str, typer.Argument(help="Id of a conversation; see `roost sessions list`.")]
@@ -48,7 +50,7 @@ def show(session: IdArgument, *, as_json: JsonOption = False) -> None:
     Example: roost sessions show 8f3k2m9q0a1b2c3d
     """
     with Api(find_access()) as api:
-        found = api.get(_path(session))
+        found = whole(api, session)
     if as_json:
         print_json(found)
         return
@@ -94,7 +96,7 @@ def export(
     Example: roost sessions export 8f3k2m9q0a1b2c3d --to talk.jsonl
     """
     with Api(find_access()) as api:
-        records = api.get(_path(session))["records"]
+        records = whole(api, session)["records"]
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n" if as_json else lines
     if written(text, to):
@@ -140,7 +142,7 @@ def purge(
     before = datetime.now(UTC) - timedelta(days=days(older_than)) if older_than else None
     with Api(find_access()) as api:
         if sessions:
-            doomed = [{**api.get(_path(one)), "records": None} for one in sessions]
+            doomed = [{**api.get(f"{_path(one)}?limit=1"), "records": None} for one in sessions]
         else:
             doomed = _listed(api, archived=archived)
         doomed = [one for one in doomed if before is None or datetime.fromisoformat(one["updated"]) < before]
@@ -203,6 +205,18 @@ def described(body: dict[str, Json]) -> str:
             return f"  · {body['name']}"
         case _:
             return ""
+
+
+def whole(api: Api, session: str) -> dict[str, Json]:
+    """Return a conversation with all its records, fetched in pieces."""
+    found = dict(api.get(f"{_path(session)}?limit={RECORDS}"))
+    more = found.pop("more", False)
+    while more:
+        page = api.get(f"{_path(session)}?limit={RECORDS}&after={found['records'][-1]['seq']}")
+        found["records"] += page["records"]
+        found["damaged"] = max(found["damaged"], page["damaged"])
+        more = page["more"]
+    return found
 
 
 def _ask(doomed: list[dict[str, Json]]) -> None:

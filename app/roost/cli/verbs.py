@@ -124,9 +124,11 @@ def run_command_line() -> int:
     try:
         get_command(make_app())(prog_name="roost")
     except RoostError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        from roost.cli.show import plain  # others' words may be in it, and they do not steer the terminal
+
+        sys.stderr.write(f"error: {plain(error.message)}\n")
         if error.fix:
-            sys.stderr.write(f"fix: {error.fix}\n")
+            sys.stderr.write(f"fix: {plain(error.fix)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +58,10 @@ class BlobStore(Protocol):
         """Forget bytes; what is not there is forgotten already."""
         ...
 
+    def kept(self, owner: str) -> dict[str, float]:
+        """Return the references of an owner, and how many seconds ago each was last put."""
+        ...
+
 
 def reference_of(data: bytes) -> str:
     """Return the reference of bytes: the first 96 bits of their SHA-256."""
@@ -102,6 +109,10 @@ class MemoryBlobs:
         """Forget bytes."""
         self._kept.pop((owner, reference), None)
 
+    def kept(self, owner: str) -> dict[str, float]:
+        """Return references; nothing here is known of their age."""
+        return {reference: 0.0 for whose, reference in self._kept if whose == owner}
+
     def _found(self, owner: str, reference: str) -> bytes:
         try:
             return self._kept[owner, reference]
@@ -134,6 +145,7 @@ class FileBlobs:
         path = self._path(owner, reference)
         with self._lock:
             if path.exists():
+                os.utime(path)  # it is of use again: see `kept`
                 return reference
             used = self._used_by(owner)
             if used + len(data) > self._limit:
@@ -171,6 +183,16 @@ class FileBlobs:
                 return
             if owner in self._used:
                 self._used[owner] -= size
+
+    def kept(self, owner: str) -> dict[str, float]:
+        """Return references and ages."""
+        found: dict[str, float] = {}
+        now = time.time()
+        for path in self._home(owner).glob("??/*"):
+            with suppress(FileNotFoundError):
+                if REFERENCE.match(PREFIX + path.name):
+                    found[PREFIX + path.name] = now - path.stat().st_mtime
+        return found
 
     def _home(self, owner: str) -> Path:
         return self._folder / hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -227,6 +227,52 @@ async def test_asked_twice_nothing_used_is_lost(
         assert await requests_counted(client, again.url) == 2
 
 
+async def test_a_turn_of_the_agent_has_the_next_gateway_and_its_model_while_the_service_stops(
+    tmp_path: Path, environment: dict[str, str], client: aiohttp.ClientSession, engine: FakeEngine
+) -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    more = {"ROOST_STATE_DIR": str(state_dir(tmp_path)), "ROOST_HEADER_TIMEOUT_S": "0.5", "ROOST_DRAIN_S": "30"}
+    with service(tmp_path, environment, "gateway") as gateway:
+        await eventually(lambda: answers(client, gateway.url), 20, "a model")
+        with service(tmp_path, more | {"ROOST_GATEWAYS": f"{gone},{gateway.url}"}, "hub") as hub:
+            await turn_over_a_stop(client, hub, engine)
+    engine.go.clear()
+    with service(tmp_path, environment | more) as both:
+        await eventually(lambda: answers(client, both.url), 20, "a model")
+        await turn_over_a_stop(client, both, engine)
+
+
+async def turn_over_a_stop(client: aiohttp.ClientSession, running: Service, engine: FakeEngine) -> None:
+    """Have a turn answered whose model writes on after the service was asked to stop; watch it over WebSocket."""
+    engine.mode = "slow"
+    async with client.post(f"{running.url}/roost/v1/sessions", json={}) as answer:
+        session = f"{running.url}/roost/v1/sessions/{(await answer.json())['id']}"
+    for path in ("/v1/models", "/"):
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await client.ws_connect(f"{running.url}{path}")
+    async with client.ws_connect(f"{session}/events") as ws:
+        asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(ws.send_json(HELLO)))
+        text = ""
+        kinds: list[str] = []
+        async with asyncio.timeout(60):
+            async for message in ws:
+                event = json.loads(message.data)
+                kinds.append(event["type"])
+                text += event["text"] if event["type"] == "text" else ""
+                if event["type"] == "text" and not engine.go.is_set():
+                    running.process.send_signal(signal.SIGTERM)
+                    await eventually(lambda: '"stopping"' in running.log.read_text(), 20, "it to begin to stop")
+                    engine.go.set()
+        assert text == "".join(WORDS)
+        assert kinds[-3:] == ["end", "idle", "stopping"]
+        assert ws.close_code == 1012
+    await eventually(lambda: stopped(running), 30, "it to end")
+    assert running.process.returncode == 0
+
+
+HELLO = {"type": "say", "text": "hi"}
+
+
 def state_dir(folder: Path) -> Path:
     """Return a folder for the state of a service."""
     made = folder / "state"

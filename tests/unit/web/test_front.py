@@ -271,3 +271,57 @@ async def test_the_page_itself_needs_nothing(browser: Browser) -> None:
         assert (await browser.ask("GET", path)).status == 200
         assert (await browser.ask("HEAD", path)).status == 200
     assert (await browser.ask("GET", "/web/none.js")).status == 401
+
+
+# --- WebSocket ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 0),
+        ({"form": "wrong"}, 403),
+        ({"form": ""}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),  # a cookie from something that is no browser proves nothing
+        ({"cookie": ""}, 0),  # goes on without a key: the API refuses it
+        ({"cookie": "", "origin": "http://evil.example"}, 403),
+        ({"cookie": "", "key": "mine", "origin": "http://evil.example"}, 403),
+        ({"cookie": "", "key": "mine", "origin": ""}, 0),  # a program
+    ],
+)
+async def test_a_websocket_needs_our_own_page_and_its_form_token(headers: dict[str, str], status: int) -> None:
+    reached: list[Scope] = []
+
+    async def api(scope: Scope, _receive: Receive, _send: Send) -> None:
+        reached.append(scope)
+
+    sessions = Sessions(None, 60)
+    opened = await sessions.begin("secret")
+    given = {"origin": "http://hub:1", "form": opened.form_token, "cookie": opened.token, "key": "", **headers}
+    sent = [(b"host", b"hub:1")]
+    sent += [(b"origin", given["origin"].encode())] if given["origin"] else []
+    sent += [(b"cookie", f"{COOKIE}={given['cookie']}".encode())] if given["cookie"] else []
+    sent += [(b"authorization", f"Bearer {given['key']}".encode())] if given["key"] else []
+    protocols = ["roost.events", *([f"form.{given['form']}"] if given["form"] else [])]
+    scope: Scope = {
+        "type": "websocket", "scheme": "ws", "path": "/roost/v1/sessions/x/events", "headers": sent,
+        "subprotocols": protocols, "extensions": {"websocket.http.response": {}},
+    }  # fmt: skip
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await Front(api, sessions)(scope, receive, send)
+    assert [message["status"] for message in messages if "status" in message] == ([status] if status else [])
+    if not status:
+        keys = [value for name, value in reached[0]["headers"] if name == b"authorization"]
+        wanted = [f"Bearer {given['key'] or 'secret'}".encode()] if given["key"] or given["cookie"] else []
+        assert keys == wanted
+    else:
+        assert reached == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from roost.ops.files import sync_folder
 
 FILE_MODE = 0o600
 BROKEN = ".broken"
+SEQ = re.compile(rb'^\{"seq":(\d{1,18}),"at":')
+"""How `line_of` begins a line."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Contents:
 
     records: tuple[Record, ...]
     damaged: int = 0
+    more: bool = False
+    """Whether others follow that were not asked for."""
 
 
 def append(path: Path, bodies: Sequence[Body]) -> list[Record]:
@@ -51,22 +56,30 @@ def append(path: Path, bodies: Sequence[Body]) -> list[Record]:
     return made
 
 
-def read(path: Path, after: int = 0) -> Contents:
-    """Return the records numbered above `after`. A line that a crash cut off is left out, and not counted as damage.
+def read(path: Path, after: int = 0, limit: int | None = None) -> Contents:
+    """Return the records numbered above `after`, at most `limit`. A line that a crash cut off is left out, no damage.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     records: list[Record] = []
     damaged = 0
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        try:
-            record = parse(line)
-        except UnreadableError:
-            damaged += 1
-            continue
-        if record.seq > after:
-            records.append(record)
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            number = SEQ.match(line)
+            if number and int(number.group(1)) <= after:  # told by its beginning: the rest need not be read
+                continue
+            try:
+                record = parse(line)
+            except UnreadableError:
+                damaged += 1
+                continue
+            if record.seq > after:
+                if limit is not None and len(records) == limit:
+                    return Contents(tuple(records), damaged, more=True)
+                records.append(record)
     return Contents(tuple(records), damaged)
 
 

@@ -18,6 +18,7 @@ from roost.agent.storage import stored
 
 PATH = "/roost/v1/sessions"
 MOST_HITS = 200
+MOST_RECORDS = 1000
 JSONL = "application/x-ndjson"
 
 OwnerOf = Callable[[Request], str]
@@ -74,12 +75,17 @@ def session_routes(
         return JSONResponse({"object": "list", "data": [asdict(hit) for hit in hits]})
 
     @router.get(f"{PATH}/{{session}}", summary="Show a conversation")
-    async def one(request: Request, session: str, after: Annotated[int, Query(ge=0)] = 0) -> JSONResponse:
+    async def one(
+        request: Request,
+        session: str,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int | None, Query(ge=1, le=MOST_RECORDS)] = None,
+    ) -> JSONResponse:
         owner = owner_of(request)
         info = await stored(lambda: store.info(owner, session))
-        contents = await stored(lambda: store.read(owner, session, after))
+        contents = await stored(lambda: store.read(owner, session, after, limit))
         records = [record.model_dump(mode="json") for record in contents.records]
-        return JSONResponse({**shown(info), "damaged": contents.damaged, "records": records})
+        return JSONResponse({**shown(info), "damaged": contents.damaged, "more": contents.more, "records": records})
 
     @router.get(f"{PATH}/{{session}}/export", summary="Export a conversation as JSON lines")
     async def exported(request: Request, session: str) -> Response:

@@ -48,8 +48,8 @@ class SessionStore(Protocol):
         """Add records; they are on disk when this returns. Raises SessionNotFoundError, OSError."""
         ...
 
-    def read(self, owner: str, session: str, after: int = 0) -> Contents:
-        """Return the records numbered above `after`. Raises SessionNotFoundError."""
+    def read(self, owner: str, session: str, after: int = 0, limit: int | None = None) -> Contents:
+        """Return the records numbered above `after`, at most `limit`. Raises SessionNotFoundError."""
         ...
 
     def info(self, owner: str, session: str) -> SessionInfo:
@@ -115,15 +115,15 @@ class FileSessionStore:
             self._index.add(made, session, archived=path.parent == self._archive)
         return made
 
-    def read(self, owner: str, session: str, after: int = 0) -> Contents:
-        """Return the records numbered above `after`.
+    def read(self, owner: str, session: str, after: int = 0, limit: int | None = None) -> Contents:
+        """Return the records numbered above `after`, at most `limit`.
 
         Raises:
             SessionNotFoundError: it is not the owner's.
         """
         with self._lock:
             path = self._known(owner, session)
-        return log_file.read(path, after)
+        return log_file.read(path, after, limit)
 
     def info(self, owner: str, session: str) -> SessionInfo:
         """Return the conversation's line.

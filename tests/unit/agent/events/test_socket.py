@@ -210,7 +210,9 @@ async def test_it_is_pinged_and_gone_when_it_does_not_answer(tmp_path: Path) -> 
         async with client.ws_connect(f"{url}/events") as ws:  # this one answers by itself
             await until(ws, "idle")
             with pytest.raises(TimeoutError):
-                await ws.receive(timeout=1.0)
+                async with asyncio.timeout(1.0):
+                    await ws.receive()
+            assert not ws.closed
         async with client.ws_connect(f"{url}/events", autoping=False) as ws:
             await until(ws, "idle")
             assert (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.PING

@@ -112,3 +112,21 @@ def test_purge_says_what_it_would_do_and_asks(world: World) -> None:
     assert "1 conversations" in roost("purge", "--older-than", "0d", "--yes").stdout
     assert isinstance(roost("show", other).exception, RoostError)
     assert isinstance(roost("purge", "--older-than", "old").exception, RoostError)
+
+
+def test_a_long_conversation_comes_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = world.talk("alice", *(f"message {number}" for number in range(7)))
+    path = f"{PATH}/{session}"
+    with world.client("alice") as alice:
+        whole = alice.get(path).json()
+        assert (whole["more"], len(whole["records"])) == (False, 8)  # as it always was
+        pieces, after, more = [], 0, True
+        while more:
+            page = alice.get(path, params={"limit": 3, "after": after}).json()
+            pieces.append(len(page["records"]))
+            after, more = page["records"][-1]["seq"], page["more"]
+        assert pieces == [3, 3, 2]
+        assert alice.get(path, params={"limit": 0}).status_code == 422
+    monkeypatch.setattr("roost.cli.sessions.RECORDS", 3)
+    assert json.loads(roost("show", session, "--json").stdout)["records"] == whole["records"]
+    assert len(roost("export", session).stdout.splitlines()) == 8
