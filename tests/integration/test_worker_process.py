@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from roost.agent.channel.desk import Desk
 from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from tests.support.agent_hub import Served, served
+from tests.support.gateway import REPOSITORY
 from tests.support.net import eventually, free_port
 from tests.support.worker import Home, Running, worker
 
@@ -116,6 +119,51 @@ async def test_cancelling_ends_the_program(scene: Scene) -> None:
             return len(sizes) > 20 and len(set(sizes[-20:])) == 1
 
         await eventually(still, 60, "the command to be ended")
+
+
+@needs_sandbox
+async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIOTROPE", "a variable of the user")
+    (scene.project / "a.txt").write_text("alpha")
+    (scene.home.folder / "secret.txt").write_text("heliotrope")
+    read = [f"--read={path}" for path in {sys.prefix, sys.base_prefix, str(REPOSITORY)}]
+    async with scene.hub() as hub:
+        words = ["mcp", "add", "ex", "--env", f"PYTHONPATH={REPOSITORY}", "--env=ASKED=1", "--workspace=project", *read]
+        program = [sys.executable, "-P", "-m", "tests.support.mcp_example"]
+        added = await asyncio.to_thread(scene.home.run, *words, "--json", "--", *program)
+        assert json.loads(added.stdout)[0]["environment"] == ["ASKED", "PYTHONPATH"]
+        tried = json.loads((await asyncio.to_thread(scene.home.run, "mcp", "test", "ex", "--json")).stdout)
+        assert tried["ok"], tried
+        assert "mcp__ex__add" in [tool["name"] for tool in tried["tools"]]
+        async with scene.worker():
+
+            def offered() -> bool:
+                return "mcp__ex__add" in {spec.name for spec in hub.desk.runner("anna").tools()}
+
+            await eventually(offered, 120, "its tools")
+
+            async def call(number: str, tool: str, **given: JsonValue) -> ToolResult:
+                asked = ToolCall(id=number, name=f"mcp__ex__{tool}", arguments=given, session="s", workspace=None)
+                return await hub.desk.runner("anna").run(asked)
+
+            assert (await call("1", "add", first=20, second=22)).text == "42"
+            assert "a.txt" in (await call("2", "look", path="/workspace")).text
+            assert (await call("3", "put", path="/workspace/b.txt", text="x")).outcome is Outcome.FAILED
+            for path in (str(scene.home.folder / "secret.txt"), str(scene.home.folder), "/etc/passwd"):
+                hidden = await call(path, "look", path=path)
+                assert "heliotrope" not in hidden.text
+                assert hidden.outcome is Outcome.FAILED or "secret" not in hidden.text
+            variables = (await call("4", "environment")).text
+            assert "ASKED" in variables
+            assert "HELIOTROPE" not in variables
+            assert "ROOST_API_KEY" not in variables
+            assert (await scene.call(hub, "5", "mcp__ex__add", owner="bert", first=1)).outcome is Outcome.REFUSED
+            waiting = asyncio.create_task(call("6", "die"))
+            assert (await waiting).outcome is Outcome.UNKNOWN
+        removed = await asyncio.to_thread(scene.home.run, "mcp", "remove", "ex", "--json")
+        assert json.loads(removed.stdout)["name"] == "ex"
 
 
 async def test_it_comes_back_to_a_hub_that_was_started_anew_and_the_hub_does_not_wait_for_it(scene: Scene) -> None:

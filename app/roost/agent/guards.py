@@ -26,7 +26,7 @@ POLLUTION_LEAST = 5
 REPEATED_LINES = 4
 REPEATED_PIECES = 8
 PIECE_CHARACTERS = (8, 160)
-CHANGING = frozenset({Permission.WRITE, Permission.RUN, Permission.MEMORY})
+CHANGING = frozenset({Permission.WRITE, Permission.RUN, Permission.MEMORY, Permission.FOREIGN})
 
 
 @dataclass(frozen=True)

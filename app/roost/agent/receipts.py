@@ -63,7 +63,7 @@ def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]
     change = asks_for_change(request)
     if change or READ.search(request) or LIST.search(request):
         found += [f"{path} was not used" for path in paths(request) if not _touched(path, receipts)]
-    changed = _last(receipts, {Permission.WRITE, Permission.RUN})
+    changed = _last(receipts, {Permission.WRITE, Permission.RUN, Permission.FOREIGN})
     if change and Permission.WRITE in can and changed is None:
         found.append("nothing was changed")
     found += _runs(request, can, receipts)
@@ -83,7 +83,8 @@ def shown(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]) 
 
 def _serves(wanted: str, one: Receipt) -> bool:
     fine = RAN if one.permission is Permission.RUN else HAPPENED
-    return one.result.outcome in fine and (wanted not in SERVES or one.call.name in SERVES[wanted])
+    may = wanted not in SERVES or one.call.name in SERVES[wanted] or one.permission is Permission.FOREIGN
+    return may and one.result.outcome in fine
 
 
 def _runs(request: str, can: set[Permission], receipts: Sequence[Receipt]) -> list[str]:

@@ -32,6 +32,8 @@ class Permission(StrEnum):
     """Reaches an address outside this machine."""
     MEMORY = "memory"
     """Reads or changes what the hub remembers for this key."""
+    FOREIGN = "foreign"
+    """A tool of somebody else's server (MCP): what it does is not known, so it counts as one that changes things."""
 
 
 class Outcome(StrEnum):

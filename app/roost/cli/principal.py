@@ -12,6 +12,7 @@ from typing import Any
 
 from roost.agent.identity import ID_DIGITS
 from roost.agent.identity import PATH as HUB_PATH
+from roost.agent.mcp.servers import McpServers
 from roost.agent.tools.hubs import KnownHubs, folder_name, moved
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli.api import Access, Api, find_access
@@ -41,6 +42,11 @@ class Principal:
         return workspaces().at(self.hub)
 
     @property
+    def servers(self) -> McpServers:
+        """Return the MCP servers that were named for it."""
+        return McpServers(mcp_file(), self.hub)
+
+    @property
     def called(self) -> str:
         """Return the name of folders that keep what belongs to it."""
         return folder_name(self.owner, self.hub)
@@ -57,6 +63,7 @@ def identify() -> Principal:
     known_hubs().pin(access.base_url, owner, hub)
     found = Principal(access, owner, hub, key)
     got = found.workspaces.pass_on(owner, "")
+    found.servers.pass_on(owner, "")
     for folder in (state_folder(), technician_folder()):
         moved(folder, owner, "", hub)
     if got:
@@ -79,6 +86,7 @@ def trust() -> tuple[Principal, list[str]]:
         return found, []
     for folder in (state_folder(), technician_folder()):
         moved(folder, owner, before, hub)
+    found.servers.pass_on(owner, before)
     return found, [one.name for one in found.workspaces.pass_on(owner, before)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import ipaddress
 import json
@@ -12,7 +13,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ import typer
 from roost import __version__
 from roost.agent.channel.client import Tell, WorkerClient
 from roost.agent.channel.wire import Announced, Folder
+from roost.agent.mcp.servers import McpServer
 from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tool import ToolCall, ToolResult, ToolRunner
 from roost.agent.tools.base import AnyTool
@@ -31,13 +33,15 @@ from roost.agent.tools.runner import LocalRunner, standard_tools
 from roost.agent.tools.web_search import SearchServices
 from roost.agent.tools.workspaces import Named
 from roost.cli.api import Access, find_access, on_loopback, trusting
-from roost.cli.principal import identify, refuse_root, state_folder
+from roost.cli.principal import Principal, identify, refuse_root, state_folder
 from roost.cli.show import json_line, plain
 from roost.gateway.telemetry import configure
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
 SHOWN_CHARACTERS = 160
+FOREIGN = "mcp__"
+"""What names of tools of MCP servers begin with; which there are is known when the servers run."""
 NO_FOLDERS = "There is no workspace yet: `roost workspace add PATH` names a folder, also while this runs."
 
 
@@ -71,14 +75,52 @@ def worker(
     configure("warning", [access.key, *filter(None, [services.brave_key])])
     folder = state_folder() / whose.called
     with only_one(folder):
-        runner = LocalRunner(owner, named, folder, chosen(standard_tools(box, services, networks), only or []))
+        foreign = Foreign(whose.servers.of(owner), whose, only or [])
+        runner = LocalRunner(
+            owner, named, folder, chosen(standard_tools(box, services, networks), only or []), foreign.tools
+        )
         offers = offer(owner, named, runner, identity(folder))
         if not offers().workspaces:
             sys.stderr.write(f"{NO_FOLDERS}\n")
-        asyncio.run(_work(access, runner, offers, Shown(offers, as_json=as_json)))
+        asyncio.run(_work(access, foreign, runner, offers, Shown(offers, as_json=as_json)))
 
 
-async def _work(access: Access, runner: ToolRunner, offers: Callable[[], Announced], tell: Tell) -> None:
+class Foreign:
+    """The tools of the MCP servers that were named for a key; without servers nothing of the protocol is loaded."""
+
+    def __init__(self, servers: Sequence[McpServer], whose: Principal, only: Sequence[str]) -> None:
+        self._servers = servers
+        if servers:
+            from roost.agent.mcp.tools import McpTools  # it needs memory that a worker without servers does not
+
+            self._mcp = McpTools(servers, mcp_folder(whose), whose.workspaces, only)
+
+    def tools(self) -> Sequence[AnyTool]:
+        """Return what can be called now."""
+        return self._mcp.tools() if self._servers else ()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the servers running until the context ends."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._servers:
+                await stack.enter_async_context(self._mcp.running())
+            yield
+
+
+def mcp_folder(whose: Principal) -> Path:
+    """Return where sandboxed servers of a key have a folder each."""
+    return state_folder() / whose.called / "mcp"
+
+
+async def _work(
+    access: Access, foreign: Foreign, runner: ToolRunner, offers: Callable[[], Announced], tell: Tell
+) -> None:
+    async with foreign.running():
+        await _serve(access, runner, offers, tell)
+
+
+async def _serve(access: Access, runner: ToolRunner, offers: Callable[[], Announced], tell: Tell) -> None:
     connector = aiohttp.TCPConnector(ssl=trusting(access.ca))
     trust = not on_loopback(access.base_url)  # no proxy between this machine and itself
     async with aiohttp.ClientSession(connector=connector, trust_env=trust) as http:
@@ -132,7 +174,7 @@ def chosen(tools: list[AnyTool], only: list[str]) -> list[AnyTool]:
     """
     known = {tool.spec.name: tool for tool in tools}
     for name in only:
-        if name not in known:
+        if name not in known and not name.startswith(FOREIGN):
             raise RoostError(f"There is no tool {name!r}.", fix=f"Choose of {', '.join(known)}.", exit_code=2)
     return [tool for name, tool in known.items() if not only or name in only]
 

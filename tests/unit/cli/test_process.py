@@ -27,6 +27,7 @@ NO_JSON = {
     "memory",
     "skills",
     "workspace",
+    "mcp",
     "technician",
     "config",
     "security",

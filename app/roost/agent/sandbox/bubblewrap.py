@@ -15,18 +15,27 @@ ENVIRONMENT = {"PATH": PATH, "HOME": TEMPORARY, "LANG": "C.UTF-8", "TERM": "dumb
 SYSTEM = ("/usr", "/opt/roost/tools")
 LINKED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/ssl/certs", "/etc/ca-certificates")
+NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+"""What a program needs to find machines by their names, where it may reach a network at all."""
 NOTHING: frozenset[Guard] = frozenset()
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What is put into a sandbox. `kept` and `hidden`: paths in the workspace that are read-only, or empty."""
+    """What is put into a sandbox. `kept` and `hidden`: paths in the workspace that are read-only, or empty.
+
+    `read` are more paths of the machine, read-only; with `closed` the workspace is that, too. With `network` the
+    machine's network is there.
+    """
 
     root: Path
     kept: Sequence[str] = ()
     hidden: Sequence[str] = ()
     links: dict[str, str] = field(default_factory=dict)  # /bin -> usr/bin, as on the machine
     folders: Sequence[str] = ()  # of LINKED, those that are folders of their own
+    read: Sequence[str] = ()
+    closed: bool = False
+    network: bool = False
 
 
 def system_of(root: Path, kept: Sequence[str], hidden: Sequence[str]) -> Inside:
@@ -49,7 +58,10 @@ def command_line(
     seccomp_fd: int | None,
     without: Collection[Guard] = NOTHING,
 ) -> list[str]:
-    """Return the words that start `program` in the sandbox. `without` is for tests: the guards that are left out."""
+    """Return the words that start `program` in the sandbox.
+
+    `without`: guards that are left out. For tests; and the environment's, where a parent gives a closed one itself.
+    """
     words: list[str] = []
     if Guard.LIMITS not in without:
         words += [
@@ -59,7 +71,7 @@ def command_line(
     words += ["bwrap", "--die-with-parent", "--unshare-user"]
     if Guard.PROCESSES not in without:
         words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
-    if Guard.NETWORK not in without:
+    if Guard.NETWORK not in without and not inside.network:
         words += ["--unshare-net"]
     if Guard.SESSION not in without:
         words += ["--new-session"]
@@ -94,7 +106,10 @@ def _files(inside: Inside, limits: Limits, without: Collection[Guard]) -> list[s
         words += ["--ro-bind-try", path, path]
     words += _proc(without)
     words += ["--dev", "/dev", "--size", str(limits.temporary_bytes), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
-    words += ["--size", str(limits.temporary_bytes), "--tmpfs", TEMPORARY, "--bind", str(inside.root), WORKSPACE]
+    words += ["--size", str(limits.temporary_bytes), "--tmpfs", TEMPORARY]
+    for path in (*(NAMES if inside.network else ()), *inside.read):
+        words += ["--ro-bind-try", path, path]
+    words += ["--ro-bind" if inside.closed else "--bind", str(inside.root), WORKSPACE]
     return [*words, *_protected(inside, WORKSPACE, without), "--remount-ro", "/"]
 
 

@@ -85,7 +85,7 @@ class Bubblewrap:
         if gone := self.missing():
             raise RoostError(f"No program is run: {gone}.", fix="apt-get install bubblewrap")
         filters = seccomp_filter()
-        seccomp_fd = _memory_file(filters) if filters is not None else None
+        seccomp_fd = memory_file(filters) if filters is not None else None
         try:
             inside = system_of(root, kept, hidden)
             words = command_line(program, inside, limits, seccomp_fd=seccomp_fd, without=self._without)
@@ -136,7 +136,7 @@ class Bubblewrap:
                 return f"it said more than {limits.output_bytes:,} bytes"
             if free - _free_bytes(root) > limits.disk_bytes:
                 return f"the disk lost more than {limits.disk_bytes:,} bytes meanwhile"
-            if _memory_bytes(pid) > limits.memory_bytes:
+            if memory_bytes(pid) > limits.memory_bytes:
                 return f"it used more than {limits.memory_bytes:,} bytes of memory"
 
 
@@ -153,7 +153,8 @@ def _end(process: asyncio.subprocess.Process) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
-def _memory_file(data: bytes) -> int:
+def memory_file(data: bytes) -> int:
+    """Return a descriptor of a file that is nowhere, with this content, to be read from its beginning."""
     handle = os.memfd_create("seccomp")
     os.write(handle, data)
     os.lseek(handle, 0, os.SEEK_SET)
@@ -165,7 +166,7 @@ def _free_bytes(root: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _memory_bytes(pid: int) -> int:
+def memory_bytes(pid: int) -> int:
     """Return the resident bytes of a process and all below it."""
     total, waiting = 0, [pid]
     while waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,20 +48,34 @@ def standard_tools(
 
 
 class LocalRunner:
-    """A `ToolRunner` of this machine for one key. `folder` keeps outcomes and what undo needs."""
+    """A `ToolRunner` of this machine for one key. `folder` keeps outcomes and what undo needs.
 
-    def __init__(self, owner: str, workspaces: Named, folder: Path, tools: Sequence[AnyTool] | None = None) -> None:
+    `more` gives tools that come and go; one with the name of another of ours is not there.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        workspaces: Named,
+        folder: Path,
+        tools: Sequence[AnyTool] | None = None,
+        more: Callable[[], Sequence[AnyTool]] = tuple,
+    ) -> None:
         self._owner = owner
         self._workspaces = workspaces
         self._undo = UndoStore(folder / "undo")
         self._record = OutcomeRecord(folder / "outcomes.jsonl")
-        self._tools = {tool.spec.name: tool for tool in (standard_tools() if tools is None else tools)}
+        self._own = {tool.spec.name: tool for tool in (standard_tools() if tools is None else tools)}
+        self._more = more
         self._changing: dict[Path, asyncio.Lock] = {}
         self._running: dict[str, asyncio.Future[ToolResult]] = {}
 
     def tools(self) -> Sequence[ToolSpec]:
         """Return what can be called."""
-        return [tool.spec for tool in self._tools.values()]
+        return [tool.spec for tool in self._known().values()]
+
+    def _known(self) -> dict[str, AnyTool]:
+        return {**{tool.spec.name: tool for tool in self._more()}, **self._own}
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run a call, or answer from the record; a call that is under way is waited for and not begun again."""
@@ -102,7 +116,7 @@ class LocalRunner:
             log.warning("outcome_not_noted", call=result.id, reason=str(error))
 
     async def _result(self, call: ToolCall) -> ToolResult:
-        tool = self._tools.get(call.name)
+        tool = self._known().get(call.name)
         if tool is None:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=f"There is no tool {call.name}.")
         try:

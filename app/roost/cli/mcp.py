@@ -1,0 +1,226 @@
+"""`roost mcp`: servers whose tools the agent may use, and Roost's own tools for other programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roost.agent.mcp.servers import McpServer, imported, made, name_of
+from roost.agent.mcp.servers import McpServers as Servers
+from roost.cli.principal import Principal, identify, mcp_file, refuse_root, state_folder
+from roost.cli.show import plain, print_json, print_table
+from roost.ops.errors import RoostError
+
+app = typer.Typer(no_args_is_help=True)
+ROOT = "Root has no MCP servers: they would have root's rights."
+NOT_THERE = 1
+AGAIN = "A worker that runs takes it up when it is started anew."
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="See `roost mcp list`.")]
+
+
+@app.command("add")
+def add(
+    name: Annotated[
+        str, typer.Argument(help="What it is called, a-z, 0-9 and -; with --import of the one to take.")
+    ] = "",
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="-- COMMAND ARGUMENTS…", help="The program that is the server.")
+    ] = None,
+    *,
+    url: Annotated[str, typer.Option(help="The server is at this address (streamable HTTP), and no program.")] = "",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent to it, such as Authorization: Bearer ….")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]", help="A variable for the program, without VALUE as it is now: it gets no others."
+        ),
+    ] = None,
+    network: Annotated[bool, typer.Option("--network", help="The program may use the network.")] = False,
+    read: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="What else of the machine the program may read.")
+    ] = None,
+    workspace: Annotated[str, typer.Option(help="The workspace that the program may read, at /workspace.")] = "",
+    writable: Annotated[
+        bool, typer.Option("--writable", help="It may change that workspace; not undone by /undo.")
+    ] = False,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="It runs as you, outside the sandbox: what you can do, it can.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="How long a call may take, in seconds.", min=1, max=600)] = 60.0,
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", help='A file {"mcpServers": …} as other clients have it: all of them, or NAME.'),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the agent use the tools of an MCP server, which `roost worker` starts: a program, or an address.
+
+    A program runs in the sandbox: it sees /usr, what --read names and one folder; it has no network without --network,
+    and no variable of yours but those of --env.
+
+    Example: roost mcp add time -- mcp-server-time --local-timezone Europe/Vienna
+    """
+    refuse_root(ROOT)
+    whose = identify()
+    if workspace and workspace not in [one.name for one in whose.workspaces.of(whose.owner)]:
+        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=2)
+    common: dict[str, object] = {
+        "owner": whose.owner, "hub": whose.hub, "timeout_s": timeout, "sandbox": not no_sandbox, "network": network,
+        "read": [str(path.expanduser().resolve()) for path in read or []], "workspace": workspace,
+        "writable": writable,
+    }  # fmt: skip
+    if import_file:
+        servers = _imported(import_file, name, common)
+    else:
+        more = {"command": command or [], "environment": _variables(env), "url": url}
+        servers = [made({**common, **more, "headers": _pairs(header, ":", "--header"), "name": name})]
+    whose.servers.add(servers)
+    if as_json:
+        print_json([server.shown() for server in servers])
+    else:
+        names = ", ".join(server.name for server in servers)
+        print(f"{names}: for conversations of {whose.owner}. `roost mcp test {servers[0].name}` tries it. {AGAIN}")
+
+
+@app.command("list")
+def show_all(*, as_json: JsonOption = False) -> None:
+    """List the servers.
+
+    Example: roost mcp list
+    """
+    found = Servers(mcp_file()).all()
+    if as_json:
+        print_json([server.shown() for server in found])
+        return
+    rows = [(s.name, plain(s.url or " ".join(s.command)), s.owner, _bounds(s)) for s in found]
+    print_table(["server", "program or address", "key", "may"], rows)
+
+
+@app.command("remove")
+def remove(name: NameArgument, *, as_json: JsonOption = False) -> None:
+    """Let the agent use a server no longer.
+
+    Example: roost mcp remove time
+    """
+    refuse_root(ROOT)
+    whose = identify()
+    gone = whose.servers.remove(whose.owner, name)
+    if as_json:
+        print_json(gone.shown())
+    else:
+        print(f"{gone.name} is not used any more. {AGAIN}")
+
+
+@app.command("test")
+def try_it(name: NameArgument, *, as_json: JsonOption = False) -> None:
+    """Start a server as the worker does, list its tools, and end it. Exit code 1: it does not work.
+
+    Example: roost mcp test time
+    """
+    refuse_root(ROOT)
+    whose = identify()
+    server = next((one for one in whose.servers.of(whose.owner) if one.name == name), None)
+    if server is None:
+        raise RoostError(f"There is no MCP server {name}.", fix="roost mcp list", exit_code=2)
+    tools, problem, about = asyncio.run(_tried(server, whose))
+    document = {"name": name, "ok": not problem, "problem": problem, "server": about, "tools": tools}
+    if as_json:
+        print_json(document)
+    elif problem:
+        raise RoostError(f"{name} does not work: {problem}.", fix=_advice(server), exit_code=NOT_THERE)
+    else:
+        print(plain(f"{name} works ({about or 'it does not say what it is'})."))
+        print_table(["tool", "what it says of itself"], [(tool["name"], plain(tool["description"])) for tool in tools])
+    if problem:
+        raise typer.Exit(NOT_THERE)
+
+
+async def _tried(server: McpServer, whose: Principal) -> tuple[list[dict[str, str]], str, str]:
+    """Return the tools of a server, what is wrong with it ('' if nothing), and what it says that it is."""
+    from roost.agent.mcp.connection import Connection
+    from roost.agent.mcp.tools import opener, spec_of
+    from roost.agent.tools.errors import ToolError
+    from roost.gateway.telemetry import configure
+
+    configure("error", [whose.access.key])
+    folder = state_folder() / whose.called / "mcp"
+    connection = Connection(server.name, opener(server, folder, whose.workspaces))
+    try:
+        await connection.once()
+    except ToolError as error:
+        return [], str(error), ""
+    tools: dict[str, dict[str, str]] = {}
+    for listed in connection.tools:
+        if spec := spec_of(server, listed, tools):
+            tools[spec.name] = {"name": spec.name, "description": spec.description}
+    return list(tools.values()), "", connection.server
+
+
+def _imported(file: Path, name: str, common: dict[str, object]) -> Sequence[McpServer]:
+    try:
+        text = file.expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RoostError(f"{file} cannot be read: {error}.", fix="--import PATH", exit_code=2) from None
+    found = imported(text, common)
+    meant = [server for server in found if name in ("", server.name) or name_of(name) == server.name]
+    if not meant:
+        names = ", ".join(server.name for server in found) or "none"
+        raise RoostError(f"There is no server {name!r} in {file}, but {names}.", fix=f"--import {file}", exit_code=2)
+    return meant
+
+
+def _pairs(given: list[str] | None, sign: str, option: str) -> dict[str, str]:
+    """Return NAME=VALUE options as a dictionary.
+
+    Raises:
+        RoostError: one is none; the value is not shown, it may be secret.
+    """
+    found = {}
+    for number, text in enumerate(given or [], 1):
+        name, there, value = text.partition(sign)
+        if not there or not name.strip():
+            raise RoostError(
+                f"{option} number {number} is no NAME{sign}VALUE.", fix=f"{option} NAME{sign}VALUE", exit_code=2
+            )
+        found[name.strip()] = value.strip() if sign == ":" else value
+    return found
+
+
+def _variables(given: list[str] | None) -> dict[str, str]:
+    """Return the variables for a program; one without a value has that of this process.
+
+    Raises:
+        RoostError: it is not set.
+    """
+    named = [text for text in given or [] if "=" not in text]
+    if missing := [name for name in named if name not in os.environ]:
+        raise RoostError(f"{missing[0]} is not set here.", fix=f"--env {missing[0]}=VALUE", exit_code=2)
+    return {name: os.environ[name] for name in named} | _pairs([t for t in given or [] if "=" in t], "=", "--env")
+
+
+def _bounds(server: McpServer) -> str:
+    """Return what a server may, in a few words."""
+    if server.url:
+        return "is elsewhere"
+    if not server.sandbox:
+        return "all that you may"
+    parts = [f"{'change' if server.writable else 'read'} {server.workspace}"] if server.workspace else []
+    parts += [f"read {path}" for path in server.read]
+    return ", ".join([*parts, "the network" if server.network else "no network"])
+
+
+def _advice(server: McpServer) -> str:
+    if server.url:
+        return "Check the address and the headers."
+    if server.sandbox:
+        return "In the sandbox it sees only /usr and what --read names, and no network without --network."
+    return "Start the program by hand: what it says is the reason."
