@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import aiohttp
 import typer
 
+from roost.agent.audit.log import AuditLog
 from roost.agent.mcp.servers import McpServer, imported, made, name_of
 from roost.agent.mcp.servers import McpServers as Servers
+from roost.agent.sandbox.parent import Bubblewrap
+from roost.agent.tools.runner import LocalRunner, standard_tools
+from roost.agent.tools.web_search import SearchServices
+from roost.cli.api import on_loopback, trusting
 from roost.cli.principal import Principal, identify, mcp_file, refuse_root, state_folder
 from roost.cli.show import plain, print_json, print_table
+from roost.cli.worker import checked_networks, chosen, only_one
+from roost.gateway.telemetry import Redactor, configure
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
 ROOT = "Root has no MCP servers: they would have root's rights."
 NOT_THERE = 1
+MOST_SERVED = 16
 AGAIN = "A worker that runs takes it up when it is started anew."
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -144,12 +154,83 @@ def try_it(name: NameArgument, *, as_json: JsonOption = False) -> None:
         raise typer.Exit(NOT_THERE)
 
 
+@app.command("serve")
+def serve(
+    *,
+    workspace: Annotated[
+        str, typer.Option(help="Work in this workspace; else each call names one, if there are several.")
+    ] = "",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Give only tools that change nothing.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TOOL", help="Give only this tool; may be given several times.")
+    ] = None,
+    allow_network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Private addresses that pages may be fetched from, such as 192.0.2.0/24."),
+    ] = None,
+) -> None:
+    """Give Roost's own tools to an MCP client, which starts this and speaks over its input and output.
+
+    They act in your workspaces under the rules that they have for the agent, and are put on record in
+    ~/.local/state/roost/worker/KEY@HUB/serve-N/audit.
+
+    Example: roost mcp serve --workspace site --read-only
+    """
+    refuse_root(ROOT)
+    whose = identify()
+    if workspace and workspace not in [one.name for one in whose.workspaces.of(whose.owner)]:
+        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=2)
+    networks = checked_networks(allow_network or [])
+    with _slot(state_folder() / whose.called) as folder:
+        asyncio.run(_serve(whose, folder, workspace, networks, only or [], read_only=read_only))
+
+
+@contextmanager
+def _slot(folder: Path) -> Iterator[Path]:
+    """Return a folder that no other server of this user and key uses: several clients may each have one.
+
+    Raises:
+        RoostError: too many run.
+    """
+    for number in range(1, MOST_SERVED + 1):
+        place = folder / f"serve-{number}"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(only_one(place))
+            except RoostError:
+                continue
+            yield place
+            return
+    raise RoostError(f"{MOST_SERVED} servers of this key run already.", fix="End one of the clients.")
+
+
+async def _serve(
+    whose: Principal, folder: Path, workspace: str, networks: Sequence[str], only: list[str], *, read_only: bool
+) -> None:
+    from roost.agent.mcp.own import Hub, own_tools
+    from roost.agent.mcp.serve import HARMLESS, Served, serve_stdio
+
+    services = SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""))
+    access = whose.access
+    configure("warning", [access.key, *filter(None, [services.brave_key])])
+    connector = aiohttp.TCPConnector(ssl=trusting(access.ca))
+    async with aiohttp.ClientSession(connector=connector, trust_env=not on_loopback(access.base_url)) as http:
+        all_tools = [
+            *standard_tools(Bubblewrap(), services, networks),
+            *own_tools(Hub(http, access.base_url, access.key)),
+        ]
+        tools = [tool for tool in chosen(all_tools, only) if not read_only or tool.spec.permission in HARMLESS]
+        runner = LocalRunner(whose.owner, whose.workspaces, folder, tools)
+        placeless = frozenset(tool.spec.name for tool in tools if not tool.needs_place)
+        audit = AuditLog(folder / "audit", Redactor([access.key]))
+        await serve_stdio(Served(whose.owner, runner, whose.workspaces, placeless, audit, workspace))
+
+
 async def _tried(server: McpServer, whose: Principal) -> tuple[list[dict[str, str]], str, str]:
     """Return the tools of a server, what is wrong with it ('' if nothing), and what it says that it is."""
     from roost.agent.mcp.connection import Connection
     from roost.agent.mcp.tools import opener, spec_of
     from roost.agent.tools.errors import ToolError
-    from roost.gateway.telemetry import configure
 
     configure("error", [whose.access.key])
     folder = state_folder() / whose.called / "mcp"
