@@ -31,7 +31,7 @@ VERBS = {
     "status": Verb("roost.cli.status", "status", "Show what runs here and whether it is healthy."),
     "chat": Verb("roost.cli.chat", "chat", "Talk to a model."),
     "agent": Verb("roost.cli.agent", "agent", "Talk to the agent, which uses tools."),
-    "worker": Verb("roost.cli.worker", "worker", "Run the agent's tools on this machine, in folders that you named."),
+    "worker": Verb("roost.cli.worker", "app", "Run the agent's tools on this machine, in folders that you named."),
     "workspace": Verb("roost.cli.workspace", "app", "Name folders that the agent may work in."),
     "mcp": Verb("roost.cli.mcp", "app", "Use tools of MCP servers, and give Roost's tools to MCP clients."),
     "models": Verb("roost.cli.models", "app", "Show, fetch, verify and remove models."),

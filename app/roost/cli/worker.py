@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import typer
 
+import roost.cli.worker_unit as unit
 from roost import __version__
 from roost.agent.channel.client import Tell, WorkerClient
 from roost.agent.channel.wire import Announced, Folder
@@ -45,7 +46,12 @@ FOREIGN = "mcp__"
 NO_FOLDERS = "There is no workspace yet: `roost workspace add PATH` names a folder, also while this runs."
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def worker(
+    context: typer.Context,
     *,
     allow_network: Annotated[
         list[str] | None,
@@ -61,8 +67,12 @@ def worker(
 
     It connects to the API by itself and works for conversations of its own key only. Programs run in a sandbox.
 
+    `roost worker install` has systemd run it for you; `status` and `uninstall` belong to that.
+
     Example: roost worker
     """
+    if context.invoked_subcommand:
+        return
     refuse_root("A worker does not run as root: its limits do not hold root, and its files would be all files.")
     refuse_plain(find_access())
     networks = checked_networks(allow_network or [])
@@ -248,3 +258,8 @@ def checked_networks(networks: list[str]) -> list[str]:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
+
+
+app.command("install")(unit.install)
+app.command("uninstall")(unit.uninstall)
+app.command("status")(unit.status)

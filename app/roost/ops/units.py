@@ -32,6 +32,9 @@ class Service:
 
     `confined` takes from it whatever it does not name: the file system is read-only but for `writable`, there are no
     capabilities but `capabilities`, no devices but `devices` (systemd).
+
+    A service `per_user` is one of a user's own systemd, with the rights of that user and no way to more; what would
+    keep it from making namespaces is left out, as it runs sandboxes. Its systemd reads `environment_file`.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Service:
     writable: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    per_user: bool = False
     generates_code: bool = False  # a confined program that may write code and run it, as drivers of cards do
 
     @property

@@ -6,9 +6,11 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from roost.agent.sandbox.syscalls import seccomp_filter
 from roost.ops.errors import RoostError
 
 LOOK_S = 0.1
+TRY_S = 10.0
 BLOCK_BYTES = 1 << 16
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -64,9 +67,11 @@ class Bubblewrap:
         self._input = standard_input
 
     def missing(self) -> str:
-        """Say whether bubblewrap and prlimit are there."""
+        """Say whether bubblewrap and prlimit are there, and the kernel lets it do its work."""
         gone = [name for name in ("bwrap", "prlimit") if shutil.which(name) is None]
-        return f"{' and '.join(gone)} is not installed (Debian: bubblewrap, util-linux)" if gone else ""
+        if gone:
+            return f"{' and '.join(gone)} is not installed (Debian: apt-get install bubblewrap util-linux)"
+        return refused_by_kernel()
 
     async def run(
         self,
@@ -138,6 +143,23 @@ class Bubblewrap:
                 return f"the disk lost more than {limits.disk_bytes:,} bytes meanwhile"
             if memory_bytes(pid) > limits.memory_bytes:
                 return f"it used more than {limits.memory_bytes:,} bytes of memory"
+
+
+@cache
+def refused_by_kernel() -> str:
+    """Say why bubblewrap cannot make a sandbox here; '' if it can. Tried once in a process."""
+    words = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--", "true"]
+    try:
+        tried = subprocess.run(words, capture_output=True, text=True, timeout=TRY_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap does not start ({error})"
+    if tried.returncode == 0:
+        return ""
+    said = " ".join(tried.stderr.split())[:200] or f"exit code {tried.returncode}"
+    return (
+        f"bubblewrap may not make namespaces here ({said}); `sysctl user.max_user_namespaces`, "
+        "`kernel.unprivileged_userns_clone` and `kernel.apparmor_restrict_unprivileged_userns` say whether users may"
+    )
 
 
 async def _collect(process: asyncio.subprocess.Process, output: bytearray, limit: int) -> None:

@@ -1,0 +1,216 @@
+"""`roost worker install|uninstall|status`: the worker as a service of its user, by the user's own systemd."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import roost
+from roost.cli.principal import identify, refuse_root, settings_folder
+from roost.cli.show import print_json
+from roost.ops.errors import RoostError
+from roost.ops.files import write_atomic
+from roost.ops.units import Service, render_systemd
+
+NAME = "roost-worker"
+OURS = "# Written by Roost"
+NO_SYSTEMD = 5
+"""Exit code: there is no systemd for users."""
+ROOT = "A worker does not run as root, and no service of root's runs one."
+PASSED = ("ROOST_API", "ROOST_API_KEY", "SSL_CERT_FILE", "ROOST_SEARXNG_URL", "ROOST_BRAVE_KEY")
+"""Variables that the service needs as they are now."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
+
+
+def install(
+    *,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TOOL", help="Offer only this tool; may be given several times.")
+    ] = None,
+    allow_network: Annotated[
+        list[str] | None, typer.Option(metavar="CIDR", help="Private addresses that pages may be fetched from.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have your systemd run the worker, now and whenever you are logged in.
+
+    The key and the address that are set now are kept in ~/.config/roost/worker.env, which only you may read. Run it
+    again to change them.
+
+    Example: roost worker install
+    """
+    refuse_root(ROOT)
+    text = render_systemd(service(only or [], allow_network or []))
+    variables = environment_text({name: value for name in PASSED if (value := os.environ.get(name))})
+    if dry_run:
+        print_json({"unit": str(unit_file()), "text": text}) if as_json else print(text, end="")
+        return
+    identify()  # a key that is not valid would only be told in the journal
+    need_systemd()
+    unit = unit_file()
+    if unit.exists() and not unit.read_text().startswith(OURS):
+        raise RoostError(f"{unit} is there and not ours.", fix=f"Remove or rename it: {unit}")
+    changed = kept(environment_file(), variables, 0o600) | kept(unit, text, 0o644)
+    systemctl("daemon-reload")
+    systemctl("enable", unit.name)
+    systemctl("restart" if changed else "start", unit.name)
+    lingers = linger()
+    if as_json:
+        print_json({"unit": str(unit), "changed": changed, "linger": lingers})
+        return
+    print(f"{unit.name} runs; `journalctl --user -u {NAME}` shows what it says.")
+    if not lingers:
+        print(f"It ends with your last session: `sudo loginctl enable-linger {getpass.getuser()}` keeps it running.")
+
+
+def uninstall(*, as_json: JsonOption = False) -> None:
+    """Stop that service and take it away, with the key it kept. Workspaces stay.
+
+    Example: roost worker uninstall
+    """
+    refuse_root(ROOT)
+    unit = unit_file()
+    there = unit.exists() and unit.read_text().startswith(OURS)
+    if there:
+        if has_systemd():
+            systemctl("disable", "--now", unit.name)
+        unit.unlink()
+        if has_systemd():
+            systemctl("daemon-reload")
+    environment_file().unlink(missing_ok=True)
+    if as_json:
+        print_json({"removed": there})
+    else:
+        print(f"{unit.name} is gone." if there else "There was no such service.")
+
+
+def status(*, as_json: JsonOption = False) -> None:
+    """Show whether that service is there and runs. Exit code 0: it runs, 1: it does not.
+
+    Example: roost worker status
+    """
+    refuse_root(ROOT)
+    installed = unit_file().exists()
+    state = "absent"
+    if installed:
+        state = asked("is-active", f"{NAME}.service") if has_systemd() else "unknown: there is no systemd for users"
+    runs = state == "active"
+    if as_json:
+        print_json({"installed": installed, "state": state, "linger": linger() if installed else False})
+    else:
+        print(f"{NAME}.service: {state}." + ("" if installed else " `roost worker install` makes it."))
+    if not runs:
+        raise typer.Exit(1)
+
+
+def service(only: Sequence[str], networks: Sequence[str]) -> Service:
+    """Return the description of the service."""
+    found = shutil.which("roost")
+    program = (found,) if found else (sys.executable, "-P", "-m", "roost")
+    options = [word for tool in only for word in ("--only", tool)]
+    options += [word for network in networks for word in ("--allow-network", network)]
+    elsewhere = {} if found else {"PYTHONPATH": str(Path(roost.__file__).parents[1])}
+    return Service(
+        name=NAME,
+        description="Runs the tools of Roost's agent in this user's workspaces",
+        command=(*program, "worker", *options),
+        environment={"PYTHONUNBUFFERED": "1", **elsewhere},
+        environment_file=str(environment_file()),
+        per_user=True,
+        stop_timeout_s=20,
+    )
+
+
+def environment_text(variables: dict[str, str]) -> str:
+    """Return variables as systemd reads them from a file (systemd.exec(5), EnvironmentFile=).
+
+    Raises:
+        RoostError: a value holds what none of them can.
+    """
+    lines = []
+    for name, value in sorted(variables.items()):
+        if not value.isprintable():
+            raise RoostError(f"{name} holds what no such variable does.", fix=f"Set {name} again.", exit_code=2)
+        safe = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
+        lines.append(f'{name}="{safe}"\n')
+    return "".join(lines)
+
+
+def unit_file() -> Path:
+    """Return where a user's unit is."""
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return settings / "systemd" / "user" / f"{NAME}.service"
+
+
+def environment_file() -> Path:
+    """Return where the service's key and address are."""
+    return settings_folder() / "worker.env"
+
+
+def kept(path: Path, text: str, mode: int) -> bool:
+    """Write a file if it does not say that already; say whether it was written."""
+    if path.exists() and path.read_text() == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text, mode=mode)
+    return True
+
+
+def need_systemd() -> None:
+    """Stop where no systemd runs services of users.
+
+    Raises:
+        RoostError: with what to do instead.
+    """
+    if not has_systemd():
+        raise RoostError(
+            "There is no systemd here that runs services of this user.",
+            fix="Log in as that user (not by su), or `sudo loginctl enable-linger NAME`; without systemd have "
+            "`@reboot roost worker` in the user's crontab.",
+            exit_code=NO_SYSTEMD,
+        )
+
+
+def has_systemd() -> bool:
+    """Say whether a systemd of this user answers."""
+    try:
+        return _run("show-environment").returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def linger() -> bool:
+    """Say whether services of this user run without a session of theirs."""
+    return (Path("/var/lib/systemd/linger") / getpass.getuser()).exists()
+
+
+def systemctl(*words: str) -> None:
+    """Have this user's systemd do something.
+
+    Raises:
+        RoostError: it does not.
+    """
+    done = _run(*words)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:300]
+        raise RoostError(f"systemctl --user {' '.join(words)}: {said}", fix=f"journalctl --user -u {NAME}")
+
+
+def asked(*words: str) -> str:
+    """Return what this user's systemd answers."""
+    return _run(*words).stdout.strip()
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True, timeout=60, check=False)

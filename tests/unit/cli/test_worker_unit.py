@@ -1,0 +1,125 @@
+"""`roost worker install`: the unit that is written, what systemd is asked, and where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from roost.agent.sandbox.parent import Bubblewrap, refused_by_kernel
+from roost.cli import principal, worker_unit
+from roost.cli.api import Access
+from roost.cli.principal import Principal
+from roost.cli.worker import app
+from roost.ops.errors import RoostError
+from roost.ops.units import render_systemd
+
+SYSTEMCTL = (
+    '#!/bin/sh\necho "$@" >>"$HOME/asked"\ncase "$2" in is-active) echo active ;; esac\nexit "${SYSTEMCTL_SAYS:-0}"\n'
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user with a key, and a systemctl that notes what it is asked."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "systemctl"
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "ROOST_SEARXNG_URL", "ROOST_BRAVE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ROOST_API": "http://127.0.0.1:8360",
+        "ROOST_API_KEY": 'roost-"$key', "LOGNAME": "anna",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(worker_unit, "identify", lambda: Principal(Access("x", "y"), "anna", "1" * 32))
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_it_is_written_started_kept_and_taken_away(home: Path) -> None:
+    done = run("install", "--only", "read")
+    assert done.exit_code == 0, done.output
+    assert "enable-linger anna" in done.stdout
+    unit = home / ".config/systemd/user/roost-worker.service"
+    text = unit.read_text()
+    assert "worker --only read" in text
+    for line in ("NoNewPrivileges=yes", "WantedBy=default.target", "KillMode=control-group", "Restart=on-failure"):
+        assert line in text
+    assert "User=" not in text
+    assert "roost-" not in text.replace("roost-worker", "")  # the key is not in it
+    kept = home / ".config/roost/worker.env"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert kept.read_text() == 'ROOST_API="http://127.0.0.1:8360"\nROOST_API_KEY="roost-\\"\\$key"\n'
+    verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
+    assert verbs == ["show-environment", "daemon-reload", "enable", "restart"]
+    again = json.loads(run("install", "--only", "read", "--json").stdout)
+    assert not again["changed"]
+    assert json.loads(run("status", "--json").stdout)["state"] == "active"
+    assert run("uninstall").exit_code == 0
+    assert not unit.exists()
+    assert not kept.exists()
+    assert (run("status").exit_code, run("uninstall").exit_code) == (1, 0)
+
+
+def test_a_dry_run_writes_nothing(home: Path) -> None:
+    shown = run("install", "--dry-run")
+    assert shown.stdout.startswith("# Written by Roost")
+    assert not (home / ".config").exists()
+    assert not (home / "asked").exists()
+
+
+def test_without_systemd_it_says_what_to_do_and_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEMCTL_SAYS", "1")
+    done = run("install")
+    assert isinstance(done.exception, RoostError)
+    assert done.exception.exit_code == worker_unit.NO_SYSTEMD
+    assert "crontab" in done.exception.fix
+    assert not (home / ".config").exists()
+
+
+def test_another_unit_of_that_name_and_root_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = home / ".config/systemd/user/roost-worker.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\n")
+    assert "not ours" in str(run("install").exception)
+    assert run("uninstall").stdout == "There was no such service.\n"
+    assert unit.read_text() == "[Service]\n"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "root" in str(run("install").exception)
+    assert principal.ROOT_FIX in str(run("install").exception)
+
+
+def test_systemd_takes_the_unit(home: Path) -> None:
+    unit = home / "roost-worker.service"
+    unit.write_text(render_systemd(worker_unit.service([], ["192.0.2.0/24"])))
+    (home / "run").mkdir()
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--user", str(unit)], capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run")},
+    )  # fmt: skip
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_a_sandbox_that_the_kernel_refuses_is_told_exactly(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = home / "bin" / "bwrap"
+    program.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    program.chmod(0o755)
+    refused_by_kernel.cache_clear()
+    try:
+        missing = Bubblewrap().missing()
+    finally:
+        refused_by_kernel.cache_clear()
+    assert "Permission denied" in missing
+    assert "apparmor_restrict_unprivileged_userns" in missing
+    monkeypatch.setenv("PATH", str(home / "none"))
+    assert "apt-get install bubblewrap" in Bubblewrap().missing()
