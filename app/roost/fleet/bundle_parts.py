@@ -39,6 +39,8 @@ def host_packages(variables: dict[str, object]) -> tuple[str, ...]:
     """Return the Debian packages that the roles install, with these variables."""
     tools = variables.get("images_tools")
     named = [str(variables["docker_package"])] if variables["roost_runtime"] == "docker" else []
+    if variables.get("worker_sandbox"):
+        named.append(str(variables["worker_sandbox_package"]))
     return tuple(sorted({*HOST_TOOLS, *named, *(map(str, tools) if isinstance(tools, list) else [])}))
 
 

@@ -90,3 +90,6 @@ def test_the_packages_follow_the_variables() -> None:
     common: dict[str, object] = {"docker_package": "docker.io", "images_tools": ["debootstrap"]}
     assert {"docker.io", "debootstrap", "python3-venv"} <= set(host_packages({**common, "roost_runtime": "docker"}))
     assert "docker.io" not in host_packages({**common, "roost_runtime": "local"})
+    workers = {**common, "roost_runtime": "local", "worker_sandbox": True, "worker_sandbox_package": "bubblewrap"}
+    assert "bubblewrap" in host_packages(workers)
+    assert "bubblewrap" not in host_packages({**workers, "worker_sandbox": False})
