@@ -48,16 +48,26 @@ sweep_units() {
     rm -rf "$state_dir/services"
 }
 
-# sweep_processes: whatever runs from our folders or as our users; five seconds to end by themselves, then the hard way.
+# sweep_processes: whatever runs from our folders, by a Python of ours, or as our users, but for what this script was
+# started by; five seconds to end by themselves, then the hard way.
 sweep_processes() {
+    above=' '
+    pid=$$
+    while [ "${pid:-0}" -gt 1 ]; do
+        above="$above$pid "
+        pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+    done
     users=" $(owned user | while read -r user; do id -u "$user" 2>/dev/null || true; done | tr '\n' ' ')"
     for signal in TERM KILL; do
         family=
         for process in /proc/[0-9]*; do
             program=$(readlink "$process/exe" 2>/dev/null) || continue
             uid=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$process/status" 2>/dev/null)
-            case $program in
-            "$install_dir"/* | "$state_dir"/*) ;;
+            # The program of a virtual environment's Python is the system's; it is called by its own path.
+            called=$(tr '\0' '\n' <"$process/cmdline" 2>/dev/null | sed -n 1p) || called=
+            case $above in *" ${process##*/} "*) called= ;; esac
+            case $program:$called in
+            "$install_dir"/* | "$state_dir"/* | *:"$install_dir"/venvs/*) ;;
             *) case $users in *" ${uid:-none} "*) ;; *) continue ;; esac ;;
             esac
             family="$family ${process##*/}"

@@ -41,6 +41,10 @@ options:
     description: File for what it says.
     type: path
     required: true
+  idle:
+    description: Seconds without a request after which it ends.
+    type: int
+    required: true
   timeout:
     description: Seconds until it must answer.
     type: int
@@ -57,6 +61,7 @@ EXAMPLES = r"""
     models_dir: /var/lib/roost/models
     tls_dir: /etc/roost/tls
     log: /var/log/roost/share.log
+    idle: 1200
 """
 
 RETURN = r"""
@@ -83,6 +88,7 @@ def main() -> None:
         argument_spec={
             "address": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "idle": {"type": "int", "required": True},
             "timeout": {"type": "int", "default": 30},
             **paths,
         },
@@ -93,7 +99,7 @@ def main() -> None:
         module.exit_json(changed=False, pid=0)
     words = [sys.executable, "-P", "-m", "roost.fleet.sharing", "--address", params["address"]]
     words += ["--port", str(params["port"]), "--cache-dir", params["cache_dir"], "--models-dir", params["models_dir"]]
-    words += ["--tls-dir", params["tls_dir"]]
+    words += ["--tls-dir", params["tls_dir"], "--idle", str(params["idle"])]
     with Path(params["log"]).open("ab") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"

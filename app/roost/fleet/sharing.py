@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     for name in ("cache-dir", "models-dir", "tls-dir"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--idle", type=float, default=120.0, help="seconds without a request after which it ends")
+    parser.add_argument("--idle", type=float, required=True, help="seconds without a request after which it ends")
     args = parser.parse_args(argv)
     serve((args.address, args.port), args.cache_dir, args.models_dir, args.tls_dir, args.idle)
     return 0

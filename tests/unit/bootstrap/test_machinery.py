@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,36 @@ def test_a_purge_ends_what_still_runs_from_our_folders(tmp_path: Path) -> None:
             assert theirs.poll() is None
         finally:
             theirs.kill()
+
+
+def test_a_purge_ends_what_a_python_of_ours_runs(tmp_path: Path) -> None:
+    """Its program is the system's; what gives files to others, or receives joining machines, would outlast it."""
+    python = tmp_path / "opt/roost/venvs/one/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    words = ["-c", "import time; time.sleep(600)"]
+    with subprocess.Popen([str(python), *words]) as ours, subprocess.Popen([sys.executable, *words]) as theirs:
+        try:
+            done = call(tmp_path, "sweep_processes")
+            assert ours.wait(timeout=10) == -signal.SIGTERM, done
+            assert theirs.poll() is None
+        finally:
+            ours.kill()
+            theirs.kill()
+
+
+def test_a_purge_does_not_end_what_it_was_started_by(tmp_path: Path) -> None:
+    python = tmp_path / "opt/roost/venvs/one/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    script = tmp_path / "script"
+    script.write_text(f"{functions(tmp_path)}\nsettings\nsweep_processes\necho gone on\n")
+    starts = (
+        "import subprocess, sys; print(subprocess.run(['dash', sys.argv[1]], capture_output=True, text=True).stdout)"
+    )
+    done = subprocess.run([python, "-c", starts, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "gone on" in done.stdout
 
 
 def test_the_fleets_key_goes_and_others_stay(tmp_path: Path) -> None:
