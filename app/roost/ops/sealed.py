@@ -1,5 +1,7 @@
 """Secrets under a passphrase, in the format of ansible-vault, so that its tools read them too.
 
+The format is written here, since it is read inside Ansible's modules too, and the `ansible` there is not the whole one:
+https://docs.ansible.com/ansible/latest/vault_guide/vault_using_encrypted_content.html#format-of-files-encrypted-with-ansible-vault
 A sealed file is read wherever a plain one would be; the passphrase comes from ROOST_VAULT_PASSPHRASE_FILE, else
 ROOST_VAULT_PASSPHRASE, else from whoever sits at the terminal.
 """
@@ -7,8 +9,11 @@ ROOST_VAULT_PASSPHRASE, else from whoever sits at the terminal.
 from __future__ import annotations
 
 import getpass
+import hashlib
+import hmac
 import os
 import sys
+from binascii import hexlify, unhexlify
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +22,14 @@ from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
 if TYPE_CHECKING:
-    from ansible.parsing.vault import VaultLib
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
-HEAD = b"$ANSIBLE_VAULT;"
+HEAD, CIPHER = b"$ANSIBLE_VAULT;", b"AES256"
+ROUNDS = 10_000  # of PBKDF2
+KEY, BLOCK, SALT, WIDTH = 32, 16, 32, 80  # bytes, and letters of a line
 FROM_FILE, FROM_ENVIRONMENT = "ROOST_VAULT_PASSPHRASE_FILE", "ROOST_VAULT_PASSPHRASE"
 HOW = f"Name a file with the passphrase in {FROM_FILE}, or run it at a terminal."
-SHORTEST = 12  # letters; ansible-vault stretches it by 10,000 rounds of PBKDF2
+SHORTEST = 12  # letters
 BAD_INPUT = 2
 
 
@@ -74,18 +81,42 @@ def opened(content: bytes, phrase: bytes, where: str) -> bytes:
     Raises:
         RoostError: the passphrase is wrong, or the content damaged.
     """
-    from ansible.errors import AnsibleError
-
     try:
-        plain = _vault(phrase).decrypt(content)
-    except AnsibleError:
-        raise RoostError(f"The passphrase does not open {where}.", fix=HOW) from None
-    return plain
+        head, *lines = content.split()
+        salt, proof, hidden = map(unhexlify, unhexlify(b"".join(lines)).split(b"\n"))
+        cipher = head.split(b";")[2]
+    except (ValueError, IndexError):
+        cipher = salt = proof = hidden = b""
+    key, proving, start = _keys(phrase, salt)
+    if cipher != CIPHER or not hmac.compare_digest(hmac.digest(proving, hidden, "sha256"), proof):
+        raise RoostError(f"The passphrase does not open {where}.", fix=HOW)
+    padded = _stream(key, start).update(hidden)
+    return padded[: -padded[-1]]
 
 
 def closed(content: bytes, phrase: bytes) -> bytes:
     """Return the content under the passphrase."""
-    return _vault(phrase).encrypt(content)
+    salt = os.urandom(SALT)
+    key, proving, start = _keys(phrase, salt)
+    missing = BLOCK - len(content) % BLOCK
+    hidden = _stream(key, start).update(content + bytes([missing]) * missing)
+    parts = (salt, hmac.digest(proving, hidden, "sha256"), hidden)
+    body = hexlify(b"\n".join(map(hexlify, parts)))
+    lines = [body[begin : begin + WIDTH] for begin in range(0, len(body), WIDTH)]
+    return b"\n".join([HEAD + b"1.1;" + CIPHER, *lines, b""])
+
+
+def _keys(phrase: bytes, salt: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the key of the cipher, the one of the proof, and where the cipher's counter begins."""
+    made = hashlib.pbkdf2_hmac("sha256", phrase, salt, ROUNDS, 2 * KEY + BLOCK)
+    return made[:KEY], made[KEY : 2 * KEY], made[2 * KEY :]
+
+
+def _stream(key: bytes, start: bytes) -> CipherContext:
+    # The agent imports this room, and has neither sealed secrets nor this package.
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    return Cipher(algorithms.AES256(key), modes.CTR(start)).encryptor()  # the same both ways
 
 
 def seal(path: Path) -> bool:
@@ -117,10 +148,3 @@ def unseal(path: Path) -> bool:
         return False
     write_atomic(path, opened(content, passphrase(), str(path)), mode=0o600)
     return True
-
-
-def _vault(phrase: bytes) -> VaultLib:
-    # It takes a second to import, and only sealed secrets need it.
-    from ansible.parsing.vault import VaultLib, VaultSecret
-
-    return VaultLib([("default", VaultSecret(phrase))])

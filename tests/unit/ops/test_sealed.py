@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from roost.ops.authority import Authority
 from roost.ops.errors import RoostError
@@ -45,6 +46,41 @@ def test_ansible_vault_reads_it(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("ansible-vault")
     words = [str(program), "view", "--vault-password-file", str(tmp_path / "passphrase"), str(path)]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "abc\n"
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 241])
+def test_it_reads_what_ansible_vault_wrote(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "secret"
+    plain = bytes(range(length))
+    path.write_bytes(VaultLib([("default", VaultSecret(PHRASE.encode()))]).encrypt(plain))
+    assert read_secret(path) == plain
+    path.write_bytes(plain)
+    seal(path)
+    assert VaultLib([("default", VaultSecret(PHRASE.encode()))]).decrypt(path.read_bytes()) == plain
+
+
+def test_it_is_read_inside_ansibles_modules(tmp_path: Path) -> None:
+    """There `ansible` has no vault: a run with sealed secrets ended at the certificates."""
+    path = tmp_path / "secret"
+    path.write_text("abc\n")
+    seal(path)
+    code = (
+        "import sys; sys.modules['ansible'] = None\n"
+        f"from roost.ops.sealed import *; print(read_secret(Path({str(path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "b'abc\\n'\n", done.stderr
+
+
+def test_the_agent_needs_no_more_packages_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "plain"
+    path.write_text("abc\n")
+    code = (
+        "import sys; sys.modules['ansible'] = sys.modules['cryptography'] = None\n"
+        f"from roost.ops.sealed import *; print(read_secret(Path({str(path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "b'abc\\n'\n", done.stderr
 
 
 @pytest.mark.parametrize(("phrase", "why"), [("", "there is no passphrase"), ("another passphrase", "does not open")])
