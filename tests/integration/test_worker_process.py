@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from roost.agent.channel.desk import Desk
+from roost.agent.channel.desk import Desk as Workers
 from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from tests.support.agent_hub import Served, served
 from tests.support.gateway import REPOSITORY
+from tests.support.models import ScriptedModels
 from tests.support.net import eventually, free_port
 from tests.support.worker import Home, Running, worker
+from tests.unit.agent.loop.test_turn import Desk, actions
 
 pytestmark = pytest.mark.timeout(280)
 needs_sandbox = pytest.mark.skipif(bool(Bubblewrap().missing()), reason="bubblewrap is not on this machine")
@@ -39,7 +41,7 @@ class Scene:
     @asynccontextmanager
     async def hub(self) -> AsyncIterator[Served]:
         """Run the hub; it waits a minute for a worker that was lost, as processes start slowly where much runs."""
-        async with served(self.folder / "hub", Desk(poll_s=20, gone_s=60), self.port) as hub:
+        async with served(self.folder / "hub", Workers(poll_s=20, gone_s=60), self.port) as hub:
             yield hub
 
     @asynccontextmanager
@@ -160,8 +162,11 @@ async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
             assert "HELIOTROPE" not in variables
             assert "ROOST_API_KEY" not in variables
             assert (await scene.call(hub, "5", "mcp__ex__add", owner="bert", first=1)).outcome is Outcome.REFUSED
-            waiting = asyncio.create_task(call("6", "die"))
-            assert (await waiting).outcome is Outcome.UNKNOWN
+            turn = Desk(ScriptedModels(router=[actions(("mcp__ex__add", {"first": 20, "second": 22}))]))
+            metrics = await turn.take("Add 20 and 22", hub.desk.runner("anna"))
+            assert (metrics.run, metrics.finished, turn.outcomes) == (1, True, [Outcome.OK])
+            assert "42" in "\n".join(message.text for message in turn.models.asks[-1][1].messages)
+            assert (await call("6", "die")).outcome is Outcome.UNKNOWN
         removed = await asyncio.to_thread(scene.home.run, "mcp", "remove", "ex", "--json")
         assert json.loads(removed.stdout)["name"] == "ex"
 

@@ -12,7 +12,7 @@ from roost.agent.delegation import delegate
 from roost.agent.guards import Stop
 from roost.agent.history import conversation_of
 from roost.agent.sessions.records import Body, MessageBody, MetricsBody, Record, ToolCallBody, ToolResultBody, now
-from roost.agent.tool import Outcome
+from roost.agent.tool import Outcome, ToolRunner
 from roost.agent.turn import DID_NOT_END, MAIN_SYSTEM, Setting, TurnMetrics, take_turn
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds
@@ -53,16 +53,17 @@ class Desk:
         given, self.injected = self.injected, []
         return given
 
-    async def _say(self, text: str) -> TurnMetrics:
+    async def take(self, text: str, runner: ToolRunner | None = None) -> TurnMetrics:
+        """Take a turn with these files, or with other tools."""
         setting = Setting(
-            session="s1", models=self.models, delegation=delegate(await self.models.candidates()), runner=self.files,
-            keeper=self.keeper, router_packer=self._packer, specialist_packer=self._packer, record=self._record,
+            session="s1", models=self.models, delegation=delegate(await self.models.candidates()),
+            runner=runner or self.files, keeper=self.keeper, router_packer=self._packer, specialist_packer=self._packer, record=self._record,
             emit=self._emit, injected=self._inject,
         )  # fmt: skip
         return await take_turn(setting, text, f"t{len(self.bodies)}")
 
     def say(self, text: str) -> TurnMetrics:
-        return asyncio.run(self._say(text))
+        return asyncio.run(self.take(text))
 
     @property
     def answer(self) -> str:
