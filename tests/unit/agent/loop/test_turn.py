@@ -57,8 +57,8 @@ class Desk:
         """Take a turn with these files, or with other tools."""
         setting = Setting(
             session="s1", models=self.models, delegation=delegate(await self.models.candidates()),
-            runner=runner or self.files, keeper=self.keeper, router_packer=self._packer, specialist_packer=self._packer, record=self._record,
-            emit=self._emit, injected=self._inject,
+            runner=runner or self.files, keeper=self.keeper, router_packer=self._packer,
+            specialist_packer=self._packer, record=self._record, emit=self._emit, injected=self._inject,
         )  # fmt: skip
         return await take_turn(setting, text, f"t{len(self.bodies)}")
 
