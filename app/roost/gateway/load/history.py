@@ -94,15 +94,16 @@ def read(metrics: Iterable[Metric], at: float) -> Sample:
     )
 
 
-def between(before: Sample, after: Sample, endpoints: Mapping[str, int]) -> Point:
-    """Return what happened between two samples; `endpoints` are the requests at each at the end.
+def between(before: Sample, after: Sample, endpoints: Mapping[str, int], seconds: float) -> Point:
+    """Return what happened in the `seconds` between two samples; `endpoints` are the requests at each at the end.
 
-    A counter that fell lost a series (there is a bound on them); less than nothing did not happen.
+    How long it was is not the difference of their times: a clock that is set jumps. A counter that fell lost a series
+    (there is a bound on them); less than nothing did not happen.
     """
     first = {bound: max(0.0, count - before.first.get(bound, 0.0)) for bound, count in after.first.items()}
     return Point(
         at=after.at,
-        seconds=max(0.0, after.at - before.at),
+        seconds=seconds,
         requests=_grown(before.requests, after.requests),
         failed=_grown(before.failed, after.failed),
         tokens_in=_grown(before.tokens_in, after.tokens_in),
@@ -113,6 +114,18 @@ def between(before: Sample, after: Sample, endpoints: Mapping[str, int]) -> Poin
         waiting=after.waiting,
         endpoints=endpoints,
     )
+
+
+def newer(points: Sequence[Point], since: float, now: float) -> Sequence[Point]:
+    """Return the points, in their order, that came after the one of the time `since`.
+
+    Times need not grow: a clock may be set back. So that point itself is looked for; where it is not kept, later times
+    are newer, and all is new to whoever names a time that has not come yet.
+    """
+    place = next((number for number in range(len(points), 0, -1) if points[number - 1].at == since), 0)
+    if place or since > now:
+        return points[place:]
+    return [point for point in points if point.at > since]
 
 
 def _grown(before: float, after: float) -> int:

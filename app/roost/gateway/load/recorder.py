@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
-from roost.gateway.load.history import Point, Sample, between, read
+from roost.gateway.load.history import Point, Sample, between, newer, read
 from roost.gateway.routing import View
 
 EVERY_S = 10.0
@@ -27,12 +27,14 @@ class LoadRecorder:
         views: Callable[[], Collection[View]],
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._views = views
         self.every_s = every_s
         self._clock = clock
-        self._before = self._read()
+        self._ticks = ticks
+        self._before, self._looked = self._read(), ticks()
         self._points: deque[Point] = deque(maxlen=KEPT)
 
     async def run(self) -> None:
@@ -43,9 +45,10 @@ class LoadRecorder:
 
     def look(self) -> None:
         """Keep what happened since the last look."""
-        after = self._read()
-        self._points.append(between(self._before, after, {view.id: view.in_flight for view in self._views()}))
-        self._before = after
+        after, now = self._read(), self._ticks()
+        at_work = {view.id: view.in_flight for view in self._views()}
+        self._points.append(between(self._before, after, at_work, now - self._looked))
+        self._before, self._looked = after, now
 
     def _read(self) -> Sample:
         return read(
@@ -54,7 +57,7 @@ class LoadRecorder:
 
     def document(self, since: float) -> dict[str, object]:
         """Return what the API shows: what is under way now, and the points after `since` (seconds since 1970)."""
-        now = between(self._before, self._read(), {}).document()
+        now = between(self._before, self._read(), {}, self._ticks() - self._looked).document()
         endpoints = [
             {
                 "id": view.id,
@@ -65,7 +68,7 @@ class LoadRecorder:
             }
             for view in self._views()
         ]
-        points = [point.document() for point in self._points if point.at > since]
+        points = [point.document() for point in newer(list(self._points), since, self._clock())]
         return {"object": "load", "every_s": self.every_s, "now": {**now, "endpoints": endpoints}, "points": points}
 
 

@@ -40,11 +40,11 @@ def test_what_is_counted_apart_is_added_up() -> None:
 def test_a_point_is_the_difference_and_never_less_than_nothing() -> None:
     before = Sample(100.0, 10, 1, 1000, 500, {1.0: 5, INF: 5}, 1, 0)
     after = Sample(110.0, 14, 2, 1100, 560, {1.0: 9, INF: 9}, 2, 1)
-    point = between(before, after, {"e": 2})
+    point = between(before, after, {"e": 2}, 10.0)
     assert (point.seconds, point.requests, point.failed, point.tokens_in, point.tokens_out) == (10, 4, 1, 100, 60)
     assert (point.first_token_s, point.in_flight, point.waiting) == (0.5, 2, 1)
-    back = between(after, before, {})
-    assert (back.requests, back.tokens_in, back.first_token_s, back.seconds) == (0, 0, None, 0)
+    back = between(after, before, {}, 10.0)
+    assert (back.requests, back.tokens_in, back.first_token_s, back.seconds) == (0, 0, None, 10)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,27 @@ def test_the_memory_of_the_recorder_is_bounded() -> None:
     points = recorder.document(0.0)["points"]
     assert isinstance(points, list)
     assert len(points) == KEPT
+
+
+def test_whoever_asks_for_what_is_new_hears_of_it_whatever_the_clock_is_set_to() -> None:
+    wall, ticks = [1000.0], [0.0]
+    recorder = LoadRecorder(CollectorRegistry(), lambda: (), clock=lambda: wall[0], ticks=lambda: ticks[0])
+
+    def look(jump: float = 0.0) -> None:
+        ticks[0] += 10
+        wall[0] += 10 + jump
+        recorder.look()
+
+    def news(since: float) -> list[tuple[float, float]]:
+        points = recorder.document(since)["points"]
+        assert isinstance(points, list)
+        return [(point["at"], point["seconds"]) for point in points]
+
+    look()
+    assert news(0) == [(1010.0, 10.0)]
+    look(jump=86400)
+    assert news(1010.0) == [(87420.0, 10.0)]
+    look(jump=-90000)
+    assert news(87420.0) == [(-2570.0, 10.0)]
+    assert news(-2570.0) == []
+    assert len(news(99999.0)) == 3  # a service that began anew meanwhile: of its points that time was none
