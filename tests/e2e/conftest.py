@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from tests.hosts.docker import sweep
-from tests.hosts.host import logs_folder
+from tests.hosts.measured import MEASURED, cache, measure, pytest_terminal_summary, repository
 
-MEASURED = pytest.StashKey[dict[str, float]]()
-Measure = Callable[[str, float], None]
+__all__ = ["cache", "measure", "pytest_terminal_summary", "repository"]  # pytest finds them here
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,18 +31,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [item for item in items if item.get_closest_marker("long") is None]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
-
-
-@pytest.fixture(scope="session")
-def cache() -> Path:
-    """The folder that outlives the tests."""
-    return Path(os.environ["ROOST_TEST_CACHE"])
-
-
-@pytest.fixture(scope="session")
-def repository(pytestconfig: pytest.Config) -> Path:
-    """The working tree under test."""
-    return pytestconfig.rootpath
 
 
 class Node(Protocol):
@@ -81,26 +65,3 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Node) -> None:
     """Take what a worker measured; one that crashed has nothing."""
     node.config.stash[MEASURED].update(getattr(node, "workeroutput", {}).get("measured", {}))
-
-
-@pytest.fixture(scope="session")
-def measure(pytestconfig: pytest.Config) -> Measure:
-    """Note a number; it is printed at the end and written to measured.json in the log folder."""
-
-    def note(name: str, value: float) -> None:
-        pytestconfig.stash[MEASURED][name] = round(value, 2)
-
-    return note
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was measured."""
-    measured = config.stash[MEASURED]
-    if not measured:
-        return
-    terminalreporter.section("measured (seconds unless the name says otherwise)")
-    for name, value in measured.items():
-        terminalreporter.write_line(f"{name:<60} {value:>9.2f}")
-    folder = logs_folder(Path(os.environ["ROOST_TEST_CACHE"]))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")

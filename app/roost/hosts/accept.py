@@ -26,7 +26,7 @@ SYSTEM = "You are a helpful assistant."
 QUESTION, EXPECT = "What is the capital of France?", "Paris"
 MAX_TOKENS = 128
 MOST_SHOWN = 200  # characters of an answer that is none
-TIMEOUT_S = 60
+ANSWER_S = 60.0
 NOT_FOUND = 404
 TASKS = "/v1/tasks"
 
@@ -70,11 +70,13 @@ def init_of(system: str) -> Init:
 
 
 class Runbook:
-    """The steps, on one host."""
+    """The steps, on one host. `timeout_s`: how long starting may take, and each answer; 0: as on most machines."""
 
-    def __init__(self, staged: Staged, init: Init) -> None:
+    def __init__(self, staged: Staged, init: Init, timeout_s: float = 0.0) -> None:
         self._staged = staged
         self._init = init
+        self._start_s = timeout_s or staged.start_timeout_s
+        self._answer_s = timeout_s or ANSWER_S
 
     def run(self, tell: Callable[[Step], None]) -> list[Step]:
         """Walk through all steps; one that fails does not keep the later ones from being tried. Starts all again.
@@ -118,7 +120,7 @@ class Runbook:
         return ", ".join(service.name for service in self._staged.services)
 
     def _status(self) -> str:
-        end = time.monotonic() + self._staged.start_timeout_s
+        end = time.monotonic() + self._start_s
         while True:
             left = [service.name for service in self._staged.services if self._init.run("status", service.name)[0]]
             url = f"{self._staged.api}/readyz" if self._staged.api else f"{self._staged.engine}/health"
@@ -205,7 +207,7 @@ class Runbook:
             headers["Authorization"] = f"Bearer {Path(key).read_text().strip()}"
         data = None if body is None else json.dumps(body)
         where = urlsplit(url)
-        connection = HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
+        connection = HTTPConnection(where.hostname or "", where.port, timeout=self._answer_s)
         try:
             connection.request(method, f"{where.path}?{where.query}" if where.query else where.path, data, headers)
             answer = connection.getresponse()

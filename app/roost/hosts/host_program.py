@@ -15,6 +15,8 @@ from roost.hosts.firstboot import make_secrets
 from roost.hosts.staged import load
 from roost.ops.errors import RoostError
 
+LONGEST_S = 86400.0
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code."""
@@ -27,6 +29,10 @@ def main(words: Sequence[str] | None = None) -> int:
         "accept", help="start, ask, stop and look: exit 0 passed, 1 failed, 2 something is not built yet"
     )
     accept.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    accept.add_argument(
+        "--timeout", type=_seconds, default=0.0, metavar="SECONDS",
+        help="how long starting may take, and each answer; for slow machines and large models (default: 120 and 60)",
+    )  # fmt: skip
     given, more = parser.parse_known_args(words)
     if given.verb == "report":
         return report.main(more)
@@ -38,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
             for path in make_secrets(staged):
                 print(f"made {path}")
             return 0
-        steps = Runbook(staged, init_of(staged.system)).run(_quiet if given.as_json else _show)
+        steps = Runbook(staged, init_of(staged.system), given.timeout).run(_quiet if given.as_json else _show)
     except RoostError as error:
         print(f"error: {error.message}\nfix: {error.fix}", file=sys.stderr)
         return error.exit_code
@@ -48,6 +54,13 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.as_json:
         print(json.dumps([asdict(step) for step in steps], indent=1))
     return exit_code(steps)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {LONGEST_S:.0f}")
+    return value
 
 
 def _quiet(_step: Step) -> None:

@@ -44,6 +44,7 @@ class Api(BaseHTTPRequestHandler):
             "/readyz": {},
             "/v1/chat/completions": {"choices": [{"message": {"content": self.server.says}}][: self.server.choices]},
         }
+        self.server.may_answer.wait(20)
         if self.server.has_tasks:
             documents |= {f"/v1/tasks{more}": [] for more in ("", "/intake", "/tick")}
         known = path in documents and self.headers["Authorization"] == "Bearer the-key"
@@ -63,6 +64,11 @@ class Server(ThreadingHTTPServer):
     choices = 1  # how many its answers have
     says = "The capital of France is Paris."
     has_tasks = False
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        super().__init__(address, handler)
 
 
 class FakeHost:
@@ -236,3 +242,17 @@ def test_the_first_boot_makes_secrets_once(tmp_path: Path) -> None:
     (tmp_path / "hash").unlink()
     assert make_secrets(staged) == [f"{tmp_path}/b", f"{tmp_path}/hash"]
     assert (tmp_path / "b").read_text() == value
+
+
+def test_how_long_starting_and_answering_may_take_can_be_said(
+    host: FakeHost, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.may_answer.clear()
+    host_program.main(["--staged", str(host.staged), "accept", "--json", "--timeout", "0.05"])
+    steps = {step["name"]: step for step in json.loads(capsys.readouterr().out)}
+    assert [steps[name]["result"] for name in ("status", "answer")] == [FAILED, FAILED]
+    server.may_answer.set()
+    with pytest.raises(SystemExit) as ended:
+        host_program.main(["--staged", str(host.staged), "accept", "--timeout", "0"])
+    assert ended.value.code == 2
+    assert "0 is not between" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""A staged Debian root as a virtual machine: its own kernel, clock, power and control groups."""
