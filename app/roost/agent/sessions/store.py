@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Protocol
@@ -92,14 +93,23 @@ class FileSessionStore:
         self._index.close()
 
     def create(self, owner: str, title: str = "") -> SessionInfo:
-        """Begin a conversation."""
+        """Begin a conversation.
+
+        Raises:
+            OSError, sqlite3.Error: the disk is full, or failed; then there is none, and no file of it.
+        """
         session = new_id()
+        path = self._path(session, archived=False)
         with self._lock:
             begin: list[Body] = [Begin(session=session, owner=owner)]
             if title:
                 begin.append(TitleBody(title=title))
-            made = log_file.append(self._path(session, archived=False), begin)
-            self._index.add(made, session, archived=False)
+            try:
+                made = log_file.append(path, begin)
+                self._index.add(made, session, archived=False)
+            except (OSError, sqlite3.Error):
+                path.unlink(missing_ok=True)
+                raise
         return self.info(owner, session)
 
     def append(self, owner: str, session: str, *bodies: Body) -> list[Record]:

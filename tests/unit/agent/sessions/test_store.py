@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +123,20 @@ def test_a_file_removed_by_hand_is_gone(store: FileSessionStore, tmp_path: Path)
 
 def test_the_last_word_may_be_a_beginning() -> None:
     assert fts_query("Two wor") == '"Two" "wor"*'
+
+
+@pytest.mark.parametrize("where", ["roost.durable.lines.os.fsync", "roost.agent.sessions.index.Index.add"])
+def test_a_conversation_that_found_no_room_leaves_no_file(
+    store: FileSessionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Else each start would look through all files for one that the index does not have."""
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, full)
+        with pytest.raises(OSError, match="No space left"):
+            store.create("alice", "there is no room")
+    assert list((tmp_path / "sessions").glob("*.jsonl")) == []
+    assert store.create("alice").id
