@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,15 @@ def service(machine: Machine) -> Service:
     return Service(machine)
 
 
+def wait(service: Service, what: str, check: Callable[[], bool]) -> float:
+    """Wait for what should come within a minute on a real processor; return the seconds it took."""
+    return wait_until(what, check, ANSWER_S * service.machine.accelerator.patience, pause_s=1)
+
+
 def answers(service: Service) -> float:
     """Wait until the model says that it is Paris; return the seconds it took."""
-    limit_s = ANSWER_S * service.machine.accelerator.patience
-    ready_s = wait_until("the API is ready", lambda: service.ask("GET", "/readyz").status == 200, limit_s, pause_s=1)
-    return ready_s + wait_until("the model answers", lambda: EXPECT in service.answer(), limit_s)
+    ready_s = wait(service, "the API is ready", lambda: service.ask("GET", "/readyz").status == 200)
+    return ready_s + wait(service, "the model answers", lambda: EXPECT in service.answer())
 
 
 def processes(machine: Machine) -> str:
@@ -140,8 +145,10 @@ def test_a_clock_that_is_set_breaks_nothing(machine: Machine, service: Service, 
     kept, seen = begin_session(service, f"before {jump_s}"), newest_point(service)
     entries = audited(service, tmp_path)
     service.begin()
-    wait_until(
-        "the request is under way", lambda: service.ask("GET", "/roost/v1/load").document["now"]["in_flight"] > 0, 60
+    wait(
+        service,
+        "the request is under way",
+        lambda: service.ask("GET", "/roost/v1/load").document["now"]["in_flight"] > 0,
     )
     machine.exec(f"date -s @$(($(date +%s) + ({jump_s})))")
     assert EXPECT in text_of(service.end())
@@ -152,7 +159,7 @@ def test_a_clock_that_is_set_breaks_nothing(machine: Machine, service: Service, 
     assert 0 < used_now[1] - engine_s < HOUR_S, "a request lasted as long as the clock jumped"
     assert sessions(service)[kept] == f"before {jump_s}"
     assert audited(service, tmp_path) == entries + 1
-    wait_until("the load goes on", lambda: bool(news(service, seen)), 60, pause_s=1)
+    wait(service, "the load goes on", lambda: bool(news(service, seen)))
     assert max(point["seconds"] for point in news(service, seen)) < HOUR_S
     assert processes(machine) == running
     assert errors(machine) == said
@@ -178,7 +185,7 @@ def test_a_full_disk_is_said_and_got_over(machine: Machine, service: Service) ->
     assert EXPECT in service.answer()
     machine.exec(f"rm {FILLER}.*")
     begin_session(service, "there is room")
-    wait_until("what was used is written down", lambda: used(service)[0] == requests + 1, 60, pause_s=1)
+    wait(service, "what was used is written down", lambda: used(service)[0] == requests + 1)
     assert set(sessions(service)) > set(kept)
 
 
