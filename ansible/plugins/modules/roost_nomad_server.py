@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: what comes before a server of Nomad is begun anew, and what after."""
+"""Ansible module: what comes before a server of Nomad is begun anew, what after, and how a machine stops being one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
-from roost.fleet.rolling.servers import get_ready, wait_healthy
+from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.rolling.servers import (
+    SERVER_PART,
+    forget_server,
+    get_ready,
+    put_aside,
+    servers,
+    step_down,
+    wait_healthy,
+)
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""
@@ -19,17 +27,25 @@ description:
     server lead. Before the first of several servers is begun anew, the last of them is made the leader, so that the
     leader comes last.
   - C(healthy) waits until the server votes again and keeps up with the leader.
-  - Where Nomad does not answer there is nothing to lose, and nothing is done.
+  - C(left) has a server give up its vote before it begins anew as a client, once a majority of those that stay is
+    healthy; C(forgotten) takes it from what the others know. Both are asked of one that stays.
+  - C(aside) moves what a machine knew as a server out of the way, once it runs as a client.
+  - C(listed) only says who is a server.
+  - Where Nomad does not answer there is nothing to lose, and nothing is done before a server begins anew or leaves.
 options:
   state:
-    description: Which of both.
+    description: Which of them.
     type: str
-    choices: [ready, healthy]
+    choices: [ready, healthy, left, forgotten, aside, listed]
     required: true
   rpc_address:
-    description: This server's address for RPC, HOST:PORT.
+    description: The server's address for RPC, HOST:PORT.
     type: str
-    required: true
+    default: ""
+  data_dir:
+    description: Nomad's folder of data.
+    type: path
+    default: ""
   leader:
     description: The machine that should lead meanwhile.
     type: str
@@ -66,7 +82,11 @@ RETURN = r"""
 snapshot:
   description: The file with Nomad's state as it was; empty if none was taken.
   type: str
-  returned: with state ready
+  returned: with state ready and left
+servers:
+  description: The addresses of all servers, without their port.
+  type: list
+  returned: with state listed
 handed_over:
   description: Whether another server leads now.
   type: bool
@@ -74,43 +94,67 @@ handed_over:
 """
 
 
+def carry_out(module: AnsibleModule, client: NomadClient) -> dict[str, object]:
+    """Do what the state says; return what the module says of it."""
+    params = module.params
+    state, mine, timeout_s = params["state"], params["rpc_address"], params["timeout"]
+    if state == "listed":
+        try:
+            found = servers(client)
+        except (NomadUnreachableError, NomadRefusedError):
+            found = []
+        return {"changed": False, "servers": [server.address.rpartition(":")[0].strip("[]") for server in found]}
+    if state == "aside" and module.check_mode:
+        return {"changed": (Path(params["data_dir"]) / SERVER_PART).is_dir()}
+    if module.check_mode:
+        return {"changed": False, "snapshot": "", "handed_over": False}
+    if state == "aside":
+        return {"changed": put_aside(Path(params["data_dir"]))}
+    if state == "healthy":
+        wait_healthy(client, mine, timeout_s)
+        return {"changed": False}
+    if state == "forgotten":
+        return {"changed": forget_server(client, mine)}
+    how = {"folder": Path(params["folder"]), "label": params["label"], "leader": params["leader"]}
+    if state == "left":
+        kept, left = step_down(client, mine, **how, timeout_s=timeout_s)
+        return {"changed": left, "snapshot": kept}
+    kept, moved = get_ready(client, mine, **how, timeout_s=timeout_s)
+    return {"changed": False, "snapshot": kept, "handed_over": moved}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["ready", "healthy"], "required": True},
-            "rpc_address": {"type": "str", "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["ready", "healthy", "left", "forgotten", "aside", "listed"],
+                "required": True,
+            },
+            "rpc_address": {"type": "str", "default": ""},
             "leader": {"type": "str", "default": ""},
             "folder": {"type": "path", "default": ""},
             "label": {"type": "str", "default": "before"},
+            "data_dir": {"type": "path", "default": ""},
             **NOMAD_OPTIONS,
             "timeout": {"type": "int", "default": 60},
         },
-        required_if=[("state", "ready", ("folder",))],
+        required_if=[
+            ("state", "ready", ("rpc_address", "folder")),
+            ("state", "left", ("rpc_address", "folder")),
+            ("state", "healthy", ("rpc_address",)),
+            ("state", "forgotten", ("rpc_address",)),
+            ("state", "aside", ("data_dir",)),
+        ],
         supports_check_mode=True,
     )
     params = module.params
-    mine = params["rpc_address"]
-    if module.check_mode:
-        module.exit_json(changed=False, snapshot="", handed_over=False)
-    tls = Path(params["tls_dir"])
-    access = NomadAccess.below(params["address"], tls, params["token"])
-    client = NomadClient(access)
+    client = NomadClient(NomadAccess.below(params["address"], Path(params["tls_dir"]), params["token"]))
     try:
-        if params["state"] == "healthy":
-            wait_healthy(client, mine, params["timeout"])
-            module.exit_json(changed=False)
-        kept, moved = get_ready(
-            client,
-            mine,
-            folder=Path(params["folder"]),
-            label=params["label"],
-            leader=params["leader"],
-            timeout_s=params["timeout"],
-        )
+        module.exit_json(**carry_out(module, client))
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
-    module.exit_json(changed=False, snapshot=kept, handed_over=moved)
 
 
 if __name__ == "__main__":

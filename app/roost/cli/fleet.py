@@ -14,6 +14,7 @@ from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
 from roost.fleet.membership import FleetState, look
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.rolling import servers as raft
 from roost.fleet.rolling.order import batches
 from roost.fleet.rolling.progress import Turn, published, turns
 from roost.ops.errors import RoostError
@@ -168,11 +169,15 @@ def look_turns(site: Site, document: inventory.Json) -> list[Turn]:
     domains = {name: str(domain) for name, domain in inventory.variable(document, "failure_domain", "").items()}
     at_once = next(iter(inventory.variable(document, "update_at_once", 1).values()))
     servers = inventory.servers(document)
-    order = batches(list(document[inventory.FLEET]["hosts"]), domains, servers, at_once=int(str(at_once)))
+    were: list[str] = []
+    known: dict[str, dict[str, str]] = {}
     try:
-        known = published(NomadClient.from_site(site))
+        client = NomadClient.from_site(site)
+        known = published(client)
+        were = [raft.machine(server.name) for server in raft.servers(client)]
     except (NomadUnreachableError, NomadRefusedError):
-        known = {}
+        pass
+    order = batches(list(document[inventory.FLEET]["hosts"]), domains, servers, at_once=int(str(at_once)), were=were)
     return turns(order, domains, servers, known)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from roost.fleet.jobs import FLEET_NETWORK, META_NODE
-from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.fleet.nomad_api import NomadClient
+from roost.fleet.rolling.servers import remove_peer
 from roost.ops.errors import RoostError
 
 Json = Any
 READY = "ready"
 RUNNING = ("running", "pending")
-BAD_REQUEST, INTERNAL = 400, 500
 POLL_S = 0.5
 GRACE_S = 10.0  # for tasks to end once the time to move them is over
 
@@ -167,11 +167,7 @@ def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
     gone: list[str] = []
     for server in client.get("operator/raft/configuration")["Servers"]:
         if _machine(server["Node"]) in who or _host(server["Address"]) in who:
-            try:
-                client.request("DELETE", "operator/raft/peer", params={"id": server["ID"]})
-            except NomadRefusedError as error:
-                if error.status not in (BAD_REQUEST, INTERNAL):
-                    raise
+            remove_peer(client, server["ID"])
             gone.append(server["Node"])
     return gone
 

@@ -1,4 +1,4 @@
-"""Nomad's servers in an update: how many there may be, and what comes before one of them is begun anew.
+"""Nomad's servers in an update: how many there may be, what comes before one begins anew, how one stops being one.
 
 Upgrades: https://developer.hashicorp.com/nomad/docs/upgrade (server by server, the leader last, a snapshot before).
 API: https://developer.hashicorp.com/nomad/api-docs/operator
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ KEPT_SNAPSHOTS = 5
 HAND_OVER_S = 20.0
 HEALTHY_S = 60.0
 POLL_S = 0.25
+SERVER_PART, ASIDE = "server", "server-before"  # below Nomad's folder of data
+BRING_BACK = "See `roost fleet status`; bring those servers back, and run it again."
 
 
 def choice_problem(chosen: Sequence[str], machines: Sequence[str]) -> str:
@@ -86,6 +89,23 @@ def restart_problem(found: Sequence[RaftServer], mine: str) -> str:
     return f"without it {len(healthy)} of {len(voters)} servers would be left, no majority (not healthy: {ill})"
 
 
+def leave_problem(found: Sequence[RaftServer], mine: str) -> str:
+    """Return why a server may not leave the others for good now: those that stay would decide nothing. Pure.
+
+    The majority is then one of those that stay. `mine` is its RPC address; of one that is no server nothing is lost.
+    """
+    if mine not in {server.address for server in found}:
+        return ""
+    others = [server for server in found if server.voter and server.address != mine]
+    healthy = [server for server in others if server.healthy]
+    if not others:
+        return "no other server would be left"
+    if len(healthy) > len(others) // 2:
+        return ""
+    ill = ", ".join(sorted(machine(server.name) for server in others if not server.healthy))
+    return f"{len(healthy)} of the {len(others)} that stay would be in order, no majority (not healthy: {ill})"
+
+
 def machine(member: str) -> str:
     """Return the machine of a server, whose name ends with its region."""
     return member.rpartition(".")[0] or member
@@ -140,23 +160,109 @@ def get_ready(
     Raises:
         RoostError: the others would be no majority, or one of the steps failed.
     """
+    try:
+        found, problem = _look_until_fit(client, mine, restart_problem, timeout_s)
+    except (NomadUnreachableError, NomadRefusedError):
+        return "", False
+    if problem:
+        raise RoostError(f"Nomad on {_name(found, mine)} is not begun anew: {problem}.", fix=BRING_BACK)
+    return str(snapshot(client, folder, label)), hand_over(client, mine, leader, timeout_s)
+
+
+def _look_until_fit(
+    client: NomadClient, mine: str, problem_of: Callable[[Sequence[RaftServer], str], str], timeout_s: float
+) -> tuple[list[RaftServer], str]:
+    """Return the servers and what is the matter, after a time in which ill ones may get well."""
     deadline = time.monotonic() + timeout_s
     while True:
-        try:
-            found = servers(client)
-        except (NomadUnreachableError, NomadRefusedError):
-            return "", False
-        problem = restart_problem(found, mine)
+        found = servers(client)
+        problem = problem_of(found, mine)
         if not problem or all(server.healthy for server in found) or time.monotonic() > deadline:
-            break
+            return found, problem
         time.sleep(POLL_S)
+
+
+def _name(found: Sequence[RaftServer], mine: str) -> str:
+    return next((machine(server.name) for server in found if server.address == mine), mine)
+
+
+def step_down(
+    client: NomadClient, mine: str, *, folder: Path, label: str, leader: str, timeout_s: float
+) -> tuple[str, bool]:
+    """Have a server leave the others before it begins anew as a client; return the snapshot's path and whether it left.
+
+    Its vote is given up while all are there, so that they need no majority of one that is gone. Until its process ends
+    they may take it in again, but without a vote: that comes only after ten quiet seconds. Where Nomad does not answer
+    here, or it is no server, nothing is done.
+
+    Raises:
+        RoostError: those that stay would be no majority, or one of the steps failed.
+    """
+    try:
+        found, problem = _look_until_fit(client, mine, leave_problem, timeout_s)
+    except (NomadUnreachableError, NomadRefusedError):
+        return "", False
     if problem:
-        name = next((machine(server.name) for server in found if server.address == mine), mine)
-        raise RoostError(
-            f"Nomad on {name} is not begun anew: {problem}.",
-            fix="See `roost fleet status`; bring those servers back, and run it again.",
-        )
-    return str(snapshot(client, folder, label)), hand_over(client, mine, leader, timeout_s)
+        raise RoostError(f"{_name(found, mine)} stays a server of Nomad: {problem}.", fix=BRING_BACK)
+    me = next((server for server in found if server.address == mine), None)
+    if me is None:
+        return "", False
+    kept = str(snapshot(client, folder, label))
+    hand_over(client, mine, leader, timeout_s)
+    remove_peer(client, me.id)
+    return kept, True
+
+
+def remove_peer(client: NomadClient, peer_id: str) -> None:
+    """Take a server out of Raft; one that has left meanwhile is none there any more.
+
+    Raises:
+        NomadUnreachableError, NomadRefusedError
+    """
+    try:
+        client.request("DELETE", "operator/raft/peer", params={"id": peer_id})
+    except NomadRefusedError as error:
+        if error.status not in (http.client.BAD_REQUEST, http.client.INTERNAL_SERVER_ERROR):
+            raise
+
+
+def forget_server(client: NomadClient, address: str) -> bool:
+    """Take a machine that is no server any more from what the others know; return whether there was anything.
+
+    `address` is its RPC address. It is asked of one that stays: clients cannot do it.
+    """
+    known = False
+    for peer in client.get("operator/raft/configuration")["Servers"]:
+        if peer["Address"] == address:
+            remove_peer(client, peer["ID"])
+            known = True
+    host = address.rpartition(":")[0].strip("[]")
+    for member in client.get("agent/members")["Members"]:
+        if member["Addr"] == host:
+            client.put("agent/force-leave", None, node=member["Name"], prune="true")
+            known = True
+    return known
+
+
+def put_aside(data_dir: Path) -> bool:
+    """Move what a machine knew as a server out of the way, in place of what was moved before; return whether it did.
+
+    What it knew would be wrong if it became a server again: it shall begin with nothing then.
+
+    Raises:
+        RoostError: it cannot be moved.
+    """
+    old, aside = data_dir / SERVER_PART, data_dir / ASIDE
+    if not old.is_dir():
+        return False
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+        old.rename(aside)
+        aside.chmod(0o700)
+    except OSError as error:
+        raise RoostError(f"{old} cannot be moved to {aside}: {error.strerror}.") from None
+    return True
 
 
 def wait_healthy(client: NomadClient, mine: str, timeout_s: float = HEALTHY_S) -> None:

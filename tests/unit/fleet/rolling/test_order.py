@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.rolling.order import batches
+from roost.fleet.rolling.order import batches, handover
 
 NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=12, unique=True)
 
@@ -22,6 +22,34 @@ def test_a_rack_after_the_other_servers_one_by_one() -> None:
 
 def test_a_domain_called_like_a_machine_is_another_one() -> None:
     assert batches(["a", "b", "c"], {"c": "b"}, set(), at_once=3) == [["a"], ["b"], ["c"]]
+
+
+def test_servers_that_leave_go_before_those_that_stay_and_those_that_come_before_them() -> None:
+    three = ["a", "b", "c"]
+    assert batches(three, {}, {"a"}, were=three) == [["b"], ["c"], ["a"]]
+    assert batches(three, {}, three, were={"a"}) == [["a"], ["b"], ["c"]], "none leaves: as ever"
+    assert batches(["a", "b", "c", "d"], {"b": "x", "d": "x"}, {"a", "b", "d"}, were=three) == [
+        ["d"], ["c"], ["a"], ["b"]
+    ]  # fmt: skip
+    assert handover(three, {"b"}, {"a"}) == [], "the first one goes first by itself"
+    assert handover(["a", "b"], {"a"}, {"a", "gone"}) == [], "who is no machine of the fleet any more has left"
+
+
+@given(NAMES, st.data())
+def test_on_the_way_there_are_never_fewer_servers_than_before_or_after(
+    machines: list[str], data: st.DataObject
+) -> None:
+    some = st.lists(st.sampled_from(machines), unique=True, min_size=1)
+    were, servers = ({machines[0], *data.draw(some)} for _ in range(2))
+    turns = [machine for batch in batches(machines, {}, servers, were=were) for machine in batch]
+    assert sorted(turns) == sorted(machines)
+    now = set(were)
+    for machine in turns:
+        now = now | {machine} if machine in servers else now - {machine}
+        assert len(now) >= min(len(were), len(servers))
+    assert now == servers
+    stay = min(turns.index(machine) for machine in were & servers)
+    assert all(turns.index(machine) < stay for machine in were - servers)
 
 
 @given(NAMES, st.data())

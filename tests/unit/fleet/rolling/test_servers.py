@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.rolling import servers
-from roost.fleet.rolling.servers import RaftServer, choice_problem, get_ready, restart_problem, wait_healthy
+from roost.fleet.rolling.servers import (
+    RaftServer,
+    choice_problem,
+    forget_server,
+    get_ready,
+    leave_problem,
+    put_aside,
+    restart_problem,
+    step_down,
+    wait_healthy,
+)
 from roost.ops.errors import RoostError
 
 
@@ -148,3 +158,84 @@ def test_a_server_has_to_come_back() -> None:
         wait_healthy(cast("NomadClient", FakeNomad(ill="m2")), "192.0.2.2:4647", 0.1)
     with pytest.raises(RoostError, match="not among the servers"):
         wait_healthy(cast("NomadClient", FakeNomad()), "192.0.2.9:4647", 0.1)
+
+
+def test_one_of_two_may_leave_though_it_may_not_begin_anew() -> None:
+    two = [server(1, leader=True), server(2)]
+    assert restart_problem(two, "192.0.2.1:4647")
+    assert leave_problem(two, "192.0.2.2:4647") == ""
+    assert "not healthy: m1" in leave_problem([server(1, healthy=False), server(2)], "192.0.2.2:4647")
+    assert leave_problem([server(1)], "192.0.2.1:4647") == "no other server would be left"
+    assert leave_problem(two, "192.0.2.9:4647") == ""
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_whoever_leaves_leaves_a_majority_of_those_that_stay(states: list[tuple[bool, bool]]) -> None:
+    found = [server(number, healthy=well, voter=votes) for number, (well, votes) in enumerate(states)]
+    for one in found:
+        if not leave_problem(found, one.address):
+            others = [other for other in found if other is not one and other.voter]
+            assert sum(other.healthy for other in others) * 2 > len(others)
+
+
+class LeavingNomad(FakeNomad):
+    """One whose peers can be removed."""
+
+    def __init__(self, *, ill: str = "") -> None:
+        super().__init__(ill=ill)
+        self.done: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        if path == "operator/raft/configuration":
+            return {"Servers": [{"ID": "id2", "Address": "192.0.2.2:4647"}, {"ID": "id1", "Address": "192.0.2.1:4647"}]}
+        if path == "agent/members":
+            return {"Members": [{"Name": f"m{n}.global", "Addr": f"192.0.2.{n}"} for n in (1, 2)]}
+        return super().get(path)
+
+    def put(self, path: str, _body: object, **params: str) -> None:
+        if path != "agent/force-leave":
+            super().put(path, _body, **params)
+        self.done.append(f"{path} {params.get('id') or params.get('node')}")
+
+    def request(self, method: str, path: str, *, params: dict[str, str]) -> None:
+        self.done.append(f"{method} {path} {params['id']}")
+
+
+def leave(nomad: LeavingNomad, mine: str, folder: Path) -> tuple[str, bool]:
+    client = cast("NomadClient", nomad)
+    return step_down(client, mine, folder=folder, label="before-it-leaves", leader="m3", timeout_s=1)
+
+
+def test_a_leader_that_leaves_hands_over_first_and_the_state_is_kept(tmp_path: Path) -> None:
+    nomad = LeavingNomad()
+    kept, left = leave(nomad, "192.0.2.1:4647", tmp_path)
+    assert left
+    assert Path(kept).read_bytes() == b"state of all"
+    assert nomad.done == ["operator/raft/transfer-leadership id3", "DELETE operator/raft/peer id1"]
+    assert leave(LeavingNomad(), "192.0.2.9:4647", tmp_path) == ("", False), "no server leaves nothing"
+
+
+def test_none_leaves_where_the_others_could_decide_nothing(tmp_path: Path) -> None:
+    nomad = LeavingNomad(ill="m3")
+    with pytest.raises(RoostError, match=r"m1 stays a server of Nomad: 1 of the 2 that stay .* m3"):
+        leave(nomad, "192.0.2.1:4647", tmp_path)
+    assert nomad.done == []
+
+
+def test_the_others_forget_a_server_that_left() -> None:
+    nomad = LeavingNomad()
+    assert forget_server(cast("NomadClient", nomad), "192.0.2.2:4647")
+    assert nomad.done == ["DELETE operator/raft/peer id2", "agent/force-leave m2.global"]
+    assert not forget_server(cast("NomadClient", nomad), "192.0.2.9:4647")
+
+
+def test_what_a_server_knew_is_put_aside_once_and_for_root_only(tmp_path: Path) -> None:
+    assert not put_aside(tmp_path)
+    for word in ("first", "second"):
+        (tmp_path / "server" / "raft").mkdir(parents=True)
+        (tmp_path / "server" / "raft" / "raft.db").write_text(word)
+        assert put_aside(tmp_path)
+        assert not (tmp_path / "server").exists()
+        assert (tmp_path / "server-before" / "raft" / "raft.db").read_text() == word
+    assert (tmp_path / "server-before").stat().st_mode & 0o777 == 0o700
+    assert not put_aside(tmp_path)
