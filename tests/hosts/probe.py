@@ -54,13 +54,18 @@ with ThreadPoolExecutor(64) as pool:
 
 
 def listen(host: Host, port: int) -> None:
-    """Have a program listen on a port of the host, for IPv4 and IPv6, until the host goes."""
+    """Have a program listen on a port of the host, for IPv4 and IPv6, until the host goes or `end`."""
     program = (
         "import socket, time; s = socket.create_server(('::', %d), family=socket.AF_INET6, dualstack_ipv6=True); "
         "time.sleep(1e6)"
     )
     if host.run(f"ss -Hltn | grep -q ':{port} '").rc != 0:
         host.check_output(f'setsid python3 -c "{program % port}" >/dev/null 2>&1 </dev/null & sleep 1')
+
+
+def end(host: Host, port: int) -> None:
+    """End what `listen` began."""
+    host.run(f"kill $(ss -Hltnp 'sport = :{port}' | grep -o 'pid=[0-9]*' | cut -d= -f2)")
 
 
 def answers(stranger: Host, address: str, port: int) -> bool:

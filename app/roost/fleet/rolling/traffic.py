@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from roost.fleet.document_store import NomadStore
 from roost.fleet.endpoint_store import ENDPOINTS
 from roost.fleet.gate import Asker, Server, only_encodes, servers_of, wanted_jobs
-from roost.fleet.nomad_api import NomadClient
+from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.rolling.endpoint_drains import close
 
 POLL_S = 0.5
@@ -40,12 +41,18 @@ def hand_over(
     """Give a machine's model servers no new requests where others serve the same, and wait until they are idle.
 
     What still runs after `timeout_s` seconds is cut off when its server ends; gateways go on with it elsewhere. A
-    server that nobody else could stand in for keeps its clients: they wait while it is replaced.
+    server that nobody else could stand in for keeps its clients: they wait while it is replaced. A Nomad that lost its
+    state knows nobody's token any more, and nothing to take over: it is set up anew by what comes next.
 
     Raises:
         RoostError: Nomad does not answer.
     """
-    drained = {drain.endpoint for drain in NomadStore(client, ENDPOINTS).load()[0].drains}
+    try:
+        drained = {drain.endpoint for drain in NomadStore(client, ENDPOINTS).load()[0].drains}
+    except NomadRefusedError as error:
+        if error.status != http.client.FORBIDDEN:
+            raise
+        return Handover()
     taken: list[str] = []
     alone: list[str] = []
     mine: list[Server] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import testinfra
@@ -16,11 +17,12 @@ PROGRAM = 8091
 
 
 @pytest.fixture(scope="module")
-def machine() -> Host:
+def machine() -> Iterator[Host]:
     host = testinfra.get_host("docker://machine-1")
     probe.publish(host, PUBLISHED, FOR_OTHERS, NOT_NAMED)
     probe.listen(host, PROGRAM)
-    return host
+    yield host
+    probe.end(host, PROGRAM)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from roost.fleet.endpoint_list import Drain, EndpointDocument, parse_document
 from roost.fleet.gate import Asker, Server
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.rolling.endpoint_drains import close, open_again, reopened
-from roost.fleet.rolling.traffic import QUIET_S, hand_over
+from roost.fleet.rolling.traffic import QUIET_S, Handover, hand_over
 
 
 class FakeNomad:
@@ -151,3 +152,21 @@ def test_without_gateways_there_is_nothing_to_say() -> None:
 def test_opening_takes_away_just_the_machines_own(drained: list[str], node: str) -> None:
     after = reopened(EndpointDocument(drains=tuple(Drain(endpoint=name) for name in drained)), THREE, node)
     assert [d.endpoint for d in after.drains] == [name for name in drained if THREE.get(name) != node]
+
+
+class ForgetfulNomad(FakeNomad):
+    """One that refuses everybody."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__({})
+        self.status = status
+
+    def get(self, path: str) -> dict[str, Any] | list[dict[str, Any]]:
+        raise NomadRefusedError(self.status, "Permission denied", path)
+
+
+def test_a_nomad_that_lost_its_state_has_nothing_to_hand_over() -> None:
+    ask = cast("Asker", FakeAsker())
+    assert hand_over(cast("NomadClient", ForgetfulNomad(403)), "one", ask, 1) == Handover()
+    with pytest.raises(NomadRefusedError):
+        hand_over(cast("NomadClient", ForgetfulNomad(500)), "one", ask, 1)
