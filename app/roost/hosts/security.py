@@ -18,9 +18,10 @@ ROOT_FOR = {
     "roost-docker": "Docker's daemon is root's",
     "roost-firewall": "it loads rules once and ends",
     "roost-join": "it signs certificates and sets machines up, and listens only while a join token is open",
+    "roost-share": "it reads the node's key and what a run made, both root's, and ends some minutes after the run",
 }
 # Programs that are not called what they are, by words of their command.
-CALLED = {"nomad agent": "roost-nomad", "-m roost fleet receive": "roost-join"}
+CALLED = {"nomad agent": "roost-nomad", "-m roost fleet receive": "roost-join", "-m roost.fleet.sharing": "roost-share"}
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def test_each_weakness(seen: Seen, found: str) -> None:
     [
         ("nomad", "/opt/roost/bin/nomad agent -config /etc/roost/nomad.d", "roost-nomad"),
         ("python3.11", "/opt/roost/venvs/x/bin/python3.11 -P -m roost fleet receive", "roost-join"),
+        ("python", "/opt/roost/venvs/x/bin/python -P -m roost.fleet.sharing --address 192.0.2.11", "roost-share"),
         ("python3.11", "python3.11 -P -m roost worker", "python3.11"),
         ("llama-server", "llama-server --port 1", "llama-server"),
     ],
@@ -62,10 +63,11 @@ def test_a_process_is_known_by_its_service(process: str, command: str, name: str
     assert service_name(process, command) == name
 
 
-def test_who_receives_joining_machines_is_root_for_a_reason() -> None:
-    """As long as a token is open; an audit then is no failure."""
-    name = service_name("python3", "python3 -P -m roost fleet receive")
-    assert ids(Seen(processes=[Running(name, "", 0)])) == ["info root:roost-join"]
+@pytest.mark.parametrize(("words", "name"), [("roost fleet receive", "join"), ("roost.fleet.sharing", "share")])
+def test_what_listens_for_a_while_is_root_for_a_reason(words: str, name: str) -> None:
+    """An audit after a run, or while a join token is open, finds no error in them."""
+    called = service_name("python3", f"python3 -P -m {words}")
+    assert ids(Seen(processes=[Running(called, "", 0)])) == [f"info root:roost-{name}"]
 
 
 def test_an_engine_may_own_its_key() -> None:
