@@ -345,6 +345,7 @@ async def tell_call(told: Told, turn: str, record: Record, emit: Emit) -> None:
                 "type": "tool_result", "id": told.call.id, "outcome": told.result.outcome.value,
                 "text": told.result.text[:TOLD_CHARACTERS], "seconds": round(told.result.seconds, 3),
                 "changed": list(told.result.changed),
+                "bytes": len(told.result.text.encode("utf-8", "surrogatepass")),
             }
         )  # fmt: skip
     if told.note:

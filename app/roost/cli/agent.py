@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,7 +13,9 @@ from urllib.parse import quote
 import typer
 
 from roost.cli.api import Api, find_access
+from roost.cli.conversation import Shelf
 from roost.cli.lines import converse
+from roost.cli.sessions import whole
 from roost.cli.show import json_line, plain, print_table
 from roost.context.budget import CostMode
 from roost.context.modes import parse_mode
@@ -38,6 +41,7 @@ def agent(
     workspace: Annotated[str, typer.Option(help="Folder to work in: NAME or MACHINE/NAME.")] = "",
     mode: Annotated[str, typer.Option(help="Cost mode of this conversation: fast, smart, max.")] = "",
     think: Annotated[bool, typer.Option("--think", help="Show what the model thinks.")] = False,
+    as_text: Annotated[bool, typer.Option("--plain", help="No styles and no line editing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Talk to the agent. It uses tools, and shows which and what came of it.
@@ -45,13 +49,31 @@ def agent(
     Example: roost agent 'What is in README.md?'
     """
     with Api(find_access()) as api:
-        talk = Talk(api, session or _begin(api), as_json=as_json)
+        talk = Talk(api, session or begin(api), as_json=as_json)
         if think or mode or workspace:
             talk.choose(think=think or None, mode=parse_mode(mode) if mode else None, workspace=workspace or None)
         if text is not None:
             talk.say(sys.stdin.read() if text == "-" else text)
+        elif at_a_terminal() and not as_json:
+            chat_with(talk, think=think, as_text=as_text)
         else:
             converse(line_by_line(talk), HELP, interactive=sys.stdin.isatty())
+
+
+def at_a_terminal() -> bool:
+    """Say whether a person sits there: both ways."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def chat_with(talk: Talk, *, think: bool = False, as_text: bool = False) -> None:
+    """Open the terminal chat."""
+    # imported here: a single answer needs none of it
+    from roost.cli.chatting.chat import Chat, bare_editor, line_editor
+    from roost.cli.chatting.screen import Screen
+
+    rich = not as_text and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    talk.thinks = think
+    Chat(talk, Screen(rich=rich), bare_editor if as_text else line_editor(Shelf.of_user().folder)).run()
 
 
 class Talk:
@@ -61,7 +83,7 @@ class Talk:
         self._api = api
         self.session = session
         self._as_json = as_json
-        self._thinks = False
+        self.thinks = False
         self._last: dict[str, Json] = {}
 
     def say(self, text: str) -> None:
@@ -82,6 +104,34 @@ class Talk:
                 self._show(event)
         if failed:
             raise RoostError(str(failed["message"]), fix=str(failed.get("fix") or "Ask again."))
+
+    def events(self, text: str) -> Iterator[dict[str, Json]]:
+        """Say something and yield what happens until it is answered.
+
+        Raises:
+            RoostError: the API does not answer, refuses, or breaks off.
+        """
+        return self._api.events(f"{self._path}/messages", {"text": text, "stream": True})
+
+    def cancel(self) -> bool:
+        """End the turn under way; return whether there was one.
+
+        Raises:
+            RoostError: the API does not answer, or refuses.
+        """
+        return bool(self._api.send("POST", f"{self._path}/cancel", {}, timeout_s=UNDO_TIMEOUT_S)["cancelled"])
+
+    def use(self, session: str) -> list[dict[str, Json]]:
+        """Go on with another conversation; return its records.
+
+        Raises:
+            RoostError: there is no such one.
+        """
+        found = whole(self._api, session)
+        self.session, self._last = str(found["id"]), {}
+        if self.thinks:
+            self.choose(think=True)
+        return list(found["records"])
 
     def choose(self, *, think: bool | None = None, mode: CostMode | None = None, workspace: str | None = None) -> Json:
         """Change what holds for this conversation, return what holds."""
@@ -104,9 +154,9 @@ class Talk:
 
     def toggle_thinking(self) -> bool:
         """Show thoughts from now on, or no longer."""
-        self._thinks = not self._thinks
-        self.choose(think=self._thinks)
-        return self._thinks
+        self.thinks = not self.thinks
+        self.choose(think=self.thinks)
+        return self.thinks
 
     def listed(self) -> list[dict[str, Json]]:
         """Return this key's conversations."""
@@ -130,7 +180,9 @@ class Talk:
 
     def new(self) -> None:
         """Begin another conversation."""
-        self.session, self._last = _begin(self._api), {}
+        self.session, self._last = begin(self._api), {}
+        if self.thinks:
+            self.choose(think=True)
 
     @property
     def _path(self) -> str:
@@ -213,7 +265,12 @@ def _show_workspaces(talk: Talk) -> None:
         print("none: name a folder with `roost workspace add PATH`, and start `roost worker` where it is")
 
 
-def _begin(api: Api) -> str:
+def begin(api: Api) -> str:
+    """Begin a conversation with the agent; return its id.
+
+    Raises:
+        RoostError: the API does not answer, or has no agent.
+    """
     return str(api.post(PATH, {})["id"])
 
 

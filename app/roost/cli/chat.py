@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from roost.cli.agent import PATH, Talk, at_a_terminal, begin, chat_with
 from roost.cli.api import Api, Ended, Options, find_access
 from roost.cli.conversation import Conversation, Shelf
 from roost.cli.lines import converse
@@ -41,16 +42,24 @@ def chat(
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 always gives the same answer.")] = None,
     go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and tokens a second.")] = False,
+    as_text: Annotated[bool, typer.Option("--plain", help="No styles and no line editing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each answer as a line of JSON.")] = False,
 ) -> None:
-    """Talk to a model. Answers appear as they are written.
+    """Talk to the agent at this terminal, or have one answer of a model. Answers appear as they are written.
 
-    With TEXT: one answer. Without: a conversation; lines from a pipe are asked one after the other.
-    The conversation is kept below ~/.local/state/roost/chat. ROOST_API (http://127.0.0.1:8360, say) and ROOST_API_KEY
-    name another API and key than this machine's.
+    Without TEXT, at a terminal: the agent, which uses tools; /help there shows what it can. With TEXT, from a pipe
+    (line by line) or with --model: a model, without tools.
+    What was said to a model is kept below ~/.local/state/roost/chat. ROOST_API (http://127.0.0.1:8360, say) and
+    ROOST_API_KEY name another API and key than this machine's.
 
     Example: roost chat 'What is the capital of France?'
     """
+    words = (model, system, max_tokens, temperature)
+    if text is None and at_a_terminal() and not (as_json or stats) and words == ("auto", SYSTEM, MAX_TOKENS, None):
+        with Api(find_access()) as api:
+            agent = Talk(api, _session(api, go_on=go_on), as_json=False)
+            chat_with(agent, as_text=as_text)
+        return
     shelf = Shelf.of_user()
     talk = (shelf.last() if go_on else None) or Conversation.begin(system)
     style = Style(as_json=as_json, stats=stats)
@@ -60,6 +69,16 @@ def chat(
             speaker.ask(talk, sys.stdin.read() if text == "-" else text)
         else:
             converse(line_by_line(speaker, talk), HELP, interactive=sys.stdin.isatty())
+
+
+def _session(api: Api, *, go_on: bool) -> str:
+    """Return the conversation with the agent to begin with.
+
+    Raises:
+        RoostError: the API does not answer, or has no agent.
+    """
+    last = [str(one["id"]) for one in api.get(PATH)["data"] if one["messages"]] if go_on else []
+    return last[0] if last else begin(api)
 
 
 class Speaker:

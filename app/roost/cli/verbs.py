@@ -29,7 +29,7 @@ class Verb:
 
 VERBS = {
     "status": Verb("roost.cli.status", "status", "Show what runs here and whether it is healthy."),
-    "chat": Verb("roost.cli.chat", "chat", "Talk to a model."),
+    "chat": Verb("roost.cli.chat", "chat", "Talk to the agent, or have one answer of a model."),
     "agent": Verb("roost.cli.agent", "agent", "Talk to the agent, which uses tools."),
     "worker": Verb("roost.cli.worker", "app", "Run the agent's tools on this machine, in folders that you named."),
     "workspace": Verb("roost.cli.workspace", "app", "Name folders that the agent may work in."),
