@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
-from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
+from roost.fleet.artifacts.engine import RPC_WORKER, engine_command, layout
 from roost.fleet.devices import GpuDevice, access
 from roost.fleet.engine_args import Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
 from roost.fleet.engine_start import HOST, EngineStart, read_start, shortfall
 from roost.models.footprint import LayerSplit, ServerSettings
-from tests.support.engine import engine_tree, model_file
+from tests.support.engine import REPOSITORY, engine_tree, model_file
 from tests.support.net import free_port, wait_until
 from tests.unit.fleet.golden_jobs import texts
 
@@ -120,6 +121,15 @@ def test_two_workers_hold_the_layers_of_one_server(tree: Path, tmp_path: Path) -
     first, second = (found.buffers[worker.address] for worker in workers)
     assert first.kv == pytest.approx(second.kv)  # 15 layers with keys and values each; the 31st has none
     assert second.model > first.model
+
+
+def test_the_engine_for_nvidia_brings_what_its_driver_opens() -> None:
+    """As seen on a machine without a desktop: without libEGL.so.1 the driver (580) loads and offers no device."""
+    defaults = yaml.safe_load((REPOSITORY / "group_vars" / "all.yaml").read_text())
+    made = engine_tree(*defaults["engine_gpu_packages"]["NVIDIA"])
+    folders = layout(made).libraries
+    for library in ("libvulkan.so.1", "libEGL.so.1", "libX11.so.6", "libXext.so.6"):
+        assert any((folder / library).exists() for folder in folders), library
 
 
 @pytest.mark.parametrize("program", ["llama-server", RPC_WORKER])

@@ -174,6 +174,20 @@ def access(
     )
 
 
+def shader_cache(found: DeviceAccess, folder: str) -> Mapping[str, str]:
+    """Return the variables that have a Vulkan driver keep compiled shaders in `folder`, which outlives the server.
+
+    A server has no home, where the driver would keep them; without them the first requests after each start wait for
+    the compiler. NVIDIA's: "README, Chapter 11, Specifying OpenGL Environment Variable Settings"; Mesa's: "Environment
+    Variables". Other backends come compiled.
+    """
+    if "GGML_VK_VISIBLE_DEVICES" not in found.env or not folder:
+        return {}
+    if "VK_DRIVER_FILES" in found.env:
+        return {"MESA_SHADER_CACHE_DIR": folder}
+    return {"__GL_SHADER_DISK_CACHE": "1", "__GL_SHADER_DISK_CACHE_PATH": folder}
+
+
 def _ranks(devices: Sequence[GpuDevice], backend: Backend) -> dict[int, int]:
     """Return index -> the number that a backend gives a card among all of its vendor's."""
     vulkan = backend == "vulkan"

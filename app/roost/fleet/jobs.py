@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from roost.fleet.artifacts.engine import RPC_WORKER, program_path
-from roost.fleet.devices import DeviceAccess
+from roost.fleet.devices import DeviceAccess, shader_cache
 from roost.fleet.engine_args import ENGINE_KEY_FILE, PORT, Offload, RpcWorker, ServerFiles, rpc_worker_args, server_args
 from roost.fleet.engine_start import planned_text
 from roost.models.footprint import LayerSplit, ServerSettings
@@ -119,7 +119,8 @@ class EnginePlace:
     """How the engine is started: an image, or a command in `work_dir` with leading arguments.
 
     `backends`: it could compute on devices. `foreign`: an image that is not ours. `slots_dir`: where slots are saved,
-    a folder of the host; empty where they are not. `node`: the machine of a fleet that it is for; there the server
+    a folder of the host; empty where they are not. `shaders_dir`: the same folder, where compiled shaders are kept.
+    `node`: the machine of a fleet that it is for; there the server
     answers others with the certificate of `tls_dir`, a folder of the host with cert.pem and key.pem.
     """
 
@@ -135,6 +136,7 @@ class EnginePlace:
     backends: bool = False
     foreign: bool = False
     slots_dir: str = ""
+    shaders_dir: str = ""
     node: str = ""
     tls_dir: str = ""
     start_s: int = START_S  # within which it must be healthy
@@ -165,6 +167,7 @@ class ModelServerJob:
     health_path: str
     models_mount: str
     slots_mount: str
+    saves_slots: bool
     count: int
     tags: list[str]
     devices: DeviceAccess
@@ -243,8 +246,13 @@ class MonitoringJob:
     memory_mib: int
 
 
+def _kept_folder(place: EnginePlace, folder: str) -> str:
+    """Return how the server sees the folder that outlives it; empty where it has none."""
+    return folder and (SLOTS_MOUNT if place.driver == "docker" else folder)
+
+
 def _llama_server(choice: SlotChoice, place: EnginePlace, models: str, bind: str) -> list[str]:
-    slots = place.slots_dir and (SLOTS_MOUNT if place.driver == "docker" else place.slots_dir)
+    slots = _kept_folder(place, place.slots_dir)
     return server_args(
         ServerFiles(
             model=f"{models}/{choice.file}",
@@ -333,6 +341,7 @@ def model_server_job(
     """Decide a model server's job. The engine listens on `bind` only and needs its key."""
     models = MODELS_MOUNT if place.driver == "docker" else place.models_dir
     env = {**place.env, **choice.devices.env}
+    env |= shader_cache(choice.devices, _kept_folder(place, place.shaders_dir))
     args = list(place.leading_args)
     if place.engine == "llama.cpp":
         args += _llama_server(choice, place, models, bind)
@@ -365,7 +374,8 @@ def model_server_job(
         env=dict(sorted(env.items())),
         health_path="/health",
         models_mount=MODELS_MOUNT,
-        slots_mount=SLOTS_MOUNT if place.slots_dir else "",
+        slots_mount=SLOTS_MOUNT if place.slots_dir or place.shaders_dir else "",
+        saves_slots=bool(place.slots_dir),
         count=0 if choice.on_demand else 1,
         tags=_tags(choice, place),
         devices=choice.devices,

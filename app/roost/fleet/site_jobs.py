@@ -28,6 +28,7 @@ from roost.fleet.devices import (
     chosen,
     devices_of,
     engine_packages,
+    shader_cache,
 )
 from roost.fleet.engine_args import RpcWorker
 from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
@@ -262,6 +263,8 @@ def _slot(
         devices = access(found, slot.gpus, backend, container=container, tree="" if container else programs.engine_tree)
     if _saves_slots(slot, model, wish):
         place = replace(place, slots_dir=wish.slots_dir)
+    if shader_cache(devices, wish.slots_dir):
+        place = replace(place, shaders_dir=wish.slots_dir)
     projector, adapters = _beside(slot, model, catalogue)
     memory_mib = slot.memory_mib or (
         memory.limit_mib(model.name, model.quantisation, slot.settings, slot.split)

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 MODEL = "smollm2-135m-instruct"
 WHO = Identity("roost-engine", "roost", 8362, 8362)
 PACKAGES = {
-    "NVIDIA": ["libggml0-backend-vulkan", "libxext6"],
+    "NVIDIA": ["libggml0-backend-vulkan", "libegl1", "libxext6"],
     "AMD": ["libggml0-backend-vulkan", "mesa-vulkan-drivers"],
     "Intel": ["libggml0-backend-vulkan", "mesa-vulkan-drivers"],
     "RPC": ["libggml0-backend-rpc"],

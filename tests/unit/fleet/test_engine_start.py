@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.engine_start import Buffers, EngineStart, planned_layers, planned_text, read_start, shortfall
+from roost.fleet.engine_start import (
+    Buffers,
+    EngineStart,
+    FoundDevice,
+    planned_layers,
+    planned_text,
+    read_start,
+    shortfall,
+)
 
 LOGS = Path(__file__).parent / "start_logs"
 
@@ -51,6 +59,15 @@ def test_a_software_renderer_is_no_card_however_many_layers_it_took() -> None:
     found = start("vulkan-software")
     assert (found.layers, found.of) == (31, 31)
     assert "llvmpipe" in shortfall(found, {"Vulkan0": 31})
+
+
+def test_all_layers_on_a_card_of_nvidia() -> None:
+    found = start("vulkan-nvidia")
+    assert (found.layers, found.of, found.context, found.slots) == (31, 31, 32768, 4)
+    assert found.devices[0] == FoundDevice("Vulkan0", "NVIDIA H100 80GB HBM3", 81062)
+    assert found.buffers["Vulkan0"] == Buffers(model=68.91, kv=720.0, compute=21.51)
+    assert found.buffers["CPU"] == Buffers(model=15.19, compute=12.52, output=0.75)
+    assert shortfall(found, {"Vulkan0": 31}) == ""
 
 
 def test_an_older_log_without_a_list_of_devices() -> None:

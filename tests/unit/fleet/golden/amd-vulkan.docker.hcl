@@ -153,6 +153,7 @@ job "roost-model-main" {
 
       env {
         GGML_VK_VISIBLE_DEVICES = "0,1"
+        MESA_SHADER_CACHE_DIR = "/slots"
         NODEVICE_SELECT = "1"
         VK_DRIVER_FILES = "/usr/share/vulkan/icd.d/radeon_icd.json"
       }

@@ -176,6 +176,7 @@ job "roost-model-main-2" {
 
       env {
         GGML_VK_VISIBLE_DEVICES = "0"
+        MESA_SHADER_CACHE_DIR = "/srv/slots"
         NODEVICE_SELECT = "1"
         VK_DRIVER_FILES = "/tree/usr/share/vulkan/icd.d/radeon_icd.json"
       }

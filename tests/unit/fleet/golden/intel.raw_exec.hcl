@@ -130,6 +130,7 @@ job "roost-model-main" {
 
       env {
         GGML_VK_VISIBLE_DEVICES = "0"
+        MESA_SHADER_CACHE_DIR = "/srv/slots"
         NODEVICE_SELECT = "1"
         VK_DRIVER_FILES = "/tree/usr/share/vulkan/icd.d/intel_icd.json"
       }

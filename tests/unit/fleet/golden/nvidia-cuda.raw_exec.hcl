@@ -130,6 +130,8 @@ job "roost-model-main" {
       env {
         GGML_VK_VISIBLE_DEVICES = "0,1"
         NODEVICE_SELECT = "1"
+        __GL_SHADER_DISK_CACHE = "1"
+        __GL_SHADER_DISK_CACHE_PATH = "/srv/slots"
       }
 
       # The key without which the model server answers nobody; Nomad hands it to this job only.

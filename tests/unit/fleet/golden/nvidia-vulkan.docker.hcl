@@ -152,6 +152,8 @@ job "roost-model-main" {
         NODEVICE_SELECT = "1"
         NVIDIA_DRIVER_CAPABILITIES = "compute,utility,graphics"
         NVIDIA_VISIBLE_DEVICES = "1"
+        __GL_SHADER_DISK_CACHE = "1"
+        __GL_SHADER_DISK_CACHE_PATH = "/slots"
       }
 
       # Where the image's own health check looks; Nomad chooses the port when the task starts.
