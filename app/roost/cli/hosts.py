@@ -89,7 +89,8 @@ def _gpu(gpu: Gpu) -> str:
     shared = f"up to {_gib(gpu.shared_mib)} shared" if gpu.integrated and gpu.shared_mib else ""
     slices = ", MIG: " + (" ".join(_gib(s) for s in gpu.slices_mib) or "no slices") if gpu.mig else ""
     memory = " and ".join(part for part in (own, shared) if part) or "memory unknown"
-    return f"{gpu.vendor} {gpu.name}: {memory}, driver {gpu.driver or 'missing'}{slices}"
+    name = gpu.name if gpu.name.startswith(gpu.vendor) else f"{gpu.vendor} {gpu.name}"
+    return f"{name}: {memory}, driver {gpu.driver or 'missing'}{slices}"
 
 
 def _gib(mib: int) -> str:

@@ -74,7 +74,11 @@ NVIDIA_QUESTIONS = {
         "--query-gpu=pci.bus_id,compute_cap,mig.mode.current",
         "--format=csv,noheader",
     ],
-    "nvidia-smi used": ["nvidia-smi", "--query-gpu=pci.bus_id,memory.used", "--format=csv,noheader,nounits"],
+    "nvidia-smi used": [
+        "nvidia-smi",
+        "--query-gpu=pci.bus_id,memory.total,memory.free",
+        "--format=csv,noheader,nounits",
+    ],
     "nvidia-smi list": ["nvidia-smi", "-L"],
 }
 # Written whenever software is installed: the clock cannot honestly be before it.

@@ -39,7 +39,7 @@ class Gpu:
     """A graphics processor that could compute; `memory_mib` is 0 where only its driver would know.
 
     `shared_mib` of the machine's memory may be used by an integrated one. With `mig` on, programs see only
-    `slices_mib`. `used_mib` of its own memory somebody holds now. Who has one of the groups `gids` may open its
+    `slices_mib`. `used_mib` of its own memory cannot be had now. Who has one of the groups `gids` may open its
     `nodes`; NVIDIA's own tools hand out theirs.
     """
 

@@ -50,9 +50,7 @@ def test_every_machine_can_be_shown(name: str) -> None:
 def test_what_people_see_of_slices_quota_and_bandwidth() -> None:
     facts = facts_from(record("nvidia-mig-h100"))
     shown = dict(rows(facts, tier_of(facts), Bandwidth(32.6, 2, 64, 0.5, "2 processes")))
-    assert shown["graphics 0"] == (
-        "NVIDIA NVIDIA H100 NVL: 93.6 GiB, driver nvidia, MIG: 24.0 GiB 24.0 GiB 24.0 GiB 12.0 GiB"
-    )
+    assert shown["graphics 0"] == ("NVIDIA H100 NVL: 93.6 GiB, driver nvidia, MIG: 24.0 GiB 24.0 GiB 24.0 GiB 12.0 GiB")
     assert shown["bandwidth"] == "32.6 GB/s: 2 processes"
     limited = facts_from(record("container-quota-v2"))
     assert dict(rows(limited, tier_of(limited), None))["cores"].startswith("3 usable, 2.5 by its cgroup; 64 physical")
