@@ -43,10 +43,15 @@ def _git(*args: str) -> str:
     return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def save(name: str, measured: Mapping[str, Any], *, folder: Path = FOLDER) -> Path:
-    """Write `<date>-<name>.json`; a second one of the same day replaces the first. Returns its path."""
+def save(name: str, measured: Mapping[str, Any], *, folder: Path = FOLDER, on: Mapping[str, Any] | None = None) -> Path:
+    """Write `<date>-<name>.json`; a second one of the same day replaces the first. Returns its path.
+
+    `on` describes the machine where it is not this one.
+    """
     date = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    document = {"name": name, "date": date, "revision": revision(), "machine": machine(), "measured": dict(measured)}
+    document = {
+        "name": name, "date": date, "revision": revision(), "machine": on or machine(), "measured": dict(measured),
+    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{date}-{name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")

@@ -8,8 +8,8 @@ from typing import Any
 from bench.results import ROOT, load
 
 PAGE = ROOT / "docs" / "performance.md"
-BEGIN = "<!-- bench: begin (written by bench/run) -->"
-END = "<!-- bench: end -->"
+BEGIN = "<!-- bench{}: begin (written by bench/run) -->"
+END = "<!-- bench{}: end -->"
 
 
 def newest(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -38,17 +38,19 @@ def render(results: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def replace(page: str, table: str) -> str:
-    """Put the table between the markers of a page.
+def replace(page: str, table: str, part: str = "") -> str:
+    """Put the table between the markers of a page, or of one `part` of it.
 
     Raises:
         ValueError: the page lacks them.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    name = f" {part}" if part else ""
+    begins, ends = BEGIN.format(name), END.format(name)
+    before, begin, rest = page.partition(begins)
+    _, end, after = rest.partition(ends)
     if not begin or not end:
-        raise ValueError(f"{PAGE.name} lacks the markers {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+        raise ValueError(f"{PAGE.name} lacks the markers {begins} and {ends}")
+    return f"{before}{begins}\n\n{table}\n{ends}{after}"
 
 
 if __name__ == "__main__":

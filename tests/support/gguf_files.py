@@ -49,11 +49,12 @@ def header_bytes(header: Header, extra: Mapping[str, Writable]) -> bytes:
     for tensor in header.tensors:
         data += text(tensor.name) + struct.pack("<I", len(tensor.shape))
         data += struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape) + struct.pack("<IQ", tensor.type, offset)
-        offset += _padded(tensor.bytes)
-    return data + bytes(_padded(len(data)) - len(data))
+        offset += padded(tensor.bytes)
+    return data + bytes(padded(len(data)) - len(data))
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Return where what follows so many bytes begins."""
     return -(-size // 32) * 32
 
 
@@ -62,7 +63,7 @@ def write_sparse(header: Header, path: Path) -> None:
     data = header_bytes(header, {"tokenizer.ggml.model": "none"})
     with path.open("wb") as stream:
         stream.write(data)
-        stream.truncate(len(data) + sum(_padded(tensor.bytes) for tensor in header.tensors))
+        stream.truncate(len(data) + sum(padded(tensor.bytes) for tensor in header.tensors))
 
 
 def tokens(count: int) -> dict[str, Writable]:
@@ -84,7 +85,7 @@ def write_random(header: Header, path: Path, vocabulary: int, seed: int = 0) -> 
         stream.write(header_bytes(header, tokens(vocabulary)))
         for tensor in header.tensors:
             stream.write(_content(tensor, random))
-            stream.write(bytes(_padded(tensor.bytes) - tensor.bytes))
+            stream.write(bytes(padded(tensor.bytes) - tensor.bytes))
 
 
 def _content(tensor: Tensor, random: np.random.Generator) -> bytes:

@@ -125,6 +125,18 @@ def compute_bytes(shape: Hyperparameters, settings: ServerSettings) -> int:
     return _Graph(shape, settings, tokens, size).peak()
 
 
+def host_compute_bytes(shape: Hyperparameters, settings: ServerSettings) -> int:
+    """Return what of the compute buffer stays in the machine's memory where all layers are on graphics processors.
+
+    Rows of the embedding, from which the first layer's input is made, and the masks of attention: as an engine with
+    all layers on one NVIDIA H100 names it (bench/card.py, tests/unit/models/estimate/card).
+    """
+    size = cells(shape, settings)
+    tokens = min(ubatch_size(shape, settings), size.full * size.streams)
+    graph = _Graph(shape, settings, tokens, size)
+    return graph.rows((INPUTS + 1) * shape.embedding) + graph.masks + SMALL_BYTES
+
+
 def output_bytes(shape: Hyperparameters, settings: ServerSettings) -> int:
     """Return the size in bytes of the output buffer: a row of probabilities a slot (`output_reserve`)."""
     return shape.vocabulary * settings.parallel * F32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from roost.models.estimate.compute import F32, INPUTS, compute_bytes, output_bytes
+from roost.models.estimate.compute import F32, INPUTS, compute_bytes, host_compute_bytes, output_bytes
 from roost.models.estimate.hyperparameters import Hyperparameters, hyperparameters
 from roost.models.estimate.kv_cache import cache_bytes_by_layer, checkpoint_bytes, ubatch_size
 from roost.models.estimate.weights import layer_bytes, layer_devices, weight_bytes
@@ -89,7 +89,7 @@ def _compute(
         for name in found:
             found[name] += largest if name != HOST else 0
     else:
-        found[HOST] = whole if shape.per_layer_embedding else min(whole, inputs + MIB * 16)
+        found[HOST] = whole if shape.per_layer_embedding else min(whole, host_compute_bytes(shape, settings))
         if used > 1:
             for name in found:
                 found[name] += (PIPELINE_COPIES - 1) * inputs
