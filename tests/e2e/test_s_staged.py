@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,10 @@ def test_what_it_calls_missing_is_missing(booted: Host) -> None:
         "print(web.urlopen(web.Request(sys.argv[1], headers={'x-api-key': key})).read().decode())\n"
     )
     command = f"python3 - {staged['api']}/openapi.json {staged['api_key']}"
-    paths = json.loads(booted.exec(command, stdin=program.encode()).out)["paths"]
+    # The acceptance has just begun the services anew.
+    ask = partial(booted.exec, command, stdin=program.encode(), check=False)
+    hosts.wait_until("the API answers", lambda: ask().code == 0, 60)
+    paths = json.loads(ask().out)["paths"]
     assert "/roost/v1/sessions" in paths
     assert [path for path in paths if "task" in path] == []
 
