@@ -20,6 +20,13 @@ SCHEMAS: dict[str, Any] = {
         "properties": {f"p{n}": {"type": "string", "description": "x" * 9999} for n in range(99)},
     },
     "regex": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$", "format": "uri"}}},
+    "needs": {"properties": {f"a{n}": {} for n in range(12_000)}, "required": [f"z{n}" for n in range(12_000)]},
+    "needs-more": {"properties": {f"a{n}": {} for n in range(20_000)}, "required": [f"z{n}" for n in range(20_000)]},
+    "kinds": {"properties": {"a": {"type": ["object"] * 30_000, "properties": {"b": {"type": "string"}}}}},
+    "tree": {
+        "properties": {f"p{n}": BOMB for n in range(24)},
+        "definitions": {"a": {"type": "object", "properties": {f"q{n}": BOMB for n in range(8_000)}}},
+    },
     "nothing": {},
     "no-object": {"type": "array", "items": {"type": "string"}},
 }
@@ -54,6 +61,12 @@ def listing(kind: str) -> object:
         return {"tools": [{"name": f"t{n}", "inputSchema": {"type": "object"}} for n in range(50)], "nextCursor": "x"}
     if kind == "nonsense":
         return {"tools": "all of them"}
+    if kind == "slow":
+        heavy = {"type": "object", **SCHEMAS["needs"]}
+        return {
+            "tools": [{"name": f"t{n}", "inputSchema": heavy} for n in range(10)]
+            + [{"name": "fine", "inputSchema": {"type": "object", **SCHEMAS["fine"]}}]
+        }
     shapes = [name for name in SCHEMAS if name != "no-object"]
     names = {"../../etc": "fine", "A B": "fine", "a-b": "fine", "n" * 200: "fine"} | {name: name for name in shapes}
     return {

@@ -19,7 +19,7 @@ from pydantic import JsonValue, ValidationError
 
 from roost import __version__
 from roost.agent.mcp.process import Ended
-from roost.agent.mcp.schema import one_line
+from roost.agent.mcp.schema import MOST_DESCRIPTION, Schema, one_line, reduced
 from roost.agent.tools.errors import CutOffError, RefusedError, ToolError
 
 log = structlog.get_logger(__name__)
@@ -36,6 +36,8 @@ MODES: Sequence[Literal["legacy", "auto"]] = ("legacy", "auto")
 changed; else as the package thinks best, for servers that know only what came after."""
 MOST_PAGES = 8
 MOST_TOOLS = 64
+MOST_NAME_GIVEN = 512
+"""Characters of a name: a tool with a longer one is left out."""
 LISTED_AGAIN_S = 5.0
 MOST_REASON = 300
 BROKEN = (MCPError, ValidationError, ToolError, RefusedError, OSError, TimeoutError, RuntimeError, ValueError,
@@ -47,11 +49,20 @@ Open = Callable[[Ended], AbstractAsyncContextManager[Streams]]
 
 @dataclass(frozen=True)
 class Listed:
-    """A tool as its server lists it."""
+    """A tool as its server lists it; `schema` is what is left of that of its arguments, None where nothing can be."""
 
     name: str
     description: str
-    schema: Mapping[str, object]
+    schema: Schema | None
+
+
+def listed_of(tools: Sequence[types.Tool]) -> list[Listed]:
+    """Return tools with what of their words may stand before a model."""
+    return [
+        Listed(tool.name, one_line(tool.description or "", MOST_DESCRIPTION), reduced(tool.input_schema))
+        for tool in tools
+        if len(tool.name) <= MOST_NAME_GIVEN
+    ]
 
 
 @dataclass
@@ -201,11 +212,12 @@ class Connection:
         cursor: str | None = None
         for _ in range(MOST_PAGES):
             page = await client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            found += [Listed(tool.name, tool.description or "", tool.input_schema) for tool in page.tools]
+            # once for each listing, and where it holds nothing up: strangers wrote it
+            found += await asyncio.to_thread(listed_of, page.tools[: MOST_TOOLS - len(found)])
             cursor = page.next_cursor
             if not cursor or len(found) >= MOST_TOOLS:
                 break
-        return found[:MOST_TOOLS]
+        return found
 
     async def _hear(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, JsonValue
 
 from roost.agent.mcp.connection import Connection, Listed
 from roost.agent.mcp.process import Ended, Program, running
-from roost.agent.mcp.schema import described, reduced, spec_name
+from roost.agent.mcp.schema import described, spec_name
 from roost.agent.mcp.servers import McpServer
 from roost.agent.mcp.web import at_address
 from roost.agent.tool import Permission, ToolSpec
@@ -87,11 +87,10 @@ Call = Callable[[str, Mapping[str, JsonValue]], Awaitable[str]]
 
 def spec_of(server: McpServer, listed: Listed, taken: Collection[str] = ()) -> ToolSpec | None:
     """Return a server's tool as ours are; None where its arguments cannot be described to a model."""
-    schema = reduced(listed.schema)
-    if schema is None:
+    if listed.schema is None:
         return None
     return ToolSpec(
-        name=spec_name(server.name, listed.name, taken), parameters=schema, permission=Permission.FOREIGN,
+        name=spec_name(server.name, listed.name, taken), parameters=listed.schema, permission=Permission.FOREIGN,
         description=described(server.name, listed.name, listed.description), timeout_s=server.timeout_s,
     )  # fmt: skip
 

@@ -190,6 +190,25 @@ async def test_hostile_listings_are_bounded(tmp_path: Path) -> None:
         assert (called.outcome, "no result of a tool" in called.text) == (Outcome.FAILED, True)
 
 
+async def test_a_listing_that_is_long_to_look_at_holds_nothing_up(tmp_path: Path) -> None:
+    longest, last = 0.0, time.monotonic()
+
+    async def beat() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    desk = Desk(tmp_path, server(*HOSTILE, "slow"))
+    beats = asyncio.create_task(beat())
+    try:
+        async with desk.running():
+            assert [spec.name for spec in desk.runner.tools() if "mcp" in spec.name] == ["mcp__ex__fine"]
+    finally:
+        beats.cancel()
+    assert longest < 2.0  # a heartbeat to the hub, with room for a busy machine
+
+
 async def test_one_that_does_not_want_to_end_is_ended_with_its_children(tmp_path: Path) -> None:
     desk = Desk(tmp_path, server(*HOSTILE, "stays"))
     async with desk.running():
