@@ -18,6 +18,7 @@ from roost.agent.tools.undo_store import Place
 ASK_S = 600.0
 SEARCH_S = 30.0
 MOST_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 16
 MOST_HITS = 20
 Json = Any
 
@@ -56,14 +57,27 @@ class Hub:
                 method, f"{self.base_url}{path}", headers=headers, allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=limit_s), **given,
             ) as answer:  # fmt: skip
-                said = await answer.content.read(MOST_BYTES) if answer.status < 300 else await answer.read()
-                document = json.loads(said)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                document = json.loads(await _whole(answer))
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             raise ToolError(f"The API did not answer: {str(error) or type(error).__name__}.") from None
         if answer.status >= 300 or not isinstance(document, dict):
             reason = document.get("error", {}).get("message") if isinstance(document, dict) else None
             raise ToolError(f"The API refused: {reason or f'status {answer.status}'}")
         return document
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """Return all of an answer, however many pieces it comes in.
+
+    Raises:
+        ToolError: it is longer than any that is meant.
+    """
+    said = bytearray()
+    async for block in answer.content.iter_chunked(BLOCK_BYTES):
+        said += block
+        if len(said) > MOST_BYTES:
+            raise ToolError(f"The API answered more than {MOST_BYTES:,} bytes.")
+    return bytes(said)
 
 
 def own_tools(hub: Hub) -> list[AnyTool]:

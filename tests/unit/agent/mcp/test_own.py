@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
 import aiohttp
 import pytest
 from fastapi import APIRouter, Request
+from starlette.responses import StreamingResponse
 
-from roost.agent.mcp.own import Hub, own_tools
+from roost.agent.mcp.own import MOST_BYTES, Hub, own_tools
 from roost.agent.tools.errors import ToolError
 from roost.gateway.errors import ApiError
 from tests.support.routes import RoutesServer, owner_of
@@ -34,3 +39,30 @@ async def test_a_model_is_asked_with_the_key_and_refusals_are_told() -> None:
             search = own_tools(Hub(http, server.url, "anna"))[1]
             with pytest.raises(ToolError, match="status 404"):
                 await search.act(search.arguments.model_validate({"query": "q"}), None)
+
+
+async def test_an_answer_is_read_to_its_end_in_however_many_pieces_it_comes_and_no_further_than_is_meant() -> None:
+    router = APIRouter()
+    text = "x" * 400_000
+
+    @router.post("/v1/chat/completions")
+    async def chat(request: Request) -> StreamingResponse:
+        wanted = (await request.json())["model"]
+
+        async def said() -> AsyncIterator[bytes]:
+            whole = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+            for start in range(0, len(whole), 50_000):
+                yield whole[start : start + 50_000]
+                await asyncio.sleep(0)
+            for _ in range(MOST_BYTES // 50_000 if wanted == "long" else 0):
+                yield b" " * 50_000
+
+        return StreamingResponse(said(), status_code=500 if wanted == "refuses" else 200)
+
+    with RoutesServer(router, lambda: None) as server:
+        async with aiohttp.ClientSession() as http:
+            ask = own_tools(Hub(http, server.url, "anna"))[0]
+            assert (await ask.act(ask.arguments.model_validate({"question": "q"}), None)).text == text
+            for model, why in {"long": f"more than {MOST_BYTES:,}", "refuses": "status 500"}.items():
+                with pytest.raises(ToolError, match=why):
+                    await ask.act(ask.arguments.model_validate({"question": "q", "model": model}), None)
