@@ -13,6 +13,7 @@ from roost.fleet import own_token
 from roost.fleet.access import POLICIES, ROLES, ensure_role, grant, grants, revoke
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
+from tests.support.ansible_module import run_module
 from tests.support.nomad_tls import nomad_server
 
 JOB = {
@@ -137,6 +138,44 @@ def test_a_server_holds_a_token_for_snapshots_of_its_own(nomad: NomadClient, tmp
     assert own_token.drop(nomad, path, "one")
     assert (path.exists(), grants(nomad)) == (False, [])
     assert not own_token.drop(nomad, path, "one")
+    assert own_token.ensure(nomad, path, "one")
+    path.unlink()
+    assert own_token.drop(nomad, path, "one", dry_run=True)
+    assert own_token.drop(nomad, path, "one"), "that its file is missing ends no token"
+    assert grants(nomad) == []
+
+
+def test_tokens_of_machines_that_are_no_servers_any_more_end(nomad: NomadClient, tmp_path: Path) -> None:
+    for node in ("one", "two", "gone"):
+        assert own_token.ensure(nomad, tmp_path / node, node)
+    grant(nomad, "of-a-person", own_token.ROLE)
+    grant(nomad, "snapshots-viewer", "read-only")
+    assert own_token.sweep(nomad, ["one", "two"], dry_run=True) == ["snapshots-gone"]
+    assert own_token.sweep(nomad, ["one", "two"]) == ["snapshots-gone"]
+    assert own_token.sweep(nomad, ["one", "two"]) == []
+    assert own_token.sweep(nomad, []) == ["snapshots-one", "snapshots-two"]
+    assert [g.name for g in grants(nomad)] == ["of-a-person", "snapshots-viewer"]
+    for name in ("of-a-person", "snapshots-viewer"):
+        revoke(nomad, name)
+
+
+def test_a_run_ends_what_is_left_of_servers_that_are_none(nomad: NomadClient, tmp_path: Path) -> None:
+    node = str(nomad.get("nodes")[0]["Name"])
+    for other in ("another", "gone"):
+        assert own_token.ensure(nomad, tmp_path / other, other)
+    access = nomad._access
+    arguments = {
+        "address": access.address, "tls_dir": str(access.ca.parent), "token": access.token, "driver": "raw_exec",
+        "node": node, "snapshot_token": str(tmp_path / own_token.FILE), "saves_snapshots": True,
+        "snapshot_nodes": ["another"],
+    }  # fmt: skip
+    result = run_module("roost_nomad_setup", arguments)
+    assert not result["failed"], result
+    assert "end of snapshots-gone" in result["made"]
+    assert {g.name for g in grants(nomad)} == {"snapshots-another", f"snapshots-{node}"}
+    assert not run_module("roost_nomad_setup", arguments)["changed"]
+    assert run_module("roost_nomad_setup", {**arguments, "snapshot_nodes": []})["made"] == ["end of snapshots-another"]
+    assert own_token.sweep(nomad, []) == [f"snapshots-{node}"]
 
 
 def test_every_policy_file_is_used() -> None:

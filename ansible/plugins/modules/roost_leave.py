@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.fleet import own_token
 from roost.fleet.membership import drain, forget, leave_servers
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.ops.errors import RoostError, user_message
@@ -16,8 +15,8 @@ DOCUMENTATION = r"""
 module: roost_leave
 short_description: Take machines out of Nomad
 description:
-  - C(drained) moves what they run and takes them out of the servers that decide; C(forgotten) removes what is left
-    of them once they are gone.
+  - C(drained) moves what they run, takes them out of the servers that decide, and ends their tokens for snapshots;
+    C(forgotten) removes what is left of them once they are gone.
 options:
   state:
     description: Which of both.
@@ -78,7 +77,7 @@ def main() -> None:
                 done = []
             done += leave_servers(client, params["names"])
         else:
-            done = forget(client, params["names"]) + own_token.forget(client, params["names"])
+            done = forget(client, params["names"])
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(changed=bool(done), done=done)

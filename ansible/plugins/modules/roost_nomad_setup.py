@@ -10,6 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 from roost.fleet import own_token
 from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.membership import server_names
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadUnreachableError
 from roost.fleet.nomad_setup import (
     AGENT_POLICY,
@@ -48,6 +49,12 @@ options:
     description: Whether the machine is to have that token.
     type: bool
     default: false
+  snapshot_nodes:
+    description: The nodes of all machines that save snapshots, as far as they are known; what other machines hold for
+      it is ended by the first one. Servers that Nomad knows count too.
+    type: list
+    elements: str
+    default: []
   timeout:
     description: Seconds to wait for each.
     type: int
@@ -107,6 +114,9 @@ def set_up(module: AnsibleModule) -> None:
         settle = own_token.ensure if params["saves_snapshots"] else own_token.drop
         if settle(client, Path(params["snapshot_token"]), params["node"], dry_run=dry_run):
             made.append("snapshot token")
+        if params["first"]:
+            saving = {*params["snapshot_nodes"], *server_names(client)} if params["saves_snapshots"] else set()
+            made += [f"end of {name}" for name in own_token.sweep(client, saving, dry_run=dry_run)]
     module.exit_json(
         changed=bool(made), leader=leader, made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)}
     )
@@ -122,6 +132,7 @@ def main() -> None:
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},
             "snapshot_token": {"type": "path", "no_log": False},
             "saves_snapshots": {"type": "bool", "default": False},
+            "snapshot_nodes": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

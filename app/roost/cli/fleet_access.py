@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from roost.cli.show import print_json, print_table
-from roost.fleet import access
+from roost.fleet import access, own_token
 from roost.fleet.nomad_api import NomadClient
+from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 
 app = typer.Typer(no_args_is_help=True, help="Give out, show and revoke Nomad tokens of a role.")
@@ -32,6 +33,12 @@ def add(
 
     Example: sudo roost fleet access add dashboard --role read-only
     """
+    if own_token.is_own(name):
+        raise RoostError(
+            f"Names like {name} are those of the servers' own tokens, which end with their servers.",
+            fix="Choose another name.",
+            exit_code=access.BAD_INPUT,
+        )
     made, secret = access.grant(_client(), name, role, ttl)
     if as_json:
         print_json({**asdict(made), "secret": secret})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from roost.fleet import own_token
 from roost.fleet.jobs import FLEET_NETWORK, META_NODE
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.rolling.servers import remove_peer
@@ -124,6 +125,21 @@ def _nodes(client: NomadClient, who: Collection[str]) -> list[Json]:
     return [n for n in nodes if n["Name"] in who or address_of(client, n["ID"]) in who]
 
 
+def names_of(client: NomadClient, who: Collection[str]) -> set[str]:
+    """Return the names in Nomad of machines that are given by name or address, and what was given itself.
+
+    The inventory may call a machine otherwise than it calls itself, which is what its node and its token go by.
+    """
+    members = client.get("agent/members")["Members"]
+    servers = {_machine(m["Name"]) for m in members if _machine(m["Name"]) in who or m["Addr"] in who}
+    return {str(node["Name"]) for node in _nodes(client, who)} | servers | set(who)
+
+
+def server_names(client: NomadClient) -> set[str]:
+    """Return the names of the machines that are servers now, as Raft has them."""
+    return {_machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
+
+
 def drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[str]:
     """Have machines, by name or address, give up what they run; return the names of those that did anything.
 
@@ -163,8 +179,11 @@ def resume(client: NomadClient, who: Collection[str]) -> bool:
 
 
 def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
-    """Take servers out of Raft, so that the others need no majority of those that are gone; return their names."""
-    gone: list[str] = []
+    """Take servers out of Raft, so that the others need no majority of those that are gone, and end their tokens.
+
+    Return the names of both.
+    """
+    gone = own_token.forget(client, names_of(client, who))
     for server in client.get("operator/raft/configuration")["Servers"]:
         if _machine(server["Node"]) in who or _host(server["Address"]) in who:
             remove_peer(client, server["ID"])
@@ -173,8 +192,8 @@ def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
 
 
 def forget(client: NomadClient, who: Collection[str]) -> list[str]:
-    """Remove what is still known of machines that left: jobs of theirs, the node, the member; return what there was."""
-    gone: list[str] = []
+    """Remove what is still known of machines that left: token, jobs of theirs, node, member; return what there was."""
+    gone = own_token.forget(client, names_of(client, who))  # first: later nobody knows whose name an address was
     nodes = _nodes(client, who)
     names = {str(node["Name"]) for node in nodes} | set(who)
     for job in client.list_jobs():

@@ -5,6 +5,7 @@ A file of root's beside the fleet's secrets; each server has its own, and may be
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,18 +51,35 @@ def drop(client: NomadClient, path: Path, node: str, *, dry_run: bool = False) -
         RoostError: Nomad does not end it.
         OSError: the file cannot be removed.
     """
-    if not path.exists():
-        return False
-    if not dry_run:
+    had = path.exists() or any(found.name == token_name(node) for found in grants(client))
+    if had and not dry_run:
         forget(client, [node])
-        path.unlink()
-    return True
+        path.unlink(missing_ok=True)
+    return had
 
 
-def forget(client: NomadClient, nodes: list[str]) -> list[str]:
-    """End the tokens of machines that left; return their names."""
+def forget(client: NomadClient, nodes: Collection[str]) -> list[str]:
+    """End the tokens of machines that left, by their names in Nomad; return the tokens' names."""
     names = {token_name(node) for node in nodes}
     ended = [found.name for found in grants(client) if found.name in names]
     for name in ended:
         revoke(client, name)
     return ended
+
+
+def sweep(client: NomadClient, nodes: Collection[str], *, dry_run: bool = False) -> list[str]:
+    """End the tokens of all machines but those that save snapshots; return the tokens' names.
+
+    A machine that could not be asked when it left, or has another name now, cannot end its own.
+    """
+    kept = {token_name(node) for node in nodes}
+    ended = [g.name for g in grants(client) if g.role == ROLE and is_own(g.name) and g.name not in kept]
+    if not dry_run:
+        for name in ended:
+            revoke(client, name)
+    return ended
+
+
+def is_own(name: str) -> bool:
+    """Say whether a token's name is one that servers' own tokens have."""
+    return name.startswith(f"{ROLE}-")

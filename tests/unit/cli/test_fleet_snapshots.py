@@ -9,6 +9,7 @@ import pytest
 
 from roost.fleet import own_token, snapshots
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 from tests.unit.cli.conftest import Run
 
@@ -54,3 +55,10 @@ def test_one_that_nomad_forgot_is_passed_over(roost: Run, asked: list[str]) -> N
     own().write_text("forgotten\n")
     assert roost("fleet", "snapshot", "save").exit_code == 0
     assert asked == ["forgotten", operators]
+
+
+@pytest.mark.usefixtures("site")
+def test_nobody_is_given_a_token_by_a_name_that_ends_with_a_server(roost: Run) -> None:
+    result = roost("fleet", "access", "add", "snapshots-nas", "--role", "snapshots")
+    assert isinstance(result.exception, RoostError)
+    assert result.exception.exit_code == 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from roost.fleet.membership import compose
+import pytest
+
+from roost.fleet.membership import compose, forget, leave_servers, names_of
+from roost.fleet.nomad_api import NomadClient
 
 
 def node(number: int, status: str = "ready", eligible: str = "eligible") -> dict[str, Any]:
@@ -42,3 +45,60 @@ def test_what_is_down_or_gets_no_work_is_not_healthy() -> None:
     assert not compose([node(1, eligible="ineligible")], [server(1, leader=True)], [member(1)], [], {}).healthy
     assert not compose([node(1)], [server(1, leader=True), server(2)], [member(2, "failed")], [], {}).healthy
     assert compose([node(1)], [server(1, leader=True)], [], [], {}).tolerates == 0
+
+
+class FakeNomad:
+    """Three servers that call themselves otherwise than the inventory does, each with its token for snapshots."""
+
+    def __init__(self) -> None:
+        self.numbers = [5, 6, 7]
+        self.tokens = [f"roost-role-snapshots-m{number}" for number in self.numbers]
+        self.nodes = [node(number) for number in self.numbers]
+        self.members = [member(number) for number in self.numbers]
+
+    def get(self, path: str) -> Any:  # noqa: ANN401 (Nomad's JSON)
+        if path.startswith("node/"):
+            number = path.removeprefix("node/id")
+            return {"HostNetworks": {}, "Attributes": {"unique.network.ip-address": f"192.0.2.{number}"}}
+        return {
+            "nodes": self.nodes,
+            "agent/members": {"Members": self.members},
+            "operator/raft/configuration": {
+                "Servers": [{**server(number), "ID": f"raft{number}"} for number in self.numbers]
+            },
+            "acl/tokens": [
+                {"Name": name, "Type": "client", "Policies": ["roost-role-snapshots"], "AccessorID": name}
+                for name in self.tokens
+            ],
+        }[path]
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        return []
+
+    def put(self, path: str, _body: object, **params: str) -> None:
+        if path == "agent/force-leave":
+            self.members = [m for m in self.members if m["Name"] != params["node"]]
+        else:
+            self.nodes = [n for n in self.nodes if path != f"node/{n['ID']}/purge"]
+
+    def request(self, _method: str, path: str, *, params: dict[str, str] | None = None) -> None:
+        if path == "operator/raft/peer" and params:
+            self.numbers.remove(int(params["id"].removeprefix("raft")))
+        self.tokens = [name for name in self.tokens if path != f"acl/token/{name}"]
+
+
+LEFT = ["192.0.2.7", "two"]  # as leave.yaml gives a machine: its address, and what the inventory calls it
+
+
+@pytest.mark.parametrize("left", [leave_servers, forget])
+def test_whoever_leaves_keeps_no_token_whatever_it_calls_itself(left: Any) -> None:  # noqa: ANN401 (either)
+    nomad = FakeNomad()
+    done = left(cast("NomadClient", nomad), LEFT)
+    assert "snapshots-m7" in done
+    assert nomad.tokens == ["roost-role-snapshots-m5", "roost-role-snapshots-m6"]
+
+
+def test_a_server_that_lost_its_node_is_still_known_by_name() -> None:
+    nomad = FakeNomad()
+    nomad.nodes = []
+    assert names_of(cast("NomadClient", nomad), LEFT) == {"m7", *LEFT}
