@@ -74,7 +74,13 @@ class AgentHub:
         self.agents = agents
         self._app = FastAPI(title="Roost agent", docs_url=None, redoc_url=None)
         self._app.include_router(
-            session_routes(agents.store, lambda request: asker_of(request).name, agents.audit, agents.forget)
+            session_routes(
+                agents.store,
+                lambda request: asker_of(request).name,
+                agents.audit,
+                agents.forget,
+                agents.sweep_soon,
+            )
         )
         self._app.include_router(turn_routes(agents, asker_of, still_of))
         self._app.include_router(event_routes(agents, asker_of, still_of))

@@ -22,8 +22,8 @@ from roost.agent.live import Live, Said
 from roost.agent.memory.meaning import ApiEmbedder
 from roost.agent.memory.tools import MEMORY_NAMES, MemoryTools
 from roost.agent.models import ApiModels
-from roost.agent.sessions.leftovers import references, sweep
-from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
+from roost.agent.sessions.leftovers import IN_USE_S, sweep
+from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody, UnreadableError
 from roost.agent.sessions.store import SessionStore
 from roost.agent.skills.tools import SkillTools
 from roost.agent.specialist import Told
@@ -110,7 +110,7 @@ class Agents:
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
         self._stopping = False
-        self._removed: dict[str, set[str]] = {}
+        self._removed: set[str] = set()
         self._sweeping: dict[str, asyncio.Task[None]] = {}
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
@@ -173,31 +173,52 @@ class Agents:
             return result
 
     async def forget(self, owner: str, session: str) -> None:
-        """Let go of a session that is removed; a turn under way in it ends. Its texts go soon after it."""
+        """Let go of a session that is to be removed; a turn under way in it ends. See `sweep_soon`."""
         opened = self._open.pop((owner, session), None)
         if opened:
             await opened.live.cancel()
             await opened.helpers.cancel()
-        removed = self._removed.setdefault(owner, set())
-        with suppress(FileNotFoundError):
-            removed |= references((await asyncio.to_thread(self.store.read, owner, session)).records)
+        self._removed.add(owner)
+        try:
+            await asyncio.to_thread(self._blobs.mark, owner)  # before it is removed: a crash may come between
+        except OSError as error:  # a full disk keeps nobody from removing
+            log.warning("texts_not_marked", reason=str(error))
+
+    def sweep_soon(self, owner: str) -> None:
+        """Have texts removed that only conversations which are gone referred to, as soon as none is in use."""
+        self._removed.add(owner)
         if owner not in self._sweeping:
             self._sweeping[owner] = asyncio.create_task(self._sweep(owner))
+
+    def sweep_marked(self) -> None:
+        """Go on with what the process before did not come to."""
+        try:
+            for owner in self._blobs.marked():
+                self.sweep_soon(owner)
+        except OSError as error:
+            log.warning("texts_not_removed", reason=str(error))
 
     async def swept(self) -> None:
         """Wait until the texts of removed sessions are gone."""
         await asyncio.gather(*self._sweeping.values())
 
     async def _sweep(self, owner: str) -> None:
+        """Look through an owner's conversations until none of the texts is left that nothing refers to."""
+        wait_s = SWEEP_AFTER_S  # many are removed one after the other: looked through once
         try:
-            while owner in self._removed:
-                await asyncio.sleep(SWEEP_AFTER_S)  # many are removed one after the other: looked through once
-                removed = self._removed.pop(owner)
-                quiet = not any(opened.live.busy for (whose, _), opened in self._open.items() if whose == owner)
-                gone = await asyncio.to_thread(sweep, self.store, self._blobs, owner, removed, quiet=quiet)
-                log.info("texts_removed", texts=len(gone))
-        except OSError as error:
-            log.warning("texts_not_removed", reason=str(error))
+            while True:
+                await asyncio.sleep(wait_s)
+                self._removed.discard(owner)
+                try:
+                    done = await asyncio.to_thread(sweep, self.store, self._blobs, owner)
+                    log.info("texts_removed", texts=len(done.gone))
+                    if done.again_s is None and owner not in self._removed:
+                        self._blobs.unmark(owner)  # at once: nobody marks between the question and this
+                        return
+                    wait_s = SWEEP_AFTER_S if done.again_s is None else done.again_s
+                except (OSError, UnreadableError) as error:
+                    log.warning("texts_not_removed", reason=str(error))
+                    wait_s = IN_USE_S
         finally:
             del self._sweeping[owner]
 
@@ -210,7 +231,7 @@ class Agents:
     async def close(self, grace_s: float = 0.0) -> None:
         """End all turns; those under way may go on for `grace_s` seconds first."""
         for sweeping in self._sweeping.values():
-            sweeping.cancel()  # the next removal looks through all of it
+            sweeping.cancel()  # the next process goes on: see `sweep_marked`
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(*(opened.live.over() for opened in self._open.values()))

@@ -87,6 +87,7 @@ class AgentDoor:
             self._folder, self._http, self._base_url, redactor=self._redactor, runner_of=desk.runner,
             count=measures.count,
         )  # fmt: skip
+        agents.sweep_marked()
         return AgentHub(self._api, agents, measures, desk, identity=HubIdentity(self._folder))
 
 

@@ -20,6 +20,7 @@ DIGITS = 24
 REFERENCE = re.compile(rf"^{PREFIX}([0-9a-f]{{{DIGITS}}})$")
 OWNER_LIMIT_BYTES = 1_000_000_000
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+MARK = "to-sweep"
 
 
 class BlobNotFoundError(RoostError):
@@ -54,12 +55,24 @@ class BlobStore(Protocol):
         """Return `length` bytes from `start`, or all that follow. Raises BlobNotFoundError."""
         ...
 
-    def remove(self, owner: str, reference: str) -> None:
-        """Forget bytes; what is not there is forgotten already."""
+    def remove(self, owner: str, reference: str, unused_s: float = 0.0) -> bool:
+        """Forget bytes that nobody put or read for `unused_s` seconds; return whether they are gone now."""
         ...
 
     def kept(self, owner: str) -> dict[str, float]:
-        """Return the references of an owner, and how many seconds ago each was last put."""
+        """Return the references of an owner, and how many seconds ago each was last put or read."""
+        ...
+
+    def mark(self, owner: str) -> None:
+        """Note, over a restart, that some of an owner's texts may be of no use any more. Raises OSError."""
+        ...
+
+    def unmark(self, owner: str) -> None:
+        """Take that note back. Raises OSError."""
+        ...
+
+    def marked(self) -> list[str]:
+        """Return the owners that such a note is about. Raises OSError."""
         ...
 
 
@@ -86,6 +99,7 @@ class MemoryBlobs:
     def __init__(self, limit: int = OWNER_LIMIT_BYTES) -> None:
         self._limit = limit
         self._kept: dict[tuple[str, str], bytes] = {}
+        self._marked: set[str] = set()
 
     def put(self, owner: str, data: bytes) -> str:
         """Keep bytes; see `BlobStore.put`."""
@@ -105,13 +119,27 @@ class MemoryBlobs:
         """Return bytes."""
         return self._found(owner, reference)[_slice(start, length)]
 
-    def remove(self, owner: str, reference: str) -> None:
-        """Forget bytes."""
-        self._kept.pop((owner, reference), None)
+    def remove(self, owner: str, reference: str, unused_s: float = 0.0) -> bool:
+        """Forget bytes; nothing is known of their age, so those that must be unused for a while stay."""
+        if unused_s <= 0:
+            self._kept.pop((owner, reference), None)
+        return (owner, reference) not in self._kept
 
     def kept(self, owner: str) -> dict[str, float]:
         """Return references; nothing here is known of their age."""
         return {reference: 0.0 for whose, reference in self._kept if whose == owner}
+
+    def mark(self, owner: str) -> None:
+        """Note that some texts may be of no use any more."""
+        self._marked.add(owner)
+
+    def unmark(self, owner: str) -> None:
+        """Take the note back."""
+        self._marked.discard(owner)
+
+    def marked(self) -> list[str]:
+        """Return who was noted."""
+        return sorted(self._marked)
 
     def _found(self, owner: str, reference: str) -> bytes:
         try:
@@ -167,22 +195,27 @@ class FileBlobs:
         """Return bytes; only those asked for are read."""
         try:
             with self._path(owner, reference).open("rb") as file:
+                with suppress(OSError):  # it is of use; a disk that cannot note that gives it all the same
+                    os.utime(file.fileno())
                 file.seek(max(start, 0))
                 return file.read(-1 if length is None else max(length, 0))
         except FileNotFoundError:
             raise BlobNotFoundError(reference) from None
 
-    def remove(self, owner: str, reference: str) -> None:
-        """Forget bytes."""
+    def remove(self, owner: str, reference: str, unused_s: float = 0.0) -> bool:
+        """Forget bytes unless they were of use lately: looked at under the lock that `put` holds."""
         path = self._path(owner, reference)
         with self._lock:
             try:
-                size = path.stat().st_size
+                found = path.stat()
+                if unused_s > 0 and time.time() - found.st_mtime <= unused_s:
+                    return False
                 path.unlink()
             except FileNotFoundError:
-                return
+                return True
             if owner in self._used:
-                self._used[owner] -= size
+                self._used[owner] -= found.st_size
+        return True
 
     def kept(self, owner: str) -> dict[str, float]:
         """Return references and ages."""
@@ -193,6 +226,20 @@ class FileBlobs:
                 if REFERENCE.match(PREFIX + path.name):
                     found[PREFIX + path.name] = now - path.stat().st_mtime
         return found
+
+    def mark(self, owner: str) -> None:
+        """Note the owner's name beside the texts, if there are any."""
+        home = self._home(owner)
+        if home.is_dir():
+            write_atomic(home / MARK, owner.encode("utf-8", "surrogatepass"), mode=FILE_MODE)
+
+    def unmark(self, owner: str) -> None:
+        """Remove the note."""
+        (self._home(owner) / MARK).unlink(missing_ok=True)
+
+    def marked(self) -> list[str]:
+        """Return the owners in the notes."""
+        return [path.read_bytes().decode("utf-8", "surrogatepass") for path in sorted(self._folder.glob(f"*/{MARK}"))]
 
     def _home(self, owner: str) -> Path:
         return self._folder / hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:32]

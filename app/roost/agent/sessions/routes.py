@@ -24,6 +24,7 @@ JSONL = "application/x-ndjson"
 OwnerOf = Callable[[Request], str]
 """Says the name of the key that asks."""
 Leave = Callable[[str, str], Awaitable[None]]
+Gone = Callable[[str], None]
 
 
 class Begin(BaseModel):
@@ -47,12 +48,21 @@ async def _nobody_is_in_it(_owner: str, _session: str) -> None:
     """Stand for a service without sessions in use."""
 
 
+def _nothing_else(_owner: str) -> None:
+    """Stand for a service that keeps nothing beside conversations."""
+
+
 def session_routes(
-    store: SessionStore, owner_of: OwnerOf, audit: AuditLog, leave: Leave = _nobody_is_in_it
+    store: SessionStore,
+    owner_of: OwnerOf,
+    audit: AuditLog,
+    leave: Leave = _nobody_is_in_it,
+    gone: Gone = _nothing_else,
 ) -> APIRouter:
     """Return the routes below `PATH`. Another key's conversation is 404, as one that does not exist.
 
-    `leave` is told of a conversation that is about to be removed, and ends what goes on in it.
+    `leave` is told of a conversation that is about to be removed, and ends what goes on in it; `gone`
+    of the owner, once it was removed.
     """
     router = APIRouter()
 
@@ -112,6 +122,7 @@ def session_routes(
         await stored(lambda: audit.add(owner, "session.purge", session=session))
         await leave(owner, session)
         await stored(lambda: store.purge(owner, session))
+        gone(owner)
         return Response(status_code=204)
 
     return router

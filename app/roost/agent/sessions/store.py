@@ -6,17 +6,20 @@ every other key it does not exist.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from roost.agent.sessions import log_file
 from roost.agent.sessions.index import Hit, Index, SessionInfo
 from roost.agent.sessions.log_file import BROKEN, Contents
-from roost.agent.sessions.records import Begin, Body, Record, TitleBody
+from roost.agent.sessions.records import Begin, Body, Record, TitleBody, UnreadableError, parse
 from roost.agent.storage import MissingError
 from roost.ops.files import sync_folder
 
@@ -25,6 +28,8 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SUFFIX = ".jsonl"
 FOLDER_MODE = 0o700
 NO_SESSION = 6
+Seen = dict[tuple[int, int], tuple[int, int]]
+"""Files that were read: device and inode; size and time of the last change then, in nanoseconds."""
 
 
 class SessionNotFoundError(MissingError):
@@ -73,6 +78,17 @@ class SessionStore(Protocol):
         """Remove a conversation for good. Raises SessionNotFoundError."""
         ...
 
+    def lines(self, owner: str, seen: Seen) -> Iterator[bytes]:
+        """Yield every line on disk that is an owner's, or may be, of files that changed since `seen`, which is updated.
+
+        What a crash cut off comes without an end of line. Raises OSError.
+        """
+        ...
+
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Hold up all changes, of whatever conversation, in a context."""
+        ...
+
 
 class FileSessionStore:
     """`FOLDER/ID.jsonl` for each conversation, `FOLDER/archive/` for those put away, `FOLDER/index.sqlite`."""
@@ -82,7 +98,7 @@ class FileSessionStore:
         self._archive = folder / "archive"
         for place in (folder, self._archive):
             place.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._index = Index(folder / "index.sqlite")
         kept = {path.stem for place in (folder, self._archive) for path in place.glob(f"*{SUFFIX}")}
         if self._index.empty or kept != self._index.ids():  # a crash may have come between a file and its line there
@@ -204,6 +220,37 @@ class FileSessionStore:
                 self._index.drop(session)
             return len(found)
 
+    def lines(self, owner: str, seen: Seen) -> Iterator[bytes]:
+        """Yield lines of the files, whether the index knows them or not; see `SessionStore.lines`.
+
+        Raises:
+            OSError: a file that is there cannot be read.
+        """
+        with self._lock:
+            # no glob: that takes a folder which cannot be read for an empty one
+            names = {path.name for place in (self._folder, self._archive) for path in place.iterdir()}
+        for name in sorted(name for name in names if name.endswith((SUFFIX, BROKEN))):
+            for file in self._open(name):
+                with file:
+                    found = os.fstat(file.fileno())
+                    place, state = (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns)
+                    if seen.get(place) != state:
+                        seen[place] = state
+                        yield from _lines_of(file, owner, cut_off=name.endswith(BROKEN))
+
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Hold up all changes in a context; whoever holds it may read."""
+        return self._lock
+
+    def _open(self, name: str) -> list[BinaryIO]:
+        """Open a file wherever it lies: none moves meanwhile. None of them is there if it was removed."""
+        found: list[BinaryIO] = []
+        with self._lock:
+            for place in (self._folder, self._archive):
+                with suppress(FileNotFoundError):
+                    found.append((place / name).open("rb"))
+        return found
+
     def _path(self, session: str, *, archived: bool) -> Path:
         return (self._archive if archived else self._folder) / f"{session}{SUFFIX}"
 
@@ -218,6 +265,20 @@ class FileSessionStore:
             self._index.drop(session)
             raise SessionNotFoundError(session)
         return path
+
+
+def _lines_of(file: BinaryIO, owner: str, *, cut_off: bool) -> Iterator[bytes]:
+    """Yield a file's lines unless it says that it is another owner's."""
+    for number, line in enumerate(file):
+        if cut_off:
+            yield line.rstrip(b"\n")
+            continue
+        if not number:
+            with suppress(UnreadableError):
+                body = parse(line).body
+                if isinstance(body, Begin) and body.owner != owner:
+                    return
+        yield line
 
 
 def new_id() -> str:
