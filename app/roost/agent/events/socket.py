@@ -15,8 +15,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from roost.agent.events.feed import STOPPING, Event
 from roost.agent.events.stream import REFUSED, KeyGoneError, Still, events
-from roost.agent.live import Live, TooMuchError
+from roost.agent.live import Live, StoppingError, TooMuchError
 from roost.agent.service import Agents, Asker
+from roost.agent.sessions.store import SessionNotFoundError
+from roost.ops.errors import RoostError
 
 PROTOCOL = "roost.events"
 MOST_CHARACTERS = 200_000
@@ -24,6 +26,11 @@ SEND_S = 60.0
 """How long a message to a reader that takes nothing may take."""
 NORMAL, POLICY, AGAIN, RESTART = 1000, 1008, 1013, 1012
 """Codes of RFC 6455, section 7.4, and of the registry that it set up."""
+
+CODES: dict[type[RoostError], str] = {
+    TooMuchError: "too_much_waits", StoppingError: "stopping", SessionNotFoundError: SessionNotFoundError.code,
+}  # fmt: skip
+"""Of what is said and not taken."""
 
 
 class Say(BaseModel):
@@ -111,8 +118,11 @@ async def _hear(socket: WebSocket, agents: Agents, asker: Asker, live: Live) -> 
             continue
         try:
             await agents.say(asker, live.session, asked.text, priority=asked.priority)
-        except TooMuchError as error:
-            await _send(socket, {"type": "refused", "code": "too_much_waits", "message": error.message})
+        except RoostError as error:
+            code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "not_taken")
+            await _send(socket, {"type": "refused", "code": code, "message": error.message})
+            if isinstance(error, SessionNotFoundError):
+                return POLICY
         else:
             await _send(socket, {"type": "accepted"})
 

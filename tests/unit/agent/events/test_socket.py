@@ -243,6 +243,30 @@ async def test_when_the_service_stops_a_turn_is_told_to_its_end_and_who_only_wat
             assert [line.strip() async for line in answer.content if line.strip()][-1] == b'data: {"type": "stopping"}'
 
 
+async def test_what_is_said_while_the_service_stops_is_refused_and_the_turn_under_way_told_to_its_end(
+    tmp_path: Path, script: Script
+) -> None:
+    async with hub(tmp_path) as (running, client, url), client.ws_connect(f"{url}/events") as ws:
+        await ws.send_json({"type": "say", "text": "hi"})
+        await script.begun.wait()
+        running.hub.agents.let_go()
+        await ws.send_json({"type": "say", "text": "more"})
+        assert (await until(ws, "refused"))[-1]["code"] == "stopping"
+        script.go.set()
+        assert [event["type"] for event in await until(ws, "stopping")][-4:] == ["text", "end", "idle", "stopping"]
+        assert await closed(ws) == 1012
+
+
+async def test_a_conversation_that_is_gone_is_closed(tmp_path: Path) -> None:
+    async with hub(tmp_path) as (running, client, url), client.ws_connect(f"{url}/events") as ws:
+        await until(ws, "idle")
+        running.hub.agents._open.clear()  # as of one that nobody was in for long
+        running.hub.agents.store.purge("anna", url.rpartition("/")[2])
+        await ws.send_json({"type": "say", "text": "hi"})
+        assert (await until(ws, "refused"))[-1]["code"] == "session_not_found"
+        assert await closed(ws) == 1008
+
+
 async def test_only_so_many_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "MOST_WATCHERS", 1)
     async with hub(tmp_path) as (_, client, url), client.ws_connect(f"{url}/events") as ws:
