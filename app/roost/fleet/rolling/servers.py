@@ -25,6 +25,8 @@ GOOD_NUMBERS = (1, 3, 5)
 KEPT_SNAPSHOTS = 5
 HAND_OVER_S = 20.0
 HEALTHY_S = 60.0
+REMOVE_S = 20.0
+NO_PEER = "was not found in the Raft configuration"  # how Nomad's leader says it, with status 500 as for all else
 POLL_S = 0.25
 SERVER_PART, ASIDE = "server", "server-before"  # below Nomad's folder of data
 BRING_BACK = "See `roost fleet status`; bring those servers back, and run it again."
@@ -193,14 +195,18 @@ def step_down(
 
     Its vote is given up while all are there, so that they need no majority of one that is gone. Until its process ends
     they may take it in again, but without a vote: that comes only after ten quiet seconds. Where Nomad does not answer
-    here, or it is no server, nothing is done.
+    here, or it is no server, nothing is done. Servers without a leader are waited for.
 
     Raises:
         RoostError: those that stay would be no majority, or one of the steps failed.
     """
     try:
-        found, problem = _look_until_fit(client, mine, leave_problem, timeout_s)
-    except (NomadUnreachableError, NomadRefusedError):
+        found, problem = _look_until_led(client, mine, timeout_s)
+    except NomadUnreachableError:
+        return "", False
+    except NomadRefusedError as error:
+        if error.status == http.client.INTERNAL_SERVER_ERROR:
+            raise RoostError(f"{mine} may still be a server of Nomad: {error.message}.", fix=BRING_BACK) from None
         return "", False
     if problem:
         raise RoostError(f"{_name(found, mine)} stays a server of Nomad: {problem}.", fix=BRING_BACK)
@@ -209,21 +215,56 @@ def step_down(
         return "", False
     kept = str(snapshot(client, folder, label))
     hand_over(client, mine, leader, timeout_s)
-    remove_peer(client, me.id)
+    remove_peer(client, me.id, timeout_s)
     return kept, True
 
 
-def remove_peer(client: NomadClient, peer_id: str) -> None:
-    """Take a server out of Raft; one that has left meanwhile is none there any more.
+def _look_until_led(client: NomadClient, mine: str, timeout_s: float) -> tuple[list[RaftServer], str]:
+    """Return who would stay and what is the matter, once there is a leader that says it."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return _look_until_fit(client, mine, leave_problem, timeout_s)
+        except NomadRefusedError as error:
+            if error.status != http.client.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S)
+
+
+def remove_peer(client: NomadClient, peer_id: str, timeout_s: float = REMOVE_S) -> None:
+    """Take a server out of Raft, and see that it votes there no more; one that has left meanwhile is fine.
+
+    Right after the leadership moved there may be nobody who does it, so it is tried again. One that still runs may be
+    taken in again by the others, without a vote: nothing depends on that.
 
     Raises:
         NomadUnreachableError, NomadRefusedError
+        RoostError: it still votes after `timeout_s` seconds, or nobody can say whether it does.
     """
+    deadline = time.monotonic() + timeout_s
+    while problem := _removal_problem(client, peer_id):
+        if time.monotonic() > deadline:
+            raise RoostError(
+                f"Nomad's server {peer_id} was not taken from the others within {timeout_s:.0f} s: {problem}.",
+                fix="See `roost fleet status` and `roost logs nomad`, and run it again once the servers have a leader.",
+            )
+        time.sleep(POLL_S)
+
+
+def _removal_problem(client: NomadClient, peer_id: str) -> str:
+    """Ask once for a server's removal; return why it may still vote, or nothing."""
     try:
-        client.request("DELETE", "operator/raft/peer", params={"id": peer_id})
+        try:
+            client.request("DELETE", "operator/raft/peer", params={"id": peer_id})
+        except NomadRefusedError as error:
+            if NO_PEER not in error.text:
+                raise
+        left = client.get("operator/raft/configuration")["Servers"]
     except NomadRefusedError as error:
-        if error.status not in (http.client.BAD_REQUEST, http.client.INTERNAL_SERVER_ERROR):
+        if error.status != http.client.INTERNAL_SERVER_ERROR:
             raise
+        return error.message
+    return "it still votes" if any(peer["ID"] == peer_id and peer["Voter"] for peer in left) else ""
 
 
 def forget_server(client: NomadClient, address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from roost.fleet.rolling.servers import (
     get_ready,
     leave_problem,
     put_aside,
+    remove_peer,
     restart_problem,
     step_down,
     wait_healthy,
@@ -181,13 +183,20 @@ def test_whoever_leaves_leaves_a_majority_of_those_that_stay(states: list[tuple[
 class LeavingNomad(FakeNomad):
     """One whose peers can be removed."""
 
-    def __init__(self, *, ill: str = "") -> None:
+    def __init__(self, *, ill: str = "", refusals: Sequence[NomadRefusedError] = (), deaf: bool = False) -> None:
         super().__init__(ill=ill)
         self.done: list[str] = []
+        self.refusals, self.deaf = list(refusals), deaf  # what it answers to removals at first; whether it does them
+        self.voters = {"id1": True, "id2": True}
 
     def get(self, path: str) -> dict[str, Any]:
         if path == "operator/raft/configuration":
-            return {"Servers": [{"ID": "id2", "Address": "192.0.2.2:4647"}, {"ID": "id1", "Address": "192.0.2.1:4647"}]}
+            return {
+                "Servers": [
+                    {"ID": name, "Address": f"192.0.2.{name[2:]}:4647", "Voter": votes}
+                    for name, votes in self.voters.items()
+                ]
+            }
         if path == "agent/members":
             return {"Members": [{"Name": f"m{n}.global", "Addr": f"192.0.2.{n}"} for n in (1, 2)]}
         return super().get(path)
@@ -199,6 +208,10 @@ class LeavingNomad(FakeNomad):
 
     def request(self, method: str, path: str, *, params: dict[str, str]) -> None:
         self.done.append(f"{method} {path} {params['id']}")
+        if self.refusals:
+            raise self.refusals.pop(0)
+        if not self.deaf:
+            del self.voters[params["id"]]
 
 
 def leave(nomad: LeavingNomad, mine: str, folder: Path) -> tuple[str, bool]:
@@ -213,6 +226,58 @@ def test_a_leader_that_leaves_hands_over_first_and_the_state_is_kept(tmp_path: P
     assert Path(kept).read_bytes() == b"state of all"
     assert nomad.done == ["operator/raft/transfer-leadership id3", "DELETE operator/raft/peer id1"]
     assert leave(LeavingNomad(), "192.0.2.9:4647", tmp_path) == ("", False), "no server leaves nothing"
+
+
+def refusal(text: str, status: int = 500) -> NomadRefusedError:
+    return NomadRefusedError(status, text, "DELETE operator/raft/peer")
+
+
+def test_a_removal_that_is_refused_while_nobody_leads_is_tried_again(tmp_path: Path) -> None:
+    nomad = LeavingNomad(refusals=[refusal("No cluster leader"), refusal("rpc error: leadership lost")])
+    assert leave(nomad, "192.0.2.2:4647", tmp_path)[1]
+    assert nomad.done == ["DELETE operator/raft/peer id2"] * 3
+    assert nomad.voters == {"id1": True}
+
+
+def test_one_that_still_votes_has_not_left(tmp_path: Path) -> None:
+    for nomad in (LeavingNomad(deaf=True), LeavingNomad(refusals=[refusal("No cluster leader")] * 99)):
+        with pytest.raises(RoostError, match=r"server id2 was not taken from the others within 1 s: .*(votes|leader)"):
+            leave(nomad, "192.0.2.2:4647", tmp_path)
+
+
+def test_one_that_may_not_be_removed_is_an_error_at_once() -> None:
+    for status in (400, 403):
+        nomad = LeavingNomad(refusals=[refusal("no", status)])
+        with pytest.raises(NomadRefusedError):
+            remove_peer(cast("NomadClient", nomad), "id2")
+        assert nomad.done == ["DELETE operator/raft/peer id2"]
+
+
+def test_one_that_was_no_member_or_came_back_without_a_vote_is_fine() -> None:
+    nomad = LeavingNomad(refusals=[refusal('rpc error: id "id9" was not found in the Raft configuration')])
+    remove_peer(cast("NomadClient", nomad), "id9", 0)
+    nomad = LeavingNomad(deaf=True)
+    nomad.voters["id2"] = False
+    remove_peer(cast("NomadClient", nomad), "id2", 0)
+
+
+def test_servers_without_a_leader_are_waited_for_before_one_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nomad = LeavingNomad()
+    unled = [refusal("No cluster leader")] * 2
+    look = nomad.get
+
+    def get(path: str) -> dict[str, Any]:
+        if path == "operator/autopilot/health" and unled:
+            raise unled.pop()
+        return look(path)
+
+    monkeypatch.setattr(nomad, "get", get)
+    assert leave(nomad, "192.0.2.2:4647", tmp_path)[1]
+    unled += [refusal("No cluster leader")] * 99
+    with pytest.raises(RoostError, match=r"192\.0\.2\.2:4647 may still be a server"):
+        leave(nomad, "192.0.2.2:4647", tmp_path)
 
 
 def test_none_leaves_where_the_others_could_decide_nothing(tmp_path: Path) -> None:
