@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from roost.gateway.errors import ApiError
-from roost.ops.files import write_all
+from roost.ops.files import sync_folder, write_all
 
 PATH = "/roost/v1/hub"
 FILE = "identity"
@@ -54,6 +54,7 @@ class HubIdentity:
             os.fsync(handle)
             with suppress(FileExistsError):  # another process was first: its secret holds
                 os.link(temporary, self._file)
+            sync_folder(self._file.parent)  # else another one is made after a power cut, and every worker refuses it
         finally:
             os.close(handle)
             temporary.unlink()

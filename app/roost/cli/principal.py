@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 from roost.agent.identity import ID_DIGITS
 from roost.agent.identity import PATH as HUB_PATH
 from roost.agent.mcp.servers import McpServers
-from roost.agent.tools.hubs import KnownHubs, folder_name, moved
+from roost.agent.tools.hubs import KnownHubs, folder_name, is_local, made_here, moved
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli.api import Access, Api, find_access
 from roost.ops.errors import RoostError
@@ -29,7 +28,7 @@ Json = Any
 
 @dataclass(frozen=True)
 class Principal:
-    """A key (`owner`) of a hub (its identity for that key, 32 hex digits), and the API that said so."""
+    """A key (`owner`) of a hub (its identity for that key, see `KnownHubs`), and the API that said so."""
 
     access: Access
     owner: str
@@ -56,19 +55,17 @@ def identify() -> Principal:
     """Return for whom the key in use works; what waited for a first hub becomes that of this one.
 
     Raises:
-        RoostError: the API does not answer or refuses the key, or it is another hub than was there before.
+        RoostError: the API does not answer or refuses the key, or it is another hub than was there before, or none.
     """
     access, key, hub = _asked()
     owner = str(key["name"])
-    known_hubs().pin(access.base_url, owner, hub)
+    if not hub:  # what waits for a first hub goes on waiting
+        return Principal(access, owner, known_hubs().local(access.base_url, owner), key)
+    before = known_hubs().pin(access.base_url, owner, hub)
     found = Principal(access, owner, hub, key)
-    got = found.workspaces.pass_on(owner, "")
-    found.servers.pass_on(owner, "")
-    for folder in (state_folder(), technician_folder()):
-        moved(folder, owner, "", hub)
+    got = _pass_on(found, "") + (_pass_on(found, before) if before else [])
     if got:
-        names = ", ".join(one.name for one in got)
-        sys.stderr.write(f"From now on {names} is for the key {owner} of the hub at {access.base_url} only.\n")
+        sys.stderr.write(f"From now on {', '.join(got)} is for the key {owner} of the hub at {access.base_url} only.\n")
     return found
 
 
@@ -80,26 +77,32 @@ def trust() -> tuple[Principal, list[str]]:
     """
     access, key, hub = _asked()
     owner = str(key["name"])
+    if not hub:
+        before = known_hubs().seen(access.base_url, owner)
+        hub = before if is_local(before) else made_here()
     before = known_hubs().trust(access.base_url, owner, hub)
     found = Principal(access, owner, hub, key)
-    if before in ("", hub):
-        return found, []
+    return found, [] if before in ("", hub) else _pass_on(found, before)
+
+
+def _pass_on(whose: Principal, before: str) -> list[str]:
+    """Give a hub what a key had at `before`; return the names of its folders."""
     for folder in (state_folder(), technician_folder()):
-        moved(folder, owner, before, hub)
-    found.servers.pass_on(owner, before)
-    return found, [one.name for one in found.workspaces.pass_on(owner, before)]
+        moved(folder, whose.owner, before, whose.hub)
+    whose.servers.pass_on(whose.owner, before)
+    return [one.name for one in whose.workspaces.pass_on(whose.owner, before)]
 
 
 def _asked() -> tuple[Access, Mapping[str, Json], str]:
     access = find_access()
     with Api(access) as api:
-        return access, api.get(WHO_PATH), _identity(access, api.find(HUB_PATH))
+        return access, api.get(WHO_PATH), _identity(api.find(HUB_PATH))
 
 
-def _identity(access: Access, said: Mapping[str, Json] | None) -> str:
-    """Return a hub's identity; where there is no hub, only a gateway, its address stands for one."""
+def _identity(said: Mapping[str, Json] | None) -> str:
+    """Return a hub's identity; '' where there is no hub, only a gateway, or one that does not know the question."""
     if said is None:
-        return hashlib.sha256(access.base_url.encode()).hexdigest()[:ID_DIGITS]
+        return ""
     found = str(said.get("id") or "")
     if len(found) != ID_DIGITS or not all(digit in "0123456789abcdef" for digit in found):
         raise RoostError("What answers is no hub of this version of Roost.", fix="Check ROOST_API.")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, Request
 
-from roost.agent.identity import FILE, HubIdentity, identity_routes
-from roost.agent.tools.hubs import OTHER_HUB, KnownHubs, folder_name, moved
+from roost.agent.identity import FILE, PATH, HubIdentity
+from roost.agent.tools.hubs import OTHER_HUB, KnownHubs, folder_name, is_local, moved
 from roost.agent.tools.workspaces import Together, Workspaces
 from roost.cli import principal
+from roost.gateway.errors import ApiError
 from roost.ops.errors import RoostError
 from tests.support.agent_hub import client_of, served
 from tests.support.routes import RoutesServer, owner_of
@@ -55,11 +57,20 @@ class Hubs:
     def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.base, self._patch = base, monkeypatch
         self.running: dict[str, RoutesServer] = {}
+        self.is_hub: dict[str, bool] = {}
 
-    def start(self, name: str, *, hub: bool = True) -> None:
+    def start(self, name: str, *, hub: bool = True, says: str = "") -> None:
+        """Start one; what it has for `hub` may change, and what it `says` that it is."""
         folder = self.base / name
         folder.mkdir(exist_ok=True)
-        router = identity_routes(HubIdentity(folder), owner_of) if hub else APIRouter()
+        router = APIRouter()
+        self.is_hub[name] = hub
+
+        @router.get(PATH)
+        async def which(request: Request) -> dict[str, str]:
+            if not self.is_hub[name]:
+                raise ApiError(404, "There is nothing here.")
+            return {"id": says or HubIdentity(folder).of(owner_of(request))}
 
         @router.get("/v1/key")
         async def who(request: Request) -> dict[str, str]:
@@ -81,7 +92,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
     monkeypatch.setenv("ROOST_API_KEY", "anna")
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "site").mkdir()
+    for name in ("site", "old"):
+        (tmp_path / name).mkdir()
     made = Hubs(tmp_path, monkeypatch)
     yield made
     made.stop()
@@ -126,6 +138,59 @@ def test_another_hub_at_the_same_address_is_refused_until_it_is_trusted(hubs: Hu
     assert (principal.state_folder() / now.called / "undo").is_dir()
     assert names(principal.identify()) == ["site"]
     assert principal.trust()[1] == []
+
+
+def test_what_was_named_where_there_is_no_hub_is_for_none_elsewhere_whatever_it_says(
+    hubs: Hubs, tmp_path: Path
+) -> None:
+    hubs.start("gateway", hub=False)
+    hubs.use("gateway")
+    gateway = principal.identify()
+    gateway.workspaces.add(tmp_path / "site", "anna")
+    assert is_local(gateway.hub)
+    assert principal.identify().hub == gateway.hub  # the same each time
+    address = gateway.access.base_url
+    guesses = [hashlib.sha256(address.encode()).hexdigest()[:32], gateway.hub.removeprefix("local-"), gateway.hub]
+    for number, said in enumerate(guesses):
+        hubs.start(f"other{number}", says=said)
+        hubs.use(f"other{number}")
+        if is_local(said):
+            with pytest.raises(RoostError, match="no hub of this version"):
+                principal.identify()
+        else:
+            assert names(principal.identify()) == []
+    hubs.use("gateway")
+    assert names(principal.identify()) == ["site"]
+
+
+def test_a_hub_that_comes_to_an_address_gets_what_was_named_there_and_its_silence_changes_nothing(
+    hubs: Hubs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hubs.start("mine", hub=False)
+    hubs.use("mine")
+    principal.workspaces().add(tmp_path / "old", "anna")
+    before = principal.identify()
+    assert names(before) == []  # what waits for a hub goes to no gateway
+    before.workspaces.add(tmp_path / "site", "anna")
+    (principal.technician_folder() / before.called).mkdir(parents=True)
+    hubs.is_hub["mine"] = True
+    now = principal.identify()
+    assert names(now) == ["old", "site"]
+    assert "old, site is for the key anna" in capsys.readouterr().err
+    assert (principal.technician_folder() / now.called).is_dir()
+    kept = principal.known_hubs_file().read_bytes()
+    hubs.is_hub["mine"] = False
+    with pytest.raises(RoostError, match="No hub answers") as refused:
+        principal.identify()
+    assert refused.value.exit_code != OTHER_HUB  # it may be an update: the service comes back by itself
+    assert "trust" in refused.value.fix
+    assert principal.known_hubs_file().read_bytes() == kept
+    hubs.is_hub["mine"] = True
+    assert principal.identify().hub == now.hub
+    hubs.is_hub["mine"] = False
+    trusted, got = principal.trust()
+    assert (is_local(trusted.hub), got) == (True, ["old", "site"])
+    assert principal.trust() == (trusted, [])
 
 
 def test_what_was_named_before_hubs_were_told_apart_goes_to_the_first_and_says_so(
