@@ -23,6 +23,7 @@ SESSION_PATH = "/web/session"
 WHO_PATH = "/v1/key"  # of the API: describes the key that asks
 COOKIE = "roost-session"
 SECURE_COOKIE = "__Host-roost-session"  # browsers take this name over TLS only, and from no other host
+POLICY = 1008  # RFC 6455, section 7.4.1
 FORM_HEADER = "x-roost-form"
 FORM_PROTOCOL = "form."
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -153,7 +154,35 @@ class Front:
         if not _same_origin(scope) or not _offers_form_token(scope, opened):
             await _refusal(403, "The form token is missing or wrong.", "form_token")(scope, receive, send)
             return
-        await self._api(_with_key(scope, opened.secret), receive, send)
+        await self._while_logged_in(opened, scope, receive, send)
+
+    async def _while_logged_in(self, opened: Opened, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket with a session's key until the session is over: then it is closed with 1008."""
+        closed = False
+
+        async def watched(message: Message) -> None:
+            nonlocal closed
+            if message["type"] == "websocket.http.response.start" and message["status"] == 401:
+                await self._sessions.end_all_of(opened)
+                _forget(scope, MutableHeaders(scope=message))
+            closed = closed or message["type"] in {"websocket.close", "websocket.http.response.start"}
+            await send(message)
+
+        serving = asyncio.ensure_future(self._api(_with_key(scope, opened.secret), receive, watched))
+        over = asyncio.ensure_future(self._sessions.over(opened))
+        try:
+            await asyncio.wait({serving, over}, return_when=asyncio.FIRST_COMPLETED)
+            if closed and not serving.done():  # it ends by itself
+                await asyncio.wait({serving})
+        finally:
+            ended_here = not serving.done()
+            for task in (serving, over):
+                task.cancel()
+            await asyncio.wait({serving, over})
+        if not ended_here:
+            serving.result()
+        elif not closed:
+            await send({"type": "websocket.close", "code": POLICY, "reason": "The session is over."})
 
     async def _ask(self, scope: Scope, secret: str) -> tuple[int, Headers, bytes]:
         """Ask the API about a key, in the name of the client's address; returns status, headers and body."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 FILE = "web-sessions.json"
 LONGEST_S = 7 * 86400.0  # however busy a session is, after so long the key is asked for again
+LOOK_S = 60.0  # the clock may be set while a session's end is waited for
 SKEW_S = 300.0  # a clock that is set may go back by so much
 MOST_OF_A_KEY = 20
 MOST = 1000
@@ -65,6 +67,8 @@ class Sessions:
         self._last_s = last_s
         self._clock = clock
         self._writing = asyncio.Lock()
+        self._change = asyncio.Event()
+        """Set, and replaced by another one, when sessions end: see `over`."""
         self._sessions = {session.name: session for session in self._read()}
         self._prune()
 
@@ -83,6 +87,7 @@ class Sessions:
         for old in (same[:1] if len(same) >= MOST_OF_A_KEY else []) or list(self._sessions.values())[: self._over()]:
             del self._sessions[old.name]
         self._sessions[session.name] = session
+        self._tell()
         await self._write()
         return Opened(session, token, secret)
 
@@ -116,6 +121,7 @@ class Sessions:
     async def end(self, opened: Opened) -> None:
         """End one session."""
         if self._sessions.pop(opened.session.name, None):
+            self._tell()
             await self._write()
 
     async def end_all_of(self, opened: Opened) -> int:
@@ -124,8 +130,21 @@ class Sessions:
         for name in gone:
             del self._sessions[name]
         if gone:
+            self._tell()
             await self._write()
         return len(gone)
+
+    async def over(self, opened: Opened) -> None:
+        """Wait until a session is over, by whatever: a logout, its time, or newer ones that needed the room."""
+        while held := self.find(opened.token):
+            change = self._change
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self.left_s(held) + 0.5, LOOK_S)):
+                    await change.wait()
+
+    def _tell(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
 
     def __len__(self) -> int:
         """Return how many sessions there are."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from roost.gateway.penalties import FREE
 from roost.ops.api_keys import ApiKey, KeyDocument, digest_of, made_key
 from roost.web.front import COOKIE, FORM_HEADER, SECURE_COOKIE, SESSION_PATH, Front
-from roost.web.sessions import FILE, Sessions
+from roost.web.sessions import FILE, MOST_OF_A_KEY, Opened, Sessions
 from tests.support.fakes import fake_engine
 from tests.support.gateway import API_KEY, Served, quick_settings, served
 
@@ -325,3 +327,77 @@ async def test_a_websocket_needs_our_own_page_and_its_form_token(headers: dict[s
         assert keys == wanted
     else:
         assert reached == []
+
+
+@dataclass
+class Socket:
+    """A WebSocket of a page, before a `Front` whose API accepts it and then waits for what is said."""
+
+    sessions: Sessions
+    refuse: int = 0
+    heard: list[str] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)
+    said: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.refuse:
+            await Response(b"", self.refuse)(scope, receive, send)
+            return
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            self.heard.append(message["text"])
+        await send({"type": "websocket.close", "code": 1000})
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if message["type"] == "websocket.accept":
+            self.accepted.set()
+
+    def opened(self, opened: Opened) -> asyncio.Task[None]:
+        scope: Scope = {
+            "type": "websocket", "scheme": "ws", "path": "/roost/v1/sessions/x/events",
+            "headers": [
+                (b"host", b"hub:1"), (b"origin", b"http://hub:1"), (b"cookie", f"{COOKIE}={opened.token}".encode())
+            ],
+            "subprotocols": [f"form.{opened.form_token}"], "extensions": {"websocket.http.response": {}},
+        }  # fmt: skip
+        return asyncio.ensure_future(Front(self.api, self.sessions)(scope, self.said.get, self.send))
+
+
+@pytest.mark.parametrize("how", ["end", "end_all_of", "time", "room"])
+async def test_a_websocket_ends_with_its_session(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    sessions = Sessions(None, 60, clock=lambda: now[0])
+    opened, other = await sessions.begin("secret"), await sessions.begin("other")
+    mine, others = Socket(sessions), Socket(sessions)
+    tasks = [mine.opened(opened), others.opened(other)]
+    await asyncio.gather(mine.accepted.wait(), others.accepted.wait())
+    if how == "time":
+        monkeypatch.setitem(sessions._sessions, other.session.name, other.session.model_copy(update={"expires": 9e9}))
+        now[0] += 61
+        await sessions.begin("whatever else ends or begins has all looked at again")
+    elif how == "room":
+        for _ in range(MOST_OF_A_KEY):
+            await sessions.begin("secret")
+    else:
+        await getattr(sessions, how)(opened)
+    async with asyncio.timeout(10):
+        await tasks[0]
+    assert mine.sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The session is over."}
+    others.said.put_nowait({"type": "websocket.receive", "text": "hi"})
+    others.said.put_nowait({"type": "websocket.disconnect"})
+    async with asyncio.timeout(10):
+        await tasks[1]
+    assert others.heard == ["hi"]
+    assert others.sent[-1] == {"type": "websocket.close", "code": 1000}
+
+
+async def test_a_key_that_is_no_longer_good_ends_its_sessions_at_a_websocket_too() -> None:
+    sessions = Sessions(None, 60)
+    opened = await sessions.begin("secret")
+    socket = Socket(sessions, refuse=401)
+    await socket.opened(opened)
+    assert [message.get("status") for message in socket.sent] == [401, None]
+    assert any(name == b"set-cookie" for name, _ in socket.sent[0]["headers"])
+    assert len(sessions) == 0
