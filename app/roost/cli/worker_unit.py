@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ from typing import Annotated
 import typer
 
 import roost
-from roost.cli.principal import identify, refuse_root, settings_folder
+from roost.agent.tools.hubs import OTHER_HUB
+from roost.cli.principal import PRIVATE, identify, refuse_root, settings_folder
 from roost.cli.show import print_json
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
@@ -25,8 +28,16 @@ OURS = "# Written by Roost"
 NO_SYSTEMD = 5
 """Exit code: there is no systemd for users."""
 ROOT = "A worker does not run as root, and no service of root's runs one."
-PASSED = ("ROOST_API", "ROOST_API_KEY", "SSL_CERT_FILE", "ROOST_SEARXNG_URL", "ROOST_BRAVE_KEY")
-"""Variables that the service needs as they are now."""
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+PASSED = (
+    "ROOST_API", "ROOST_API_KEY", "SSL_CERT_FILE", "ROOST_SEARXNG_URL", "ROOST_BRAVE_KEY",
+    *(name for name in PRIVATE if name != "XDG_RUNTIME_DIR"),  # a session's own: systemd gives the service its one
+    *PROXIES, *(name.lower() for name in PROXIES),
+)  # fmt: skip
+"""Variables that the service needs as they are now: also where workspaces and known hubs are, and the way to them."""
+STAYS_DOWN = (2, OTHER_HUB)
+"""Exit codes after which it is not started anew: it is asked for what cannot be, or another hub answers and would get
+the key each time."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
@@ -45,8 +56,8 @@ def install(
 ) -> None:
     """Have your systemd run the worker, now and whenever you are logged in.
 
-    The key and the address that are set now are kept in ~/.config/roost/worker.env, which only you may read. Run it
-    again to change them.
+    The key, the address, proxies and XDG folders that are set now are kept in ~/.config/roost/worker.env, which only
+    you may read. Run it again to change them.
 
     Example: roost worker install
     """
@@ -85,6 +96,7 @@ def uninstall(*, as_json: JsonOption = False) -> None:
     if there:
         if has_systemd():
             systemctl("disable", "--now", unit.name)
+        (unit.parent / "default.target.wants" / unit.name).unlink(missing_ok=True)  # what `disable` does
         unit.unlink()
         if has_systemd():
             systemctl("daemon-reload")
@@ -129,6 +141,7 @@ def service(only: Sequence[str], networks: Sequence[str]) -> Service:
         environment_file=str(environment_file()),
         per_user=True,
         stop_timeout_s=20,
+        stays_down=STAYS_DOWN,
     )
 
 
@@ -148,9 +161,9 @@ def environment_text(variables: dict[str, str]) -> str:
 
 
 def unit_file() -> Path:
-    """Return where a user's unit is."""
-    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return settings / "systemd" / "user" / f"{NAME}.service"
+    """Return where a user's unit is: where their systemd looks, whose environment need not be that of this shell."""
+    settings = systemd_variables().get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(settings) / "systemd" / "user" / f"{NAME}.service"
 
 
 def environment_file() -> Path:
@@ -159,8 +172,8 @@ def environment_file() -> Path:
 
 
 def kept(path: Path, text: str, mode: int) -> bool:
-    """Write a file if it does not say that already; say whether it was written."""
-    if path.exists() and path.read_text() == text:
+    """Write a file if it does not say that already, or is open to others; say whether it was written."""
+    if path.exists() and path.read_text() == text and stat.S_IMODE(path.stat().st_mode) == mode:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text, mode=mode)
@@ -184,10 +197,24 @@ def need_systemd() -> None:
 
 def has_systemd() -> bool:
     """Say whether a systemd of this user answers."""
+    return bool(systemd_variables())
+
+
+def systemd_variables() -> dict[str, str]:
+    """Return the environment of this user's systemd; {} where there is none, as it is never without variables."""
     try:
-        return _run("show-environment").returncode == 0
+        done = _run("show-environment")
     except (OSError, subprocess.TimeoutExpired):
-        return False
+        return {}
+    pairs = (line.partition("=") for line in done.stdout.splitlines() if not done.returncode)
+    return {name: _unquoted(value) for name, sign, value in pairs if sign}
+
+
+def _unquoted(value: str) -> str:
+    """Return a value as it is: systemd shows one with other than plain letters as $'...' of a shell."""
+    if not (value.startswith("$'") and value.endswith("'")):
+        return value
+    return re.sub(r"\\(.)", r"\1", value[2:-1])
 
 
 def linger() -> bool:

@@ -59,6 +59,7 @@ class Service:
     capabilities: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     per_user: bool = False
+    stays_down: tuple[int, ...] = ()  # a service per user is not started anew after these exit codes
     generates_code: bool = False  # a confined program that may write code and run it, as drivers of cards do
 
     @property

@@ -19,7 +19,8 @@ from roost.ops.errors import RoostError
 from roost.ops.units import render_systemd
 
 SYSTEMCTL = (
-    '#!/bin/sh\necho "$@" >>"$HOME/asked"\ncase "$2" in is-active) echo active ;; esac\nexit "${SYSTEMCTL_SAYS:-0}"\n'
+    '#!/bin/sh\necho "$@" >>"$HOME/asked"\ncase "$2" in is-active) echo active ;; '
+    'show-environment) echo PATH=/usr/bin; echo "$SYSTEMD_HAS" ;; esac\nexit "${SYSTEMCTL_SAYS:-0}"\n'
 )
 
 
@@ -30,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "systemctl"
     program.write_text(SYSTEMCTL)
     program.chmod(0o755)
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "ROOST_SEARXNG_URL", "ROOST_BRAVE_KEY"):
+    for name in worker_unit.PASSED:
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ROOST_API": "http://127.0.0.1:8360",
@@ -61,14 +62,43 @@ def test_it_is_written_started_kept_and_taken_away(home: Path) -> None:
     assert kept.stat().st_mode & 0o077 == 0
     assert kept.read_text() == 'ROOST_API="http://127.0.0.1:8360"\nROOST_API_KEY="roost-\\"\\$key"\n'
     verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
-    assert verbs == ["show-environment", "daemon-reload", "enable", "restart"]
+    assert [verb for verb in verbs if verb != "show-environment"] == ["daemon-reload", "enable", "restart"]
+    assert "RestartPreventExitStatus=2 6" in text
     again = json.loads(run("install", "--only", "read", "--json").stdout)
     assert not again["changed"]
+    kept.chmod(0o644)
+    assert json.loads(run("install", "--only", "read", "--json").stdout)["changed"]
+    assert kept.stat().st_mode & 0o077 == 0
     assert json.loads(run("status", "--json").stdout)["state"] == "active"
+    wanted = unit.parent / "default.target.wants" / unit.name
+    wanted.parent.mkdir()
+    wanted.symlink_to(unit)
     assert run("uninstall").exit_code == 0
     assert not unit.exists()
     assert not kept.exists()
+    assert not wanted.is_symlink()
     assert (run("status").exit_code, run("uninstall").exit_code) == (1, 0)
+
+
+def test_the_service_finds_what_this_shell_does_and_systemd_finds_the_service(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"XDG_CONFIG_HOME": f"{home}/set", "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
+    given |= {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "home,192.0.2.0/24"}
+    for name, value in {**given, "XDG_RUNTIME_DIR": f"{home}/run"}.items():
+        monkeypatch.setenv(name, value)
+    assert run("install").exit_code == 0
+    kept = (home / "set/roost/worker.env").read_text()
+    assert all(f'{name}="{value}"\n' in kept for name, value in given.items())
+    assert "XDG_RUNTIME_DIR" not in kept
+    unit = home / ".config/systemd/user/roost-worker.service"  # systemd was told of no other place
+    assert f"EnvironmentFile={home}/set/roost/worker.env" in unit.read_text()
+    assert run("uninstall").exit_code == 0
+    assert not unit.exists()
+    monkeypatch.setenv("SYSTEMD_HAS", f"XDG_CONFIG_HOME=$'{home}/it\\'s here'")
+    assert run("install").exit_code == 0
+    assert (home / "it's here/systemd/user/roost-worker.service").exists()
+    assert not unit.exists()
 
 
 def test_a_dry_run_writes_nothing(home: Path) -> None:
