@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from roost.fleet.access import POLICIES, ROLES, ensure_role, grant, grants, revo
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 from tests.support.ansible_module import run_module
-from tests.support.nomad_tls import nomad_server
+from tests.support.nomad_tls import nomad_agent, nomad_server
 
 JOB = {
     "ID": "sleeper", "Name": "sleeper", "Type": "service", "Datacenters": ["dc1"],
@@ -176,6 +178,36 @@ def test_a_run_ends_what_is_left_of_servers_that_are_none(nomad: NomadClient, tm
     assert not run_module("roost_nomad_setup", arguments)["changed"]
     assert run_module("roost_nomad_setup", {**arguments, "snapshot_nodes": []})["made"] == ["end of snapshots-another"]
     assert own_token.sweep(nomad, []) == [f"snapshots-{node}"]
+
+
+def test_a_wrong_token_ends_a_drain_instead_of_passing_for_a_lost_state(nomad: NomadClient) -> None:
+    access = nomad._access
+    arguments = {"state": "drained", "node": "one", "address": access.address, "tls_dir": str(access.ca.parent)}
+    assert not run_module("roost_gate", {**arguments, "token": access.token})["failed"]
+    result = run_module("roost_gate", {**arguments, "token": str(uuid.uuid4())})
+    assert result["failed"]
+    assert "does not know our operator token" in result["msg"]
+    _, secret = grant(nomad, "of-little-use", "worker")
+    result = run_module("roost_gate", {**arguments, "token": secret})
+    assert result["failed"]
+    assert "403" in result["msg"]
+    revoke(nomad, "of-little-use")
+
+
+def test_before_a_nomad_that_lost_its_state_a_drain_passes(tmp_path: Path) -> None:
+    with nomad_agent(tmp_path) as agent:
+        agent.stop()
+        shutil.rmtree(agent.state)
+        agent.start(set_up=False)
+        access = agent.client._access
+        arguments = {
+            "state": "drained", "node": "one", "address": access.address, "tls_dir": str(access.ca.parent),
+            "token": access.token,
+        }  # fmt: skip
+        result = run_module("roost_gate", arguments)
+        assert not result["failed"], result
+        assert "lost its state" in result["note"]
+        assert "note" not in run_module("roost_gate", arguments), "it knows the token now"
 
 
 def test_every_policy_file_is_used() -> None:

@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
+from roost.fleet.nomad_setup import ensure_acl
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
 from roost.fleet.rolling.traffic import hand_over
@@ -110,9 +111,16 @@ def drained(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str
     if params["folder"]:
         known = record.read(Path(params["folder"]))
         remember(params, client, replace(known, state="changing", at=now(), reason=""))
-    found = hand_over(client, params["node"], ask, params["timeout"])
+    access = NomadAccess.below(params["address"], Path(params["tls_dir"]), "")
+
+    def set_up_anew() -> bool:
+        return ensure_acl(client, NomadClient(access), params["token"].strip())
+
+    found = hand_over(client, params["node"], ask, params["timeout"], set_up_anew=set_up_anew)
     said: dict[str, Any] = {"done": bool(found.taken), "taken": list(found.taken)}
-    if found.alone:
+    if found.lost:
+        said["note"] = "Nomad had lost its state: there was nothing to hand over, and it is set up anew"
+    elif found.alone:
         said["note"] = f"nobody else serves what {', '.join(found.alone)} serves: its clients wait meanwhile"
     elif found.running:
         said["note"] = f"{found.running} requests still run there; they are gone on with elsewhere"

@@ -22,11 +22,15 @@ TAKE_OVER_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class Handover:
-    """What a drain did: jobs that others took over, those that nobody else serves, and how many requests still ran."""
+    """What a drain did: jobs that others took over, those that nobody else serves, and how many requests still ran.
+
+    `lost` says that Nomad had lost its state, so that there was nothing to hand over.
+    """
 
     taken: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
     running: int = 0
+    lost: bool = False
 
 
 def hand_over(
@@ -35,24 +39,28 @@ def hand_over(
     ask: Asker,
     timeout_s: float,
     *,
+    set_up_anew: Callable[[], bool],
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Handover:
     """Give a machine's model servers no new requests where others serve the same, and wait until they are idle.
 
     What still runs after `timeout_s` seconds is cut off when its server ends; gateways go on with it elsewhere. A
-    server that nobody else could stand in for keeps its clients: they wait while it is replaced. A Nomad that lost its
-    state knows nobody's token any more, and nothing to take over: it is set up anew by what comes next.
+    server that nobody else could stand in for keeps its clients: they wait while it is replaced.
+
+    A Nomad that lost its state knows nobody's token any more, and nothing to take over. Whether it did only shows in
+    that its access control can be set up once more: `set_up_anew` does so, and says whether it had to be done. A token
+    that is wrong or was revoked is an error, for then there may be streams to take over.
 
     Raises:
-        RoostError: Nomad does not answer.
+        RoostError: Nomad does not answer, or does not know the token though it has its state.
     """
     try:
         drained = {drain.endpoint for drain in NomadStore(client, ENDPOINTS).load()[0].drains}
     except NomadRefusedError as error:
-        if error.status != http.client.FORBIDDEN:
+        if error.status != http.client.FORBIDDEN or not set_up_anew():
             raise
-        return Handover()
+        return Handover(lost=True)
     taken: list[str] = []
     alone: list[str] = []
     mine: list[Server] = []

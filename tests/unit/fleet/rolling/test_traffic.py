@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import pytest
@@ -14,6 +14,7 @@ from roost.fleet.gate import Asker, Server
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.rolling.endpoint_drains import close, open_again, reopened
 from roost.fleet.rolling.traffic import QUIET_S, Handover, hand_over
+from roost.ops.errors import RoostError
 
 
 class FakeNomad:
@@ -83,14 +84,19 @@ class Clock:
         return self.time
 
 
+def never() -> bool:
+    raise AssertionError("nothing is to be set up")
+
+
 THREE = {"roost-model-main-one": "one", "roost-model-main-two": "two", "roost-model-router-one": "one"}
 
 
 def run(nomad: FakeNomad, ask: FakeAsker, timeout_s: float = 60) -> tuple[Any, Clock]:
     clock = Clock()
     found = hand_over(
-        cast("NomadClient", nomad), "one", cast("Asker", ask), timeout_s, sleep=clock.sleep, now=clock.now
-    )
+        cast("NomadClient", nomad), "one", cast("Asker", ask), timeout_s,
+        set_up_anew=never, sleep=clock.sleep, now=clock.now,
+    )  # fmt: skip
     return found, clock
 
 
@@ -165,8 +171,23 @@ class ForgetfulNomad(FakeNomad):
         raise NomadRefusedError(self.status, "Permission denied", path)
 
 
+def ask_forgetful(status: int, set_up_anew: Callable[[], bool]) -> Handover:
+    nomad, ask = cast("NomadClient", ForgetfulNomad(status)), cast("Asker", FakeAsker())
+    return hand_over(nomad, "one", ask, 1, set_up_anew=set_up_anew)
+
+
 def test_a_nomad_that_lost_its_state_has_nothing_to_hand_over() -> None:
-    ask = cast("Asker", FakeAsker())
-    assert hand_over(cast("NomadClient", ForgetfulNomad(403)), "one", ask, 1) == Handover()
+    assert ask_forgetful(403, lambda: True) == Handover(lost=True)
     with pytest.raises(NomadRefusedError):
-        hand_over(cast("NomadClient", ForgetfulNomad(500)), "one", ask, 1)
+        ask_forgetful(500, never)
+
+
+def test_a_token_that_may_not_look_is_no_lost_state() -> None:
+    with pytest.raises(NomadRefusedError):
+        ask_forgetful(403, lambda: False)
+
+    def already() -> bool:
+        raise RoostError("Nomad does not know our operator token")
+
+    with pytest.raises(RoostError, match="does not know our operator token"):
+        ask_forgetful(403, already)
