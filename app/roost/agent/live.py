@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from roost.agent.events.feed import IDLE, Event, Feed
+from roost.agent.events.feed import IDLE, REMOVED, Event, Feed
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
@@ -132,6 +132,7 @@ class Live:
         await self.tell({"type": "cancelled", "turn": self.turn})
         await self.tell(IDLE)
         self._begin()
+        self._let_watchers_go()
         return True
 
     def take_back(self, said: Said) -> None:
@@ -164,8 +165,16 @@ class Live:
     def let_go(self) -> None:
         """End what only waits: those who watch, at once or when the turn under way has ended. No other one begins."""
         self._stopping = True
+        if self.waiting:
+            said = "The service stops: what was said last is not answered."
+            self.feed.tell({"type": "error", "turn": "", "message": said, "fix": "Say it again in a moment."})
         self.waiting.clear()
         self._let_watchers_go()
+
+    async def removed(self) -> None:
+        """End what goes on, and send away who watches: the conversation is removed."""
+        await self.cancel()
+        self.feed.let_go(REMOVED)
 
     def _let_watchers_go(self) -> None:
         if self._stopping and not self.busy:

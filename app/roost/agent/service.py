@@ -176,7 +176,7 @@ class Agents:
         """Let go of a session that is to be removed; a turn under way in it ends. See `sweep_soon`."""
         opened = self._open.pop((owner, session), None)
         if opened:
-            await opened.live.cancel()
+            await opened.live.removed()
             await opened.helpers.cancel()
         self._removed.add(owner)
         try:

@@ -88,6 +88,9 @@ class AgentDoor:
             count=measures.count,
         )  # fmt: skip
         agents.sweep_marked()
+        if self._until:  # first asked for while the service stops
+            agents.let_go()
+            desk.let_go()
         return AgentHub(self._api, agents, measures, desk, identity=HubIdentity(self._folder))
 
 

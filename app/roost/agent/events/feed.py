@@ -23,7 +23,9 @@ MISSED: Event = {"type": "missed"}
 """What came after the event that a watcher names is not kept any more: it stands in the session."""
 STOPPING: Event = {"type": "stopping"}
 """The service stops: come again."""
-LAST = frozenset({"lagging", "stopping"})
+REMOVED: Event = {"type": "removed"}
+"""The conversation was removed."""
+LAST = frozenset({"lagging", "stopping", "removed"})
 """Types of events after which a watcher gets nothing more."""
 
 
@@ -77,10 +79,10 @@ class Feed:
         """Let go of a watcher."""
         self._watchers.discard(queue)
 
-    def let_go(self) -> None:
-        """Tell all who watch that the service stops, and let them go."""
+    def let_go(self, why: Event = STOPPING) -> None:
+        """Tell all who watch that the service stops, or why else nothing more comes, and let them go."""
         for queue in list(self._watchers):
-            self._give(queue, STOPPING)
+            self._give(queue, why)
             self._watchers.discard(queue)
 
     def _since(self, after: str, *, whole_turn: bool) -> list[Event]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from roost.agent.events.feed import STOPPING, Event
+from roost.agent.events.feed import REMOVED, STOPPING, Event
 from roost.agent.events.stream import REFUSED, KeyGoneError, Still, events
 from roost.agent.live import Live, StoppingError, TooMuchError
 from roost.agent.service import Agents, Asker
@@ -93,7 +93,7 @@ async def _tell(socket: WebSocket, queue: asyncio.Queue[Event], still: Still) ->
     except KeyGoneError:
         await _send(socket, REFUSED)
         return POLICY
-    return RESTART if last == STOPPING else AGAIN
+    return {STOPPING["type"]: RESTART, REMOVED["type"]: POLICY}.get(last.get("type"), AGAIN)
 
 
 async def _hear(socket: WebSocket, agents: Agents, asker: Asker, live: Live) -> int:

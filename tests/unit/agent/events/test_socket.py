@@ -15,9 +15,11 @@ import pytest
 
 from roost.agent.events import feed, stream
 from roost.agent.events.feed import ID
-from roost.agent.live import Live
+from roost.agent.live import Live, StoppingError
+from roost.agent.service import Asker
 from roost.agent.sessions.routes import PATH
-from tests.support.agent_hub import ROLES, Served, client_of, served
+from roost.cli.serve_agent import AgentDoor
+from tests.support.agent_hub import ROLES, Served, api, client_of, served
 from tests.support.net import eventually
 
 
@@ -265,6 +267,43 @@ async def test_a_conversation_that_is_gone_is_closed(tmp_path: Path) -> None:
         await ws.send_json({"type": "say", "text": "hi"})
         assert (await until(ws, "refused"))[-1]["code"] == "session_not_found"
         assert await closed(ws) == 1008
+
+
+async def test_who_watches_a_conversation_that_is_removed_is_sent_away(tmp_path: Path, script: Script) -> None:
+    async with hub(tmp_path) as (_, client, url), client.ws_connect(f"{url}/events") as ws:
+        await ws.send_json({"type": "say", "text": "hi"})
+        await script.begun.wait()
+        async with client.delete(url) as answer:
+            assert answer.status == 204
+        assert [event["type"] for event in await until(ws, "removed")][-3:] == ["cancelled", "idle", "removed"]
+        assert await closed(ws) == 1008
+
+
+async def test_a_turn_that_is_cancelled_while_the_service_stops_lets_go_of_who_watches(
+    tmp_path: Path, script: Script
+) -> None:
+    async with hub(tmp_path) as (running, client, url), client.ws_connect(f"{url}/events") as ws:
+        await ws.send_json({"type": "say", "text": "hi"})
+        await script.begun.wait()
+        await ws.send_json({"type": "say", "text": "and this"})
+        await until(ws, "accepted")
+        await eventually(lambda: bool(next(iter(running.hub.agents._open.values())).live.waiting), 10, "the message")
+        running.hub.agents.let_go()
+        assert "not answered" in (await until(ws, "error"))[-1]["message"]
+        await ws.send_json({"type": "cancel"})
+        assert [event["type"] for event in await until(ws, "stopping")][-1] == "stopping"
+        assert await closed(ws) == 1012
+
+
+async def test_an_agent_that_is_first_asked_for_while_the_service_stops_begins_nothing(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+        door = AgentDoor(api, tmp_path, http, "http://127.0.0.1:1", None)
+        door.let_go(5.0)
+        agents = door._assembled().agents
+        session = agents.store.create("anna").id
+        with pytest.raises(StoppingError):
+            await agents.say(Asker("anna", "anna", "user"), session, "hi")
+        await door.close()
 
 
 async def test_only_so_many_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
