@@ -36,7 +36,7 @@ class BlobsFullError(RoostError):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"The texts kept for this key take all of their {limit} bytes.",
-            fix="Purge conversations that are not needed: `roost sessions purge ID`.",
+            fix="Purge conversations that are not needed (`roost sessions purge ID`): their texts go within an hour.",
         )
 
 
