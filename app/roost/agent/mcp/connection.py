@@ -99,6 +99,9 @@ class Connection:
             except (*BROKEN, BaseExceptionGroup) as error:
                 self._lost(_reason(error))
                 modes = modes[::-1]
+            except Exception as error:  # whatever it is: its tools would stay on offer, and nobody would start it anew
+                log.exception("mcp_server_failed", server=self.name)
+                self._lost(_reason(error))
             if loop.time() - began > STEADY_S:
                 waits = FIRST_RETRY_S
             await asyncio.sleep(waits)

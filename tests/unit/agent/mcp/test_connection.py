@@ -7,14 +7,16 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
 from roost.agent.mcp import connection as connection_module
 from roost.agent.mcp.connection import MOST_TOOLS, Connection
+from roost.agent.mcp.process import Ended
 from roost.agent.mcp.servers import McpServer, made
 from roost.agent.mcp.tools import McpTools, opener
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult
@@ -22,6 +24,7 @@ from roost.agent.tools.errors import ToolError
 from roost.agent.tools.read import READ
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
+from roost.ops.errors import RoostError
 from tests.support.gateway import REPOSITORY
 from tests.support.net import eventually, free_port
 
@@ -107,6 +110,29 @@ async def test_a_server_that_dies_in_a_call_is_started_anew_and_nothing_is_repea
             return result.text == "2"
 
         await eventually(works, 60, "the server to be there again")
+
+
+@pytest.mark.parametrize("error", [RoostError("It cannot be read.", fix="Correct it."), AttributeError("x")])
+async def test_whatever_goes_wrong_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(connection_module, "FIRST_RETRY_S", 0.05)
+    opens = opener(server(), tmp_path, Workspaces(tmp_path / "w"))
+    failures = [error]
+
+    def fails_once(ended: Ended) -> AbstractAsyncContextManager[Any]:
+        if failures:
+            raise failures.pop()
+        return opens(ended)
+
+    made_one = Connection("ex", fails_once)
+    running = asyncio.create_task(made_one.run())
+    try:
+        await eventually(lambda: made_one.ready or running.done(), 60, "the server")
+        assert made_one.ready
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def test_a_call_that_is_cancelled_leaves_the_server_usable_and_the_outcome_unknown(tmp_path: Path) -> None:
