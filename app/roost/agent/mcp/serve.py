@@ -89,7 +89,11 @@ class Served:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=f"It cannot be put on record: {error}")
         result = await self.runner.run(call)
         came = {"call": call.id, "outcome": result.outcome.value, "changed": list(result.changed)}
-        await asyncio.to_thread(self.audit.add, self.owner, "tool.result", came, self.session)
+        try:
+            await asyncio.to_thread(self.audit.add, self.owner, "tool.result", came, self.session)
+        except (OSError, RoostError) as error:  # it is done: who is told that it failed would do it again
+            remark = f"[What came of it could not be put on record: {error}]"
+            return result.model_copy(update={"text": f"{result.text}\n{remark}"})
         return result
 
 
