@@ -46,7 +46,12 @@ def add(
     *,
     url: Annotated[str, typer.Option(help="The server is at this address (streamable HTTP), and no program.")] = "",
     header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent to it, such as Authorization: Bearer ….")
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help="Sent to it, such as X-Team: docs; no secret, as others see commands."),
+    ] = None,
+    header_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VARIABLE", help="Sent to it with what a variable of yours holds now: for secrets."),
     ] = None,
     env: Annotated[
         list[str] | None,
@@ -91,8 +96,9 @@ def add(
     if import_file:
         servers = _imported(import_file, name, common)
     else:
-        more = {"command": command or [], "environment": _variables(env), "url": url}
-        servers = [made({**common, **more, "headers": _pairs(header, ":", "--header"), "name": name})]
+        headers = _pairs(header, ":", "--header") | _from_variables(header_env)
+        more = {"command": command or [], "environment": _variables(env), "url": url, "headers": headers}
+        servers = [made({**common, **more, "name": name})]
     whose.servers.add(servers)
     if as_json:
         print_json([server.shown() for server in servers])
@@ -286,6 +292,18 @@ def _variables(given: list[str] | None) -> dict[str, str]:
     if missing := [name for name in named if name not in os.environ]:
         raise RoostError(f"{missing[0]} is not set here.", fix=f"--env {missing[0]}=VALUE", exit_code=2)
     return {name: os.environ[name] for name in named} | _pairs([t for t in given or [] if "=" in t], "=", "--env")
+
+
+def _from_variables(given: list[str] | None) -> dict[str, str]:
+    """Return headers whose values are in variables of this process.
+
+    Raises:
+        RoostError: one of these is not set.
+    """
+    meant = _pairs(given, "=", "--header-env")
+    if missing := [variable for variable in meant.values() if variable not in os.environ]:
+        raise RoostError(f"{missing[0]} is not set here.", fix=f"export {missing[0]}", exit_code=2)
+    return {name: os.environ[variable] for name, variable in meant.items()}
 
 
 def _bounds(server: McpServer) -> str:

@@ -100,6 +100,8 @@ def words_of(program: Program, seccomp_fd: int | None) -> list[str]:
 async def running(program: Program, ended: Ended) -> AsyncGenerator[Streams]:
     """Start a program and speak with it until the context ends: then all of it is gone.
 
+    Outside the sandbox that is its process group: a child that made a session of its own stays.
+
     Raises:
         OSError: it cannot be started.
         RefusedError: there is no sandbox.
