@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
@@ -34,9 +34,13 @@ POLICY_WATCH = """
 
 @dataclass
 class ScriptedEngine(FakeEngine):
-    """A model server that streams `pieces`, and before the piece number `hold` waits for `go`."""
+    """A model server that streams `pieces`, and before the piece number `hold` waits for `go`.
+
+    `says` gives other pieces for some requests, or None.
+    """
 
     pieces: tuple[str, ...] = ("Paris", ".")
+    says: Callable[[dict[str, Any]], tuple[str, ...] | None] = lambda _chat: None
     thinking: tuple[str, ...] = ()
     hold: int = -1
 
@@ -46,10 +50,11 @@ class ScriptedEngine(FakeEngine):
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         deltas = [{"reasoning_content": text} for text in self.thinking]
-        deltas += [{"content": text} for text in self.pieces]
+        other = self.says(json.loads(await request.read()))
+        deltas += [{"content": text} for text in (self.pieces if other is None else other)]
         try:
             for number, delta in enumerate(deltas):
-                if number == self.hold:
+                if number == self.hold and other is None:
                     await self.go.wait()
                 choice = {"index": 0, "finish_reason": None, "delta": delta}
                 event = json.dumps({**self._head("chat.completion.chunk"), "choices": [choice]})

@@ -12,11 +12,11 @@ from playwright.sync_api import Page, expect
 from tests.browser.support import DESKTOP, PHONE, Desk, Site, Stage, ask, login, running_site
 from tests.support.engine import EngineProcess
 
-PAGES = {"chat": "Chat", "models": "Models", "endpoints": "Endpoints", "load": "Load", "decisions": "Routing",
-         "usage": "Usage", "keys": "Keys"}  # fmt: skip
+PAGES = {"chat": "Chat", "agent": "Agent", "models": "Models", "endpoints": "Endpoints", "load": "Load",
+         "decisions": "Routing", "usage": "Usage", "keys": "Keys"}  # fmt: skip
 SEES = {
     "admin": list(PAGES),
-    "user": ["chat", "models", "usage"],
+    "user": ["chat", "agent", "models", "usage"],
     "watcher": ["models", "endpoints", "load", "decisions", "usage"],
 }
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
@@ -40,6 +40,8 @@ def settled(page: Page, name: str) -> None:
     """Wait until a page shows what it has to show."""
     if name == "chat":
         expect(page.get_by_label("Model", exact=True).locator("option")).not_to_have_count(1)
+    elif name == "agent":
+        expect(page.get_by_text("Tell the agent what you want.")).to_be_visible()
     else:
         expect(page.get_by_role("heading", level=1, name=PAGES[name])).to_be_visible()
         expect(page.locator(".stack > *").first).to_be_visible()

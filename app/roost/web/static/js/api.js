@@ -70,6 +70,14 @@ export async function* events(answer) {
   }
 }
 
+// Opens a WebSocket of the API. A page cannot set headers there: the form token is offered as a subprotocol.
+export function socket(path, query) {
+  const address = new URL(path, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  address.search = new URLSearchParams(query).toString();
+  return new WebSocket(address, ["roost.events", `form.${form}`]);
+}
+
 // --- Session ---------------------------------------------------------------------------------------------------
 
 function taken(document) {

@@ -1,5 +1,6 @@
 // Login, pages by the address's fragment, and the state that all of them show.
 
+import { agentPage } from "./agent.js";
 import { ApiError, UnreachableError, call, login, logout, session } from "./api.js";
 import { chatPage, forgetChats } from "./chat.js";
 import { decisionsPage } from "./decisions.js";
@@ -17,6 +18,7 @@ const SESSION_MS = 600_000;
 const ALL = ["admin", "user", "read-only"];
 const PAGES = {
   chat: { title: "Chat", draw: chatPage, roles: ["admin", "user"] },
+  agent: { title: "Agent", draw: agentPage, roles: ["admin", "user"] },
   models: { title: "Models", draw: modelsPage, roles: ALL },
   endpoints: { title: "Endpoints", draw: endpointsPage, roles: ["admin", "read-only"] },
   load: { title: "Load", draw: loadPage, roles: ["admin", "read-only"] },

@@ -250,7 +250,7 @@ export function chatPage(view, me) {
 
   view.addEventListener("click", async (event) => {
     const at = event.target.closest("button");
-    if (!at) return;
+    if (!at || closed) return; // the view is that of another page by then
     const { open: opened, drop, act, n } = at.dataset;
     if (at.id === "new" || at.id === "new-small") fresh();
     else if (at.id === "stop") running?.abort();
