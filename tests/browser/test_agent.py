@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.support import DESKTOP, KEYS, PHONE, Desk, Site, Stage, ask, login
+from tests.browser.support import DESKTOP, KEYS, PHONE, Desk, Site, Stage, ask, login, running_site
 from tests.browser.test_chat import HARMLESS, HOSTILE
 from tests.browser.test_pages import RULES, WIDER
 from tests.support.worker import Home, worker
@@ -38,7 +38,7 @@ def decides(tool: str, arguments: dict[str, str]) -> Callable[[dict[str, Any]], 
     return says
 
 
-def answers(page: Page) -> Any:
+def answers(page: Page) -> Locator:
     return page.locator(".message.assistant .prose")
 
 
@@ -104,6 +104,51 @@ async def left(site: Site) -> int:
     return site.engines["main"].left
 
 
+def test_a_connection_that_was_lost_goes_on_where_it_was(
+    desk: Desk, scripted: Callable[..., Site], stage: Stage
+) -> None:
+    site = scripted(main={"pieces": ("Once", " upon", " a time"), "hold": 1})
+    page = desk.open(site, "user")
+    sockets: list[WebSocketRoute] = []
+
+    def through(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    page.route_web_socket("**/events?**", through)
+    page.goto(f"{site.url}/#/agent")
+    page.reload()
+    ask(page, "Tell me a story")
+    expect(answers(page)).to_have_text("Once")
+    sockets[0].close()
+    expect(page.locator("#doing")).to_have_text("Connecting again…")
+    stage.call(site.engines["main"].go.set)
+    expect(answers(page)).to_have_text("Once upon a time")
+    expect(page.locator(".took")).to_have_count(1)
+    assert "whole_turn" in sockets[0].url
+    assert "last_event_id" in sockets[1].url
+
+
+def test_a_restart_of_the_service_is_waited_for(desk: Desk, stage: Stage, tmp_path: Path) -> None:
+    desk.expected = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503", "WebSocket")
+    engine = stage.engine()
+    (tmp_path / "engine-key").write_text("engine-key")
+    with running_site(tmp_path, engine.url, tmp_path / "engine-key", {"main": engine}) as site:
+        page = desk.open(site, "user", at="#/agent")
+        ask(page, "Hello")
+        expect(answers(page)).to_have_text("Paris.")
+    expect(page.locator("#doing")).to_have_text("Connecting again…")
+    ask(page, "Are you there?")
+    expect(page.locator(".toast")).to_contain_text("cannot be reached")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Are you there?")
+    with site.up():
+        expect(page.locator("#doing")).to_have_text("", timeout=40_000)
+        expect(page.locator("#readiness")).to_have_text("ready", timeout=20_000)
+        page.get_by_role("button", name="Send").click()
+        expect(answers(page)).to_have_text(["Paris.", "Paris."])
+        expect(page.locator(".message.user")).to_have_text(["Hello", "Are you there?"])
+
+
 def test_conversations_are_listed_resumed_begun_and_removed(desk: Desk, scripted: Callable[..., Site]) -> None:
     page = desk.open(scripted(main={}), "user", at="#/agent")
     for text in ("The first", "The second"):
@@ -126,16 +171,14 @@ def test_conversations_are_listed_resumed_begun_and_removed(desk: Desk, scripted
     expect(page.get_by_text("Tell the agent what you want.")).to_be_visible()
 
 
-def test_a_file_is_written_by_a_worker_and_put_back(
-    desk: Desk, scripted: Callable[..., Site], tmp_path: Path
-) -> None:
+def test_a_file_is_written_by_a_worker_and_put_back(desk: Desk, scripted: Callable[..., Site], tmp_path: Path) -> None:
     arguments = {"path": "notes.txt", "content": "<img src=x onerror=window.pwned=1>"}
     site = scripted(main={"says": decides("write", arguments)})
     project = tmp_path / "home" / "project"
     project.mkdir(parents=True)
     home = Home(project.parent, site.url, KEYS["user"])
     home.run("workspace", "add", str(project))
-    with worker(home, ["--only", "write", "--only", "read"]):
+    with worker(home):
         page = desk.open(site, "user", at="#/agent")
         ask(page, WRITE)
         expect(answers(page)).to_have_text("Paris.")

@@ -209,7 +209,9 @@ export function agentPage(view) {
         // The turn may have ended between reading the records and watching.
         if (behind || (first && event.type === "idle")) refresh();
         if (event.type === "idle" || event.type === "turn") first = false;
-        if (over) { urgent.checked = false; relist(); }
+        if (over) urgent.checked = false;
+        // A conversation has a title as soon as its first message is recorded. The list is asked for now and then anyway.
+        if (over || event.name === "preflight") relist().catch(() => {});
         drawSoon();
       },
       state(now) { connected = now; if (now) opened(); drawSoon(); },
