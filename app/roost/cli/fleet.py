@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -174,11 +175,18 @@ def look_turns(site: Site, document: inventory.Json) -> list[Turn]:
     try:
         client = NomadClient.from_site(site)
         known = published(client)
-        were = [raft.machine(server.name) for server in raft.servers(client)]
+        were = machines_of(raft.servers(client), document)
     except (NomadUnreachableError, NomadRefusedError):
         pass
     order = batches(list(document[inventory.FLEET]["hosts"]), domains, servers, at_once=int(str(at_once)), were=were)
     return turns(order, domains, servers, known)
+
+
+def machines_of(servers: Sequence[raft.RaftServer], document: inventory.Json) -> list[str]:
+    """Return servers as the inventory calls them: by their addresses, as the playbook does it, else by their names."""
+    named = {str(address): name for name, address in inventory.variable(document, "node_address", "").items()}
+    hosts = {server: server.address.rpartition(":")[0].strip("[]") for server in servers}
+    return [named.get(host, raft.machine(server.name)) for server, host in hosts.items()]
 
 
 def show_turns(found: list[Turn], *, as_json: bool) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from roost.cli.fleet import machines_of
 from roost.fleet import inventory
 from roost.fleet.rolling.progress import VARIABLE
+from roost.fleet.rolling.servers import RaftServer
 from roost.ops.errors import RoostError
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fakes import Installation
@@ -78,6 +80,19 @@ def test_an_update_runs_the_playbook_and_says_how_far_it_came(
     failed = roost("fleet", "update", "--json")
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["machines"][0]["reason"] == REASON
+
+
+def test_servers_that_call_themselves_otherwise_are_known_by_address() -> None:
+    document = inventory.with_machine(
+        inventory.alone("one", "192.0.2.11"), "six", {"node_address": "2001:db8::6"}, server=False
+    )
+    found = [
+        RaftServer(name, f"{name}.global", address, leader=False, voter=True, healthy=True, version="1")
+        for name, address in (
+            ("gpu-box", "192.0.2.11:4647"), ("gpu-six", "[2001:db8::6]:4647"), ("gone", "192.0.2.9:4647"),
+        )
+    ]  # fmt: skip
+    assert machines_of(found, document) == ["one", "six", "gone"]
 
 
 def test_servers_are_one_three_or_five(fleet: Installation, roost: Run) -> None:
