@@ -9,7 +9,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.rolling.servers import (
+    ASIDE,
     SERVER_PART,
+    discard,
     forget_server,
     get_ready,
     put_aside,
@@ -29,14 +31,15 @@ description:
   - C(healthy) waits until the server votes again and keeps up with the leader.
   - C(left) has a server give up its vote before it begins anew as a client, once a majority of those that stay is
     healthy; C(forgotten) takes it from what the others know. Both are asked of one that stays.
-  - C(aside) moves what a machine knew as a server out of the way, once it runs as a client.
+  - C(aside) moves what a machine knew as a server out of the way, once it runs as a client; C(discarded) removes that
+    once the others forgot it as a server.
   - C(listed) only says who is a server.
   - Where Nomad does not answer there is nothing to lose, and nothing is done before a server begins anew or leaves.
 options:
   state:
     description: Which of them.
     type: str
-    choices: [ready, healthy, left, forgotten, aside, listed]
+    choices: [ready, healthy, left, forgotten, aside, discarded, listed]
     required: true
   rpc_address:
     description: The server's address for RPC, HOST:PORT.
@@ -94,6 +97,13 @@ handed_over:
 """
 
 
+def put_away(state: str, data_dir: Path, *, dry_run: bool) -> bool:
+    """Move out of the way what a machine knew as a server, or remove what was moved; return whether there was any."""
+    if dry_run:
+        return (data_dir / (SERVER_PART if state == "aside" else ASIDE)).is_dir()
+    return (put_aside if state == "aside" else discard)(data_dir)
+
+
 def carry_out(module: AnsibleModule, client: NomadClient) -> dict[str, object]:
     """Do what the state says; return what the module says of it."""
     params = module.params
@@ -104,12 +114,10 @@ def carry_out(module: AnsibleModule, client: NomadClient) -> dict[str, object]:
         except (NomadUnreachableError, NomadRefusedError):
             found = []
         return {"changed": False, "servers": [server.address.rpartition(":")[0].strip("[]") for server in found]}
-    if state == "aside" and module.check_mode:
-        return {"changed": (Path(params["data_dir"]) / SERVER_PART).is_dir()}
+    if state in ("aside", "discarded"):
+        return {"changed": put_away(state, Path(params["data_dir"]), dry_run=module.check_mode)}
     if module.check_mode:
         return {"changed": False, "snapshot": "", "handed_over": False}
-    if state == "aside":
-        return {"changed": put_aside(Path(params["data_dir"]))}
     if state == "healthy":
         wait_healthy(client, mine, timeout_s)
         return {"changed": False}
@@ -129,7 +137,7 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["ready", "healthy", "left", "forgotten", "aside", "listed"],
+                "choices": ["ready", "healthy", "left", "forgotten", "aside", "discarded", "listed"],
                 "required": True,
             },
             "rpc_address": {"type": "str", "default": ""},
@@ -146,6 +154,7 @@ def main() -> None:
             ("state", "healthy", ("rpc_address",)),
             ("state", "forgotten", ("rpc_address",)),
             ("state", "aside", ("data_dir",)),
+            ("state", "discarded", ("data_dir",)),
         ],
         supports_check_mode=True,
     )

@@ -306,6 +306,24 @@ def put_aside(data_dir: Path) -> bool:
     return True
 
 
+def discard(data_dir: Path) -> bool:
+    """Remove what was put aside once the others forgot the server; return whether there was anything.
+
+    It holds all of Nomad's tokens and variables, and its keys, which a machine that is no server has no use for.
+
+    Raises:
+        RoostError: it cannot be removed.
+    """
+    aside = data_dir / ASIDE
+    if not aside.exists():
+        return False
+    try:
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise RoostError(f"{aside} cannot be removed: {error.strerror}.") from None
+    return True
+
+
 def wait_healthy(client: NomadClient, mine: str, timeout_s: float = HEALTHY_S) -> None:
     """Wait until a server that was begun anew votes and keeps up, as autopilot judges; of no server nothing.
 
