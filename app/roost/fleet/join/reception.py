@@ -258,13 +258,16 @@ def serve(reception: Reception, address: tuple[str, int], told: Callable[[int], 
     Raises:
         OSError: the port is taken.
     """
-    _serve_once(reception, address, told)
+    ended = _serve_once(reception, address, told)
     # Whoever makes a token looks whether somebody listens; one made while this closed saw that it still did.
     while reception.is_needed():
-        _serve_once(reception, address, told)
+        if ended:  # by itself, which it may do again at once
+            time.sleep(LOOK_EVERY_S)
+        ended = _serve_once(reception, address, told)
 
 
-def _serve_once(reception: Reception, address: tuple[str, int], told: Callable[[int], None]) -> None:
+def _serve_once(reception: Reception, address: tuple[str, int], told: Callable[[int], None]) -> bool:
+    """Receive for as long as somebody is awaited; return whether it ended before that."""
     handler = type("Handler", (_Handler,), {"reception": reception})
     with _Server(address, handler, tls_context(reception.authority)) as server:
         ended = threading.Event()
@@ -273,8 +276,10 @@ def _serve_once(reception: Reception, address: tuple[str, int], told: Callable[[
         told(int(server.server_address[1]))
         while reception.is_needed() and not ended.wait(LOOK_EVERY_S):
             pass
+        broke_off = ended.is_set()
         server.shutdown()
         thread.join()
+    return broke_off
 
 
 def _forever(server: BaseServer, ended: threading.Event) -> None:

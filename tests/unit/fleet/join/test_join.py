@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from roost.fleet.join import guest
+from roost.fleet.join import guest, reception
 from roost.fleet.join.messages import leaves_of, parse
 from roost.fleet.join.reception import Reception, serve
 from roost.fleet.join.ssh import Controller
@@ -297,3 +299,30 @@ def test_the_machine_has_no_word_in_what_its_certificate_says() -> None:
     hosts = {spec.name: spec.hosts for spec in leaves_of(wish, region="r", loopback="127.0.0.1", server=False)}
     assert hosts["node"] == ("client.r.nomad", "localhost", "127.0.0.1", "192.0.2.7")
     assert hosts["engine"] == ("192.0.2.7", "two")
+
+
+def test_listening_that_breaks_off_at_once_is_not_begun_again_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Office(tmp_path)
+    made.token()
+    rounds: list[int] = []
+    pauses: list[float] = []
+
+    def breaks_off(_server: object, ended: threading.Event) -> None:
+        rounds.append(1)
+        if len(rounds) == 20:  # without a pause
+            made.clock += 3600
+        ended.set()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            made.clock += 3600  # nobody is awaited any more
+
+    monkeypatch.setattr(reception, "_forever", breaks_off)
+    monkeypatch.setattr(reception, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic, time=time.time))
+    monkeypatch.setattr(reception._Server, "shutdown", lambda _server: None)
+    serve(made.reception, ("127.0.0.1", 0))
+    assert pauses == [reception.LOOK_EVERY_S] * 3
+    assert 3 <= len(rounds) <= 4
