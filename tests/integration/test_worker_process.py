@@ -184,7 +184,7 @@ async def test_it_comes_back_to_a_hub_that_was_started_anew_and_the_hub_does_not
         assert (await scene.call(hub, "1", "read", path="x")).text == "here"
         other = scene.project.parent / "second"
         other.mkdir()
-        await asyncio.to_thread(scene.home.run, "workspace", "add", str(other), "--owner", "anna")
+        await asyncio.to_thread(scene.home.run, "workspace", "add", str(other))
         await eventually(lambda: len(hub.desk.of("anna")[0].announced.workspaces) == 2, 60, "the second workspace")
         assert "/workspace" in (await scene.call(hub, "2", "read", path="x")).text
         await asyncio.to_thread(made.__exit__, None, None, None)
