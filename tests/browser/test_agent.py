@@ -150,7 +150,8 @@ def test_a_restart_of_the_service_is_waited_for(desk: Desk, stage: Stage, tmp_pa
 
 
 def test_conversations_are_listed_resumed_begun_and_removed(desk: Desk, scripted: Callable[..., Site]) -> None:
-    page = desk.open(scripted(main={}), "user", at="#/agent")
+    site = scripted(main={})
+    page = desk.open(site, "user", at="#/agent")
     for text in ("The first", "The second"):
         page.get_by_role("button", name="New", exact=True).first.click()
         ask(page, text)
@@ -165,10 +166,14 @@ def test_conversations_are_listed_resumed_begun_and_removed(desk: Desk, scripted
     page.reload()
     expect(page.locator(".message.user")).to_have_text("The first")
     expect(page.locator("#took")).to_contain_text("cost mode fast")
+    other = desk.open(site, context=page.context)
+    other.goto(page.url)
+    expect(other.locator(".message.user")).to_have_text("The first")
     page.get_by_role("button", name="Remove “The first”").click()
     page.locator("dialog").get_by_role("button", name="Remove").click()
     expect(page.locator("#agent-list li")).to_have_count(1)
     expect(page.get_by_text("Tell the agent what you want.")).to_be_visible()
+    expect(other.locator(".toast")).to_contain_text("was removed")
 
 
 def test_a_file_is_written_by_a_worker_and_put_back(desk: Desk, scripted: Callable[..., Site], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ const STATES = { ok: "ready", refused: "draining", cancelled: "draining" };
 export function drawItem(item, live) {
   switch (item.kind) {
     case "user":
-      return h("article", { class: "message user", "aria-label": "You" }, h("p", { class: "as-typed" }, item.text));
+      return h("article", { class: "message user", "aria-label": "You" }, h("p", { class: "as-typed" }, item.text),
+        item.lost && h("p", { class: "note" }, "not answered"));
     case "answer":
       return h("article", { class: `message assistant${live ? " running" : ""}`, "aria-label": "Agent", "aria-busy": live ? "true" : null },
         h("div", { class: "prose" }, markdown(item.text)));

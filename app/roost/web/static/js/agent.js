@@ -79,7 +79,7 @@ export function agentPage(view) {
         " is a new line, ", h("kbd", {}, "Esc"), " stops; a turn goes on when this page is closed")),
   );
 
-  const busy = () => turns.turn !== "" || turns.items.some((one) => one.kind === "user" && one.turn === "");
+  const busy = () => turns.busy;
   const place = () => `${PATH}/${encodeURIComponent(id)}`;
 
   // --- Drawing -----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ export function agentPage(view) {
     empty.hidden = items.length > 0;
     items.forEach((item, n) => {
       const live = item === turns.items.at(-1) && turns.turn !== "";
-      const sign = `${item.turn} ${item.text?.length} ${item.result?.outcome} ${item.over} ${live}`;
+      const sign = `${item.turn} ${item.text?.length} ${item.result?.outcome} ${item.over} ${item.lost} ${live}`;
       if (drawn[n]?.item === item && drawn[n].sign === sign) return;
       const old = list.children[n];
       const fresh = drawItem(item, live);
@@ -290,7 +290,7 @@ export function agentPage(view) {
     urgent.checked = false;
     fit();
     const mine = turns;
-    mine.say(text);
+    const said = mine.say(text);
     draw();
     log.scrollTop = log.scrollHeight;
     try {
@@ -304,6 +304,7 @@ export function agentPage(view) {
         chosenBy({});
       }
       await call(`${place()}/messages`, { method: "POST", json: { text, priority } });
+      said.sent = true;
     } catch (error) {
       mine.unsay(text);
       if (closed || turns !== mine) return;

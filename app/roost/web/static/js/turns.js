@@ -70,8 +70,14 @@ export class Turns {
     this.unknown = false;
   }
 
+  // Returns the item; it is `sent` once the service has taken it.
   say(text) {
     this.items.push({ kind: "user", turn: "", text });
+    return this.items.at(-1);
+  }
+
+  get busy() {
+    return this.turn !== "" || this.items.some((one) => one.kind === "user" && one.turn === "" && !one.lost);
   }
 
   // Forgets what was not taken.
@@ -129,7 +135,8 @@ export class Turns {
         return this.#over();
       case "idle":
         return this.#over() || this.items.some((one) => one.kind === "user" && one.turn === "");
-      case "missed":
+      case "missed": // the service began anew: what waited there is answered no more
+        for (const one of this.items) if (one.kind === "user" && one.turn === "" && one.sent) one.lost = true;
         return true;
       default:
         return false;
@@ -159,7 +166,7 @@ export class Turns {
   }
 
   #claim(turn, count) {
-    const waiting = this.items.filter((one) => one.kind === "user" && one.turn === "").slice(0, count);
+    const waiting = this.items.filter((one) => one.kind === "user" && one.turn === "" && !one.lost).slice(0, count);
     for (const one of waiting) one.turn = turn;
     return waiting.length > 0;
   }

@@ -23,6 +23,7 @@ export function watching(path, { heard, state, gone }) {
       const event = JSON.parse(message.data);
       last = event.event_id ?? last;
       if (event.type === "missed") last = "";
+      if (event.type === "removed") { stopped = true; gone(new ApiError(404, {}, 0)); return; }
       if (!QUIET.has(event.type)) heard(event);
     });
     open.addEventListener("close", again);
