@@ -36,10 +36,12 @@ def test_the_table_shows_the_newest_of_each_name() -> None:
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    whole, part = (BEGIN.format(""), END.format("")), (BEGIN.format(" card"), END.format(" card"))
+    page = f"before\n{whole[0]}\nold\n{whole[1]}\nafter\n{part[0]}\nold\n{part[1]}\n"
     once = replace(page, "new")
-    assert once == f"before\n{BEGIN}\n\nnew\n{END}\nafter\n"
+    assert once == page.replace("old", "\nnew", 1)
     assert replace(once, "new") == once
+    assert replace(page, "new", "card") == page.replace(f"{part[0]}\nold", f"{part[0]}\n\nnew")
     with pytest.raises(ValueError, match="markers"):
         replace("nothing", "new")
     assert replace(PAGE.read_text(), "x")
