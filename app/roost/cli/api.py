@@ -89,6 +89,9 @@ def find_access() -> Access:
     except RoostError as error:
         if error.exit_code != NOT_INSTALLED:
             raise
+        if base:
+            fix = "export ROOST_API_KEY=KEY; `sudo roost keys add NAME` makes one on that machine."
+            raise RoostError("ROOST_API is set, ROOST_API_KEY is not.", fix=fix, exit_code=NOT_INSTALLED) from None
         fix = "Run ./bootstrap.sh; or set ROOST_API and ROOST_API_KEY, both, to ask an API elsewhere."
         raise RoostError(error.message, fix=fix, exit_code=NOT_INSTALLED) from None
     return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.api_ca))
@@ -300,7 +303,7 @@ class Api:
                 if line.startswith(DATA):
                     yield json.loads(line[len(DATA) :])
 
-    def _refuse(self, answer: httpx.Response, where: str = "See `roost models` for what there is.") -> None:
+    def _refuse(self, answer: httpx.Response, where: str = "") -> None:
         if not answer.is_error:
             return
         try:
@@ -308,8 +311,8 @@ class Api:
         except (ValueError, KeyError, TypeError):
             said = f"status {answer.status_code}"
         fixes = {
-            401: "Set ROOST_API_KEY to the key in the file that `roost status` names, or run with sudo.",
-            404: where,
+            401: "Set ROOST_API_KEY to a key of yours (`sudo roost keys add NAME` makes one), or run with sudo.",
+            404: where or f"See `{_lists(answer.request.url.path)}` for what there is.",
             503: "See what is missing with `roost status` and `roost doctor`.",
         }
         raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""))
@@ -323,6 +326,14 @@ class Api:
                 f"The API at {self._access.base_url} does not answer: {_said(error)}.",
                 fix="See `roost status` and `roost doctor`.",
             ) from None
+
+
+def _lists(path: str) -> str:
+    """Return the command that lists what is at a path of the API."""
+    kind = path.removeprefix("/roost/v1/").split("/")[0]
+    return {"sessions": "roost sessions list", "memory": "roost memory list", "skills": "roost skills list"}.get(
+        kind, "roost models"
+    )
 
 
 def _read_stream(lines: Iterator[str]) -> Iterator[str | Ended]:

@@ -130,7 +130,8 @@ class Workspaces:
         """
         real = path.expanduser().resolve()
         if not real.is_dir():
-            raise RoostError(f"{path} is no folder.", fix=f"mkdir -p {path}", exit_code=2)
+            fix = "Name the folder that it is in." if real.exists() else f"mkdir -p {path}"
+            raise RoostError(f"{path} is no folder.", fix=fix, exit_code=2)
         if why := unfit(real, Path.home().resolve(), self._kept, self._private):
             raise RoostError(f"{real} {why}.", fix="Name the folder of one project.", exit_code=2)
         called = name or re.sub(r"[^a-z0-9._-]+", "-", real.name.lower()).strip("-._") or "workspace"

@@ -232,7 +232,7 @@ async def test_a_listing_that_is_long_to_look_at_holds_nothing_up(tmp_path: Path
             assert [spec.name for spec in desk.runner.tools() if "mcp" in spec.name] == ["mcp__ex__fine"]
     finally:
         beats.cancel()
-    assert longest < 2.0  # a heartbeat to the hub, with room for a busy machine
+    assert longest < 8.0  # looked at on the loop it stood still for 20 s and more; with room for a busy machine
 
 
 async def test_one_that_does_not_want_to_end_is_ended_with_its_children(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Which API is asked with which key, and what is said where it refuses."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from roost.cli import api
+from roost.cli.api import Access, Api, find_access
+from roost.ops.errors import RoostError
+
+
+def test_an_address_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_API", "http://192.0.2.1:8360")
+    monkeypatch.delenv("ROOST_API_KEY", raising=False)
+
+    def nothing_here() -> None:
+        raise RoostError("Roost is not installed on this machine.", exit_code=3)
+
+    monkeypatch.setattr(api, "load_site", nothing_here)
+    with pytest.raises(RoostError, match="ROOST_API is set, ROOST_API_KEY is not") as told:
+        find_access()
+    assert "keys add" in told.value.fix
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("/roost/v1/sessions/nope", "roost sessions list"),
+        ("/roost/v1/memory/99", "roost memory list"),
+        ("/roost/v1/skills/nope", "roost skills list"),
+        ("/v1/models/nope", "roost models"),
+    ],
+)
+def test_what_is_not_there_is_told_with_where_to_look(monkeypatch: pytest.MonkeyPatch, path: str, command: str) -> None:
+    def missing(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, json={"error": {"message": "There is none."}})
+
+    access = Access("http://127.0.0.1:1", "key")
+    client = httpx.Client(base_url=access.base_url, transport=httpx.MockTransport(missing))
+    monkeypatch.setattr(Api, "_new_client", lambda _self: client)
+    with Api(access) as asked, pytest.raises(RoostError, match="There is none") as told:
+        asked.get(path)
+    assert told.value.fix == f"See `{command}` for what there is."
