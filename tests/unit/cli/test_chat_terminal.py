@@ -226,6 +226,23 @@ def test_esc_and_one_ctrl_c_stop_the_turn_at_once_and_the_chat_goes_on(terminal:
     assert here.end() == 0
 
 
+def test_lines_sent_while_an_answer_is_written_are_run_after_it_in_order(terminal: Open, agent: Agent) -> None:
+    here = terminal()
+    here.wait_for(PROMPT)
+    here.type("wait\r")
+    here.wait_for("this takes a")
+    here.type("/cost\rfirst\rsecond\rlast\x1b")
+    here.wait_for("> /cost")
+    here.wait_for("nothing yet")
+    here.wait_for("> first")
+    here.wait_for("> second")
+    here.wait_for(PROMPT)
+    here.wait_for("last")
+    here.type("!\r")
+    here.wait_for("╰─")
+    assert agent.said == ["wait", "first", "second", "last!"]
+
+
 def test_ctrl_c_twice_leaves(terminal: Open) -> None:
     here = terminal()
     here.wait_for(PROMPT)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roost.cli.agent import Talk
-from roost.cli.chatting.keys import StoppedError, Watch, key_by_key
+from roost.cli.chatting.keys import Ahead, StoppedError, Watch, key_by_key
 from roost.cli.chatting.safe import safe, short
 from roost.cli.chatting.screen import Screen
 from roost.cli.show import print_table
@@ -33,7 +33,7 @@ COMMANDS = {
 }
 KEYS = (
     "Enter sends, Alt-Enter begins a new line, a paste keeps its lines. "
-    "Esc or Ctrl-C stops an answer, Ctrl-C again leaves."
+    "Esc or Ctrl-C stops an answer, Ctrl-C again leaves. Lines sent while an answer is written are run after it."
 )
 WELCOME = "Talk to the agent. /help shows what there is; Esc stops an answer."
 LISTED, SHOWN = 15, 4
@@ -48,7 +48,7 @@ class Chat:
         self._screen = screen
         self._ask = ask
         self._listed: list[str] = []
-        self._ahead = ""
+        self._ahead = Ahead()
         self._took: list[dict[str, Json]] = []
 
     def run(self) -> None:
@@ -57,7 +57,7 @@ class Chat:
         interrupted = False
         while True:
             try:
-                line = self._ask(self._ahead).strip()
+                line = self._next()
             except EOFError:
                 return
             except KeyboardInterrupt:
@@ -66,7 +66,7 @@ class Chat:
                 interrupted = True
                 self._screen.line("Ctrl-C again leaves.")
                 continue
-            self._ahead, interrupted = "", False
+            interrupted = False
             if line in ("/quit", "/exit"):
                 return
             try:
@@ -77,11 +77,20 @@ class Chat:
             except RoostError as error:
                 self._screen.show({"type": "error", "message": error.message, "fix": error.fix})
 
+    def _next(self) -> str:
+        """Return the next line: one that was sent ahead, which is shown, or one that is asked for."""
+        if self._ahead.lines:
+            line = self._ahead.lines.pop(0)
+            self._screen.line(f"> {safe(line)}", "")
+            return line
+        rest, self._ahead.rest = self._ahead.rest, ""
+        return self._ask(rest).strip()
+
     def _say(self, text: str) -> bool:
         """Have something answered; return whether to go on."""
         handle = sys.stdin.fileno()
         stopping = False
-        with key_by_key(handle), closing(Watch(self._talk.events(text), handle)) as watch:
+        with key_by_key(handle), closing(Watch(self._talk.events(text), handle, self._ahead)) as watch:
             while True:
                 try:
                     for event in watch:
@@ -95,7 +104,6 @@ class Chat:
                         return False
                     stopping = True
                     self._talk.cancel()
-            self._ahead = watch.ahead
         return True
 
     def _heard(self, event: dict[str, Json], *, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""Keys that are pressed while the agent works: Esc and Ctrl-C stop it, what is typed ahead waits."""
+"""Keys that are pressed while the agent works: Esc and Ctrl-C stop it, lines that are typed ahead wait."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from roost.ops.errors import RoostError
 ESCAPE = b"\x1b"
 SEQUENCES = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|O.|[^\x1b\[O])")
 """Keys that terminals send as several bytes (ECMA-48, section 5.4): arrows, function keys, Alt with a letter."""
+BREAK = re.compile(rb"\x1b[\r\n]")
+"""Alt-Enter: a new line of the same message."""
+ENTER, ERASE, KILL = "\r\n", "\b\x7f", "\x15"
+"""Keys that edit an unseen line as a terminal does: Enter, Backspace, Ctrl-U."""
 ALONE_S = 0.05
 """A lone Esc; what follows it sooner is a key that a terminal sends as several bytes."""
 Event = dict[str, Any]
@@ -25,6 +29,33 @@ Event = dict[str, Any]
 
 class StoppedError(Exception):
     """Esc, or Ctrl-C, while events came."""
+
+
+class Ahead:
+    """What is typed while an answer is written: `lines` that Enter ended, in order, and the `rest` after them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.rest = ""
+
+    def take(self, typed: bytes) -> None:
+        """Take what a terminal sent; keys that stand for no character are left out, as are empty lines."""
+        for number, piece in enumerate(BREAK.split(typed)):
+            self.rest += "\n" if number else ""
+            for key in SEQUENCES.sub(b"", piece).decode(errors="ignore"):
+                self._press(key)
+
+    def _press(self, key: str) -> None:
+        if key in ENTER:
+            if line := self.rest.strip():
+                self.lines.append(line)
+            self.rest = ""
+        elif key in ERASE:
+            self.rest = self.rest[:-1]
+        elif key == KILL:
+            self.rest = ""
+        elif key.isprintable():
+            self.rest += key
 
 
 @contextmanager
@@ -39,15 +70,14 @@ def key_by_key(handle: int) -> Iterator[None]:
 
 
 class Watch:
-    """Reads events in a thread and keys here; one who stops gets what still comes, up to the end."""
+    """Reads events in a thread and keys here, into `ahead`; one who stops gets what still comes, up to the end."""
 
-    def __init__(self, events: Iterable[Event], handle: int) -> None:
+    def __init__(self, events: Iterable[Event], handle: int, ahead: Ahead) -> None:
         self._events = events
         self._handle = handle
         self._got: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
         self._awake, self._wake = os.pipe()
-        self.ahead = ""
-        """What was typed meanwhile."""
+        self._ahead = ahead
         threading.Thread(target=self._read, daemon=True).start()
 
     def close(self) -> None:
@@ -74,9 +104,9 @@ class Watch:
                 yield got
 
     def _stopped(self) -> bool:
-        typed = SEQUENCES.sub(b"", os.read(self._handle, 1024))
-        self.ahead += "".join(c for c in typed.decode(errors="ignore") if c.isprintable())
-        return typed.endswith(ESCAPE) and not select.select([self._handle], [], [], ALONE_S)[0]
+        typed = os.read(self._handle, 1024)
+        self._ahead.take(typed)
+        return SEQUENCES.sub(b"", typed).endswith(ESCAPE) and not select.select([self._handle], [], [], ALONE_S)[0]
 
     def _read(self) -> None:
         try:
