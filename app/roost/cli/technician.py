@@ -139,7 +139,10 @@ def cancel(job: JobArgument, *, as_json: JsonOption = False) -> None:
 @app.command("answer")
 def answer(
     job: JobArgument,
-    reply: Annotated[Reply, typer.Argument(help="done: it was done; again: it was not, do it; stop: give up.")],
+    reply: Annotated[
+        str,
+        typer.Argument(metavar="done|again|stop", help="done: it was done; again: it was not, do it; stop: give up."),
+    ],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,9 +150,25 @@ def answer(
 
     Example: roost technician answer 8f3k2m9q0a1b2c3d done
     """
+    meant = _reply(reply)
     with desk() as at:
-        at.journal.reply(job, at.owner, reply)
+        at.journal.reply(job, at.owner, meant)
         _work(at, [job], as_json=as_json)
+
+
+def _reply(word: str) -> Reply:
+    """Return the reply that a word is.
+
+    Raises:
+        RoostError: it is none.
+    """
+    try:
+        return Reply(word)
+    except ValueError:
+        choices = ", ".join(Reply)
+        raise RoostError(
+            f"{word!r} is no answer; there are {choices}.", fix="See `roost technician answer --help`.", exit_code=2
+        ) from None
 
 
 @dataclass(frozen=True)

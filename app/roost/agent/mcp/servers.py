@@ -18,10 +18,33 @@ from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
+NAMED = "small letters, digits and -, beginning with a letter, 24 at most"
+FORM = "`roost mcp add NAME -- PROGRAM ARGS` or `roost mcp add NAME --url URL`; see `roost mcp add --help`."
 MOST_SERVERS = 16
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HEADER = re.compile(r"[A-Za-z0-9-]+")
 Text = Annotated[str, Field(max_length=8192)]
+WRONG = {
+    "string_pattern_mismatch": f"it is made of {NAMED}",
+    "missing": "it is missing",
+    "extra_forbidden": "it is not known",
+    "string_type": "it is no text",
+    "string_too_long": "it is longer than {max_length} characters",
+    "too_long": "there are more than {max_length}",
+    "tuple_type": "it is no list",
+    "list_type": "it is no list",
+    "dict_type": "it is no table of names and values",
+    "model_type": "it is no table of names and values",
+    "bool_type": "it is neither true nor false",
+    "bool_parsing": "it is neither true nor false",
+    "float_type": "it is no number",
+    "float_parsing": "it is no number",
+    "greater_than": "it is not more than {gt}",
+    "less_than_equal": "it is more than {le}",
+    "json_invalid": "it is no JSON ({error})",
+    "value_error": "{error}",
+}
+"""What pydantic's types of errors are in plain words; the braces are what its `ctx` says."""
 
 
 class McpServer(BaseModel):
@@ -50,7 +73,8 @@ class McpServer(BaseModel):
     @model_validator(mode="after")
     def _is_one_of_two(self) -> McpServer:
         if bool(self.command) == bool(self.url):
-            raise ValueError("it is either a program or an address")
+            has = "both" if self.url else "neither"
+            raise ValueError(f"it has {has} a program {'and' if self.url else 'nor'} an address")
         if any("\0" in word for word in (*self.command, *self.environment.values(), *self.read)):
             raise ValueError("a NUL is in it")
         if bad := [name for name in self.environment if not VARIABLE.fullmatch(name)]:
@@ -175,18 +199,23 @@ def made(values: Mapping[str, object]) -> McpServer:
     Raises:
         RoostError: there is none such.
     """
+    name = str(values.get("name", ""))
+    if not name:
+        raise RoostError("An MCP server needs a name.", fix=FORM, exit_code=2)
+    if not NAME.fullmatch(name):
+        raise RoostError(f"{name!r} is no name of an MCP server: it is made of {NAMED}.", fix=FORM, exit_code=2)
     try:
         return McpServer.model_validate(dict(values))
     except ValidationError as error:
-        fix = "See `roost mcp add --help`."
-        raise RoostError(f"{values.get('name')}: {said(error)}.", fix=fix, exit_code=2) from None
+        raise RoostError(f"{name}: {said(error)}.", fix=FORM, exit_code=2) from None
 
 
 def said(error: ValidationError) -> str:
-    """Return what is wrong, without the values: they may be secret."""
+    """Return what is wrong in plain words, without the values: they may be secret."""
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    what = WRONG.get(first["type"], "it is not of the right kind").format(**first.get("ctx", {}))
+    return f"{where}: {what}" if where else what
 
 
 def imported(text: str, common: Mapping[str, object]) -> list[McpServer]:

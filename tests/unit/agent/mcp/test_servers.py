@@ -6,8 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from roost.agent.mcp.servers import MOST_SERVERS, McpServer, McpServers, imported, made, unfit_url
+from roost.agent.mcp.servers import (
+    MOST_SERVERS,
+    SERVERS,
+    WRONG,
+    McpServer,
+    McpServers,
+    imported,
+    made,
+    said,
+    unfit_url,
+)
 from roost.ops.errors import RoostError
 
 COMMON: dict[str, object] = {"owner": "anna", "hub": "1"}
@@ -58,6 +69,29 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_shows_no_value(values: d
         made({**COMMON, "command": ["mcp-time"], "name": "time", "environment": {"TOKEN": "heliotrope"}, **values})
     assert refused.value.exit_code == 2
     assert "heliotrope" not in str(refused.value)
+    for raw in ("Value error", "pattern", "Input", "should", "^["):
+        assert raw not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"name": ""}, "An MCP server needs a name."),
+        ({"name": "BAD"}, "'BAD' is no name of an MCP server: it is made of"),
+        ({"command": []}, "time: it has neither a program nor an address."),
+        ({"url": "https://a.example/mcp"}, "time: it has both a program and an address."),
+        ({"timeout_s": 601}, "time: timeout_s: it is more than 600"), ({"read": 3}, "time: read: it is no list."),
+        ({"network": "x"}, "time: network: it is neither true nor false."),
+        ({"colour": 1}, "time: colour: it is not known."),
+        ({"environment": {"A": 3}}, "time: environment.A: it is no text."),
+        ({"command": ["x" * 9000]}, "time: command.0: it is longer than 8192 characters."),
+    ],
+)  # fmt: skip
+def test_it_says_plainly_what_is_wrong_and_the_form(values: dict[str, object], words: str) -> None:
+    with pytest.raises(RoostError) as refused:
+        made({**COMMON, "command": ["mcp-time"], "name": "time", **values})
+    assert refused.value.message.startswith(words)
+    assert "roost mcp add NAME -- PROGRAM ARGS" in refused.value.fix
 
 
 def test_addresses() -> None:
@@ -87,6 +121,15 @@ def test_the_form_of_other_clients_is_read() -> None:
 def test_what_is_not_of_that_form_is_refused(text: str) -> None:
     with pytest.raises(RoostError):
         imported(text, COMMON)
+
+
+def test_every_kind_of_error_has_its_words() -> None:
+    for document in ("[", "{}", "[3]", '[{"name": "A"}]', '[{"name": "a"}]', '[{"name": "a", "owner": "b", "url": 3}]'):
+        with pytest.raises(ValidationError) as wrong:
+            SERVERS.validate_json(document)
+        assert wrong.value.errors()[0]["type"] in WRONG
+        assert "right kind" not in said(wrong.value)
+        assert "should" not in said(wrong.value)
 
 
 def test_a_damaged_file_is_told_without_its_values(tmp_path: Path) -> None:
