@@ -90,11 +90,13 @@ def add(
         raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=2)
     common: dict[str, object] = {
         "owner": whose.owner, "hub": whose.hub, "timeout_s": timeout, "sandbox": not no_sandbox, "network": network,
-        "read": [str(path.expanduser().resolve()) for path in read or []], "workspace": workspace,
-        "writable": writable,
+        "read": _readable(read or []), "workspace": workspace, "writable": writable,
     }  # fmt: skip
+    renamed: list[str] = []
     if import_file:
-        servers = _imported(import_file, name, common)
+        found = _imported(import_file, name, common)
+        servers = [server for _, server in found]
+        renamed = [f"{before!r} is kept as {server.name}." for before, server in found if before != server.name]
     else:
         headers = _pairs(header, ":", "--header") | _from_variables(header_env)
         more = {"command": command or [], "environment": _variables(env), "url": url, "headers": headers}
@@ -103,6 +105,8 @@ def add(
     if as_json:
         print_json([server.shown() for server in servers])
     else:
+        for line in renamed:
+            print(plain(line))
         names = ", ".join(server.name for server in servers)
         print(f"{names}: for conversations of {whose.owner}. `roost mcp test {servers[0].name}` tries it. {AGAIN}")
 
@@ -252,15 +256,43 @@ async def _tried(server: McpServer, whose: Principal) -> tuple[list[dict[str, st
     return list(tools.values()), "", connection.server
 
 
-def _imported(file: Path, name: str, common: dict[str, object]) -> Sequence[McpServer]:
+def _readable(paths: Sequence[Path]) -> list[str]:
+    """Return the whole paths of what a program may read.
+
+    Raises:
+        RoostError: one is not there.
+    """
+    found = [path.expanduser().resolve() for path in paths]
+    if missing := [path for path in found if not os.path.lexists(path)]:
+        raise RoostError(
+            f"--read {missing[0]}: there is no such file or folder.", fix="--read PATH, one that is there", exit_code=2
+        )
+    return [str(path) for path in found]
+
+
+def _imported(file: Path, name: str, common: dict[str, object]) -> Sequence[tuple[str, McpServer]]:
+    """Return the servers of a file, or the one that is meant, each after its name there.
+
+    Raises:
+        RoostError: the file cannot be read, holds no such thing, or not the one that is meant.
+    """
     try:
         text = file.expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RoostError(f"{file} cannot be read: {error}.", fix="--import PATH", exit_code=2) from None
-    found = imported(text, common)
-    meant = [server for server in found if name in ("", server.name) or name_of(name) == server.name]
+    except FileNotFoundError:
+        raise RoostError(f"There is no file {file}.", fix="--import PATH, one that is there", exit_code=2) from None
+    except UnicodeDecodeError:
+        raise RoostError(f"{file} is no text.", fix="--import PATH", exit_code=2) from None
+    except OSError as error:
+        raise RoostError(f"{file} cannot be read: {error.strerror}.", fix="--import PATH", exit_code=2) from None
+    try:
+        found = imported(text, common)
+    except RoostError as error:
+        raise RoostError(f"{file}: {error.message}", fix=error.fix, exit_code=error.exit_code) from None
+    if not found:
+        raise RoostError(f"{file} holds no MCP servers.", fix="--import PATH", exit_code=2)
+    meant = [one for one in found if name in ("", one[1].name) or name_of(name) == one[1].name]
     if not meant:
-        names = ", ".join(server.name for server in found) or "none"
+        names = ", ".join(server.name for _, server in found)
         raise RoostError(f"There is no server {name!r} in {file}, but {names}.", fix=f"--import {file}", exit_code=2)
     return meant
 

@@ -218,8 +218,10 @@ def said(error: ValidationError) -> str:
     return f"{where}: {what}" if where else what
 
 
-def imported(text: str, common: Mapping[str, object]) -> list[McpServer]:
-    """Return the servers of a document as other clients keep them; `common` is what all of them get.
+def imported(text: str, common: Mapping[str, object]) -> list[tuple[str, McpServer]]:
+    """Return the servers of a document as other clients keep them, each after its name there.
+
+    `common` is what all of them get.
 
     `{"mcpServers": {NAME: {"command": ..., "args": [...], "env": {...}} or {"url": ..., "headers": {...}}}}`.
 
@@ -229,13 +231,21 @@ def imported(text: str, common: Mapping[str, object]) -> list[McpServer]:
     wrong = 'Its form is {"mcpServers": {"NAME": {"command": "…", "args": ["…"]}}}.'
     try:
         document: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise RoostError(f"It is no JSON ({error.msg}: {where}).", fix=wrong, exit_code=2) from None
+    except (ValueError, RecursionError):
+        raise RoostError("It is no JSON that can be read.", fix=wrong, exit_code=2) from None
+    try:
         entries: Any = document["mcpServers"]
         found = [(str(name), dict(entry)) for name, entry in entries.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise RoostError("It holds no MCP servers.", fix=wrong, exit_code=2) from None
     servers = []
     for name, entry in found:
         args = entry.get("args", [])
+        if not NAME.fullmatch(name_of(name)):
+            raise RoostError(f"{name!r} in it gives no name of {NAMED}.", fix="Name it so in the file.", exit_code=2)
         values: dict[str, object] = {**common, "name": name_of(name)}
         if "url" in entry:
             values |= {"url": entry["url"], "headers": entry.get("headers", {})}
@@ -243,7 +253,7 @@ def imported(text: str, common: Mapping[str, object]) -> list[McpServer]:
             values |= {"command": [entry["command"], *args], "environment": entry.get("env", {})}
         else:
             raise RoostError(f"{name} has neither a command nor a url.", fix=wrong, exit_code=2)
-        servers.append(made(values))
+        servers.append((name, made(values)))
     return servers
 
 

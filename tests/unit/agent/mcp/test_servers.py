@@ -105,11 +105,11 @@ def test_the_form_of_other_clients_is_read() -> None:
         "far": {"url": "https://a.example/mcp", "headers": {"Authorization": "Bearer x"}},
     }})  # fmt: skip
     found = imported(text, {**COMMON, "network": True})
-    assert [(one.name, one.command, one.network) for one in found] == [
-        ("git-hub", ("npx", "-y", "pkg"), True), ("far", (), True),
+    assert [(before, one.name, one.command, one.network) for before, one in found] == [
+        ("Git Hub", "git-hub", ("npx", "-y", "pkg"), True), ("far", "far", (), True),
     ]  # fmt: skip
-    assert found[0].environment == {"TOKEN": "x"}
-    assert found[1].headers == {"Authorization": "Bearer x"}
+    assert found[0][1].environment == {"TOKEN": "x"}
+    assert found[1][1].headers == {"Authorization": "Bearer x"}
 
 
 @pytest.mark.parametrize(
