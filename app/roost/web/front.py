@@ -27,6 +27,7 @@ POLICY = 1008  # RFC 6455, section 7.4.1
 FORM_HEADER = "x-roost-form"
 FORM_PROTOCOL = "form."
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+NO_ORIGIN = "The header Origin is missing: send the address of this page, such as https://roost.example:8443."
 LOGIN_BYTES = 2048
 LOGIN_TIMEOUT_S = 10.0
 
@@ -68,7 +69,9 @@ class Front:
         if method not in {"POST", "DELETE"}:
             return _refusal(405, "Use GET, POST or DELETE.", headers={"allow": "GET, POST, DELETE"})
         if not _same_origin(scope):
-            return _refusal(403, "This request comes from another site.", "cross_origin")
+            sent = Headers(scope=scope).get("origin", "")
+            why = "This request comes from another site." if sent else NO_ORIGIN
+            return _refusal(403, why, "cross_origin")
         return await (self._login(scope, receive) if method == "POST" else self._logout(scope))
 
     async def _login(self, scope: Scope, receive: Receive) -> Response:

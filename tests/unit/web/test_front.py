@@ -146,6 +146,18 @@ async def test_what_is_no_login_is_refused(browser: Browser, body: object) -> No
     assert (await browser.ask("POST", SESSION_PATH, {"key": API_KEY}, Content_Type="text/plain")).status == 415
 
 
+async def test_a_login_by_hand_needs_the_pages_address_and_is_told_so(browser: Browser) -> None:
+    bare = {"Sec_Fetch_Site": "", FORM_HEADER: ""}
+    answer = await browser.ask("POST", SESSION_PATH, {"key": API_KEY}, Origin="", **bare)
+    assert answer.status == 403
+    assert "Origin is missing" in str(answer.document)
+    assert (await browser.ask("POST", SESSION_PATH, {"key": API_KEY}, **bare)).status == 200
+    docs = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    [line] = [line for line in docs.splitlines() if "curl" in line and SESSION_PATH in line]
+    assert '-H "Origin: $HUB"' in line
+    assert "-H 'Content-Type: application/json'" in line
+
+
 async def test_another_site_can_neither_log_in_nor_use_the_cookie(browser: Browser) -> None:
     evil = {"Origin": "https://evil.example", "Sec_Fetch_Site": "cross-site"}
     assert (await browser.ask("POST", SESSION_PATH, {"key": API_KEY}, **evil)).status == 403
