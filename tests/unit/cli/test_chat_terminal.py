@@ -222,6 +222,7 @@ def test_esc_and_one_ctrl_c_stop_the_turn_at_once_and_the_chat_goes_on(terminal:
     here.type("!\r")
     here.wait_for("╰─")
     assert agent.said == ["wait", f"{ahead}!"]
+    here.wait_for(PROMPT)  # Ctrl-D leaves at the prompt only
     here.type("\x04")
     assert here.end() == 0
 
