@@ -1,13 +1,18 @@
 # shellcheck shell=sh
 # Part of bootstrap.sh. What a run does: install, join, go back after an upgrade that failed.
 
-run_playbook() {
+# unpack_program: a release and its venv, not yet what `roost` means; sets $venv and $release.
+unpack_program() {
     make_folders
     open_log
     ensure_python
     venv=$install_dir/venvs/$(venv_key)
     release=$install_dir/releases/$(release_id)
     step program "unpacking" install_program
+}
+
+run_playbook() {
+    unpack_program
     shown_folder=$release
     shown_venv=$venv
     merge_choices "$release" "$venv/bin/python"
@@ -36,12 +41,7 @@ run_playbook() {
 
 # bring_program: the program without anything set up by it; sets $venv and $release.
 bring_program() {
-    make_folders
-    open_log
-    ensure_python
-    venv=$install_dir/venvs/$(venv_key)
-    release=$install_dir/releases/$(release_id)
-    step program "unpacking" install_program
+    unpack_program
     switch_to "$release"
     prune
 }

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.terminal import Terminal
 from tests.unit.cli.fakes import Handler, running
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,49 +111,14 @@ class Agent:
         request.close_connection = True
 
 
-class Terminal:
-    """`roost` at a pty of its own."""
-
-    def __init__(self, port: int, folder: Path, *words: str, **more: str) -> None:
-        self.master, slave = pty.openpty()
-        self.text = ""
-        environment = {
-            **os.environ, "PYTHONPATH": str(ROOT / "app"), "TERM": "xterm", "XDG_STATE_HOME": str(folder),
-            "ROOST_API": f"http://127.0.0.1:{port}", "ROOST_API_KEY": "key", "PROMPT_TOOLKIT_NO_CPR": "1", **more,
-        }  # fmt: skip
-        environment.pop("NO_COLOR", None) if "NO_COLOR" not in more else None
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", TAKE_TERMINAL, *words],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=ROOT, env=environment,
-        )  # fmt: skip
-        os.close(slave)
-
-    def wait_for(self, words: str) -> str:
-        """Read until the words were shown; return what was shown up to then, and forget it."""
-        deadline = time.monotonic() + PATIENCE_S
-        while words not in self.text:
-            left = deadline - time.monotonic()
-            assert left > 0, self.text
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    self.text += os.read(self.master, 65536).decode(errors="replace")
-                except OSError:
-                    raise AssertionError(self.text) from None
-        seen, _, self.text = self.text.partition(words)
-        return seen + words
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def end(self) -> int:
-        deadline = time.monotonic() + PATIENCE_S
-        while self.child.poll() is None and time.monotonic() < deadline:
-            if select.select([self.master], [], [], 0.1)[0]:
-                try:
-                    self.text += os.read(self.master, 65536).decode(errors="replace")
-                except OSError:
-                    break
-        return self.child.wait(PATIENCE_S)
+def at_terminal(port: int, folder: Path, *words: str, **more: str) -> Terminal:
+    """Run `roost` at a pty of its own."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT / "app"), "TERM": "xterm", "XDG_STATE_HOME": str(folder),
+        "ROOST_API": f"http://127.0.0.1:{port}", "ROOST_API_KEY": "key", "PROMPT_TOOLKIT_NO_CPR": "1", **more,
+    }  # fmt: skip
+    environment.pop("NO_COLOR", None) if "NO_COLOR" not in more else None
+    return Terminal([sys.executable, "-c", TAKE_TERMINAL, *words], environment, ROOT, PATIENCE_S)
 
 
 Open = Callable[..., Terminal]
@@ -174,22 +135,19 @@ def terminal(agent: Agent, tmp_path: Path) -> Iterator[Open]:
     with running(agent.serve) as port:
 
         def opened(*words: str, **more: str) -> Terminal:
-            made.append(Terminal(port, tmp_path, *(words or ("chat",)), **more))
+            made.append(at_terminal(port, tmp_path, *(words or ("chat",)), **more))
             return made[-1]
 
         yield opened
         for one in made:
-            if one.child.poll() is None:
-                os.killpg(one.child.pid, signal.SIGKILL)
-                one.child.wait()
-            os.close(one.master)
+            one.leave()
 
 
 def test_what_the_agent_does_is_seen_and_nothing_of_it_steers_the_terminal(terminal: Open, agent: Agent) -> None:
     here = terminal()
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("What is it?\r")
-    seen = here.wait_for("╰─")
+    seen = here.take("╰─")
     assert agent.said == ["What is it?"]
     for words in (
         "→ read path=a\\x1b]0;pwned\\x07.txt", "← read ok · 4.9 KiB · 0.3 s", "→ shell command=rm -rf /",
@@ -199,9 +157,9 @@ def test_what_the_agent_does_is_seen_and_nothing_of_it_steers_the_terminal(termi
         assert words in seen
     assert "\x1b]0;pwned" not in seen
     assert "\x1b[31mnot" not in seen
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("/cost\r")
-    assert "main" in here.wait_for("1 turns, 1 calls, 1.5 s")
+    assert "main" in here.take("1 turns, 1 calls, 1.5 s")
     here.type("/quit\r")
     assert here.end() == 0
 
@@ -209,71 +167,71 @@ def test_what_the_agent_does_is_seen_and_nothing_of_it_steers_the_terminal(termi
 @pytest.mark.parametrize("key", ["\x1b", "\x03"])
 def test_esc_and_one_ctrl_c_stop_the_turn_at_once_and_the_chat_goes_on(terminal: Open, agent: Agent, key: str) -> None:
     here = terminal()
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("wait\r")
-    here.wait_for("this takes a")
+    here.take("this takes a")
     here.type("\x1b[A")  # an arrow is no Esc
     ahead = "typed ahead" if key == "\x1b" else ""  # with Ctrl-C the kernel forgets what was typed
     here.type(ahead + key)
-    seen = here.wait_for("stopped")
+    seen = here.take("stopped")
     assert "LATE" not in seen
     assert agent.cancels == 1
-    here.wait_for(ahead or PROMPT)
+    here.take(ahead or PROMPT)
     here.type("!\r")
-    here.wait_for("╰─")
+    here.take("╰─")
     assert agent.said == ["wait", f"{ahead}!"]
-    here.wait_for(PROMPT)  # Ctrl-D leaves at the prompt only
+    here.take(PROMPT)  # Ctrl-D leaves at the prompt only
     here.type("\x04")
     assert here.end() == 0
 
 
 def test_lines_sent_while_an_answer_is_written_are_run_after_it_in_order(terminal: Open, agent: Agent) -> None:
     here = terminal()
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("wait\r")
-    here.wait_for("this takes a")
+    here.take("this takes a")
     here.type("/cost\rfirst\rsecond\rlast\x1b")
-    here.wait_for("> /cost")
-    here.wait_for("nothing yet")
-    here.wait_for("> first")
-    here.wait_for("> second")
-    here.wait_for(PROMPT)
-    here.wait_for("last")
+    here.take("> /cost")
+    here.take("nothing yet")
+    here.take("> first")
+    here.take("> second")
+    here.take(PROMPT)
+    here.take("last")
     here.type("!\r")
-    here.wait_for("╰─")
+    here.take("╰─")
     assert agent.said == ["wait", "first", "second", "last!"]
 
 
 def test_ctrl_c_twice_leaves(terminal: Open) -> None:
     here = terminal()
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("\x03")
-    here.wait_for("again leaves")
-    here.wait_for(PROMPT)
+    here.take("again leaves")
+    here.take(PROMPT)
     here.type("\x03")
     assert here.end() == 0
 
 
 def test_lines_pasted_and_made_are_one_message_and_are_remembered(terminal: Open, agent: Agent, tmp_path: Path) -> None:
     here = terminal()
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("\x1b[200~one\r\ntwo\x1b[201~")
     here.type("\x1b\rthree\r")
-    here.wait_for("╰─")
+    here.take("╰─")
     assert agent.said == ["one\ntwo\nthree"]
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("fout\x7f\x7f\x7four\r")
-    here.wait_for("╰─")
+    here.take("╰─")
     assert agent.said[1] == "four"
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     here.type("\x04")
     assert here.end() == 0
     file = tmp_path / "roost" / "chat" / "history"
     assert file.stat().st_mode & 0o777 == 0o600
     again = terminal()
-    again.wait_for(PROMPT)
+    again.take(PROMPT)
     again.type("\x1b[A\r")
-    again.wait_for("╰─")
+    again.take("╰─")
     assert agent.said[2] == "four"
 
 
@@ -285,15 +243,15 @@ def test_commands(terminal: Open, agent: Agent) -> None:
         ("/resume nowhere", "error: The API refused"),
         ("/new", "a new conversation"),
     ):  # fmt: skip
-        here.wait_for(PROMPT)
+        here.take(PROMPT)
         here.type(f"{line}\r")
-        here.wait_for(said)
-    here.wait_for(PROMPT)
+        here.take(said)
+    here.take(PROMPT)
     here.type("/resume 2\r")
-    assert "earlier question" in here.wait_for("\x1b[1manswer\x1b[0m")
-    here.wait_for(PROMPT)
+    assert "earlier question" in here.take("\x1b[1manswer\x1b[0m")
+    here.take(PROMPT)
     here.type("/cost\r")
-    here.wait_for("1 turns")
+    here.take("1 turns")
     assert agent.chosen[0] == {"cost_mode": "fast"}
     assert {"think": True} in agent.chosen
 
@@ -301,14 +259,14 @@ def test_commands(terminal: Open, agent: Agent) -> None:
 @pytest.mark.parametrize(("words", "more"), [(("chat", "--plain"), {}), (("agent",), {"NO_COLOR": "1"})])
 def test_plain_is_as_it_was_written(terminal: Open, words: tuple[str, ...], more: dict[str, str]) -> None:
     here = terminal(*words, **more)
-    here.wait_for("> " if "--plain" in words else PROMPT)
+    here.take("> " if "--plain" in words else PROMPT)
     here.type("hi\r")
-    seen = here.wait_for("```sh\r\nls\r\n```")
+    seen = here.take("```sh\r\nls\r\n```")
     assert "It is **Paris** \\x1b[31mnot red." in seen
     assert "\x1b[1m" not in seen
 
 
 def test_continue_goes_on_with_the_last_one(terminal: Open, agent: Agent) -> None:
     here = terminal("chat", "--continue")
-    here.wait_for(PROMPT)
+    here.take(PROMPT)
     assert agent.begun == 0

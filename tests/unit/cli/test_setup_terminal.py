@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.terminal import Terminal
 from tests.unit.cli.fakes import Installation
 from tests.unit.cli.test_setup import host_file, machine, slots_of
 
@@ -30,53 +28,6 @@ while :; do sleep 0.05; done
 """
 
 
-class Terminal:
-    """The verb at a pty of its own, in a session of its own as a login shell's would be."""
-
-    def __init__(self, site: Installation, *words: str) -> None:
-        self.master, slave = pty.openpty()
-        self.text = ""
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", TAKE_TERMINAL, str(site.folder / "release"), "setup", *words],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'app'}:{ROOT}", "TERM": "xterm", "NO_COLOR": "1"},
-        )  # fmt: skip
-        os.close(slave)
-
-    def wait_for(self, words: str) -> None:
-        """Read until the words were shown."""
-        deadline = time.monotonic() + PATIENCE_S
-        while words not in self.text:
-            left = deadline - time.monotonic()
-            assert left > 0, self.text
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    self.text += os.read(self.master, 4096).decode(errors="replace")
-                except OSError:  # the other side is closed
-                    assert words in self.text, self.text
-                    return
-
-    def type(self, text: str) -> None:
-        """Type something."""
-        os.write(self.master, text.encode())
-
-    def end(self) -> int:
-        """Wait for the end; return the exit code."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self.child.poll() is None and time.monotonic() < deadline:
-            if select.select([self.master], [], [], 0.1)[0]:
-                try:
-                    self.text += os.read(self.master, 4096).decode(errors="replace")
-                except OSError:
-                    break
-        return self.child.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        """Close the terminal's window."""
-        os.close(self.master)
-        self.master = -1
-
-
 TAKE_TERMINAL = (
     "import fcntl, runpy, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "runpy.run_module('tests.unit.cli.setup_program', run_name='__main__', alter_sys=False)"
@@ -90,15 +41,14 @@ def terminals(machine: Installation) -> Iterator[list[Terminal]]:
     made: list[Terminal] = []
     yield made
     for one in made:
-        if one.child.poll() is None:
-            os.killpg(one.child.pid, signal.SIGKILL)
-            one.child.wait()
-        if one.master >= 0:
-            os.close(one.master)
+        one.leave()
 
 
 def opened(machine: Installation, terminals: list[Terminal], *words: str) -> Terminal:
-    terminals.append(Terminal(machine, *words))
+    """Run the verb at a pty of its own, in a session of its own as a login shell's would be."""
+    argv = [sys.executable, "-c", TAKE_TERMINAL, str(machine.folder / "release"), "setup", *words]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'app'}:{ROOT}", "TERM": "xterm", "NO_COLOR": "1"}
+    terminals.append(Terminal(argv, environment, ROOT, PATIENCE_S))
     return terminals[-1]
 
 
