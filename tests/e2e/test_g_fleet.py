@@ -232,6 +232,8 @@ def test_the_models_of_a_machine_that_leaves_go_to_their_spares(fleet: Fleet, me
     measure("g: a machine is removed, its model moved", time.monotonic() - begin)
     assert runs_on(fleet, ROUTER) == [spare]
     assert "Paris" in fleet.ask(fleet.controller, slot="router")
+    (was_server,) = set(NAMES) - {"fleet-1", at["machine"]}
+    assert fleet.hosts[was_server].exec("ls /etc/roost/secrets").out == "", "it is no server any more"
 
 
 def test_a_machine_of_a_fleet_is_not_set_up_for_itself(fleet: Fleet, repository: Path) -> None:

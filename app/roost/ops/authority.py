@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.pki import (
+    CA_KEY,
+    SECRET_MAKERS,
     LeafSpec,
     ensure_pki,
     ensure_secrets,
@@ -125,12 +127,22 @@ class Node:
             (self.tls_dir / f"{spec.name}-key.pem{NEW}").unlink(missing_ok=True)
 
     def changed(self, ca_pem: str, secrets: Mapping[str, str]) -> list[str]:
-        """Return the names of what `install` would write, beside leaves."""
+        """Return the names of what `install` would write or remove, beside leaves."""
         names = [] if self._text(self.tls_dir / "ca.pem") == ca_pem and ca_pem else ["ca"]
-        return names + [n for n, text in secrets.items() if self._text(self.secrets_dir / n).strip() != text.strip()]
+        names += [n for n, text in secrets.items() if self._text(self.secrets_dir / n).strip() != text.strip()]
+        return names + self.withdrawn(secrets)
+
+    def withdrawn(self, secrets: Mapping[str, str]) -> list[str]:
+        """Return the fleet's secrets that lie here and are not this node's to hold: it was a server once.
+
+        None where the authority itself lies, which a run by SSH may find on a node too.
+        """
+        if (self.tls_dir / CA_KEY).exists():
+            return []
+        return [name for name in SECRET_MAKERS if name not in secrets and (self.secrets_dir / name).exists()]
 
     def install(self, ca_pem: str, signed: Mapping[str, str], secrets: Mapping[str, str]) -> None:
-        """Write the authority's certificate, the signed leaves with the keys made for them, and secrets.
+        """Write the authority's certificate, the signed leaves with the keys made for them, and secrets; remove others.
 
         Raises:
             RoostError: a certificate is not for the key that was made, or not of this authority.
@@ -151,6 +163,8 @@ class Node:
                 write_browser_bundle(self.tls_dir / "cli.p12", key, certificate, ca)
         for name, text in secrets.items():
             write_atomic(self.secrets_dir / name, text.strip() + "\n", mode=0o600)
+        for name in self.withdrawn(secrets):
+            (self.secrets_dir / name).unlink()
 
     @staticmethod
     def _text(path: Path) -> str:

@@ -26,6 +26,7 @@ from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.sealed import read_secret
 
+CA_KEY = "ca-key.pem"  # lies where the authority is, and nowhere else
 CA_DAYS = 3650
 LEAF_DAYS = 730
 RENEW_BEFORE_DAYS = 60
@@ -130,7 +131,7 @@ def load_authority(tls_dir: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
     Raises:
         OSError: one of them cannot be read.
     """
-    return x509.load_pem_x509_certificate((tls_dir / "ca.pem").read_bytes()), load_key(tls_dir / "ca-key.pem")
+    return x509.load_pem_x509_certificate((tls_dir / "ca.pem").read_bytes()), load_key(tls_dir / CA_KEY)
 
 
 def sign_leaf(
@@ -194,7 +195,7 @@ def _is_new(tls_dir: Path) -> bool:
 
     The key is written before its certificate; a run that was ended in between leaves the key alone.
     """
-    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
+    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / CA_KEY
     if ca_path.exists() == ca_key_path.exists():
         return not ca_path.exists()
     missing = ca_key_path if ca_path.exists() else ca_path
@@ -216,7 +217,7 @@ def ensure_pki(tls_dir: Path, leaves: Sequence[LeafSpec], *, dry_run: bool = Fal
     Raises:
         RoostError: only one half of the CA is there, and something may depend on it.
     """
-    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / "ca-key.pem"
+    ca_path, ca_key_path = tls_dir / "ca.pem", tls_dir / CA_KEY
     made: list[str] = []
     if not _is_new(tls_dir):
         ca, ca_key = load_authority(tls_dir)

@@ -48,6 +48,24 @@ def test_a_node_gets_certificates_and_its_keys_never_leave_it(authority: Authori
     assert subprocess.run([*argv, str(node.tls_dir / "node.pem")], check=False, capture_output=True).returncode == 0
 
 
+def test_a_node_that_is_a_server_no_more_holds_no_secret_of_the_fleet(authority: Authority, node: Node) -> None:
+    install(authority, node, {name: authority.secret(name) for name in ("gossip-key", "nomad-operator-token")})
+    (node.secrets_dir / "somebody-elses").write_text("x\n")
+    ca = authority.certificate()
+    assert node.changed(ca, {"gossip-key": authority.secret("gossip-key")}) == ["nomad-operator-token"]
+    install(authority, node, {})
+    assert [path.name for path in node.secrets_dir.iterdir()] == ["somebody-elses"]
+    assert node.changed(ca, {}) == []
+
+
+def test_the_authority_s_own_secrets_are_never_withdrawn(authority: Authority) -> None:
+    """A controller that is a machine of its own fleet, reached by SSH, and no server."""
+    here = Node(authority.tls_dir, authority.secrets_dir, [NODE, CLI])
+    install(authority, here, {})
+    assert authority.secret("nomad-operator-token")
+    assert here.changed(authority.certificate(), {}) == []
+
+
 def test_only_what_is_lacking_is_asked_for(authority: Authority, node: Node) -> None:
     install(authority, node, {})
     (node.tls_dir / "cli.pem").unlink()
