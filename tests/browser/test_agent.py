@@ -176,6 +176,52 @@ def test_conversations_are_listed_resumed_begun_and_removed(desk: Desk, scripted
     expect(other.locator(".toast")).to_contain_text("was removed")
 
 
+def test_conversations_are_found_named_put_away_and_taken_back(desk: Desk, scripted: Callable[..., Site]) -> None:
+    site = scripted(main={"pieces": ("It is <b>red</b>.",)})
+    page = desk.open(site, "user", at="#/agent")
+    rows = page.locator("#agent-list li")
+    for text in ("The first about roofs", "The second about doors"):
+        page.get_by_role("button", name="New", exact=True).first.click()
+        ask(page, text)
+        expect(answers(page)).to_have_text("It is <b>red</b>.")
+    page.get_by_label("Search conversations").fill("roofs")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("about [roofs]")
+    rows.get_by_role("button").click()
+    expect(page.locator(".message.user")).to_have_text("The first about roofs")
+    page.get_by_label("Search conversations").fill("<b>red")
+    expect(rows).to_have_count(2)  # one answer in each
+    assert page.locator("#agent-list b").count() == 0
+    sound(page)
+    desk.picture(page, "agent-search")
+    page.get_by_label("Search conversations").fill("zebra")
+    expect(rows).to_have_count(1)
+    expect(rows).to_have_text("Nothing was found.")
+    page.get_by_label("Search conversations").fill("")
+    expect(rows).to_have_count(2)
+
+    page.get_by_label("Settings of this conversation").click()
+    page.get_by_label("Title").fill("Roofs <i>")
+    page.get_by_role("button", name="Rename").click()
+    expect(page.locator("#agent-list [aria-current]")).to_have_text("Roofs <i>")
+    expect(page.locator("#agent-title")).to_have_text("Roofs <i>")
+    page.get_by_role("button", name="Put away", exact=True).click()
+    expect(rows).to_have_count(1)
+    expect(page.locator(".message.user")).to_have_text("The first about roofs")  # still there to be read
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Export").click()
+    assert "about roofs" in Path(saved.value.path()).read_text()
+    page.reload()
+    expect(page.locator("#agent-title")).to_have_text("Roofs <i>")
+    page.get_by_role("button", name="Those put away").click()
+    expect(rows.locator(".past-one")).to_have_text("Roofs <i>")
+    page.get_by_label("Settings of this conversation").click()
+    page.get_by_role("button", name="Take back").click()
+    expect(rows).to_have_text("Nothing was put away.")
+    page.get_by_role("button", name="Those put away").click()
+    expect(rows).to_have_count(2)
+
+
 def test_a_file_is_written_by_a_worker_and_put_back(desk: Desk, scripted: Callable[..., Site], tmp_path: Path) -> None:
     arguments = {"path": "notes.txt", "content": "<img src=x onerror=window.pwned=1>"}
     site = scripted(main={"says": decides("write", arguments)})

@@ -2,12 +2,12 @@
 
 import { drawItem } from "./activity.js";
 import { ApiError, call, get } from "./api.js";
-import { confirmed, h, morph, seconds, short, show, toast } from "./dom.js";
+import { PATH, conversations, placeOf } from "./conversations.js";
+import { h, morph, seconds, short, show, toast } from "./dom.js";
 import { poll } from "./poll.js";
 import { Turns, sum } from "./turns.js";
 import { watching } from "./watching.js";
 
-const PATH = "/roost/v1/sessions";
 const LIST_MS = 15_000;
 const WORKERS_MS = 5000;
 const OPENED_MS = 5000;
@@ -15,7 +15,6 @@ const AT_END_PX = 60;
 const SHOWN = 200; // items of a conversation that are drawn unasked
 
 export function agentPage(view) {
-  let listed = [];
   let workers = [];
   let chosen = null; // what holds for the conversation: think, cost_mode, workspace
   let id = "";
@@ -32,7 +31,7 @@ export function agentPage(view) {
 
   // --- What there is ---------------------------------------------------------------------------------------------
 
-  const side = h("ul", { id: "agent-list", class: "chats" });
+  const past = conversations({ open: (next) => open(next), changed: () => drawTitle() });
   const earlier = h("button", { id: "earlier", class: "quiet small", type: "button", hidden: true }, "Show what was before");
   const empty = h("div", { class: "empty" });
   const list = h("div", { class: "turns" });
@@ -51,23 +50,23 @@ export function agentPage(view) {
   const think = h("input", { id: "think", type: "checkbox" });
   const workspace = h("select", { id: "workspace" });
   const working = h("div", { id: "workers" });
-  const pick = h("select", { id: "pick" });
 
   view.append(
     h("aside", { class: "past", "aria-labelledby": "past-title" },
       h("div", { class: "past-top" },
         h("h2", { id: "past-title" }, "Conversations"),
         h("button", { id: "new", class: "quiet small", type: "button" }, "New")),
-      side),
+      past.words, past.list, past.shelf),
     h("section", { class: "talk", "aria-labelledby": "agent-title" },
       h("div", { class: "bar" },
         h("h1", { id: "agent-title" }, "Agent"),
-        h("div", { class: "phone pick" }, h("label", { class: "visually-hidden", for: "pick" }, "Conversation"), pick),
+        h("div", { class: "phone pick" }, h("label", { class: "visually-hidden", for: "pick" }, "Conversation"), past.pick),
         h("button", { id: "new-small", class: "quiet small phone", type: "button" }, "New"),
         undo,
         h("details", { class: "menu" },
           h("summary", { "aria-label": "Settings of this conversation", title: "Settings" }, "⚙"),
           h("div", { class: "sheet wide" },
+            past.settings,
             h("label", { for: "mode" }, "Cost mode"), mode,
             h("label", { for: "workspace" }, "Workspace"), workspace,
             h("label", { for: "think" }, think, " Show what the model thinks"),
@@ -80,20 +79,12 @@ export function agentPage(view) {
   );
 
   const busy = () => turns.busy;
-  const place = () => `${PATH}/${encodeURIComponent(id)}`;
+  const place = () => placeOf(id);
 
   // --- Drawing -----------------------------------------------------------------------------------------------------
 
-  function drawSide() {
-    const title = (one) => one.title || "New conversation";
-    show(side, listed.length ? listed.map((one) => h("li", {},
-      h("button", { class: "quiet past-one", type: "button", "data-open": one.id, "aria-current": one.id === id ? "true" : null }, title(one)),
-      h("button", { class: "quiet small", type: "button", "data-drop": one.id, "aria-label": `Remove “${title(one)}”`, title: "Remove" }, "×")))
-      : h("li", { class: "note" }, "Kept by the service, for this key only."));
-    const others = id ? listed : [{ id: "", title: "New conversation" }, ...listed];
-    pick.replaceChildren(...others.map((one) => new Option(title(one), one.id)));
-    pick.value = id;
-    document.getElementById("agent-title").textContent = listed.find((one) => one.id === id)?.title || (id ? "Agent" : "New conversation");
+  function drawTitle() {
+    document.getElementById("agent-title").textContent = past.title();
   }
 
   function drawWorkers() {
@@ -178,9 +169,11 @@ export function agentPage(view) {
 
   async function read(from) {
     for (;;) {
-      const answer = await get(`${PATH}/${encodeURIComponent(from)}?limit=1000&after=${records.at(-1)?.seq ?? 0}`);
+      const { records: more, ...answer } = await get(`${placeOf(from)}?limit=1000&after=${records.at(-1)?.seq ?? 0}`);
       if (closed || id !== from) return;
-      records.push(...answer.records);
+      records.push(...more);
+      past.know(answer);
+      drawTitle();
       if (!answer.more) break;
     }
     turns.read(records);
@@ -211,7 +204,7 @@ export function agentPage(view) {
         if (event.type === "idle" || event.type === "turn") first = false;
         if (over) urgent.checked = false;
         // A conversation has a title as soon as its first message is recorded. The list is asked for now and then anyway.
-        if (over || event.name === "preflight") relist().catch(() => {});
+        if (over || event.name === "preflight") past.relist().catch(() => {});
         drawSoon();
       },
       state(now) { connected = now; if (now) opened(); drawSoon(); },
@@ -238,7 +231,8 @@ export function agentPage(view) {
     list.replaceChildren();
     history.replaceState(null, "", `#/agent${id ? `?${encodeURIComponent(id)}` : "?new"}`);
     say("Tell the agent what you want.");
-    drawSide();
+    past.opened(id);
+    drawTitle();
     drawChosen();
     draw();
     if (!id) return;
@@ -274,13 +268,6 @@ export function agentPage(view) {
     }
   }
 
-  async function relist() {
-    const found = (await get(PATH)).data;
-    if (closed) return;
-    listed = found.toSorted((one, other) => (one.updated < other.updated ? 1 : -1));
-    drawSide();
-  }
-
   async function submit(event) {
     event?.preventDefault();
     const text = question.value.trim();
@@ -298,6 +285,7 @@ export function agentPage(view) {
         const made = (await (await call(PATH, { method: "POST", json: {} })).json()).id;
         if (closed || turns !== mine) return;
         id = made;
+        past.opened(id);
         history.replaceState(null, "", `#/agent?${encodeURIComponent(id)}`);
         // What is told from its beginning needs somebody who listens; where nobody can, the turn goes on all the same.
         await Promise.race([watch(), new Promise((resolve) => { setTimeout(resolve, OPENED_MS); })]);
@@ -333,18 +321,6 @@ export function agentPage(view) {
     }
   }
 
-  async function drop(gone) {
-    const one = listed.find((each) => each.id === gone);
-    if (!one || !(await confirmed("Remove this conversation?", `“${one.title || "New conversation"}” is removed for good.`, "Remove"))) return;
-    try {
-      if (id === gone) open("");
-      await call(`${PATH}/${encodeURIComponent(gone)}`, { method: "DELETE" });
-      await relist();
-    } catch (error) {
-      toast(error.message, "bad");
-    }
-  }
-
   // --- Events ------------------------------------------------------------------------------------------------------
 
   function fit() {
@@ -358,8 +334,6 @@ export function agentPage(view) {
     else if (at.id === "stop") end();
     else if (at.id === "undo") putBack();
     else if (at.id === "earlier") { all = true; drawn = []; list.replaceChildren(); draw(); }
-    else if (at.dataset.open) open(at.dataset.open);
-    else if (at.dataset.drop) drop(at.dataset.drop);
     else if (at.dataset.act === "copy-code") navigator.clipboard.writeText(at.closest(".code").querySelector("code").textContent).then(() => toast("Copied."), () => toast("The browser does not let this page copy.", "bad"));
   };
   ask.addEventListener("submit", submit);
@@ -367,11 +341,10 @@ export function agentPage(view) {
   question.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
   });
-  pick.addEventListener("change", () => open(pick.value));
   mode.addEventListener("change", () => chosenBy({ cost_mode: mode.value }));
   think.addEventListener("change", () => chosenBy({ think: think.checked }));
   workspace.addEventListener("change", () => chosenBy({ workspace: workspace.value }));
-  const onKey = (event) => { if (event.key === "Escape") end(); };
+  const onKey = (event) => { if (event.key === "Escape" && event.target !== past.words) end(); };
   document.addEventListener("keydown", onKey);
 
   say("Loading…");
@@ -380,14 +353,14 @@ export function agentPage(view) {
   let begun = false;
   const stopListing = poll(async () => {
     try {
-      await relist();
+      await past.relist();
     } catch (error) {
       if (!begun && error instanceof ApiError) say(error.status === 404 ? "This service keeps no conversations: it has no folder for its state." : error.message);
       throw error;
     }
     if (begun) return;
     begun = true;
-    if (!turns.items.length) open(asked === "new" ? "" : asked || listed[0]?.id || "");
+    if (!turns.items.length) open(asked === "new" ? "" : asked || past.latest());
   }, LIST_MS);
   const stopWorkers = poll(async () => {
     workers = (await get("/roost/v1/workers")).data;
@@ -400,6 +373,7 @@ export function agentPage(view) {
     view.onclick = null;
     clearTimeout(pending);
     unwatch();
+    past.close();
     stopListing();
     stopWorkers();
     document.removeEventListener("keydown", onKey);
