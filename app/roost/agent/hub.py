@@ -30,6 +30,9 @@ from roost.agent.memory.memory import Memory
 from roost.agent.memory.routes import PATH as MEMORY_PATH
 from roost.agent.memory.routes import memory_routes
 from roost.agent.memory.store import FactStore
+from roost.agent.permission.allowed import AllowedStore, OpenQuestions
+from roost.agent.permission.policy import ALLOWED_PATH
+from roost.agent.permission.routes import permission_routes
 from roost.agent.routes import turn_routes
 from roost.agent.service import Agents, Asker, NoTools, RunnerOf
 from roost.agent.sessions.routes import PATH, session_routes
@@ -51,7 +54,7 @@ ASKER, STILL = "roost.asker", "roost.still"
 CONNECTIONS = frozenset({"http", "websocket"})
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -83,6 +86,7 @@ class AgentHub:
             )
         )
         self._app.include_router(turn_routes(agents, asker_of, still_of))
+        self._app.include_router(permission_routes(agents, asker_of))
         self._app.include_router(event_routes(agents, asker_of, still_of))
         self._app.include_router(
             memory_routes(
@@ -192,7 +196,8 @@ def agents_of(
     knowledge = Knowledge(Memory(FactStore(folder / "memory"), audit), SkillStore(folder / "skills"))
     return Agents(
         FileSessionStore(folder / "sessions"), knowledge, FileBlobs(folder / "blobs"),
-        audit, http, base_url, runner_of, count,
+        audit, http, base_url, runner_of, AllowedStore(folder / "allowed.json"), OpenQuestions(folder / "questions"),
+        count,
     )  # fmt: skip
 
 

@@ -45,6 +45,10 @@ class Said:
 
     text: str
     priority: bool = False
+    answers: bool = False
+    """Whether they can be asked something before it is answered; see `permission/asking`."""
+    allow: tuple[str, ...] = ()
+    """Tools that may be called for it without a question."""
 
 
 @dataclass
@@ -85,6 +89,16 @@ class Live:
             self._held = False
             self._begin()
             self._let_watchers_go()
+
+    @property
+    def answers(self) -> bool:
+        """Say whether a turn is under way whose user can be asked something."""
+        return self.busy and any(said.answers for said in self.current)
+
+    @property
+    def allows(self) -> frozenset[str]:
+        """Return the tools that the turn under way may call without a question."""
+        return frozenset(name for said in self.current for name in said.allow) if self.busy else frozenset()
 
     @property
     def watched(self) -> bool:

@@ -19,6 +19,7 @@ class Measures:
         self._tokens = Counts(names.AGENT_TOKENS, self.registry)
         self._role_seconds = Counts(names.AGENT_ROLE_SECONDS, self.registry)
         self._calls = Counts(names.AGENT_CALLS, self.registry)
+        self._questions = Counts(names.AGENT_QUESTIONS, self.registry)
         self._context = Counts(names.AGENT_CONTEXT, self.registry)
         self._seconds = Distribution(names.AGENT_TURN_SECONDS, self.registry)
 
@@ -39,6 +40,8 @@ class Measures:
         }  # fmt: skip
         for result, amount in results.items():
             self._calls.add(result, amount=amount)
+        for result, amount in turn.questions.items():
+            self._questions.add(result, amount=amount)
         self._context.add("compaction", amount=turn.compactions)
         self._context.add("mode_change", amount=turn.mode_changes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,9 +11,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from roost.agent.events.feed import IDLE
 from roost.agent.events.routes import AskerOf, StillOf, live_of
-from roost.agent.events.socket import MOST_CHARACTERS
+from roost.agent.events.socket import MOST_ALLOWED, MOST_CHARACTERS, MOST_NAME
 from roost.agent.events.stream import HEARTBEAT, REFUSED, KeyGoneError, Still, events, sse
-from roost.agent.live import BusyError, Live, StoppingError, TooMuchError
+from roost.agent.live import BusyError, Live, Said, StoppingError, TooMuchError
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.routes import PATH
 from roost.context.budget import CostMode
@@ -20,13 +21,22 @@ from roost.gateway.errors import ApiError, service_stopping
 
 
 class Message(BaseModel):
-    """What to say. With `priority` it goes into the turn under way; with `stream` the answer's events come back."""
+    """What to say. With `priority` it goes into the turn under way; with `stream` the answer's events come back.
+
+    `answers` says that questions are answered meanwhile, else nothing is asked; tools in `allow` need no question.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     priority: bool = False
     stream: bool = False
+    answers: bool = False
+    allow: list[Annotated[str, Field(max_length=MOST_NAME)]] = Field(default_factory=list, max_length=MOST_ALLOWED)
+
+    def said(self) -> Said:
+        """Return it as the session takes it."""
+        return Said(self.text, self.priority, self.answers, tuple(self.allow))
 
 
 class Choices(BaseModel):
@@ -49,7 +59,7 @@ def turn_routes(agents: Agents, asker_of: AskerOf, still_of: StillOf) -> APIRout
         live = await live_of(agents, asker, session)
         if not body.stream:
             try:
-                await agents.say(asker, session, body.text, priority=body.priority)
+                await agents.say(asker, session, body.said())
             except TooMuchError as error:
                 raise ApiError(429, error.message, kind="rate_limit_error", code="too_much_waits") from None
             except StoppingError:
@@ -91,7 +101,7 @@ async def _answered(agents: Agents, asker: Asker, live: Live, body: Message, sti
     done = False
     said = None
     try:
-        said = await agents.say(asker, live.session, body.text, priority=body.priority)
+        said = await agents.say(asker, live.session, body.said())
         begun = False
         async for event in events(queue, still):
             if event is None:

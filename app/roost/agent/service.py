@@ -22,6 +22,10 @@ from roost.agent.live import Live, Said
 from roost.agent.memory.meaning import ApiEmbedder
 from roost.agent.memory.tools import MEMORY_NAMES, MemoryTools
 from roost.agent.models import ApiModels
+from roost.agent.permission.allowed import AllowedStore, OpenQuestions
+from roost.agent.permission.asking import Asking, AskingRunner, Question
+from roost.agent.permission.conversations import asking_of, settle
+from roost.agent.permission.policy import Answer
 from roost.agent.sessions.leftovers import IN_USE_S, sweep
 from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody, UnreadableError
 from roost.agent.sessions.store import SessionStore
@@ -71,6 +75,7 @@ class _Open:
 
     live: Live
     asker: Asker
+    asking: Asking
     keeper: Keeper | None = None
     player: Candidate | None = None
     think: bool = False
@@ -98,11 +103,15 @@ class Agents:
         http: aiohttp.ClientSession,
         base_url: str,
         runner_of: RunnerOf,
+        allowed: AllowedStore,
+        questions: OpenQuestions,
         count: Callable[[TurnMetrics], None] = lambda _metrics: None,
     ) -> None:
         self.store = store
         self.knowledge = knowledge
         self.audit = audit
+        self.allowed = allowed
+        self._questions = questions
         self._blobs = blobs
         self._http = http
         self._base_url = base_url
@@ -114,7 +123,7 @@ class Agents:
         self._sweeping: dict[str, asyncio.Task[None]] = {}
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
-    async def say(self, asker: Asker, session: str, text: str, *, priority: bool = False) -> Said:
+    async def say(self, asker: Asker, session: str, said: Said) -> Said:
         """Have a message answered; return it as it waits.
 
         Raises:
@@ -123,7 +132,6 @@ class Agents:
         """
         opened = await self._opened(asker, session)
         opened.asker = asker
-        said = Said(text, priority)
         opened.live.say(said)
         return said
 
@@ -134,6 +142,27 @@ class Agents:
             SessionNotFoundError: it is no session of that key.
         """
         return (await self._opened(asker, session)).live
+
+    async def asked(self, asker: Asker, session: str) -> list[Question]:
+        """Return what waits for the user's word in a session.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+        """
+        return (await self._opened(asker, session)).asking.open
+
+    async def answer(self, asker: Asker, session: str, question: str, answer: Answer) -> Question:
+        """Answer what is asked in a session.
+
+        Raises:
+            SessionNotFoundError: it is no session of that key.
+            QuestionNotFoundError: nothing like that is asked, or it was answered already.
+        """
+        return (await self._opened(asker, session)).asking.answer(question, answer, asker.name)
+
+    def settle(self) -> None:
+        """End the questions of a process that was killed."""
+        settle(self._questions, self.store, self.audit)
 
     async def choose(
         self, asker: Asker, session: str, *, think: bool | None, mode: CostMode | None, workspace: str | None
@@ -242,12 +271,17 @@ class Agents:
         place = (asker.name, session)
         if place not in self._open:
             await asyncio.to_thread(self.store.info, asker.name, session)
-        found = self._open.pop(place, None) or _Open(Live(asker.name, session, self._take), asker)
+        found = self._open.pop(place, None) or self._new(asker, session)
         if self._stopping:
             found.live.let_go()
         self._open[place] = found  # the last one used is the last one let go
         self._let_go()
         return found
+
+    def _new(self, asker: Asker, session: str) -> _Open:
+        live = Live(asker.name, session, self._take)
+        record = self._recorder(live)
+        return _Open(live, asker, asking_of(live, record, self.store, self.audit, self.allowed, self._questions))
 
     def _let_go(self) -> None:
         """Forget sessions that nobody is in, so that neither conversations nor keys stay in memory for ever."""
@@ -267,7 +301,7 @@ class Agents:
         specialist = delegation[AgentRole.SPECIALIST]
         packer = await self._packer(opened, specialist)
         router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
-        worker = self._runner_of(live.owner, opened.workspace)
+        worker = AskingRunner(self._runner_of(live.owner, opened.workspace), opened.asking)
         embedder = self.embedder(opened.asker)
         changed = partial(self.knowledge.changed, live.owner)
         own = (
@@ -282,9 +316,10 @@ class Agents:
             router_packer=router_packer, specialist_packer=packer, record=record, emit=live.tell,
             injected=live.injected, workspace=opened.workspace, think=opened.think, workers=opened.helpers.status,
             count=self._count, recalled=bearing.recalled, ways=bearing.ways, events=events,
-            suggest=partial(self.knowledge.suggested, live.owner), absent="" if worker.tools() else NO_WORKER,
+            suggest=partial(self.knowledge.suggested, live.owner), questions=opened.asking.counted,
+            waited_s=lambda: opened.asking.waited_s, absent="" if worker.tools() else NO_WORKER,
         )  # fmt: skip
-        runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn))
+        runner.means = Means(models, specialist, packer, worker, helper_told(setting, turn), waited_s=setting.waited_s)
         try:
             await take_turn(setting, text, turn)
         except BaseException:

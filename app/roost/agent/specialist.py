@@ -99,6 +99,7 @@ class Specialist:
         workspace: str | None = None,
         budget: Budget = WHOLE,
         facts: str = "",
+        waited_s: Callable[[], float] = float,
     ) -> None:
         self._models = models
         self._player = player
@@ -109,6 +110,7 @@ class Specialist:
         self._workspace = workspace
         self._budget = budget
         self._facts = facts
+        self._waited_s = waited_s
         self._tools = list(runner.tools())
         self._schemas = {spec.name: spec.parameters for spec in self._tools}
         self._work = Work()
@@ -142,7 +144,7 @@ class Specialist:
     async def _rounds(
         self, request: str, routed: Routed, packer: Packer, turn: str, injected: Callable[[], Sequence[str]]
     ) -> None:
-        end = time.monotonic() + self._budget.seconds
+        end = time.monotonic() + self._budget.seconds - self._waited_s()
         came: set[Outcome] = set()
         for action in routed.actions:
             came.add(await self._act(action, request, packer, turn))
@@ -155,7 +157,7 @@ class Specialist:
             schemas = tuple(function_of(spec) for spec in self._tools)
         head = Head("\n".join([INSTRUCTIONS + listed(self._tools), self._profile.form]).strip(), schemas)
         for _ in range(self._budget.rounds):
-            if time.monotonic() > end:
+            if time.monotonic() > end + self._waited_s():  # the user's time is not the work's
                 self._worked.stop = Stop.TIME
                 return
             if self._worked.usage.prompt + self._worked.usage.completion >= self._budget.tokens:

@@ -74,6 +74,8 @@ class Means:
     runner: ToolRunner
     tell: Tell
     budget: Budget = WHOLE
+    waited_s: Callable[[], float] = float
+    """See `Specialist`."""
 
 
 @dataclass
@@ -144,7 +146,7 @@ class SubAgents:
     async def _work(self, call: ToolCall, about: str, means: Means) -> str:
         specialist = Specialist(
             means.models, means.player, Limited(means.runner), means.tell, call.session, call.workspace,
-            means.budget.share(SHARE),
+            means.budget.share(SHARE), waited_s=means.waited_s,
         )  # fmt: skip
         worked = await specialist.work(about, Routed(by="words"), means.packer, call.id)
         pack = await means.packer.specialist(

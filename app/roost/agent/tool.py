@@ -65,6 +65,8 @@ class ToolSpec(BaseModel):
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES
     safe_to_repeat: bool = False
     """Whether a call whose outcome is unknown may be made again without looking."""
+    read_only: bool = False
+    """Of a tool that is not ours: whether it says of itself that it changes nothing."""
 
 
 class ToolCall(BaseModel):
@@ -79,6 +81,8 @@ class ToolCall(BaseModel):
     session: str
     workspace: str | None = None
     """Name of the workspace it works in; None for tools without files."""
+    allowed: bool = False
+    """Whether the user was asked about this very call and allowed it; see `permission/policy`. No model says so."""
 
 
 class ToolResult(BaseModel):

@@ -71,6 +71,8 @@ class TurnMetrics:
     blocked: int = 0
     repaired: int = 0
     malformed: int = 0
+    questions: dict[str, int] = field(default_factory=dict)
+    """Calls that needed the user's word: asked, allowed, refused."""
     compactions: int = 0
     mode_changes: int = 0
     seconds: float = 0.0
@@ -92,7 +94,8 @@ class TurnMetrics:
         return {
             "delegation_mode": self.mode, "preflight": self.preflight, "routed_by": self.routed_by, "stop": self.stop,
             "roles": roles, "tools_asked": self.asked, "tools_run": self.run, "tools_blocked": self.blocked,
-            "tools_repaired": self.repaired, "calls_malformed": self.malformed, "compactions": self.compactions,
+            "tools_repaired": self.repaired, "calls_malformed": self.malformed, "questions": dict(self.questions),
+            "compactions": self.compactions,
             "mode_changes": self.mode_changes, "finished": self.finished,
             "missing": list(self.missing), "prompt_parts": dict(self.parts), "seconds": round(self.seconds, 3),
         }  # fmt: skip
@@ -125,6 +128,10 @@ class Setting:
     """What had to be done for the head of this turn's prompts."""
     suggest: Suggest | None = None
     """Says whether what was done is worth keeping as a skill."""
+    questions: Callable[[], dict[str, int]] = dict
+    """Counts what the user was asked since the last time."""
+    waited_s: Callable[[], float] = float
+    """Says how long the user was waited for, in seconds: no part of what the work may take."""
     absent: str = ""
     """Why there is nothing to act with; told where a request needs it."""
 
@@ -200,8 +207,9 @@ class _Turn:
         began = time.monotonic()
         player = self._s.delegation[AgentRole.SPECIALIST]
         specialist = Specialist(
-            self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace, facts=self._s.ways
-        )
+            self._s.models, player, self._s.runner, self._told, self._s.session, self._s.workspace, facts=self._s.ways,
+            waited_s=self._s.waited_s,
+        )  # fmt: skip
         try:
             worked = await specialist.work(text, routed, self._s.specialist_packer, self._turn, self._injected)
         except RoostError as error:
@@ -320,6 +328,7 @@ class _Turn:
 
     async def _over(self, began: float) -> None:
         self._metrics.seconds = time.monotonic() - began
+        self._metrics.questions = self._s.questions()
         self._s.count(self._metrics)
         document = self._metrics.document()
         await self._s.record(MetricsBody(values=document, turn=self._turn))

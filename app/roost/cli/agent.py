@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from roost.agent.permission.policy import Answer
 from roost.cli.api import Api, find_access
 from roost.cli.conversation import Shelf
 from roost.cli.lines import converse
@@ -40,16 +41,22 @@ def agent(
     session: Annotated[str, typer.Option(help="Go on with this conversation; see `roost sessions list`.")] = "",
     workspace: Annotated[str, typer.Option(help="Folder to work in: NAME or MACHINE/NAME.")] = "",
     mode: Annotated[str, typer.Option(help="Cost mode of this conversation: fast, smart, max.")] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A tool that may be called without asking; may be given several times.")
+    ] = None,
     think: Annotated[bool, typer.Option("--think", help="Show what the model thinks.")] = False,
     as_text: Annotated[bool, typer.Option("--plain", help="No styles and no line editing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Talk to the agent. It uses tools, and shows which and what came of it.
 
+    In a conversation at a terminal you are asked before what cannot be undone is called. With TEXT, from a pipe or
+    with --json nobody can be asked: such a call is refused unless its tool stands in --allow.
+
     Example: roost agent 'What is in README.md?'
     """
     with Api(find_access()) as api:
-        talk = Talk(api, session or begin(api), as_json=as_json)
+        talk = Talk(api, session or begin(api), as_json=as_json, allow=tuple(allow or ()))
         if think or mode or workspace:
             talk.choose(think=think or None, mode=parse_mode(mode) if mode else None, workspace=workspace or None)
         if text is not None:
@@ -79,10 +86,11 @@ def chat_with(talk: Talk, *, think: bool = False, as_text: bool = False) -> None
 class Talk:
     """One conversation at a terminal."""
 
-    def __init__(self, api: Api, session: str, *, as_json: bool) -> None:
+    def __init__(self, api: Api, session: str, *, as_json: bool, allow: Sequence[str] = ()) -> None:
         self._api = api
         self.session = session
         self._as_json = as_json
+        self._allow = list(allow)
         self.thinks = False
         self._last: dict[str, Json] = {}
 
@@ -96,7 +104,7 @@ class Talk:
         if not text.strip():
             raise RoostError("There is nothing to do.", fix="roost agent 'What is in README.md?'", exit_code=2)
         failed: dict[str, Json] | None = None
-        body = {"text": text, "stream": True}
+        body = {"text": text, "stream": True, "allow": self._allow}
         with closing(self._api.events(f"{self._path}/messages", body)) as events:  # closing it cancels the turn
             for event in events:
                 if event["type"] == "error":
@@ -106,12 +114,21 @@ class Talk:
             raise RoostError(str(failed["message"]), fix=str(failed.get("fix") or "Ask again."))
 
     def events(self, text: str) -> Iterator[dict[str, Json]]:
-        """Say something and yield what happens until it is answered.
+        """Say something and yield what happens until it is answered; questions meanwhile are for `answer`.
 
         Raises:
             RoostError: the API does not answer, refuses, or breaks off.
         """
-        return self._api.events(f"{self._path}/messages", {"text": text, "stream": True})
+        body = {"text": text, "stream": True, "answers": True, "allow": self._allow}
+        return self._api.events(f"{self._path}/messages", body)
+
+    def answer(self, question: str, answer: Answer) -> None:
+        """Say whether a call may be made that is asked about.
+
+        Raises:
+            RoostError: it is not asked any more, or the API does not answer.
+        """
+        self._api.send("POST", f"{self._path}/questions/{quote(question, safe='')}", {"answer": answer.value})
 
     def cancel(self) -> bool:
         """End the turn under way; return whether there was one.

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-MINE = ("/roost/v1/sessions", "/roost/v1/memory", "/roost/v1/skills", "/roost/v1/workers", "/roost/v1/hub")
+MINE = (
+    "/roost/v1/sessions",
+    "/roost/v1/memory",
+    "/roost/v1/skills",
+    "/roost/v1/workers",
+    "/roost/v1/hub",
+    "/roost/v1/allowed",
+)
 
 
 class AgentDoor:
@@ -88,6 +95,7 @@ class AgentDoor:
             count=measures.count,
         )  # fmt: skip
         agents.sweep_marked()
+        agents.settle()
         if self._until:  # first asked for while the service stops
             agents.let_go()
             desk.let_go()

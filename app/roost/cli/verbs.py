@@ -54,6 +54,7 @@ VERBS = {
     "sessions": Verb("roost.cli.sessions", "app", "List, show, search, export and remove conversations."),
     "memory": Verb("roost.cli.memory", "app", "List, search, add, export and forget what the agent remembers."),
     "skills": Verb("roost.cli.skills", "app", "List, show, add and remove ways that worked."),
+    "allowed": Verb("roost.cli.allowed", "app", "List and take back which tools run without asking you."),
     "technician": Verb(
         "roost.cli.technician", "app", "Have work done that survives: start, list, show, cancel, answer."
     ),

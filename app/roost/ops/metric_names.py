@@ -138,10 +138,14 @@ AGENT_ROLE_SECONDS = Spec("roost_agent_role_seconds", "counter", "Time that role
 AGENT_CALLS = Spec(
     "roost_agent_tool_calls", "counter", "Tool calls: asked, run, blocked, repaired, malformed.", ("result",)
 )
+AGENT_QUESTIONS = Spec(
+    "roost_agent_questions", "counter", "Calls that need the user's word: asked, allowed, refused.", ("result",)
+)
 AGENT_CONTEXT = Spec("roost_agent_context_changes", "counter", "Compactions and changed cost modes.", ("what",))
 AGENT_TURN_SECONDS = Spec("roost_agent_turn_seconds", "histogram", "Time of a whole turn.", ("mode",), SECONDS)
 AGENT = (
     *(AGENT_TURNS, AGENT_PREFLIGHTS, AGENT_TOKENS, AGENT_ROLE_SECONDS, AGENT_CALLS, AGENT_CONTEXT),
+    AGENT_QUESTIONS,
     AGENT_TURN_SECONDS,
 )
 

@@ -26,6 +26,7 @@ NO_JSON = {
     "sessions",
     "memory",
     "skills",
+    "allowed",
     "workspace",
     "mcp",
     "technician",

@@ -15,13 +15,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from roost.agent.events.feed import REMOVED, STOPPING, Event
 from roost.agent.events.stream import REFUSED, KeyGoneError, Still, events
-from roost.agent.live import Live, StoppingError, TooMuchError
+from roost.agent.live import Live, Said, StoppingError, TooMuchError
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.store import SessionNotFoundError
 from roost.ops.errors import RoostError
 
 PROTOCOL = "roost.events"
 MOST_CHARACTERS = 200_000
+MOST_ALLOWED, MOST_NAME = 64, 64
+"""Tools that a message allows beforehand, and characters of their names."""
 SEND_S = 60.0
 """How long a message to a reader that takes nothing may take."""
 NORMAL, POLICY, AGAIN, RESTART = 1000, 1008, 1013, 1012
@@ -41,6 +43,8 @@ class Say(BaseModel):
     type: Literal["say"]
     text: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     priority: bool = False
+    answers: bool = False
+    allow: list[Annotated[str, Field(max_length=MOST_NAME)]] = Field(default_factory=list, max_length=MOST_ALLOWED)
 
 
 class Cancel(BaseModel):
@@ -117,7 +121,7 @@ async def _hear(socket: WebSocket, agents: Agents, asker: Asker, live: Live) -> 
             await _send(socket, {"type": "accepted", "cancelled": await live.cancel()})
             continue
         try:
-            await agents.say(asker, live.session, asked.text, priority=asked.priority)
+            await agents.say(asker, live.session, Said(asked.text, asked.priority, asked.answers, tuple(asked.allow)))
         except RoostError as error:
             code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "not_taken")
             await _send(socket, {"type": "refused", "code": code, "message": error.message})

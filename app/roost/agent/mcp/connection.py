@@ -54,12 +54,21 @@ class Listed:
     name: str
     description: str
     schema: Schema | None
+    read_only: bool = False
+    idempotent: bool = False
+    """What the server says of it (`readOnlyHint`, `idempotentHint`): believed as far as `permission/policy` does."""
 
 
 def listed_of(tools: Sequence[types.Tool]) -> list[Listed]:
     """Return tools with what of their words may stand before a model."""
     return [
-        Listed(tool.name, one_line(tool.description or "", MOST_DESCRIPTION), reduced(tool.input_schema))
+        Listed(
+            tool.name,
+            one_line(tool.description or "", MOST_DESCRIPTION),
+            reduced(tool.input_schema),
+            read_only=bool(tool.annotations and tool.annotations.read_only_hint),
+            idempotent=bool(tool.annotations and tool.annotations.idempotent_hint),
+        )
         for tool in tools
         if len(tool.name) <= MOST_NAME_GIVEN
     ]

@@ -141,7 +141,7 @@ class LocalRunner:
         files = self._files(call.workspace)
         if files is None:
             return await tool.act(given, None)
-        place = Place(files.root, files, self._undo, call.id, call.session)
+        place = Place(files.root, files, self._undo, call.id, call.session, allowed=call.allowed)
         try:
             if tool.spec.permission in HARMLESS:
                 return await tool.act(given, place)

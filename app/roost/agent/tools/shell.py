@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import Field
 
-from roost.agent.sandbox.destructive import destructive
+from roost.agent.sandbox.destructive import destructive, risky
 from roost.agent.sandbox.guards import Limits
 from roost.agent.sandbox.parent import Sandbox
 from roost.agent.tool import Permission
@@ -59,8 +59,8 @@ def shell_tool(sandbox: Sandbox, limits: Limits | None = None) -> Tool[ShellArgu
 
     async def run(given: ShellArguments, place: Place | None) -> Done:
         here = in_place(place)
-        if why := destructive(given.command):
-            raise RefusedError(f"Not run, because it {why}. The user can do it by hand.")
+        if why := _against(given.command, allowed=here.allowed):
+            raise RefusedError(f"Not run, because {why}. They can do it by hand.")
         try:
             kept = await reading(here.files, lambda: protected(here.files))
             before = await reading(here.files, lambda: snapshot(here.files, here.undo))
@@ -97,6 +97,14 @@ def shell_tool(sandbox: Sandbox, limits: Limits | None = None) -> Tool[ShellArgu
         timeout_s=TIMEOUT_S,
     )  # fmt: skip
     return Tool(spec, ShellArguments, run)
+
+
+def _against(command: str, *, allowed: bool) -> str:
+    """Return what keeps a command from running, and the user from allowing it; '' for nothing."""
+    if why := destructive(command):
+        return f"it {why}, which the user cannot allow"
+    why = "" if allowed else risky(command)
+    return f"it {why}, and the user did not allow it" if why else ""
 
 
 def _hold_new(files: Beneath, before: Protected) -> list[str]:

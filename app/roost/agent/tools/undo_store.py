@@ -80,6 +80,8 @@ class Place:
     undo: UndoStore
     call: str
     session: str
+    allowed: bool = False
+    """Whether the user was asked about the call and allowed it."""
 
 
 class UndoStore:

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from roost.agent.permission.policy import CHOICES, answer_of
 from roost.cli.agent import Talk
-from roost.cli.chatting.keys import Ahead, StoppedError, Watch, key_by_key
+from roost.cli.chatting.keys import Ahead, RepliedError, StoppedError, Watch, key_by_key
 from roost.cli.chatting.safe import safe, short
 from roost.cli.chatting.screen import Screen
 from roost.cli.show import print_table
@@ -50,6 +51,8 @@ class Chat:
         self._listed: list[str] = []
         self._ahead = Ahead()
         self._took: list[dict[str, Json]] = []
+        self._asked: list[str] = []
+        """Questions of the turn under way, the oldest first."""
 
     def run(self) -> None:
         """Talk until the user leaves."""
@@ -90,12 +93,16 @@ class Chat:
         """Have something answered; return whether to go on."""
         handle = sys.stdin.fileno()
         stopping = False
+        self._asked.clear()
         with key_by_key(handle), closing(Watch(self._talk.events(text), handle, self._ahead)) as watch:
             while True:
                 try:
                     for event in watch:
                         self._heard(event, quiet=stopping)
+                        watch.reply = (watch.reply or Ahead()) if self._asked else None
                     break
+                except RepliedError as reply:
+                    self._answer(reply.line)
                 except (StoppedError, KeyboardInterrupt) as error:
                     if stopping:
                         if isinstance(error, StoppedError):
@@ -106,10 +113,25 @@ class Chat:
                     self._talk.cancel()
         return True
 
+    def _answer(self, line: str) -> None:
+        """Answer the oldest question."""
+        answer = answer_of(line)
+        if answer is None:
+            self._screen.line(f"{short(line, 40)} is no answer; there are {CHOICES}.")
+        elif self._asked:
+            try:
+                self._talk.answer(self._asked[0], answer)
+            except RoostError as error:  # too late
+                self._screen.line(f"· {error.message}")
+
     def _heard(self, event: dict[str, Json], *, quiet: bool) -> None:
         if event["type"] == "metrics":
             self._took.append(event)
-        if not quiet or event["type"] in ("cancelled", "tool_result", "end", "error"):
+        if event["type"] == "question":
+            self._asked.append(str(event["id"]))
+        if event["type"] == "question.answered" and event["id"] in self._asked:
+            self._asked.remove(str(event["id"]))
+        if not quiet or event["type"] in ("cancelled", "tool_result", "question.answered", "end", "error"):
             self._screen.show(event)
 
     # --- Commands -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,14 @@ class StoppedError(Exception):
     """Esc, or Ctrl-C, while events came."""
 
 
+class RepliedError(Exception):
+    """A line that answers a question; `line` is what it says."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self.line = line
+
+
 class Ahead:
     """What is typed while an answer is written: `lines` that Enter ended, in order, and the `rest` after them."""
 
@@ -78,6 +86,8 @@ class Watch:
         self._got: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
         self._awake, self._wake = os.pipe()
         self._ahead = ahead
+        self.reply: Ahead | None = None
+        """Takes the keys while something is asked; what was typed before that is no answer."""
         threading.Thread(target=self._read, daemon=True).start()
 
     def close(self) -> None:
@@ -89,11 +99,14 @@ class Watch:
 
         Raises:
             StoppedError: Esc was pressed; iterating again goes on.
+            RepliedError: a line was typed to what is asked; likewise.
         """
         while True:
             ready, _, _ = select.select([self._handle, self._awake], [], [])
             if self._handle in ready and self._stopped():
                 raise StoppedError
+            if self.reply and self.reply.lines:
+                raise RepliedError(self.reply.lines.pop(0))
             if self._awake in ready:
                 os.read(self._awake, 1)
                 got = self._got.get()
@@ -105,7 +118,7 @@ class Watch:
 
     def _stopped(self) -> bool:
         typed = os.read(self._handle, 1024)
-        self._ahead.take(typed)
+        (self.reply or self._ahead).take(typed)
         return SEQUENCES.sub(b"", typed).endswith(ESCAPE) and not select.select([self._handle], [], [], ALONE_S)[0]
 
     def _read(self) -> None:

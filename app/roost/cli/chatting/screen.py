@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import Any, Protocol
 
+from roost.agent.permission.policy import CHOICES
 from roost.cli.chatting.markdown import BOLD, DIM, RESET, Markdown
 from roost.cli.chatting.safe import safe, short
 from roost.cli.show import size
@@ -17,6 +18,11 @@ ARGUMENTS, TEXT = 100, 100
 RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
 OUTCOMES = {"ok": GREEN, "refused": YELLOW, "cancelled": YELLOW}
 WIDEST = 100
+ENDS = {
+    "yes": "allowed", "conversation": "allowed in this conversation", "always": "allowed from now on",
+    "no": "not allowed", "unanswered": "not answered in time: not allowed", "stopped": "not answered: stopped",
+}  # fmt: skip
+"""What a question came to, in words."""
 
 
 class Answer(Protocol):
@@ -89,6 +95,11 @@ class Screen:
                 self.line(f"· {safe(event['text'])}")
             case "cancelled":
                 self.line("· stopped", YELLOW)
+            case "question":
+                self.line(f"? {safe(event['text'])}", YELLOW)
+                self.line(f"  {CHOICES}, then Enter")
+            case "question.answered":
+                self.line(f"· {ENDS.get(str(event['answer']), safe(str(event['answer'])))}")
             case "end":
                 self._answer.end()
 

@@ -52,7 +52,10 @@ async def test_each_route_of_the_hub_needs_a_key_that_may_and_its_own_worker(tmp
             "session": hub.hub.agents.store.create("anna").id,
             "fact": fact.id,
             "name": SKILL.name,
+            "question": "q1",
+            "tool": "shell",
         }
+        hub.hub.agents.allowed.add("anna", "shell", "shell: removes the desk")
         assert len(hub.hub.routes) >= 18
         for method, route in hub.hub.routes:
             path = route.format_map(of_anna)
@@ -66,6 +69,7 @@ async def test_each_route_of_the_hub_needs_a_key_that_may_and_its_own_worker(tmp
                     assert "desk" not in await answer.text()
         assert [worker.lease for worker in hub.desk.of("anna")] == [lease]
         assert knowledge.memory.store.all_of("anna") == [fact]
+        assert [one.mark for one in hub.hub.agents.allowed.of("anna")] == ["shell: removes the desk"]
         assert knowledge.skills.get("anna", SKILL.name).steps == SKILL.steps
 
 
@@ -76,6 +80,8 @@ BODIES = {
     ("PUT", f"{PATH}/{{lease}}"): announced().model_dump(mode="json"),
     ("POST", f"{PATH}/{{lease}}/results"): {"id": "c1", "outcome": "ok", "text": "forged"},
     ("POST", "/roost/v1/sessions/{session}/messages"): {"text": "x"},
+    ("POST", "/roost/v1/sessions/{session}/questions/{question}"): {"answer": "yes"},
+    ("POST", "/roost/v1/allowed"): {"tool": "other", "mark": "other"},
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from roost.agent.events import feed, stream
 from roost.agent.events.feed import ID
-from roost.agent.live import Live, StoppingError
+from roost.agent.live import Live, Said, StoppingError
 from roost.agent.service import Asker
 from roost.agent.sessions.routes import PATH
 from roost.cli.serve_agent import AgentDoor
@@ -302,7 +302,7 @@ async def test_an_agent_that_is_first_asked_for_while_the_service_stops_begins_n
         agents = door._assembled().agents
         session = agents.store.create("anna").id
         with pytest.raises(StoppingError):
-            await agents.say(Asker("anna", "anna", "user"), session, "hi")
+            await agents.say(Asker("anna", "anna", "user"), session, Said("hi"))
         await door.close()
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from roost.agent.hub import agents_of
 from roost.agent.knowledge import RECALLED
+from roost.agent.live import Said
 from roost.agent.memory.facts import Kind
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.records import EventBody, MetricsBody
@@ -89,7 +90,7 @@ async def say(agents: Agents, session: str, text: str) -> list[dict[str, Any]]:
     live = await agents.live(ALICE, session)
     queue = live.watch()
     await queue.get()  # that nothing goes on yet
-    await agents.say(ALICE, session, text)
+    await agents.say(ALICE, session, Said(text))
     events: list[dict[str, Any]] = []
     while (event := await queue.get())["type"] != "idle":
         events.append(dict(event))

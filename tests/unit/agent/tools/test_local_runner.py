@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from roost.agent.sandbox.destructive import destructive
+from roost.agent.sandbox.destructive import destructive, risky
 from roost.agent.sandbox.guards import Limits
 from roost.agent.sandbox.parent import Ran
 from roost.agent.tool import Outcome, ToolCall, ToolResult
@@ -231,9 +231,22 @@ async def test_destructive_commands_are_refused(desk: Desk, command: str) -> Non
     assert (await desk.call("shell", command=command)).outcome is Outcome.REFUSED
 
 
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [("rm -rf .", True), ("git reset --hard", True), ("find . -delete", True), ("rm -rf /", False), ("sudo ls", False)],
+)
+async def test_what_only_the_workspace_suffers_from_runs_once_the_user_allowed_it(
+    desk: Desk, command: str, *, runs: bool
+) -> None:
+    call = ToolCall(id="allowed", name="shell", arguments={"command": command}, session="s", allowed=True)
+    assert ((await desk.runner.run(call)).outcome is not Outcome.REFUSED) is runs
+    assert bool(risky(command)) is runs
+    assert bool(destructive(command)) is not runs
+
+
 @pytest.mark.parametrize("command", ["rm -rf build", "git status", "make test", "rm ./a.txt"])
 def test_others_are_not(command: str) -> None:
-    assert destructive(command) == ""
+    assert (destructive(command), risky(command)) == ("", "")
 
 
 def test_a_folder_that_is_more_than_a_project_is_no_workspace(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ export function drawItem(item, live) {
       return h("details", { class: "thinking" }, h("summary", {}, "Thinking"), h("div", { class: "as-typed" }, item.text));
     case "tool":
       return drawTool(item);
+    case "question":
+      return drawQuestion(item);
     case "took":
       return h("p", { class: "note took" }, tookOf(item.values));
     default:
@@ -29,6 +31,20 @@ export function drawItem(item, live) {
 
 const wordsOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most)}…` : text);
+
+const ANSWERS = { yes: "Allow once", conversation: "Allow in this conversation", always: "Always allow", no: "Do not allow" };
+const ENDS = {
+  yes: "You allowed it.", conversation: "You allowed it in this conversation.", always: "You allowed it from now on.",
+  no: "You did not allow it.", unanswered: "It was not answered, and so not called.", stopped: "It was stopped, and not called.",
+};
+
+function drawQuestion(item) {
+  return h("section", { class: "question", "data-tool": item.tool, role: item.answer ? null : "alert" },
+    h("p", { class: "as-typed" }, item.text),
+    item.answer ? h("p", { class: "note" }, ENDS[item.answer] ?? item.answer)
+      : h("div", { class: "answers" }, Object.entries(ANSWERS).map(([answer, text]) =>
+        h("button", { class: answer === "no" ? "strong small" : "quiet small", type: "button", "data-answer": answer, "data-question": item.id }, text))));
+}
 
 function drawTool(item) {
   const { result } = item;

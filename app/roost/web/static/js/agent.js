@@ -139,7 +139,7 @@ export function agentPage(view) {
     empty.hidden = items.length > 0;
     items.forEach((item, n) => {
       const live = item === turns.items.at(-1) && turns.turn !== "";
-      const sign = `${item.turn} ${item.text?.length} ${item.result?.outcome} ${item.over} ${item.lost} ${live}`;
+      const sign = `${item.turn} ${item.text?.length} ${item.result?.outcome} ${item.answer} ${item.over} ${item.lost} ${live}`;
       if (drawn[n]?.item === item && drawn[n].sign === sign) return;
       const old = list.children[n];
       const fresh = drawItem(item, live);
@@ -291,7 +291,7 @@ export function agentPage(view) {
         await Promise.race([watch(), new Promise((resolve) => { setTimeout(resolve, OPENED_MS); })]);
         chosenBy({});
       }
-      await call(`${place()}/messages`, { method: "POST", json: { text, priority } });
+      await call(`${place()}/messages`, { method: "POST", json: { text, priority, answers: true } });
       said.sent = true;
     } catch (error) {
       mine.unsay(text);
@@ -307,6 +307,14 @@ export function agentPage(view) {
     if (!id || !busy()) return;
     try {
       await call(`${place()}/cancel`, { method: "POST", json: {} });
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  }
+
+  async function answer(asked, word) {
+    try {
+      await call(`${place()}/questions/${encodeURIComponent(asked)}`, { method: "POST", json: { answer: word } });
     } catch (error) {
       toast(error.message, "bad");
     }
@@ -334,6 +342,7 @@ export function agentPage(view) {
     else if (at.id === "stop") end();
     else if (at.id === "undo") putBack();
     else if (at.id === "earlier") { all = true; drawn = []; list.replaceChildren(); draw(); }
+    else if (at.dataset.answer) answer(at.dataset.question, at.dataset.answer);
     else if (at.dataset.act === "copy-code") navigator.clipboard.writeText(at.closest(".code").querySelector("code").textContent).then(() => toast("Copied."), () => toast("The browser does not let this page copy.", "bad"));
   };
   ask.addEventListener("submit", submit);

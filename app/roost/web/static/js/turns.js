@@ -1,6 +1,7 @@
 // What a conversation with the agent shows, made of its records and of the live events of turns. Nothing is drawn here.
 //
 // An item is {kind, turn, …}: "user" and "answer" {text}, "thought" {text}, "tool" {id, tool, arguments, result},
+// "question" {id, tool, text, answer: "" while it is open},
 // "note" {text}, "error" {text}, "took" {values}. A user's item without a turn waits for one.
 
 const NOTES = {
@@ -21,6 +22,13 @@ function noteOf(name, detail) {
   return NOTES[name]?.(detail) ?? "";
 }
 
+const questionOf = ({ id, tool, text }, turn) => ({ kind: "question", turn, id, tool, text, answer: "" });
+
+function answered(items, { id, answer }) {
+  const asked = items.findLast((one) => one.kind === "question" && one.id === id);
+  if (asked) asked.answer = answer;
+}
+
 // Returns the items of a conversation's records.
 export function itemsOf(records) {
   const items = [];
@@ -39,7 +47,9 @@ export function itemsOf(records) {
     } else if (body.kind === "tool_result" && calls.has(body.result.id)) {
       const { outcome, text, seconds, changed } = body.result;
       calls.get(body.result.id).result = { outcome, text, seconds, changed, bytes: new TextEncoder().encode(text).length };
-    } else if (body.kind === "event" && body.name === "message.added") items.push({ kind: "user", turn, text: body.detail.text });
+    } else if (body.kind === "event" && body.name === "question") items.push(questionOf(body.detail, turn));
+    else if (body.kind === "event" && body.name === "question.answered") answered(items, body.detail);
+    else if (body.kind === "event" && body.name === "message.added") items.push({ kind: "user", turn, text: body.detail.text });
     else if (body.kind === "event") {
       const text = noteOf(body.name, body.detail);
       if (text) items.push({ kind: body.name === "turn.failed" ? "error" : "note", turn, text });
@@ -116,6 +126,13 @@ export class Turns {
         this.doing = turn ? "The Specialist reads the result" : "";
         return false;
       }
+      case "question":
+        this.doing = "Waiting for your word";
+        this.items.push(questionOf(event, turn));
+        return false;
+      case "question.answered":
+        answered(this.items, event);
+        return false;
       case "notice":
         this.items.push({ kind: "note", turn, text: event.text });
         return false;
@@ -177,6 +194,7 @@ export class Turns {
     this.doing = "";
     this.unknown = false;
     for (const one of this.items) if (one.kind === "tool") one.over = true;
+    for (const one of this.items) if (one.kind === "question") one.answer ||= "stopped";
     return unknown;
   }
 }

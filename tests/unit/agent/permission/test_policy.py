@@ -1,0 +1,79 @@
+"""What the user is asked about: by permission class, by command, by what a foreign tool says of itself."""
+
+from __future__ import annotations
+
+import mcp_types as types
+import pytest
+
+from roost.agent.mcp.connection import listed_of
+from roost.agent.mcp.servers import McpServer
+from roost.agent.mcp.tools import spec_of
+from roost.agent.permission.policy import Answer, answer_of, needed
+from roost.agent.tool import Permission, ToolCall, ToolSpec
+from tests.unit.agent.permission.world import SHELL, TEXT, foreign
+
+
+def call(name: str = "t", **arguments: str) -> ToolCall:
+    return ToolCall.model_validate({"id": "1", "name": name, "arguments": arguments, "session": "s"})
+
+
+def spec(permission: Permission, **more: bool) -> ToolSpec:
+    return ToolSpec(name="t", description="", parameters=TEXT, permission=permission, **more)
+
+
+@pytest.mark.parametrize("permission", [Permission.READ, Permission.WRITE, Permission.MEMORY])
+def test_what_reads_or_can_be_undone_runs(permission: Permission) -> None:
+    assert needed(spec(permission), call(text="rm -rf .")) is None
+
+
+@pytest.mark.parametrize("command", ["rm -rf .", "cd x && git reset --hard", "find . -name x -delete", "shred a"])
+def test_a_command_that_throws_work_away_is_asked_about_by_what_it_does(command: str) -> None:
+    found = needed(SHELL, call("shell", command=command))
+    assert found
+    assert found.mark.startswith("shell: ")
+    assert needed(SHELL, call("shell", command="git status")) is None
+
+
+def test_kinds_of_harm_are_allowed_one_by_one() -> None:
+    marks = {needed(SHELL, call("shell", command=text)).mark for text in ("rm -rf .", "git reset --hard")}  # type: ignore[union-attr]
+    assert len(marks) == 2
+
+
+def test_a_foreign_tool_is_asked_about_unless_it_says_that_it_only_reads() -> None:
+    assert needed(foreign(), call(text="x"))
+    assert needed(foreign(safe_to_repeat=True), call(text="x"))
+    assert needed(foreign(read_only=True), call(text="x")) is None
+
+
+def test_what_was_allowed_is_asked_about_again_once_the_tool_is_another_one() -> None:
+    before, after = (needed(foreign(about=text), call(text="x")) for text in ("Sends a text.", "Sends all files."))
+    assert before
+    assert after
+    assert before.mark != after.mark
+
+
+def test_the_network_is_asked_about_where_it_may_have_an_effect_there() -> None:
+    assert needed(spec(Permission.NETWORK, safe_to_repeat=True), call(text="x")) is None
+    assert needed(spec(Permission.NETWORK), call(text="x"))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("y", Answer.YES), ("YES ", Answer.YES), ("n", Answer.NO), ("no", Answer.NO), ("a", Answer.ALWAYS),
+        ("always", Answer.ALWAYS), ("c", Answer.CONVERSATION), ("", None), ("yeah", None), ("yn", None),
+    ],
+)  # fmt: skip
+def test_words_of_people(word: str, meant: Answer | None) -> None:
+    assert answer_of(word) is meant
+
+
+def test_only_what_a_server_says_of_its_tool_makes_it_one_that_reads() -> None:
+    server = McpServer(name="ex", owner="anna", command=("x",))
+    hints = [None, types.ToolAnnotations(), types.ToolAnnotations(read_only_hint=True, idempotent_hint=True)]
+    tools = [
+        types.Tool(name=f"t{n}", input_schema={"type": "object"}, annotations=hint) for n, hint in enumerate(hints)
+    ]
+    specs = [found for listed in listed_of(tools) if (found := spec_of(server, listed))]
+    assert [spec.read_only for spec in specs] == [False, False, True]
+    assert not any(spec.safe_to_repeat for spec in specs)
