@@ -17,6 +17,7 @@ from tests.unit.fleet.golden_jobs import texts
 from tests.unit.fleet.monitoring.test_job import TREE
 from tests.unit.fleet.monitoring.test_job import text_of as monitoring_text
 from tests.unit.fleet.test_jobs import NAMES_OF_STRANGERS, render_with_template
+from tests.unit.fleet.test_search_job import text_of as search_text
 
 TEXTS = texts()
 
@@ -52,6 +53,13 @@ def test_the_job_of_prometheus_is_valid(nomad: Path, tmp_path: Path) -> None:
     }
     for driver, programs in ways.items():
         done = validate(nomad, tmp_path, monitoring_text(driver, programs))
+        assert done.returncode == 0, f"{driver}: {done.stdout}{done.stderr}"
+
+
+def test_the_job_of_searxng_is_valid(nomad: Path, tmp_path: Path) -> None:
+    drivers: tuple[Driver, ...] = ("docker", "raw_exec")
+    for driver in drivers:
+        done = validate(nomad, tmp_path, search_text(driver))
         assert done.returncode == 0, f"{driver}: {done.stdout}{done.stderr}"
 
 

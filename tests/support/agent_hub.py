@@ -20,6 +20,7 @@ from roost.agent.channel.wire import Announced, Folder
 from roost.agent.hub import AgentHub, agents_of
 from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
+from roost.agent.search_routes import Where, nowhere
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.cli.serve_websocket import websocket_protocol
 from tests.support.net import eventually
@@ -82,12 +83,14 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path, desk: Desk | None = None, port: int = 0, ping_s: float = 20.0) -> AsyncIterator[Served]:
-    """Run a hub; who answers no ping for `ping_s` seconds is let go."""
+async def served(
+    folder: Path, desk: Desk | None = None, port: int = 0, ping_s: float = 20.0, search: Where = nowhere
+) -> AsyncIterator[Served]:
+    """Run a hub; who answers no ping for `ping_s` seconds is let go. `search` says where SearXNG is."""
     desk = desk or Desk(poll_s=5, gone_s=5, answer_s=5)
     async with aiohttp.ClientSession() as http:
         agents = agents_of(folder, http, "http://127.0.0.1:1", runner_of=desk.runner)
-        hub = AgentHub(api, agents, Measures(), desk, identity=HubIdentity(folder))
+        hub = AgentHub(api, agents, Measures(), desk, identity=HubIdentity(folder), search=search)
         config = uvicorn.Config(
             hub, lifespan="off", log_config=None, ws=websocket_protocol(), ws_ping_interval=ping_s,
             ws_ping_timeout=ping_s,

@@ -99,6 +99,10 @@ options:
     type: list
     elements: str
     default: []
+  web_search_image:
+    description: SearXNG's image, by digest; empty where it is not wanted.
+    type: str
+    default: ""
   mirror:
     description: Debian mirror; empty for the one of the host's apt sources, else debootstrap's default.
     type: str
@@ -158,8 +162,8 @@ monitoring_tree:
   type: str
   returned: always
 images:
-  description: References of the images C(agent), C(llama_server), C(base), C(monitoring); empty for
-    C(runtime=local).
+  description: References of the images C(agent), C(llama_server), C(base), C(monitoring), C(search); empty
+    for C(runtime=local).
   type: dict
   returned: always
 digests:
@@ -245,6 +249,7 @@ def main() -> None:
             "engine_gpus": {"type": "list", "elements": "str", "default": []},
             "monitoring_suite": {"type": "str", "default": "trixie"},
             "monitoring_packages": {"type": "list", "elements": "str", "default": []},
+            "web_search_image": {"type": "str", "default": ""},
             "mirror": {"type": "str", "default": ""},
             "python_version": {"type": "str", "default": ""},
             "update": {"type": "bool", "default": False},

@@ -22,12 +22,13 @@ from roost.fleet.engine_start import EngineStart
 from roost.fleet.homecoming import bring_home
 from roost.fleet.job_memory import JobMemory, job_memory
 from roost.fleet.job_text import Job, render_job
-from roost.fleet.jobs import META_NODE, MONITORING_JOB, ModelServerJob, job_name, machine_of
+from roost.fleet.jobs import META_NODE, MONITORING_JOB, SEARCH_JOB, ModelServerJob, job_name, machine_of
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_variable
 from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
+from roost.fleet.search.job import ensure_search_secret, forget_search_secret
 from roost.fleet.site_jobs import (
     Made,
     Programs,
@@ -217,8 +218,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         engine_ca=(Path(params["tls_dir"]) / "ca.pem").read_text() if wish.node else "",
     )
     lines += store_variables(client, secrets, agent=wish.with_agent, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
-    if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
-        lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
+    lines += own_secrets(client, wish, dry_run=dry_run)
     for job in jobs:
         change = apply_one(module, client, job, release, dry_run=dry_run)
         if change.changed:
@@ -235,10 +235,21 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
-            if name == MONITORING_JOB:
-                forget_watch_key(client)
+            forget = {MONITORING_JOB: forget_watch_key, SEARCH_JOB: forget_search_secret}.get(name)
+            if forget:
+                forget(client)
     after = "".join(f"{line}\n" for line in lines)
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+
+
+def own_secrets(client: NomadClient, wish: SiteWish, *, dry_run: bool) -> list[str]:
+    """Have a key of Prometheus' own and a secret of SearXNG's, where they are wanted; a line each that is new."""
+    lines = []
+    if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
+        lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
+    if wish.search and ensure_search_secret(client, dry_run=dry_run):
+        lines.append(f"{SEARCH_JOB}: a secret of its own")
+    return lines
 
 
 def brought_home(

@@ -34,6 +34,8 @@ from roost.agent.permission.allowed import AllowedStore, OpenQuestions
 from roost.agent.permission.policy import ALLOWED_PATH
 from roost.agent.permission.routes import permission_routes
 from roost.agent.routes import turn_routes
+from roost.agent.search_routes import PATH as SEARCH_PATH
+from roost.agent.search_routes import Where, nowhere, search_routes
 from roost.agent.service import Agents, Asker, NoTools, RunnerOf
 from roost.agent.sessions.routes import PATH, session_routes
 from roost.agent.sessions.store import FileSessionStore
@@ -54,7 +56,7 @@ ASKER, STILL = "roost.asker", "roost.still"
 CONNECTIONS = frozenset({"http", "websocket"})
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH, SEARCH_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -70,6 +72,7 @@ class AgentHub:
         desk: Desk | None = None,
         *,
         identity: HubIdentity,
+        search: Where = nowhere,
     ) -> None:
         self._api = api
         self.desk = desk or Desk()
@@ -103,6 +106,7 @@ class AgentHub:
         )  # fmt: skip
         self._app.include_router(worker_routes(self.desk, lambda request: asker_of(request).name))
         self._app.include_router(identity_routes(identity, lambda request: asker_of(request).name))
+        self._app.include_router(search_routes(search))
         _shape_errors(self._app)
 
     @property

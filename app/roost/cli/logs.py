@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from roost.fleet.jobs import MONITORING_JOB, SEARCH_JOB
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
@@ -27,7 +28,7 @@ SYSTEMD_BOOTED = Path("/run/systemd/system")
 
 def logs(
     source: Annotated[
-        str, typer.Argument(help="agent, nomad, bootstrap, or the slot of a model server (main).")
+        str, typer.Argument(help="agent, nomad, bootstrap, search, monitoring, or a model server's slot (main).")
     ] = "agent",
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is written.")] = False,
@@ -57,6 +58,8 @@ def job_of(site: Site, source: str) -> str:
         RoostError: there is no such log; the fix names those there are.
     """
     jobs = {"agent": site.agent_job, **{slot.slot: slot.job for slot in site.slots}}
+    beside = {"monitoring": (MONITORING_JOB, site.monitoring), "search": (SEARCH_JOB, site.search)}
+    jobs |= {name: job for name, (job, address) in beside.items() if address}
     if source not in jobs:
         known = ", ".join([*jobs, "nomad", "bootstrap"])
         raise RoostError(f"There is no log of {source!r}.", fix=f"Use one of: {known}.", exit_code=2)

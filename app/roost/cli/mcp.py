@@ -17,11 +17,10 @@ from roost.agent.mcp.servers import McpServer, imported, made, name_of
 from roost.agent.mcp.servers import McpServers as Servers
 from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tools.runner import LocalRunner, standard_tools
-from roost.agent.tools.web_search import SearchServices
 from roost.cli.api import on_loopback, trusting
 from roost.cli.principal import Principal, identify, mcp_file, refuse_root, state_folder
 from roost.cli.show import plain, print_json, print_table
-from roost.cli.worker import checked_networks, chosen, only_one
+from roost.cli.worker import checked_networks, chosen, only_one, search_services
 from roost.gateway.telemetry import Redactor, configure
 from roost.ops.errors import RoostError
 
@@ -220,8 +219,8 @@ async def _serve(
     from roost.agent.mcp.own import Hub, own_tools
     from roost.agent.mcp.serve import HARMLESS, Served, serve_stdio
 
-    services = SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""))
     access = whose.access
+    services = search_services(access)
     configure("warning", [access.key, *filter(None, [services.brave_key])])
     connector = aiohttp.TCPConnector(ssl=trusting(access.ca))
     async with aiohttp.ClientSession(connector=connector, trust_env=not on_loopback(access.base_url)) as http:

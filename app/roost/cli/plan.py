@@ -167,13 +167,13 @@ def gpu_vendors(variables: Mapping[str, object]) -> list[str]:
 
 
 def reserved_memory_mib(variables: Mapping[str, object]) -> int:
-    """Return how much memory other programs of the machine need: the user's, and Prometheus where it runs.
+    """Return how much memory other programs of the machine need: the user's, and Prometheus and SearXNG where they run.
 
     Raises:
         RoostError: a variable is no whole number.
     """
-    monitoring = _mib(variables, "monitoring_memory_mib") if is_on(variables["monitoring"]) else 0
-    return _mib(variables, "reserved_memory_mib") + monitoring
+    beside = [name for name in ("monitoring", "web_search") if is_on(variables[name])]
+    return _mib(variables, "reserved_memory_mib") + sum(_mib(variables, f"{name}_memory_mib") for name in beside)
 
 
 def _mib(variables: Mapping[str, object], name: str) -> int:

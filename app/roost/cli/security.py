@@ -62,7 +62,7 @@ def audit_verb(*, as_json: Annotated[bool, typer.Option("--json", help="Print JS
 def observe(site: Site) -> Seen:
     """Look at the machine; changes nothing."""
     variables = site_variables(site)
-    uids = {name: int(str(variables[f"roost_{name}_uid"])) for name in ("agent", "engine", "monitoring")}
+    uids = {name: int(str(variables[f"roost_{name}_uid"])) for name in ("agent", "engine", "monitoring", "search")}
     now = time.time()
     tokens: int | None = None
     with suppress(RoostError):
@@ -111,7 +111,7 @@ def _processes(variables: Mapping[str, object]) -> Iterator[Running]:
     """Yield our processes that listen, by their service or program."""
     facts = collect()
     paths = [str(variables[f"roost_{name}_dir"]) for name in ("install", "state", "config")]
-    uids = [int(str(variables[f"roost_{name}_uid"])) for name in ("agent", "engine", "monitoring")]
+    uids = [int(str(variables[f"roost_{name}_uid"])) for name in ("agent", "engine", "monitoring", "search")]
     seen: set[int] = set()
     for listener in facts.listeners:
         if listener.pid in seen or not is_ours(listener, paths, uids):

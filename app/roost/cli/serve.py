@@ -18,6 +18,7 @@ import uvloop
 from roost.cli.serve_agent import Turns, agent_hub
 from roost.cli.serve_hub import load_hub_settings, run_hub
 from roost.cli.serve_listen import listeners, open_socket
+from roost.cli.serve_search import searching
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.app import build, client_session, running
 from roost.gateway.settings import Settings, load_settings
@@ -45,7 +46,8 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
         gateway = build(settings, session, on_secrets=redactor.know)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
         turns = Turns()
-        hub = agent_hub(gateway.app, settings.state_dir, session, turns.url, redactor) if with_page else None
+        folder, search = settings.state_dir, searching(settings)
+        hub = agent_hub(gateway.app, folder, session, turns.url, redactor, search) if with_page else None
         app = Front(hub or gateway.app, sessions) if with_page else gateway.app
 
         @asynccontextmanager

@@ -15,6 +15,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.cli.serve_listen import Listener, Listens, make_server, open_socket
+from roost.cli.serve_search import NOWHERE, Where
 from roost.gateway.errors import ApiError
 from roost.gateway.telemetry import Redactor
 from roost.ops.metric_names import AGENT_PAGE
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
     from roost.agent.hub import AgentHub
 
 log = structlog.get_logger(__name__)
-MINE = (
-    "/roost/v1/sessions",
-    "/roost/v1/memory",
-    "/roost/v1/skills",
-    "/roost/v1/workers",
-    "/roost/v1/hub",
-    "/roost/v1/allowed",
-)
+MINE = tuple(f"/roost/v1/{name}" for name in ("sessions", "memory", "skills", "workers", "hub", "allowed", "search"))
 
 
 class AgentDoor:
@@ -41,13 +35,20 @@ class AgentDoor:
     """
 
     def __init__(
-        self, api: ASGIApp, folder: Path, http: aiohttp.ClientSession, base_url: str, redactor: Redactor | None
+        self,
+        api: ASGIApp,
+        folder: Path,
+        http: aiohttp.ClientSession,
+        base_url: str,
+        redactor: Redactor | None,
+        search: Where = NOWHERE,
     ) -> None:
         self._api = api
         self._folder = folder
         self._http = http
         self._base_url = base_url
         self._redactor = redactor
+        self._search = search
         self._hub: AgentHub | None = None
         self._until = 0.0
 
@@ -99,14 +100,23 @@ class AgentDoor:
         if self._until:  # first asked for while the service stops
             agents.let_go()
             desk.let_go()
-        return AgentHub(self._api, agents, measures, desk, identity=HubIdentity(self._folder))
+        identity = HubIdentity(self._folder)
+        return AgentHub(self._api, agents, measures, desk, identity=identity, search=self._search)
 
 
 def agent_hub(
-    api: ASGIApp, folder: Path | None, http: aiohttp.ClientSession, base_url: str, redactor: Redactor | None
+    api: ASGIApp,
+    folder: Path | None,
+    http: aiohttp.ClientSession,
+    base_url: str,
+    redactor: Redactor | None,
+    search: Where = NOWHERE,
 ) -> AgentDoor | None:
-    """Return the agent's routes before `api`, whose models are asked for at `base_url`; None without a folder."""
-    return AgentDoor(api, folder, http, base_url, redactor) if folder else None
+    """Return the agent's routes before `api`, whose models are asked for at `base_url`; None without a folder.
+
+    `search` says where SearXNG is.
+    """
+    return AgentDoor(api, folder, http, base_url, redactor, search) if folder else None
 
 
 def is_agents(path: str) -> bool:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roost import __version__
 from roost.cli.serve_agent import Turns, agent_hub
 from roost.cli.serve_listen import listeners, open_socket
+from roost.cli.serve_search import given
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
 from roost.gateway.telemetry import Redactor
@@ -43,6 +44,7 @@ class HubSettings(BaseSettings):
     gateways: str = "http://127.0.0.1:8360"  # base URLs, separated by commas; the first that answers is asked
     gateway_ca: Path | None = None  # the authority of their certificates, where it is not one that the system knows
 
+    searxng_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+(/[^\s@]*)?)?$")  # for the agent's searches
     state_dir: Path | None = None  # where logins are kept; without it they end with the process
     web_session_s: Duration = 43200.0  # a login on the page that nobody uses ends after so long
 
@@ -104,7 +106,8 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
             urls = gateway_urls(settings.gateways)
             forward = Forward(session, urls, settings.max_body_bytes)
             turns = Turns()  # so that they, too, have the next gateway when one does not answer
-            agent = agent_hub(forward, settings.state_dir, session, turns.url, redactor)
+            search = given(settings.searxng_url)
+            agent = agent_hub(forward, settings.state_dir, session, turns.url, redactor, search)
 
             @asynccontextmanager
             async def beside(_stop: Callable[[], None]) -> AsyncIterator[None]:

@@ -34,6 +34,7 @@ VERBS = {
     "worker": Verb("roost.cli.worker", "app", "Run the agent's tools on this machine, in folders that you named."),
     "workspace": Verb("roost.cli.workspace", "app", "Name folders that the agent may work in."),
     "mcp": Verb("roost.cli.mcp", "app", "Use tools of MCP servers, and give Roost's tools to MCP clients."),
+    "search": Verb("roost.cli.search", "app", "Search the web from conversations: start and stop the fleet's SearXNG."),
     "models": Verb("roost.cli.models", "app", "Show, fetch, verify and remove models."),
     "jobs": Verb("roost.cli.jobs", "jobs", "Show the jobs that Nomad runs."),
     "logs": Verb("roost.cli.logs", "logs", "Show what the agent, a model server, Nomad or the set-up logged."),

@@ -31,7 +31,7 @@ from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tool import ToolCall, ToolResult, ToolRunner
 from roost.agent.tools.base import AnyTool
 from roost.agent.tools.runner import LocalRunner, standard_tools
-from roost.agent.tools.web_search import SearchServices
+from roost.agent.tools.web_search import FleetSearch, SearchServices
 from roost.agent.tools.workspaces import Named
 from roost.cli.api import Access, find_access, on_loopback, trusting
 from roost.cli.principal import Principal, identify, refuse_root, state_folder
@@ -79,9 +79,9 @@ def worker(
     box = Bubblewrap()
     if gone := box.missing():
         sys.stderr.write(f"Without a sandbox no program is run, only files and pages: {gone}.\n")
-    services = SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""))
     whose = identify()
     owner, access, named = whose.owner, whose.access, whose.workspaces
+    services = search_services(access)
     configure("warning", [access.key, *filter(None, [services.brave_key])])
     folder = state_folder() / whose.called
     with only_one(folder):
@@ -93,6 +93,12 @@ def worker(
         if not offers().workspaces:
             sys.stderr.write(f"{NO_FOLDERS}\n")
         asyncio.run(_work(access, foreign, runner, offers, Shown(offers, as_json=as_json)))
+
+
+def search_services(access: Access) -> SearchServices:
+    """Return where is searched: as the environment says, and by the fleet whose API this is."""
+    fleet = FleetSearch(access.base_url, access.key, trusting(access.ca), proxied=not on_loopback(access.base_url))
+    return SearchServices(os.environ.get("ROOST_SEARXNG_URL", ""), os.environ.get("ROOST_BRAVE_KEY", ""), fleet)
 
 
 class Foreign:

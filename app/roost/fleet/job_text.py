@@ -9,22 +9,24 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from roost.fleet.agent_jobs import AgentJob
-from roost.fleet.jobs import ModelServerJob, MonitoringJob, RpcWorkerJob
+from roost.fleet.jobs import ModelServerJob, MonitoringJob, RpcWorkerJob, SearchJob
 
 MODEL_TEMPLATE = "model-server.nomad.hcl.j2"
 AGENT_TEMPLATE = "agent.nomad.hcl.j2"
 RPC_TEMPLATE = "rpc-worker.nomad.hcl.j2"
 MONITORING_TEMPLATE = "monitoring.nomad.hcl.j2"
+SEARCH_TEMPLATE = "search.nomad.hcl.j2"
 # What HCL would not take for itself in a string: quotes, control characters, interpolation (but not of Nomad's own
 # variables, which it fills in when a task starts) and directives.
 HCL_SPECIAL = re.compile(r'[\\"\x00-\x1f\x7f]|\$(?=\{(?!NOMAD_\w+\}))|%(?=\{)')
 HCL_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-Job = ModelServerJob | RpcWorkerJob | AgentJob | MonitoringJob
+Job = ModelServerJob | RpcWorkerJob | AgentJob | MonitoringJob | SearchJob
 TEMPLATES = {
     ModelServerJob: MODEL_TEMPLATE,
     RpcWorkerJob: RPC_TEMPLATE,
     AgentJob: AGENT_TEMPLATE,
     MonitoringJob: MONITORING_TEMPLATE,
+    SearchJob: SEARCH_TEMPLATE,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the jobs of model servers, RPC workers and Prometheus are made of: pure, the same for playbook, CLI and tests.
+"""What the jobs of model servers and what runs beside them are made of: pure, the same for playbook, CLI and tests.
 
 The agent's is in `agent_jobs`; `job_text` writes HCL from them.
 """
@@ -26,6 +26,7 @@ KEEP_WARM_TAG = "keep_warm=true"  # of a model server's service; the other tags 
 RPC_JOB_PREFIX = "roost-rpc-"
 MONITORING_JOB = "roost-monitoring"
 MONITORING_KEY = "monitoring"  # name of its key of the API
+SEARCH_JOB = "roost-search"  # and its service
 MODELS_MOUNT = "/models"
 SLOTS_MOUNT = "/slots"
 META_LAYERS = "roost_gpu_layers"  # of a job: how many layers belong on which device
@@ -241,6 +242,27 @@ class MonitoringJob:
     service: str
     key_name: str
     state_mount: str
+    port: int
+    cpu_mhz: int
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """Everything the template of SearXNG shows."""
+
+    name: str
+    datacenter: str
+    driver: Driver
+    user: str
+    uid: int
+    gid: int
+    image: str
+    command: str
+    args: list[str]
+    env: dict[str, str]
+    settings: PlainFile
+    item: str
     port: int
     cpu_mhz: int
     memory_mib: int

@@ -38,6 +38,7 @@ from roost.fleet.jobs import (
     MONITORING_JOB,
     NODE_ADDRESS,
     RPC_JOB_PREFIX,
+    SEARCH_JOB,
     Driver,
     Engine,
     EnginePlace,
@@ -45,11 +46,13 @@ from roost.fleet.jobs import (
     NodeChoice,
     RpcWorkerChoice,
     RpcWorkerJob,
+    SearchJob,
     SlotChoice,
     model_server_job,
     rpc_worker_job,
 )
 from roost.fleet.monitoring.job import MonitoringPrograms, monitoring_job
+from roost.fleet.search.job import SearchPrograms, search_job
 from roost.fleet.site_wish import HOST_POOL, RpcWish, Runtime, SiteWish, SlotWish
 from roost.models.catalogue import Catalogue
 from roost.models.estimate.beside import beside_bytes
@@ -74,6 +77,7 @@ class Programs:
     engine_tree: str = ""
     rpc_command: tuple[str, ...] = ()
     monitoring: MonitoringPrograms = field(default_factory=MonitoringPrograms)
+    search: SearchPrograms = field(default_factory=SearchPrograms)
 
 
 class Made(BaseModel):
@@ -94,6 +98,7 @@ def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "ll
             agent_image=made.images["agent"],
             engine_image=made.images["llama_server"],
             monitoring=MonitoringPrograms(image=made.images.get("monitoring", "")),
+            search=SearchPrograms(image=made.images.get("search", "")),
         )
     tree = Path(made.engine_tree)
     rpc: list[str] = []
@@ -207,6 +212,8 @@ def site_jobs(
     if wish.monitoring:
         watching = programs.monitoring
         jobs.append(monitoring_job(wish.monitoring, watching, driver, datacenter=wish.datacenter, bind=wish.bind))
+    if wish.search:
+        jobs.append(search_job(wish.search, programs.search, driver, datacenter=wish.datacenter, bind=wish.bind))
     return jobs
 
 
@@ -398,7 +405,8 @@ def job_secrets(
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
     secrets: dict[str, dict[str, str]] = {}
     for job in jobs:
-        if isinstance(job, RpcWorkerJob | MonitoringJob):  # knows no key; gets one from `ensure_watch_key`
+        # know no key; one gets its own from `ensure_watch_key`, one a secret from `ensure_search_secret`
+        if isinstance(job, RpcWorkerJob | MonitoringJob | SearchJob):
             continue
         items = {"engine_key": engine_key}
         if job.name in {AGENT_JOB, GATEWAY_JOB}:
@@ -419,13 +427,14 @@ def peer_key(api_key: str) -> str:
 
 
 def stale_jobs(existing: Sequence[str], wanted: Sequence[Job], elsewhere: Collection[str] = ()) -> list[str]:
-    """Return the model servers, workers, gateways and Prometheus of ours in Nomad that nothing wants any more.
+    """Return the model servers, workers, gateways, Prometheus and SearXNG of ours that nothing wants any more.
 
     `elsewhere` are names of jobs that other machines of the fleet want.
     """
     names = {job.name for job in wanted} | set(elsewhere)
     ours = (MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX, GATEWAY_JOB)
-    return sorted(name for name in existing if (name.startswith(ours) or name == MONITORING_JOB) and name not in names)
+    single = {MONITORING_JOB, SEARCH_JOB}
+    return sorted(name for name in existing if (name.startswith(ours) or name in single) and name not in names)
 
 
 def templates_dir(release_dir: Path) -> Path:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from roost.fleet.jobs import LOOPBACK_NETWORK, START_S, Engine, Identity
 from roost.fleet.monitoring.job import MonitoringWish
+from roost.fleet.search.job import SearchWish
 from roost.models.footprint import CacheType, LayerSplit, ServerSettings
 
 Runtime = Literal["docker", "local"]
@@ -134,6 +135,7 @@ class SiteWish(BaseModel):
     fallbacks: dict[str, list[str]] = Field(default_factory=dict)
     memory_pools: dict[str, int] = Field(default_factory=dict)  # bytes that the models of a pool may hold together
     monitoring: MonitoringWish | None = None  # None: no Prometheus
+    search: SearchWish | None = None  # None: no SearXNG
     agent_identity: Identity
     engine_identity: Identity
 

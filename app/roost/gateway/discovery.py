@@ -24,7 +24,7 @@ class _Namespace(BaseModel):
     services: list[_Stub] = Field(default_factory=list, validation_alias="Services")
 
 
-class _Registration(BaseModel):
+class Registration(BaseModel):
     address: str = Field(validation_alias="Address")
     port: int = Field(validation_alias="Port")
     tags: list[str] | None = Field(default=None, validation_alias="Tags")
@@ -34,7 +34,7 @@ class _Registration(BaseModel):
 
 
 NAMESPACES = TypeAdapter(list[_Namespace])
-REGISTRATIONS = TypeAdapter(list[_Registration])
+REGISTRATIONS = TypeAdapter(list[Registration])
 
 
 def given_members(text: str) -> tuple[Member, ...]:
@@ -42,13 +42,12 @@ def given_members(text: str) -> tuple[Member, ...]:
     return tuple(Member(slot, url, source=SETTINGS) for slot, url in parse_given(text))
 
 
-def member_of(slot: str, registration: _Registration) -> Member:
+def member_of(slot: str, registration: Registration) -> Member:
     """Turn a registration into a member; its tags say beforehand what it serves and how."""
-    host = f"[{registration.address}]" if ":" in registration.address else registration.address
     said = read_tags(registration.tags or ())
     return Member(
         slot,
-        f"{'https' if said.tls else 'http'}://{host}:{registration.port}",
+        origin(registration, tls=said.tls),
         said.models,
         said.engine,
         job=registration.job,
@@ -58,6 +57,12 @@ def member_of(slot: str, registration: _Registration) -> Member:
         keeps_slots=said.keeps_slots,
         tier=said.tier,
     )
+
+
+def origin(registration: Registration, *, tls: bool = False) -> str:
+    """Return where a registered service answers, as a base URL."""
+    host = f"[{registration.address}]" if ":" in registration.address else registration.address
+    return f"{'https' if tls else 'http'}://{host}:{registration.port}"
 
 
 class NomadWatcher:
@@ -106,7 +111,7 @@ class NomadWatcher:
     async def _service(self, session: aiohttp.ClientSession, name: str) -> None:
         slot = name.removeprefix(self._prefix)
 
-        def take(registrations: list[_Registration]) -> None:
+        def take(registrations: list[Registration]) -> None:
             self._services[name] = tuple(member_of(slot, registration) for registration in registrations)
             self._publish()
 

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     model_service_prefix: str = "roost-model-"
     worker_job_prefix: str = "roost-rpc-"
     static_endpoints: str = ""  # base URLs, or slot=URL, separated by commas
+    search_service: str = "roost-search"  # Nomad's name of SearXNG, for the agent's searches
+    searxng_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+(/[^\s@]*)?)?$")  # else where it is
 
     state_dir: Path | None = None  # where usage is kept; without it in memory only
     usage_prices: dict[str, Price] = Field(default_factory=dict)  # JSON: MODEL or * -> per million tokens

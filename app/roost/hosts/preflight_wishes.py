@@ -27,7 +27,7 @@ def wishes_from(variables: Variables, *, installed: bool, here: str) -> Wishes:
         ports=_ports(variables, here),
         listen_address=str(variables["api_listen_address"]),
         our_paths=[str(variables[f"roost_{name}_dir"]) for name in ("install", "state", "config")],
-        our_uids=[int(variables[f"roost_{name}_uid"]) for name in ("agent", "engine", "monitoring")],
+        our_uids=[int(variables[f"roost_{name}_uid"]) for name in ("agent", "engine", "monitoring", "search")],
         docker_min_version=str(variables["docker_min_version"]),
     )
 
@@ -45,6 +45,8 @@ def _ports(variables: Variables, here: str) -> list[PortWish]:
         wanted.append(("api_listen_port", str(variables["api_listen_address"])))
     if _is_on(variables["monitoring"]):
         wanted.append(("monitoring_port", loopback))
+    if _is_on(variables["web_search"]):
+        wanted.append(("web_search_port", loopback))
     return [PortWish(name, int(variables[name]), address) for name, address in wanted]
 
 

@@ -56,6 +56,7 @@ class Site(BaseModel):
     install_dir: Path
     docker_host: str = ""
     monitoring: str = ""  # where Prometheus answers, if it runs
+    search: str = ""  # where SearXNG answers, if it runs here
     engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
     fleet: str = ""  # name of the machine that a fleet is set up from; empty for a machine alone
     better_plan: str = ""  # what this machine could serve if a model hub were allowed, in one line

@@ -113,6 +113,20 @@ class Docker:
                 raise
         return self.used_images(attempts=attempts - 1)
 
+    def has(self, image: str) -> bool:
+        """Say whether there is an image of this name, ours or not.
+
+        Raises:
+            RoostError: the daemon does not answer.
+        """
+        try:
+            self.call("image", "inspect", "--format", "{{.Id}}", image)
+        except RoostError as error:
+            if "no such image" not in error.message.lower():
+                raise
+            return False
+        return True
+
     def root_dir(self) -> Path | None:
         """Return the daemon's data folder if it is on this machine's disks."""
         path = Path(self.call("info", "--format", "{{.DockerRootDir}}").strip() or "/nonexistent")

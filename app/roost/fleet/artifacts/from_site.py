@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def site_variables(site: Site) -> dict[str, object]:
 
 def site_choices(site: Site, variables: dict[str, object]) -> Choices:
     """Return what an installation's artifacts are made from; an offline folder that is gone does not count."""
+    searches = is_on(variables["web_search"]) and has_api(site)
     offline = Path(str(variables["roost_offline_dir"])) if variables["roost_offline_dir"] else None
     return Choices.model_validate(
         {
@@ -48,10 +50,16 @@ def site_choices(site: Site, variables: dict[str, object]) -> Choices:
             "engine_gpus": site.engine_gpus,
             "monitoring_suite": variables["monitoring_suite"],
             "monitoring_packages": variables["monitoring_packages"] if is_on(variables["monitoring"]) else (),
+            "web_search_image": variables["web_search_image"] if searches else "",
             "keep_previous": variables["images_keep_previous"],
             "arch": architecture(),
         }
     )
+
+
+def has_api(site: Site) -> bool:
+    """Say whether the API and what belongs beside it run on this machine: it is alone, or a fleet's first."""
+    return site.fleet in {"", socket.gethostname()}
 
 
 def site_docker(site: Site) -> Docker:

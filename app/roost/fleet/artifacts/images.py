@@ -13,14 +13,16 @@ from roost.fleet.artifacts import base as base_root
 from roost.fleet.artifacts.agent import fill_agent
 from roost.fleet.artifacts.apt import AptRoot
 from roost.fleet.artifacts.docker import LABEL, Docker, reference
-from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, MONITORING, Choices, Plan
+from roost.fleet.artifacts.plan import AGENT, BASE, ENGINE, MONITORING, SEARCH, Choices, Plan
 from roost.fleet.artifacts.sources import Mirrors
 from roost.fleet.artifacts.store import PARTIAL, Checked, locked, remove_stale, require_space
 from roost.ops.errors import RoostError
 from roost.ops.offline import OfflineBundle
 
-TITLES = {BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server", MONITORING: "Prometheus"}
-IMAGE_SPACE = {BASE: 300 << 20, AGENT: 400 << 20, ENGINE: 300 << 20, MONITORING: 250 << 20}
+TITLES = {
+    BASE: "Roost base", AGENT: "Roost agent", ENGINE: "llama.cpp server", MONITORING: "Prometheus", SEARCH: "SearXNG"
+}  # fmt: skip
+IMAGE_SPACE = {BASE: 300 << 20, AGENT: 400 << 20, ENGINE: 300 << 20, MONITORING: 250 << 20, SEARCH: 400 << 20}
 SAVED_AGENTS = 4  # one comes with every change of the code
 
 
@@ -75,11 +77,11 @@ class ImageMaker:
             RoostError: Docker does not answer, a disk is full, or something cannot be fetched.
         """
         # The agent's file holds its base as well, so it comes first.
-        for name in (AGENT, BASE, ENGINE, MONITORING):
+        for name in (AGENT, BASE, ENGINE, MONITORING, SEARCH):
             if name in self.missing():
                 self._require_docker_space(name)
                 self._load(name)
-        for name in (BASE, AGENT, ENGINE, MONITORING):
+        for name in (BASE, AGENT, ENGINE, MONITORING, SEARCH):
             if name not in self.missing():
                 continue
             if self.bundle is not None:
@@ -135,7 +137,7 @@ class ImageMaker:
         require_space(self.store, IMAGE_SPACE[name])
         self.notify(f"Building {reference(name, tag)}")
         makers = {BASE: self._build_base, AGENT: self._build_agent}
-        makers |= {ENGINE: self._build_engine, MONITORING: self._build_monitoring}
+        makers |= {ENGINE: self._build_engine, MONITORING: self._build_monitoring, SEARCH: self._build_search}
         makers[name](tag)
         self.made.append(reference(name, tag))
 
@@ -190,6 +192,30 @@ class ImageMaker:
 
     def _build_monitoring(self, tag: str) -> None:
         self._build_of_tree(MONITORING, tag, self.monitoring_tree)
+
+    def _build_search(self, tag: str) -> None:
+        wanted = self.choices.web_search_image
+        fetched = not self.docker.has(wanted)
+        if fetched:
+            self.notify(f"Fetching {wanted}")
+            self._fetch_search(wanted)
+        with self._workshop(SEARCH, tag) as folder:
+            shutil.copyfile(self.choices.release_dir / "images" / SEARCH / "Dockerfile", folder / "Dockerfile")
+            self.docker.build(folder, SEARCH, tag, {"SEARXNG": wanted, "TAG": tag})
+        if fetched:  # ours has all of it; a name that is not ours would stay after an uninstall
+            self.docker.remove([wanted])
+
+    def _fetch_search(self, wanted: str) -> None:
+        try:
+            self.docker.call("image", "pull", "--quiet", wanted)
+        except RoostError as error:
+            raise RoostError(
+                f"SearXNG's image cannot be had: {error.message}",
+                fix="Name a registry that can be reached: `roost search enable --image HOST/searxng/searxng@sha256:…`. "
+                "Or hand it over: `docker image save` where there is a network, `docker image load` here, and its name "
+                "with --image. Or take a folder that `roost bundle` made where search is enabled.",
+                exit_code=error.exit_code,
+            ) from error
 
     def _build_of_tree(self, name: str, tag: str, make: Callable[[Path], Path]) -> None:
         with self._workshop(name, tag) as folder:

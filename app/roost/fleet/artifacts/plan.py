@@ -28,6 +28,7 @@ ENGINE = "llama-server"
 AGENT = "agent"
 BASE = "base"
 MONITORING = KIND
+SEARCH = "search"
 
 
 class Choices(BaseModel):
@@ -50,6 +51,7 @@ class Choices(BaseModel):
     engine_gpus: tuple[str, ...] = ()  # keys of engine_gpu_packages that slots use
     monitoring_suite: str = "trixie"
     monitoring_packages: tuple[str, ...] = ()  # none: no monitoring
+    web_search_image: str = ""  # SearXNG's own, which ours is made of; empty: none, as without containers
     python_version: str = ""
     keep_previous: int = 1
     arch: str = "amd64"
@@ -135,13 +137,20 @@ def make_plan(
     Raises:
         RoostError: the release is not whole, or the base image would have no Python.
     """
-    plan = _without_monitoring(choices, engine, base)
+    plan = _with_search(choices, _without_monitoring(choices, engine, base))
     if choices.monitoring is None:
         return plan
     tag = deb_tree_tag(monitoring) if monitoring else UNRESOLVED
     if monitoring and choices.runtime == "docker":
         tag = tag_of({"tree": tag, "recipe": sha256_tree(choices.release_dir / "images", [MONITORING])})
     return replace(plan, tags={**plan.tags, MONITORING: tag}, monitoring=monitoring)
+
+
+def _with_search(choices: Choices, plan: Plan) -> Plan:
+    if choices.runtime != "docker" or not choices.web_search_image:
+        return plan
+    recipe = sha256_tree(choices.release_dir / "images", [SEARCH])
+    return replace(plan, tags={**plan.tags, SEARCH: tag_of({"image": choices.web_search_image, "recipe": recipe})})
 
 
 def _without_monitoring(choices: Choices, engine: Resolution | None, base: Resolution | None) -> Plan:

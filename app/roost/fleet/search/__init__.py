@@ -1,0 +1,1 @@
+"""SearXNG for the fleet: what it is told, and its job in Nomad."""
