@@ -17,7 +17,7 @@ from roost.cli.api import Api, find_access
 from roost.cli.conversation import Shelf
 from roost.cli.lines import converse
 from roost.cli.sessions import whole
-from roost.cli.show import json_line, plain, print_table
+from roost.cli.show import json_line, local_time, plain, print_table
 from roost.context.budget import CostMode
 from roost.context.modes import parse_mode
 from roost.ops.errors import RoostError
@@ -257,7 +257,8 @@ def _command(talk: Talk, line: str) -> None:
     commands: dict[str, Callable[[str], None]] = {
         "/new": lambda _rest: talk.new(),
         "/sessions": lambda _rest: print_table(
-            ["conversation", "last used", "title"], [(s["id"], s["updated"], s["title"]) for s in talk.listed()]
+            ["conversation", "last used", "title"],
+            [(s["id"], local_time(s["updated"]), s["title"]) for s in talk.listed()],
         ),
         "/ss": lambda _rest: _command(talk, "/sessions"),
         "/use": lambda rest: setattr(talk, "session", rest.strip()),

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.site import NOT_INSTALLED, Site, load_site
 
 CONNECT_TIMEOUT_S = 5.0
@@ -315,7 +315,8 @@ class Api:
             404: where or f"See `{_lists(answer.request.url.path)}` for what there is.",
             503: "See what is missing with `roost status` and `roost doctor`.",
         }
-        raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""))
+        code = NOT_FOUND if answer.status_code == httpx.codes.NOT_FOUND else 1
+        raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""), exit_code=code)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import typer
 from roost.agent.audit.chain import Head
 from roost.agent.audit.log import AuditLog, Verdict, read_anchors
 from roost.cli.keys import JsonOption
-from roost.cli.show import print_json, print_table
+from roost.cli.show import local_time, print_json, print_table
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 
@@ -72,7 +72,14 @@ def tail(
     print_table(
         ["entry", "at", "key", "action", "session", "detail"],
         [
-            (e.seq, e.at, e.owner, e.action, e.session, " ".join(f"{name}={value}" for name, value in e.detail.items()))
+            (
+                e.seq,
+                local_time(e.at),
+                e.owner,
+                e.action,
+                e.session,
+                " ".join(f"{name}={value}" for name, value in e.detail.items()),
+            )
             for e in entries
         ],
     )

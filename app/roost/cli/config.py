@@ -15,7 +15,7 @@ import yaml
 from roost.cli.fleet_inventory import inventory_path, run_bootstrap
 from roost.cli.show import print_json, print_table
 from roost.fleet.artifacts.from_site import HOST_FILE, release_dir
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.host_file import merge
 from roost.ops.site import Site, load_site
 from roost.ops.variable_names import renamed
@@ -90,12 +90,12 @@ def pick(found: Mapping[str, Found], names: list[str], defaults: str, *, everyth
     """Return the variables that were asked for.
 
     Raises:
-        RoostError: there is no such variable; exit code 2.
+        RoostError: there is no such variable; exit code 6.
     """
     for name in names:
         if name not in found:
             said = renamed(name) or f"There is no variable {name}."
-            raise RoostError(said, fix="Every variable: `roost config show --all`.", exit_code=BAD_INPUT)
+            raise RoostError(said, fix="Every variable: `roost config show --all`.", exit_code=NOT_FOUND)
     if names:
         return [found[name] for name in names]
     return [one for one in found.values() if everything or one.origin != defaults]

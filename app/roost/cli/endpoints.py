@@ -17,7 +17,7 @@ from roost.fleet import endpoint_list
 from roost.fleet.document_store import update
 from roost.fleet.endpoint_list import Change, Drain, EndpointDocument
 from roost.fleet.endpoint_store import file_store
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
@@ -230,6 +230,7 @@ def _knows(document: EndpointDocument, name: str) -> EndpointDocument:
         raise RoostError(
             f"There is no endpoint {name!r} in the file.",
             fix="See `roost endpoints list --file FILE`; those of the settings are called SLOT@HOST:PORT.",
+            exit_code=NOT_FOUND,
         )
     return document
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roost.cli.show import print_json, print_table
+from roost.cli.show import local_time, print_json, print_table
 from roost.fleet import access, own_token
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
@@ -56,7 +56,10 @@ def listed(*, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(one) for one in found])
         return
-    print_table(["name", "role", "made", "ends"], [(g.name, g.role, g.created, g.expires or "never") for g in found])
+    print_table(
+        ["name", "role", "made", "ends"],
+        [(g.name, g.role, local_time(g.created), local_time(g.expires) or "never") for g in found],
+    )
 
 
 @app.command("revoke")

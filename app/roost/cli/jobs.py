@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.show import print_json, print_table
+from roost.cli.show import local_time, print_json, print_table
 from roost.fleet.deploy import wants_nothing
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.site import load_site
@@ -46,7 +46,7 @@ def jobs(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         return
     print_table(
         ["job", "status", "running", "restarts", "node", "since"],
-        [(r.id, r.status, f"{r.running}/{r.wanted}", r.restarts, r.node, r.since) for r in rows],
+        [(r.id, r.status, f"{r.running}/{r.wanted}", r.restarts, r.node, local_time(r.since)) for r in rows],
     )
     for row in rows:
         if not row.healthy and row.events:

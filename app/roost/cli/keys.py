@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.show import print_json, print_table
+from roost.cli.show import local_time, print_json, print_table
 from roost.fleet.key_store import FileKeyStore, KeyStore, NomadKeyStore, update
 from roost.fleet.nomad_api import NomadClient
 from roost.ops import api_keys
@@ -114,7 +114,7 @@ def show_all(*, file: FileOption = None, as_json: JsonOption = False) -> None:
         ["key", "role", "state", "tier", "models", "expires", "owner"],
         [
             (r["name"], r["role"], r["state"], r["tier"], ", ".join(r.get("models") or ()) or "all",
-             r.get("expires"), r.get("owner"))
+             local_time(r.get("expires")), r.get("owner"))
             for r in rows
         ],
     )  # fmt: skip

@@ -22,7 +22,7 @@ from roost.cli.principal import Principal, identify, mcp_file, refuse_root, stat
 from roost.cli.show import plain, print_json, print_table
 from roost.cli.worker import checked_networks, chosen, only_one, search_services
 from roost.gateway.telemetry import Redactor, configure
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 ROOT = "Root has no MCP servers: they would have root's rights."
@@ -81,12 +81,12 @@ def add(
     A program runs in the sandbox: it sees /usr, what --read names and one folder; it has no network without --network,
     and no variable of yours but those of --env.
 
-    Example: roost mcp add time -- mcp-server-time --local-timezone Europe/Vienna
+    Example: roost mcp add time --read ~/mcp -- ~/mcp/bin/mcp-server-time --local-timezone Europe/Vienna
     """
     refuse_root(ROOT)
     whose = identify()
     if workspace and workspace not in [one.name for one in whose.workspaces.of(whose.owner)]:
-        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=2)
+        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=NOT_FOUND)
     common: dict[str, object] = {
         "owner": whose.owner, "hub": whose.hub, "timeout_s": timeout, "sandbox": not no_sandbox, "network": network,
         "read": _readable(read or []), "workspace": workspace, "writable": writable,
@@ -149,7 +149,7 @@ def try_it(name: NameArgument, *, as_json: JsonOption = False) -> None:
     whose = identify()
     server = next((one for one in whose.servers.of(whose.owner) if one.name == name), None)
     if server is None:
-        raise RoostError(f"There is no MCP server {name}.", fix="roost mcp list", exit_code=2)
+        raise RoostError(f"There is no MCP server {name}.", fix="roost mcp list", exit_code=NOT_FOUND)
     tools, problem, about = asyncio.run(_tried(server, whose))
     document = {"name": name, "ok": not problem, "problem": problem, "server": about, "tools": tools}
     if as_json:
@@ -188,7 +188,7 @@ def serve(
     refuse_root(ROOT)
     whose = identify()
     if workspace and workspace not in [one.name for one in whose.workspaces.of(whose.owner)]:
-        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=2)
+        raise RoostError(f"There is no workspace {workspace}.", fix="roost workspace list", exit_code=NOT_FOUND)
     networks = checked_networks(allow_network or [])
     with _slot(state_folder() / whose.called) as folder:
         asyncio.run(_serve(whose, folder, workspace, networks, only or [], read_only=read_only))

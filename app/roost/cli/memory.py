@@ -13,7 +13,7 @@ import typer
 from roost.agent.memory.facts import MOST_IDS
 from roost.cli.api import Api, find_access
 from roost.cli.sessions import days, written
-from roost.cli.show import plain, print_json, print_table
+from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -156,7 +156,10 @@ def _print(facts: list[dict[str, Json]], *, as_json: bool) -> None:
         return
     print_table(
         ["fact", "since", "kind", "source", "private", "text"],
-        [(f["id"], f["at"][:10], f["kind"], f["source"], "yes" if f["sensitive"] else "", f["text"]) for f in facts],
+        [
+            (f["id"], local_time(f["at"])[:10], f["kind"], f["source"], "yes" if f["sensitive"] else "", f["text"])
+            for f in facts
+        ],
     )
 
 

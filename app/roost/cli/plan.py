@@ -33,7 +33,7 @@ from roost.models.model_slots import ModelSlot, parse_slots
 from roost.models.obtainable import Obtainable, Reach
 from roost.models.path_slots import with_paths
 from roost.models.present import found_models
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.site import Site, load_site
 from roost.ops.variables import is_on, load_variables
 
@@ -192,7 +192,7 @@ def _without(hosts: Sequence[HostCapacity], names: Sequence[str]) -> list[HostCa
     unknown = sorted(set(names) - {host.name for host in hosts})
     if unknown:
         there = ", ".join(host.name for host in hosts)
-        raise RoostError(f"There is no host {unknown[0]}.", fix=f"There is {there}.", exit_code=BAD_INPUT)
+        raise RoostError(f"There is no host {unknown[0]}.", fix=f"There is {there}.", exit_code=NOT_FOUND)
     return [host for host in hosts if host.name not in names]
 
 

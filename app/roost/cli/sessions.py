@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from roost.cli.api import Api, find_access
-from roost.cli.show import plain, print_json, print_table
+from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -39,7 +39,7 @@ def show_all(*, archived: ArchivedOption = False, as_json: JsonOption = False) -
     if as_json:
         print_json(found)
         return
-    rows = [(s["id"], s["updated"], s["messages"], s["title"]) for s in found]
+    rows = [(s["id"], local_time(s["updated"]), s["messages"], s["title"]) for s in found]
     print_table(["conversation", "last used", "messages", "title"], rows)
 
 
@@ -54,7 +54,7 @@ def show(session: IdArgument, *, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
-    print(plain(f"{found['title'] or 'Untitled'}") + f"  ({found['id']}, since {found['created']})")
+    print(plain(f"{found['title'] or 'Untitled'}") + f"  ({found['id']}, since {local_time(found['created'])})")
     if found["damaged"]:
         sys.stderr.write(f"{found['damaged']} lines of its file are damaged and left out.\n")
     for record in found["records"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +55,15 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, inden
         console.print(table)
     for line in capture.get().splitlines():
         print(" " * indent + line.rstrip())
+
+
+def local_time(text: str | None) -> str:
+    """Write an ISO time as the clock on the wall here shows it, to the minute; what is none stays as it is."""
+    try:
+        when = datetime.fromisoformat(text or "")
+    except ValueError:
+        return text or ""
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def size(count: int) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from roost.cli.api import Api, find_access
-from roost.cli.show import plain, print_json, print_table
+from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -40,7 +40,7 @@ def show_all(
     else:
         print_table(
             ["skill", "since", "source", "when it helps"],
-            [(s["name"], s["at"][:10], s["source"], s["description"]) for s in answer["data"]],
+            [(s["name"], local_time(s["at"])[:10], s["source"], s["description"]) for s in answer["data"]],
         )
     if answer["damaged"]:
         sys.stderr.write(f"Files that cannot be read: {', '.join(answer['damaged'])}\n")

@@ -25,12 +25,12 @@ from roost.agent.tools.workspaces import Together, Workspaces
 from roost.cli.api import Access
 from roost.cli.principal import identify, refuse_root, technician_folder
 from roost.cli.principal import workspaces as no_hubs
-from roost.cli.show import json_line, plain, print_json, print_table
+from roost.cli.show import json_line, local_time, plain, print_json, print_table
 from roost.context.blobs import FileBlobs
 from roost.context.budget import CostMode
 from roost.context.modes import chosen_mode
 from roost.gateway.telemetry import Redactor
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
@@ -56,6 +56,8 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Have a goal worked on until it is reached, given up, or something has to be asked.
+
+    Without --folder and --workspace it works in the only workspace there is, and says so; with several one is named.
 
     Tools act in the workspace only; programs run in a sandbox. Killed at any point it goes on where it was with
     the next `roost technician start`, `answer` or `resume`. Exit code 0: reached; 1: not reached; 3: it asks something.
@@ -95,7 +97,7 @@ def show_all(*, as_json: JsonOption = False) -> None:
         return
     print_table(
         ["job", "since", "state", "workspace", "goal"],
-        [(job.id, job.created[:16], job.phase.value, job.workspace or "", _short(job.goal)) for job in jobs],
+        [(job.id, local_time(job.created), job.phase.value, job.workspace or "", _short(job.goal)) for job in jobs],
     )
 
 
@@ -110,7 +112,7 @@ def show(job: JobArgument, *, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    print(f"{found.goal}  ({found.id}, since {found.created[:16]}): {found.phase.value}")
+    print(f"{found.goal}  ({found.id}, since {local_time(found.created)}): {found.phase.value}")
     for number, line in enumerate(found.plan, 1):
         print(plain(f"  {number}. {line}"))
     for step in found.steps:
@@ -246,10 +248,14 @@ def _workspace(at: Desk, name: str, folder: Path | None) -> str:
         return at.own.add(folder, at.owner, name).name
     known = [one.name for one in at.workspaces.of(at.owner)]
     if not name and len(known) == 1:
-        return known[0]
+        (only,) = at.workspaces.of(at.owner)
+        where = plain(f"{only.name} ({only.path})")
+        sys.stderr.write(f"Works in {where}, the only workspace; --folder names another.\n")
+        return only.name
     if name not in known:
         said = f"There is no workspace {name!r}." if name else "It has to be said where to work."
-        raise RoostError(said, fix=f"--folder PATH, or --workspace {'|'.join(known) or 'NAME'}.", exit_code=2)
+        code = NOT_FOUND if name else 2
+        raise RoostError(said, fix=f"--folder PATH, or --workspace {'|'.join(known) or 'NAME'}.", exit_code=code)
     return name
 
 

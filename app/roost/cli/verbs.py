@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command, get_group
 
 from roost import __version__
 from roost.ops.errors import RoostError
 
-INTERRUPTED = 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+NO_VERB = "NoArgsIsHelpError"  # of a group: typer has no public name for it
 Handle = Any  # typer has no public names for its commands and the context of a group
 
 
@@ -70,7 +72,11 @@ VERBS = {
     ),
     "serve": Verb("roost.cli.serve_verb", "app", "Run the services in the foreground: gateway, hub, or both."),
 }
-EPILOG = "Example: roost chat 'What is the capital of France?'"
+EPILOG = (
+    "Example: roost chat 'What is the capital of France?'\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not installed here, 4 only another user (root) may, "
+    "6 there is nothing of that name, 130 stopped; some verbs have more, in their own --help."
+)
 
 
 class VerbGroup(TyperGroup):
@@ -87,7 +93,9 @@ def load(name: str) -> Handle:
     verb = VERBS[name]
     found = getattr(import_module(verb.module), verb.name)
     if isinstance(found, typer.Typer):
-        return get_group(found)
+        group = get_group(found)
+        group.help = group.help or verb.about
+        return group
     single = typer.Typer(add_completion=False)
     single.command(name)(found)
     return get_command(single)
@@ -125,14 +133,27 @@ def make_app() -> typer.Typer:
 def run_command_line() -> int:
     """Run the verb that the arguments name; return the exit code."""
     try:
-        get_command(make_app())(prog_name="roost")
+        return int(get_command(make_app()).main(prog_name="roost", standalone_mode=False) or 0)
     except RoostError as error:
-        from roost.cli.show import plain  # others' words may be in it, and they do not steer the terminal
-
-        sys.stderr.write(f"error: {plain(error.message)}\n")
-        if error.fix:
-            sys.stderr.write(f"fix: {plain(error.fix)}\n")
-        return error.exit_code
+        return _refused(error.message, error.fix, error.exit_code)
+    except TyperException as error:
+        if type(error).__name__ == NO_VERB:  # the help is printed already
+            return USAGE
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "roost"
+        said = " ".join(error.format_message().split())
+        return _refused(said, f"See `{where} --help`.", int(error.exit_code))
+    except typer.Abort:
+        return _refused("Stopped; nothing more was done.", "", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+
+
+def _refused(message: str, fix: str, code: int) -> int:
+    """Say what is wrong and what to do about it, as every verb does; return the exit code."""
+    from roost.cli.show import plain  # others' words may be in it, and they do not steer the terminal
+
+    sys.stderr.write(f"error: {plain(message)}\n")
+    if fix:
+        sys.stderr.write(f"fix: {plain(fix)}\n")
+    return code

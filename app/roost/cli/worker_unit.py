@@ -190,7 +190,8 @@ def need_systemd() -> None:
         raise RoostError(
             "There is no systemd here that runs services of this user.",
             fix="Log in as that user (not by su), or `sudo loginctl enable-linger NAME`; without systemd have "
-            "`@reboot roost worker` in the user's crontab.",
+            "`@reboot ROOST_API_KEY=KEY roost worker` in the user's crontab (`crontab -e`), with ROOST_API=ADDRESS "
+            "before it where the API is on another machine.",
             exit_code=NO_SYSTEMD,
         )
 

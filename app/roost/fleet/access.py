@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 POLICIES = Path(__file__).with_name("policies")
 ROLES = {
@@ -23,7 +23,7 @@ ROLES = {
     "snapshots": "saves Nomad's state, which holds its tokens and variables; nothing else",
 }
 PREFIX = "roost-role-"  # of policies and tokens of ours, so that nobody else's are touched
-NOT_FOUND = 404
+NO_SUCH = 404  # of Nomad
 LONGEST_TTL_S = 86400  # Nomad's default for acl.token_max_expiration_ttl
 SHORTEST_TTL_S = 60
 BAD_INPUT = 2
@@ -55,7 +55,7 @@ def ensure_role(client: NomadClient, role: str, *, dry_run: bool = False) -> boo
         if client.get(f"acl/policy/{quote(name, safe='')}")["Rules"] == rules:
             return False
     except NomadRefusedError as error:
-        if error.status != NOT_FOUND:
+        if error.status != NO_SUCH:
             raise
     if not dry_run:
         client.put(f"acl/policy/{quote(name, safe='')}", {"Name": name, "Description": ROLES[role], "Rules": rules})
@@ -106,7 +106,7 @@ def revoke(client: NomadClient, name: str) -> None:
         if known.name == name:
             client.request("DELETE", f"acl/token/{quote(known.accessor, safe='')}")
             return
-    raise RoostError(f"There is no token called {name}.", fix="See `roost fleet access list`.", exit_code=BAD_INPUT)
+    raise RoostError(f"There is no token called {name}.", fix="See `roost fleet access list`.", exit_code=NOT_FOUND)
 
 
 def _grant(token: Json) -> Grant:

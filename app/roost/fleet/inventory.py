@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from roost.fleet.rolling.servers import choice_problem
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.files import write_atomic
 
 FLEET, SERVERS = "fleet", "fleet_servers"
@@ -92,7 +92,7 @@ def without_machine(document: Json, name: str) -> Json:
     hosts = document[FLEET]["hosts"]
     if name not in hosts:
         known = ", ".join(hosts)
-        raise RoostError(f"{name} is not in the inventory.", fix=f"Name one of: {known}.", exit_code=BAD_INPUT)
+        raise RoostError(f"{name} is not in the inventory.", fix=f"Name one of: {known}.", exit_code=NOT_FOUND)
     if name == next(iter(hosts)):
         raise RoostError(
             f"{name} is the machine from which the fleet is set up.",

@@ -28,7 +28,7 @@ from roost.models.schema import (
     known_model,
 )
 from roost.models.source_types import KINDS, Strict
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.yaml_text import load_yaml
 
 CUSTOM_NAME = "models.custom.yaml"
@@ -86,6 +86,7 @@ class Catalogue(BaseModel):
         raise RoostError(
             f"The catalogue has {name} not in the quantisation {wanted!r}.",
             fix=f"Use one of: {', '.join(f'{name}:{key}' for key in entry.quantisations)}.",
+            exit_code=NOT_FOUND,
         )
 
     def known(self, model: ListedModel) -> Model | None:
@@ -145,6 +146,7 @@ class Catalogue(BaseModel):
             f"The catalogue has no model {asked!r}.",
             fix=f"{fix}Use one of: {', '.join(names) or 'none'}; "
             "or add it with `roost models add FILE|URL|hf:REPOSITORY[:QUANT]`.",
+            exit_code=NOT_FOUND,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 PREFIX = "roost-"
 SECRET_BYTES = 32
@@ -280,7 +280,7 @@ def required(document: KeyDocument, name: str) -> ApiKey:
             f"The key {name!r} comes from the file secrets/api-key and is not changed here.",
             fix="To replace it, delete /etc/roost/secrets/api-key and run ./bootstrap.sh.",
         )
-    raise RoostError(f"There is no key named {name!r}.", fix="See `roost keys list`.", exit_code=1)
+    raise RoostError(f"There is no key named {name!r}.", fix="See `roost keys list`.", exit_code=NOT_FOUND)
 
 
 def _replace(document: KeyDocument, key: ApiKey, update: dict[str, object]) -> KeyDocument:

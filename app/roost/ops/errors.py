@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+NOT_FOUND = 6
+"""Exit code of every verb that was asked for something which is not there, by its name."""
+
 
 class RoostError(Exception):
     """Something went wrong that the user can act on.

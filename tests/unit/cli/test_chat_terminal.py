@@ -239,7 +239,8 @@ def test_commands(terminal: Open, agent: Agent) -> None:
     here = terminal()
     for line, said in (
         ("/help", "/undo"), ("/mode fast", "cost mode fast"), ("/think", "thoughts are shown"),
-        ("/undo", "Put back: a.txt"), ("/sessions", "Talk 2"), ("/nonsense", "is not known"),
+        ("/undo", "Put back: a.txt"), ("/resume 2", "choose one of these: /resume NUMBER"),
+        ("/sessions", "Talk 2"), ("/resume 3", "choose one of these"), ("/nonsense", "is not known"),
         ("/resume nowhere", "error: The API refused"),
         ("/new", "a new conversation"),
     ):  # fmt: skip

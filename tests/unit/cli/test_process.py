@@ -29,6 +29,7 @@ NO_JSON = {
     "allowed",
     "workspace",
     "mcp",
+    "search",
     "technician",
     "config",
     "security",
@@ -75,9 +76,23 @@ def test_every_verb_has_help(verb: str) -> None:
     shown = CliRunner().invoke(make_app(), [verb, "--help"], prog_name="roost", env={"COLUMNS": "100"})
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert f"Usage: roost {verb}" in shown.stdout
+    assert first_sentence(shown.stdout)
     if verb not in NO_JSON:
         assert "Example: " in shown.stdout
         assert "--json" in shown.stdout
+
+
+def first_sentence(help_text: str) -> str:
+    """Return what stands between the usage and the first table of a help; empty where nothing does."""
+    _usage, *lines = [line.strip() for line in help_text.splitlines() if line.strip()]
+    return lines[0] if lines and lines[0][0].isalpha() else ""
+
+
+def test_a_group_without_a_verb_shows_its_help() -> None:
+    shown = roost("keys")
+    assert (shown.returncode, "Usage: roost keys" in shown.stdout) == (2, True)
+    assert "Make, show, change and revoke keys of the API." in shown.stdout
+    assert "error" not in shown.stderr
 
 
 def test_help_imports_no_verb() -> None:
@@ -106,7 +121,15 @@ def test_serve_needs_nothing_of_the_command_line() -> None:
     [
         (["status"], "missing", 3, "error: Roost is not installed on this machine"),
         (["status"], "{}", 1, "is not valid"),
-        (["chatt"], "missing", 2, "Did you mean 'chat'?"),
+        (["chatt"], "missing", 2, "error: No such command 'chatt'. Did you mean 'chat'?"),
+        (["limits", "foo"], "missing", 2, "error: No such command 'foo'.\nfix: See `roost limits --help`.\n"),
+        (["keys", "add"], "missing", 2, "error: Missing argument 'name'.\nfix: See `roost keys add --help`.\n"),
+        (
+            ["limits", "set", "all"],
+            "missing",
+            2,
+            "'all' is not one of 'critical', 'standard', 'bulk'.\nfix: See `roost",
+        ),
         (["chat", "--max-tokens", "none"], "missing", 2, "--max-tokens"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from roost.agent.channel.wire import Announced
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from roost.cli.agent import described
-from roost.cli.show import json_line, plain, print_table
+from roost.cli.show import json_line, local_time, plain, print_table
 from roost.cli.worker import Shown
 
 NASTY = "a\x1b]0;title\x07b\x9b2Jc\rd\x7f\udce9"
@@ -51,3 +52,16 @@ def test_events_of_the_agent_and_calls_of_the_worker_are_shown_plain(capsys: pyt
     for text in [*said, capsys.readouterr().out]:
         assert text
         assert not set(text) & {"\x1b", "\x07", "\x9b", "\r", "\x7f", "\udce9"}
+
+
+def test_times_are_those_of_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    time.tzset()
+    try:
+        shown = [
+            local_time(text) for text in ("2026-01-02T23:30:05.123Z", "2026-07-01T10:00:00+00:00", "", None, "never")
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown == ["2026-01-03 00:30", "2026-07-01 12:00", "", "", "never"]

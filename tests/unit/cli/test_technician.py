@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from typer.testing import CliRunner
 
+from roost.agent.technician.journal import Journal
+from roost.agent.tools.workspaces import Workspaces
 from roost.cli import technician
-from roost.ops.errors import RoostError
+from roost.cli.api import Access
+from roost.context.budget import CostMode
+from roost.ops.errors import NOT_FOUND, RoostError
 
 
 def test_an_answer_that_is_none_is_told_with_those_there_are() -> None:
@@ -13,3 +21,34 @@ def test_an_answer_that_is_none_is_told_with_those_there_are() -> None:
     assert isinstance(done.exception, RoostError)
     assert done.exception.message == "'maybe' is no answer; there are done, again, stop."
     assert done.exception.exit_code == 2
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[technician.Desk]:
+    """A desk at which no folder was named yet."""
+    journal = Journal(tmp_path / "jobs")
+    own, shared = (Workspaces(tmp_path / f"{name}.json") for name in ("own", "shared"))
+    yield technician.Desk(Access("http://127.0.0.1:1"), "anna", CostMode.SMART, tmp_path, journal, own, shared)
+    journal.close()
+
+
+def test_the_only_workspace_is_taken_and_said_of_several_one_has_to_be(
+    at: technician.Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RoostError, match="It has to be said where to work") as told:
+        technician._workspace(at, "", None)
+    assert told.value.exit_code == 2
+    for name in ("site", "notes"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    at.shared.add(tmp_path / "work" / "site", "anna")
+    assert technician._workspace(at, "", None) == "site"
+    assert f"Works in site ({tmp_path}/work/site), the only workspace" in capsys.readouterr().err
+    at.shared.add(tmp_path / "work" / "notes", "anna")
+    with pytest.raises(RoostError, match="It has to be said where to work") as several:
+        technician._workspace(at, "", None)
+    assert "notes|site" in (several.value.fix or "")
+    assert technician._workspace(at, "notes", None) == "notes"
+    assert capsys.readouterr().err == ""
+    with pytest.raises(RoostError, match="no workspace 'else'") as missing:
+        technician._workspace(at, "else", None)
+    assert missing.value.exit_code == NOT_FOUND

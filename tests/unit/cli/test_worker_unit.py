@@ -63,7 +63,7 @@ def test_it_is_written_started_kept_and_taken_away(home: Path) -> None:
     assert kept.read_text() == 'ROOST_API="http://127.0.0.1:8360"\nROOST_API_KEY="roost-\\"\\$key"\n'
     verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
     assert [verb for verb in verbs if verb != "show-environment"] == ["daemon-reload", "enable", "restart"]
-    assert "RestartPreventExitStatus=2 6" in text
+    assert "RestartPreventExitStatus=2 8" in text
     again = json.loads(run("install", "--only", "read", "--json").stdout)
     assert not again["changed"]
     kept.chmod(0o644)
@@ -114,6 +114,7 @@ def test_without_systemd_it_says_what_to_do_and_writes_nothing(home: Path, monke
     assert isinstance(done.exception, RoostError)
     assert done.exception.exit_code == worker_unit.NO_SYSTEMD
     assert "crontab" in done.exception.fix
+    assert "ROOST_API_KEY=KEY roost worker" in done.exception.fix
     assert not (home / ".config").exists()
 
 

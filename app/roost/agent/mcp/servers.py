@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from roost.agent.tool import TIMEOUT_S
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
 
@@ -168,7 +168,7 @@ class McpServers:
             found = self._load()
             gone = next((s for s in found if (s.owner, s.hub, s.name) == (owner, self._hub, name)), None)
             if gone is None:
-                raise RoostError(f"There is no MCP server {name}.", fix="roost mcp list", exit_code=2)
+                raise RoostError(f"There is no MCP server {name}.", fix="roost mcp list", exit_code=NOT_FOUND)
             self._save([s for s in found if s != gone])
         return gone
 

@@ -30,12 +30,11 @@ from roost.agent.sessions.store import new_id
 from roost.agent.storage import MissingError
 from roost.context.topics import words
 from roost.durable.database import open_database
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
 DATABASE = "memory.sqlite"
 MOST_FACTS = 5000
 """Of one key: so many are gone through for their meaning in some tenths of a second."""
-NO_FACT = 6
 FULL = 13
 MIGRATIONS = (
     """
@@ -68,7 +67,7 @@ class FactNotFoundError(MissingError):
     code = "fact_not_found"
 
     def __init__(self, fact: str) -> None:
-        super().__init__(f"There is no fact {fact!r}.", fix="See `roost memory list`.", exit_code=NO_FACT)
+        super().__init__(f"There is no fact {fact!r}.", fix="See `roost memory list`.", exit_code=NOT_FOUND)
 
 
 @dataclass(frozen=True)

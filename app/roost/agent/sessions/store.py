@@ -21,13 +21,13 @@ from roost.agent.sessions.index import Hit, Index, SessionInfo
 from roost.agent.sessions.log_file import BROKEN, Contents
 from roost.agent.sessions.records import Begin, Body, Record, TitleBody, UnreadableError, parse
 from roost.agent.storage import MissingError
+from roost.ops.errors import NOT_FOUND
 from roost.ops.files import sync_folder
 
 ID = re.compile(r"^[0-9a-z]{16}$")
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SUFFIX = ".jsonl"
 FOLDER_MODE = 0o700
-NO_SESSION = 6
 Seen = dict[tuple[int, int], tuple[int, int]]
 """Files that were read: device and inode; size and time of the last change then, in nanoseconds."""
 
@@ -39,7 +39,7 @@ class SessionNotFoundError(MissingError):
 
     def __init__(self, session: str) -> None:
         super().__init__(
-            f"There is no conversation {session!r}.", fix="See `roost sessions list --all`.", exit_code=NO_SESSION
+            f"There is no conversation {session!r}.", fix="See `roost sessions list --all`.", exit_code=NOT_FOUND
         )
 
 

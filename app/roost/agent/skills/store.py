@@ -18,7 +18,7 @@ from roost.agent.sessions.records import now
 from roost.agent.skills.skill import NAME, BadSkillError, Skill, checked, parse, text_of
 from roost.agent.storage import MissingError
 from roost.context.topics import cosine, vectors, words
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.files import sync_folder, write_atomic
 
 SUFFIX = ".md"
@@ -26,7 +26,6 @@ SUGGESTED = "suggested.json"
 MOST_SKILLS = 200
 MOST_SUGGESTED = 300
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-NO_SKILL = 6
 RELEVANT = 0.15
 """Cosine from which a skill is taken to be about a request."""
 
@@ -37,7 +36,7 @@ class SkillNotFoundError(MissingError):
     code = "skill_not_found"
 
     def __init__(self, skill: str) -> None:
-        super().__init__(f"There is no skill {skill!r}.", fix="See `roost skills list`.", exit_code=NO_SKILL)
+        super().__init__(f"There is no skill {skill!r}.", fix="See `roost skills list`.", exit_code=NOT_FOUND)
 
 
 class SkillStore:

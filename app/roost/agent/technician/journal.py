@@ -14,9 +14,8 @@ from roost.agent.sessions.store import new_id
 from roost.agent.technician.job import CallState, Job, Phase, Reply, Step
 from roost.agent.tool import ToolCall, ToolResult
 from roost.durable.database import open_database
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 
-NO_JOB = 6
 MIGRATIONS = (
     """
     CREATE TABLE job (
@@ -48,7 +47,7 @@ class JobNotFoundError(RoostError):
     """There is no such job, or it is another key's: both look the same."""
 
     def __init__(self, job: str) -> None:
-        super().__init__(f"There is no job {job!r}.", fix="See `roost technician list`.", exit_code=NO_JOB)
+        super().__init__(f"There is no job {job!r}.", fix="See `roost technician list`.", exit_code=NOT_FOUND)
 
 
 class Journal:

@@ -23,7 +23,7 @@ SHORT_DIGITS = 16
 LOCAL = "local-"
 """What an identity begins with that is made here."""
 LOCAL_BYTES = 16
-OTHER_HUB = 6
+OTHER_HUB = 8
 """Exit code: another hub answers than before."""
 
 

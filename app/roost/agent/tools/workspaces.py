@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
 
@@ -160,7 +160,7 @@ class Workspaces:
             found = self._load()
             meant = [w for w in found if owner in ("", w.owner) and (w.name == name or w.path == path)]
             if not meant:
-                raise RoostError(f"There is no workspace {name}.", fix="roost workspace list", exit_code=2)
+                raise RoostError(f"There is no workspace {name}.", fix="roost workspace list", exit_code=NOT_FOUND)
             if len(meant) > 1:
                 here = [w for w in meant if w.hub == self._hub]
                 owners = ", ".join(sorted({w.owner for w in meant}))

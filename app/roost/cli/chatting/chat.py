@@ -14,7 +14,7 @@ from roost.cli.agent import Talk
 from roost.cli.chatting.keys import Ahead, RepliedError, StoppedError, Watch, key_by_key
 from roost.cli.chatting.safe import safe, short
 from roost.cli.chatting.screen import Screen
-from roost.cli.show import print_table
+from roost.cli.show import local_time, print_table
 from roost.context.modes import parse_mode
 from roost.ops.errors import RoostError
 
@@ -163,7 +163,7 @@ class Chat:
         found = self._talk.listed()[:LISTED]
         self._listed = [str(one["id"]) for one in found]
         rows = [
-            (n, one["id"], str(one["updated"])[:16].replace("T", " "), one["messages"], short(one["title"], 50))
+            (n, one["id"], local_time(str(one["updated"])), one["messages"], short(one["title"], 50))
             for n, one in enumerate(found, start=1)
         ]
         print_table(["", "conversation", "last used", "messages", "title"], rows)
@@ -177,7 +177,13 @@ class Chat:
                 self._screen.line("there is no other conversation")
                 return
             rest = others[0]
-        wanted = self._listed[int(rest) - 1] if rest.isdigit() and 0 < int(rest) <= len(self._listed) else rest
+        wanted = rest
+        if rest.isdigit():
+            if not 0 < int(rest) <= len(self._listed):
+                self._sessions("")
+                self._screen.line("choose one of these: /resume NUMBER")
+                return
+            wanted = self._listed[int(rest) - 1]
         records = self._talk.use(wanted)
         self._took = [record["body"]["values"] for record in records if record["body"]["kind"] == "metrics"]
         said = [record["body"] for record in records if record["body"]["kind"] == "message"]
