@@ -70,7 +70,7 @@ def test_what_the_engine_said_goes_first(roost: Run, site: Installation, catalog
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["nothing-like-it"], 1, "no model"),
+        (["nothing-like-it"], 6, "no model"),
         (["qwen3-8b", "--cache-type", "q3"], 2, "no cache type"),
         (["qwen3-8b", "--gpu-layers", "some"], 2, "no number of layers"),
         (["qwen3-8b", "--gpu-layers", "99"], 1, "the model has 37"),
