@@ -14,6 +14,7 @@ import pytest
 
 from roost.fleet import snapshots
 from roost.fleet.access import grant
+from roost.fleet.node_identity import heartbeat, is_silent
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.nomad_setup import wait_for_node
 from roost.ops.errors import RoostError
@@ -84,3 +85,11 @@ def test_a_damaged_snapshot_changes_nothing(nomad: Agent, tmp_path: Path) -> Non
     with pytest.raises(RoostError, match=r"damaged|no whole snapshot"):
         snapshots.restore(client, path)
     assert kept(client) == ITEMS
+
+
+def test_a_client_that_is_accepted_says_so(nomad: Agent) -> None:
+    found = heartbeat(nomad.client)
+    assert found is not None
+    assert found.ttl_s > 0
+    assert not is_silent(nomad.client)
+    assert heartbeat(nomad.anonymous) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from roost.fleet import own_token
+from roost.fleet import node_identity, own_token
 from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.agent_variables import AGENT_JOB
 from roost.fleet.membership import server_names
@@ -21,6 +21,9 @@ from roost.fleet.nomad_setup import (
     wait_for_node,
 )
 from roost.ops.errors import RoostError, user_message
+from roost.ops.services import begin_anew
+
+SERVICE = "roost-nomad"
 
 DOCUMENTATION = r"""
 module: roost_nomad_setup
@@ -28,6 +31,8 @@ short_description: Wait until Nomad leads and its node is ready, set up the ACL
 description:
   - Waits for a leader, makes the operator's token the first management token, attaches the agent's policy to its
     workload identity, and waits until the node's driver is healthy.
+  - Where the servers lost their state, or do not accept the heartbeats of this machine's Nomad for another reason, that
+    Nomad is begun anew before, since only then it asks for another identity.
 options:
   node:
     description: Name of the node that must be ready; empty for any.
@@ -37,6 +42,19 @@ options:
     description: Whether this machine sets up the access control for the whole fleet; others wait for it.
     type: bool
     default: true
+  set_up:
+    description: What the first machine had to set up in this run, its own I(made).
+    type: list
+    elements: str
+    default: []
+  at_work:
+    description: Whether the machine was part of the fleet before this run.
+    type: bool
+    default: false
+  begun:
+    description: Whether this run has begun its Nomad anew already.
+    type: bool
+    default: false
   driver:
     description: The driver that must be healthy.
     type: str
@@ -78,10 +96,36 @@ leader:
   type: str
   returned: when Nomad answers
 made:
-  description: What was set up.
+  description: What was set up, and whether Nomad was begun anew.
   type: list
   returned: always
 """
+
+
+def begun_anew(module: AnsibleModule, client: NomadClient) -> list[str]:
+    """Begin Nomad anew where the servers refuse this machine until then; return what was done."""
+    params = module.params
+    where = {key: params[key] for key in ("first", "at_work", "begun")}
+    anew = node_identity.set_up_anew(params["set_up"], **where)
+    if not anew and (params["begun"] or not params["at_work"] or not node_identity.is_silent(client)):
+        return []
+    if not module.check_mode:
+        begin_anew(SERVICE)
+        wait_for_leader(client, params["timeout"])
+    return [node_identity.BEGUN]
+
+
+def settled_tokens(module: AnsibleModule, client: NomadClient) -> list[str]:
+    """Have servers, and only they, hold a token that saves snapshots; return what was done."""
+    params, dry_run = module.params, module.check_mode
+    settle = own_token.ensure if params["saves_snapshots"] else own_token.drop
+    made = []
+    if settle(client, Path(params["snapshot_token"]), params["node"], dry_run=dry_run):
+        made.append("snapshot token")
+    if params["first"]:
+        saving = {*params["snapshot_nodes"], *server_names(client)} if params["saves_snapshots"] else set()
+        made += [f"end of {name}" for name in own_token.sweep(client, saving, dry_run=dry_run)]
+    return made
 
 
 def set_up(module: AnsibleModule) -> None:
@@ -91,7 +135,7 @@ def set_up(module: AnsibleModule) -> None:
     tls = Path(params["tls_dir"])
     token = params["token"].strip()
     if dry_run and not token:
-        module.exit_json(changed=True, made=["acl", "policy"])
+        module.exit_json(changed=True, made=[node_identity.ACL, "policy"])
     access = NomadAccess.below(params["address"], tls, token)
     client = NomadClient(access)
     anonymous = NomadClient(NomadAccess(access.address, access.ca, access.cert, access.key))
@@ -99,24 +143,21 @@ def set_up(module: AnsibleModule) -> None:
         leader = client.leader() if dry_run else wait_for_leader(client, params["timeout"])
     except NomadUnreachableError:
         if dry_run:
-            module.exit_json(changed=True, made=["acl", "policy"])
+            module.exit_json(changed=True, made=[node_identity.ACL, "policy"])
         raise
     made: list[str] = []
     if params["first"]:
-        made = ["acl"] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
+        made = [node_identity.ACL] if ensure_acl(client, anonymous, token, dry_run=dry_run) else []
         policies = {AGENT_JOB: AGENT_POLICY, GATEWAY_JOB: GATEWAY_POLICY}
         first = dry_run and bool(made)
         if [job for job, rules in policies.items() if first or ensure_job_policy(client, job, rules, dry_run=dry_run)]:
             made.append("policy")
+    made += begun_anew(module, client)
     if not dry_run:
         wait_for_node(client, params["timeout"], params["driver"], params["node"])
-    if params["snapshot_token"] and not (dry_run and "acl" in made):
-        settle = own_token.ensure if params["saves_snapshots"] else own_token.drop
-        if settle(client, Path(params["snapshot_token"]), params["node"], dry_run=dry_run):
-            made.append("snapshot token")
-        if params["first"]:
-            saving = {*params["snapshot_nodes"], *server_names(client)} if params["saves_snapshots"] else set()
-            made += [f"end of {name}" for name in own_token.sweep(client, saving, dry_run=dry_run)]
+    # Before there is any access control, in check mode, nobody can be asked for tokens.
+    if params["snapshot_token"] and not (dry_run and node_identity.ACL in {*made, *params["set_up"]}):
+        made += settled_tokens(module, client)
     module.exit_json(
         changed=bool(made), leader=leader, made=made, diff={"before": "", "after": "".join(f"{m}\n" for m in made)}
     )
@@ -129,6 +170,9 @@ def main() -> None:
             **NOMAD_OPTIONS,
             "node": {"type": "str", "default": ""},
             "first": {"type": "bool", "default": True},
+            "set_up": {"type": "list", "elements": "str", "default": []},
+            "at_work": {"type": "bool", "default": False},
+            "begun": {"type": "bool", "default": False},
             "driver": {"type": "str", "choices": ["docker", "raw_exec"], "required": True},
             "snapshot_token": {"type": "path", "no_log": False},
             "saves_snapshots": {"type": "bool", "default": False},
