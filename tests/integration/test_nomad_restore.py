@@ -14,7 +14,7 @@ import pytest
 
 from roost.fleet import snapshots
 from roost.fleet.access import grant
-from roost.fleet.node_identity import heartbeat, is_silent
+from roost.fleet.node_identity import heartbeat, is_silent, renew
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.nomad_setup import wait_for_node
 from roost.ops.errors import RoostError
@@ -69,6 +69,7 @@ def test_what_was_lost_is_there_again_with_keys_tokens_and_jobs(nomad: Agent, tm
     wait_for_node(client, READY_S, "raw_exec")
     (back,) = hers.get("nodes")
     assert back["ID"] == node["ID"]
+    assert renew(client) == []
 
     nomad.stop()
     assert not nomad.start(), "it did not know its operator's token"

@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 
 from roost.cli.show import print_json, print_table
-from roost.fleet import own_token, snapshots
+from roost.fleet import node_identity, own_token, snapshots
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
+from roost.fleet.nomad_setup import wait_for_leader
 from roost.ops.site import Site, load_site
 
 app = typer.Typer(no_args_is_help=True, help="Save Nomad's state, list what was saved, go back to it.")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KEEP = 3
+LEADER_S = 60.0
 
 
 def folder_of(site: Site) -> Path:
@@ -104,5 +106,10 @@ def restore(
         return
     if not yes:
         typer.confirm(f"Have Nomad forget all that came after index {index}?", abort=True)
-    snapshots.restore(NomadClient.from_site(site), file)
+    nomad = NomadClient.from_site(site)
+    snapshots.restore(nomad, file)
+    wait_for_leader(nomad, LEADER_S)
+    missed = node_identity.renew(nomad)
     print(f"Nomad is at index {index} of {file} again. Run ./bootstrap.sh to bring jobs to what the release says.")
+    if missed:
+        print(f"Not reached: {', '.join(missed)}. That run begins their Nomad anew where the servers refuse it.")

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from roost.fleet.nomad_api import NomadRefusedError
+from roost.fleet.nomad_api import Json, NomadRefusedError, NomadUnreachableError
 
 ACL = "acl"
 BEGUN = "Nomad begun anew"
@@ -27,8 +27,11 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6
 class Nomad(Protocol):
     """What is asked of Nomad; the one adapter is `NomadClient`."""
 
-    def get(self, path: str) -> object:
+    def get(self, path: str) -> Json:
         """GET below `/v1/`."""
+
+    def put(self, path: str, body: Json) -> Json:
+        """PUT below `/v1/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,20 @@ def is_silent(nomad: Nomad, timeout_s: float = RETRY_S) -> bool:
             return True
         time.sleep(POLL_S)
     return False
+
+
+def renew(nomad: Nomad) -> list[str]:
+    """Have every client ask for another identity with its next heartbeat; return the names of those not reached.
+
+    For after a restore: what the servers signed until then is refused once they begin anew, without the keys for it.
+    """
+    missed = []
+    for stub in nomad.get("nodes") or []:
+        try:
+            nomad.put("client/identity/renew", {"NodeID": stub["ID"]})
+        except (NomadRefusedError, NomadUnreachableError):
+            missed.append(str(stub["Name"]))
+    return missed
 
 
 def set_up_anew(made: Collection[str], *, first: bool, at_work: bool, begun: bool) -> bool:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.fleet.node_identity import Heartbeat, heartbeat, is_silent, seconds, set_up_anew
-from roost.fleet.nomad_api import NomadRefusedError
+from roost.fleet.node_identity import Heartbeat, heartbeat, is_silent, renew, seconds, set_up_anew
+from roost.fleet.nomad_api import Json, NomadRefusedError
 
 
 class Agent:
@@ -21,13 +21,35 @@ class Agent:
         self.answers = list(answers)
         self.asked = 0
 
-    def get(self, path: str) -> object:
+    def get(self, path: str) -> Json:
         assert path == "agent/self"
         self.asked += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def put(self, path: str, body: Json) -> Json:
+        raise AssertionError(path, body)
+
+
+class Servers:
+    """Know nodes, and reach some of them."""
+
+    def __init__(self, **reached: bool) -> None:
+        self.reached = reached
+        self.renewed: list[str] = []
+
+    def get(self, path: str) -> Json:
+        assert path == "nodes"
+        return [{"ID": f"id-{name}", "Name": name} for name in self.reached]
+
+    def put(self, path: str, body: Json) -> Json:
+        assert path == "client/identity/renew"
+        name = str(body["NodeID"]).removeprefix("id-")
+        if not self.reached[name]:
+            raise NomadRefusedError(404, "No path to node", "PUT client/identity/renew")
+        self.renewed.append(name)
 
 
 def told(last: str, ttl: str) -> dict[str, object]:
@@ -111,3 +133,10 @@ def test_the_reasons_one_by_one() -> None:
     assert not set_up_anew(lost, first=True, at_work=True, begun=False), "the server, which began anew to lose it"
     assert not set_up_anew(lost, first=False, at_work=False, begun=False), "a machine that is new"
     assert not set_up_anew(lost, first=False, at_work=True, begun=True), "a machine that this run has begun anew"
+
+
+def test_every_node_that_is_reached_asks_for_another_identity() -> None:
+    servers = Servers(one=True, two=False, three=True)
+    assert renew(servers) == ["two"]
+    assert servers.renewed == ["one", "three"]
+    assert renew(Servers()) == []
