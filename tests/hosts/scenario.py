@@ -39,6 +39,8 @@ LEFT = (
     r"^/usr/(local/)?lib/python3[^/]*/.*__pycache__",
     r"^/root/\.(ssh|ansible|cache)(/|$)",
     r"^/root$",
+    # Versions of files that packages brought, as ucf(1) writes them down; it keeps the last ones.
+    r"^/var/lib/ucf/(hashfile|registry)\.\d$",
 )
 
 

@@ -48,6 +48,11 @@ options:
     type: list
     elements: str
     default: []
+  accounts:
+    description: Users, with the group of their name, that others make and that are ours.
+    type: list
+    elements: str
+    default: []
   remove:
     description: With C(absent), the paths to remove.
     type: list
@@ -89,6 +94,7 @@ def main() -> None:
             "folders": {"type": "list", "elements": "dict"},
             "files": {"type": "list", "elements": "str", "default": []},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "accounts": {"type": "list", "elements": "str", "default": []},
             "remove": {"type": "list", "elements": "path", "default": []},
             "remove_if_empty": {"type": "list", "elements": "path", "default": []},
         },
@@ -110,6 +116,7 @@ def main() -> None:
             [Folder(Path(f["path"]), str(f["mode"]), int(f.get("uid", 0))) for f in params["folders"]],
             params["files"],
             groups=params["groups"],
+            accounts=params["accounts"],
             dry_run=module.check_mode,
         )
     except (RoostError, OSError) as error:

@@ -45,9 +45,12 @@ def ensure_layout(
     files: Sequence[str],
     *,
     groups: Sequence[str] = (),
+    accounts: Sequence[str] = (),
     dry_run: bool = False,
 ) -> list[str]:
-    """Make what is missing and put modes right; `files` and `groups` are only recorded, others make them.
+    """Make what is missing and put modes right; `files`, `groups` and `accounts` are only recorded, others make them.
+
+    An account is a user and the group of its name.
 
     Returns one line a change made, or that would be made with `dry_run`.
 
@@ -56,8 +59,8 @@ def ensure_layout(
     """
     if not dry_run:
         _record(manifest, "path", [*(str(f.path) for f in folders), *files])
-        _record(manifest, "user", [u.name for u in users])
-        _record(manifest, "group", [group, *groups])
+        _record(manifest, "user", [*(u.name for u in users), *accounts])
+        _record(manifest, "group", [group, *groups, *accounts])
     changes: list[str] = []
     if not _has_group(group):
         changes.append(f"group {group}")

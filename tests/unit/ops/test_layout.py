@@ -49,6 +49,13 @@ def test_makes_and_records_what_is_absent(tmp_path: Path, commands: list[list[st
     assert (manifest.owned("user"), manifest.owned("group")) == (["r-user"], ["r-group"])
 
 
+def test_accounts_that_others_make_are_ours_with_their_group_unless_they_were_there(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    ensure_layout(manifest, "r-group", [], folders, [], accounts=["r-package", "root"])
+    assert manifest.owned("user") == ["r-package"]
+    assert manifest.owned("group") == ["r-group", "r-package"]
+
+
 def test_what_was_there_before_is_not_ours(tmp_path: Path) -> None:
     manifest, folders = wanted(tmp_path)
     (tmp_path / "etc").mkdir(mode=0o755)
