@@ -204,9 +204,19 @@ def test_before_a_nomad_that_lost_its_state_a_drain_passes(tmp_path: Path) -> No
             "state": "drained", "node": "one", "address": access.address, "tls_dir": str(access.ca.parent),
             "token": access.token,
         }  # fmt: skip
+        setup = {
+            "address": access.address, "tls_dir": str(access.ca.parent), "token": access.token, "driver": "raw_exec",
+            "snapshot_token": str(tmp_path / own_token.FILE),
+        }  # fmt: skip
+        check = run_module("roost_nomad_setup", setup, check=True)
+        assert check["made"] == ["acl", "policy"]
+        other = {**setup, "first": False, "set_up": check["made"], "at_work": True}
+        assert run_module("roost_nomad_setup", other, check=True)["made"] == ["Nomad begun anew"]
+        assert run_module("roost_nomad_setup", {**other, "begun": True}, check=True)["made"] == []
         result = run_module("roost_gate", arguments)
         assert not result["failed"], result
         assert "lost its state" in result["note"]
+        assert result["set_up"] == ["acl"]
         assert "note" not in run_module("roost_gate", arguments), "it knows the token now"
 
 

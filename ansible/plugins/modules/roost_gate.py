@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
+from roost.fleet.node_identity import ACL
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient
 from roost.fleet.nomad_setup import ensure_acl
 from roost.fleet.rolling import record, restore_point
@@ -120,6 +121,7 @@ def drained(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str
     said: dict[str, Any] = {"done": bool(found.taken), "taken": list(found.taken)}
     if found.lost:
         said["note"] = "Nomad had lost its state: there was nothing to hand over, and it is set up anew"
+        said["set_up"] = [ACL]
     elif found.alone:
         said["note"] = f"nobody else serves what {', '.join(found.alone)} serves: its clients wait meanwhile"
     elif found.running:

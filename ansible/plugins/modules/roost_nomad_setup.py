@@ -43,7 +43,7 @@ options:
     type: bool
     default: true
   set_up:
-    description: What the first machine had to set up in this run, its own I(made).
+    description: What was set up on machines of the fleet in this run so far, their I(made).
     type: list
     elements: str
     default: []

@@ -103,8 +103,8 @@ def set_up_anew(made: Collection[str], *, first: bool, at_work: bool, begun: boo
     """Say whether a machine's identity went with the state of the servers.
 
     Args:
-        made: what the first machine had to set up in this run; access control that is new means a state that is new.
-        first: whether this is that machine, whose Nomad began anew when it lost its state.
+        made: what had to be set up in this run so far; access control that is new means a state that is new.
+        first: whether this is the machine that sets it up, whose Nomad began anew when it lost its state.
         at_work: whether the machine was part of the fleet before this run.
         begun: whether this run has begun its Nomad anew already, and it has registered since.
     """
