@@ -93,6 +93,10 @@ note:
   description: What the user should know of it.
   type: str
   returned: when there is something
+set_up:
+  description: What had to be set up, as M(roost_nomad_setup) says it, where Nomad had lost its state.
+  type: list
+  returned: when there is something
 """
 
 
