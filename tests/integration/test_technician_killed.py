@@ -71,7 +71,9 @@ def test_killed_anywhere_it_finishes_or_asks_and_repeats_nothing_blindly(tmp_pat
         repeated += len(lines) - CALLS
         assert AuditLog(folder / "audit").verify().intact
     # a look or a repeat always settles it; a runner that remembers is unsure only where it died itself
-    expected = {"blind": 4 * CALLS, "repeatable": 0, "looking": 0, "remembering": 2 * CALLS}
+    expected = {
+        "blind": 4 * CALLS, "repeatable": 0, "looking": 0, "remembering": 2 * CALLS, "asking": 4 * CALLS,
+    }  # fmt: skip
     assert asked == expected[mode]
     # a tool that may be repeated shows that a repeat would be seen
     assert repeated == (2 * CALLS if mode == "repeatable" else 0)

@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.permission.policy import Answer
 from roost.agent.technician.job import Call, Decision, Finish, Job, Phase, Verdict
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import KIND, Finding, Technician, cannot_tell
+from roost.agent.technician.technician import KIND, Finding, Technician, cannot_tell, tools_of_all
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.durable.driver import Driver, Next
 
 OWNER = "alice"
 CALLS = 2
-MODES = ("blind", "repeatable", "looking", "remembering")
+MODES = ("blind", "repeatable", "looking", "remembering", "asking")
+"""`asking`: the tool is a foreign one, and the user says yes each time that they are asked."""
 
 
 class ScriptedMind:
@@ -43,11 +45,11 @@ class ScriptedMind:
 class FileTool:
     """Writes lines into a file, and makes the place between effect and record as one where the process may die."""
 
-    def __init__(self, folder: Path, *, repeatable: bool, die: Dying) -> None:
+    def __init__(self, folder: Path, *, repeatable: bool, foreign: bool, die: Dying) -> None:
         self.effects = folder / "effects"
         self.spec = ToolSpec(
-            name="write_line", description="Writes a line.", parameters={}, permission=Permission.WRITE,
-            safe_to_repeat=repeatable,
+            name="write_line", description="Writes a line.", parameters={},
+            permission=Permission.FOREIGN if foreign else Permission.WRITE, safe_to_repeat=repeatable,
         )  # fmt: skip
         self._die = die
 
@@ -104,10 +106,10 @@ def child(folder: Path, mode: str, kill_at: int) -> None:
     """
     die = Dying(kill_at)
     kind = RememberingTool if mode == "remembering" else FileTool
-    tool = kind(folder, repeatable=mode == "repeatable", die=die)
+    tool = kind(folder, repeatable=mode == "repeatable", foreign=mode == "asking", die=die)
     journal, rested = Journal(folder / "jobs.sqlite"), threading.Event()
     inspect = tool.look if mode == "looking" else cannot_tell
-    technician = Technician(journal, ScriptedMind(), tool, AuditLog(folder / "audit"), inspect, die)
+    technician = Technician(journal, ScriptedMind(), tools_of_all(tool), AuditLog(folder / "audit"), inspect, die)
 
     def advance(job: str) -> Next:
         said = asyncio.run(technician.advance(job))
@@ -126,6 +128,12 @@ def child(folder: Path, mode: str, kill_at: int) -> None:
     if found.phase == Phase.ASKING and found.reply:
         driver.start(KIND, found.id)
     if not found.phase.over and (found.phase != Phase.ASKING or found.reply):
+        assert rested.wait(60)
+    while (job := journal.job(found.id)).phase == Phase.ASKING and job.replies == tuple(Answer):
+        rested.clear()
+        journal.reply(job.id, OWNER, Answer.YES)
+        die("replied")
+        driver.start(KIND, job.id)
         assert rested.wait(60)
     (folder / "said").write_text(f"{journal.job(found.id).phase} {die.places}")
     os._exit(0)

@@ -1,26 +1,37 @@
-"""Which tools of foreign servers (MCP) are put before a model: all of a few, else those that a request is about.
+"""The tools that are put before a model: those it may use, and of foreign servers' (MCP) not more than it can read.
 
-Their schemas stand in every prompt of Router and Specialist; a small model's context has no room for sixty. Pure.
+One function for the Specialist of a turn, for helpers and for jobs. Schemas stand in every prompt of Router and
+Specialist; a small model's context has no room for sixty. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from roost.agent.tool import Permission, ToolSpec
 from roost.context.topics import words
 
 MOST_FOREIGN = 8
+PREFIX = "mcp__"
+"""Names of foreign tools begin with it, and no others."""
+ALL = frozenset(Permission)
 
 
-def chosen_foreign(request: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
-    """Return tools without those of servers that are too many; the order stays, so that prompts begin alike.
+def is_foreign(name: str) -> bool:
+    """Say whether a tool's name is that of a foreign server's."""
+    return name.startswith(PREFIX)
 
-    A tool that the request names counts most, then how many of its words the tool's name and description have.
+
+def tool_set(request: str, tools: Sequence[ToolSpec], may: Collection[Permission] = ALL) -> list[ToolSpec]:
+    """Return the tools of a request: those of permissions that it `may` have, foreign ones not too many.
+
+    Of foreign ones that are too many those stay that the request names, then those whose name and description have
+    most of its words. The order stays, so that prompts begin alike.
     """
-    foreign = [tool for tool in tools if tool.permission is Permission.FOREIGN]
+    allowed = [tool for tool in tools if tool.permission in may]
+    foreign = [tool for tool in allowed if tool.permission is Permission.FOREIGN]
     if len(foreign) <= MOST_FOREIGN:
-        return list(tools)
+        return allowed
     asked = set(words(request))
 
     def rank(tool: ToolSpec) -> tuple[bool, int]:
@@ -28,4 +39,4 @@ def chosen_foreign(request: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
         return tool.name in request, len(asked & set(words(f"{own} {tool.description}")))
 
     kept = {tool.name for tool in sorted(foreign, key=rank, reverse=True)[:MOST_FOREIGN]}
-    return [tool for tool in tools if tool.permission is not Permission.FOREIGN or tool.name in kept]
+    return [tool for tool in allowed if tool.permission is not Permission.FOREIGN or tool.name in kept]

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.channel.calls import call_routes
 from roost.agent.channel.desk import Desk
 from roost.agent.channel.routes import worker_routes
 from roost.agent.channel.wire import PATH as WORKERS_PATH
@@ -104,6 +105,7 @@ class AgentHub:
                 agents.knowledge.skills, lambda request: asker_of(request).name, agents.audit, agents.knowledge.changed
             )
         )  # fmt: skip
+        self._app.include_router(call_routes(self.desk, lambda request: asker_of(request).name, agents.audit))
         self._app.include_router(worker_routes(self.desk, lambda request: asker_of(request).name))
         self._app.include_router(identity_routes(identity, lambda request: asker_of(request).name))
         self._app.include_router(search_routes(search))

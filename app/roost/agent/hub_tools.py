@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from roost.agent.foreign import chosen_foreign
+from roost.agent.foreign import tool_set
 from roost.agent.subagents import NAME as RESEARCHER
 from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
@@ -63,7 +63,7 @@ class SessionRunner:
 
     def tools(self) -> Sequence[ToolSpec]:
         """Return what can be called now."""
-        worker = chosen_foreign(self.request, self._worker.tools())
+        worker = tool_set(self.request, self._worker.tools())
         taken = {spec.name for spec in worker}
         own = [spec for _, spec in self._owned(with_others=bool(worker))]
         if worker:

@@ -1,8 +1,8 @@
 """Sub-agents: somebody with a context and a budget of its own looks into something, and hands back a report.
 
 One that takes longer than the caller waits goes on beside the conversation: what runs is told in each turn, and the
-report is put into the first turn after it. A sub-agent reads and reaches the network; it changes nothing, and has no
-sub-agents itself.
+report is put into the first turn after it. A sub-agent reads, reaches the network and uses foreign tools, which the
+user is asked about as in the turn itself; it changes no file, and has no sub-agents itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from roost.agent.delegation import Candidate
+from roost.agent.foreign import tool_set
 from roost.agent.guards import Budget
 from roost.agent.models import Ask, Models
 from roost.agent.router import Routed
@@ -29,7 +30,9 @@ SHARE = 0.5
 PATIENCE_S = 90.0
 """How long a turn waits for a report before it goes on without."""
 MOST_AT_ONCE = 3
-MAY = frozenset({Permission.READ, Permission.NETWORK})
+MAY = frozenset({Permission.READ, Permission.NETWORK, Permission.FOREIGN})
+"""A foreign tool that may change something is asked about, as in the turn itself."""
+OUTSIDE = frozenset({Permission.NETWORK, Permission.FOREIGN})
 REPORT_SYSTEM = (
     "You report what was found out. Only what stands in the results below counts. Name sources. What was not found, "
     "say so."
@@ -48,14 +51,15 @@ SPEC = ToolSpec(
 
 
 class Limited:
-    """A runner with only those tools that a sub-agent may use."""
+    """A runner with only those tools that a sub-agent may use for its task."""
 
-    def __init__(self, runner: ToolRunner) -> None:
+    def __init__(self, runner: ToolRunner, task: str = "") -> None:
         self._runner = runner
+        self._task = task
 
     def tools(self) -> Sequence[ToolSpec]:
         """Return them."""
-        return [spec for spec in self._runner.tools() if spec.permission in MAY]
+        return tool_set(self._task, self._runner.tools(), MAY)
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run a call if it may be made."""
@@ -95,8 +99,8 @@ class SubAgents:
 
     def tools(self, runner: ToolRunner) -> Sequence[ToolSpec]:
         """Return the sub-agent as a tool, where it has anything to look into the world with."""
-        network = any(spec.permission is Permission.NETWORK for spec in runner.tools())
-        return [SPEC] if network else []
+        outside = any(spec.permission in OUTSIDE for spec in runner.tools())
+        return [SPEC] if outside else []
 
     async def run(self, call: ToolCall, means: Means) -> ToolResult:
         """Have a task worked on; return the report, or that it goes on."""
@@ -145,7 +149,7 @@ class SubAgents:
 
     async def _work(self, call: ToolCall, about: str, means: Means) -> str:
         specialist = Specialist(
-            means.models, means.player, Limited(means.runner), means.tell, call.session, call.workspace,
+            means.models, means.player, Limited(means.runner, about), means.tell, call.session, call.workspace,
             means.budget.share(SHARE), waited_s=means.waited_s,
         )  # fmt: skip
         worked = await specialist.work(about, Routed(by="words"), means.packer, call.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -64,7 +64,10 @@ class ToolSpec(BaseModel):
     timeout_s: float = TIMEOUT_S
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES
     safe_to_repeat: bool = False
-    """Whether a call whose outcome is unknown may be made again without looking."""
+    """Whether a call whose outcome is unknown may be made again without looking.
+
+    A foreign tool's own word for it counts only where the user allowed the tool.
+    """
     read_only: bool = False
     """Of a tool that is not ours: whether it says of itself that it changes nothing."""
 
@@ -136,4 +139,17 @@ class ToolRunner(Protocol):
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run one call to its end. Never raises for what the tool did; cancelling the task cancels the call."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A runner that can tell later what came of a call."""
+
+    async def recall(self, call: ToolCall) -> ToolResult | None:
+        """Return the outcome of a call, UNKNOWN where it was begun and its end is not recorded, None if never begun.
+
+        Raises:
+            RoostError: it cannot be asked now.
+        """
         ...

@@ -7,13 +7,17 @@ from urllib.parse import quote
 
 import typer
 
-from roost.agent.permission.policy import ALLOWED_PATH
+from roost.agent.channel.wire import TOOLS_PATH
+from roost.agent.permission.policy import ALLOWED_PATH, mark_of
+from roost.agent.tool import Permission, ToolSpec
 from roost.cli.api import Api, find_access
-from roost.cli.show import plain, print_json, print_table
-from roost.ops.errors import RoostError
+from roost.cli.show import local_time, plain, print_json, print_table
+from roost.ops.errors import NOT_FOUND, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
+ASKED_BY_NAME = frozenset({Permission.FOREIGN, Permission.NETWORK})
+"""Of other tools the question depends on what they are called with."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -29,8 +33,40 @@ def show_all(*, as_json: JsonOption = False) -> None:
         print_json(found)
     else:
         print_table(
-            ["tool", "since", "what"], [(one["tool"], one["at"][:10], plain(str(one["mark"]))) for one in found]
+            ["tool", "since", "what"],
+            [(one["tool"], local_time(one["at"])[:10], plain(str(one["mark"]))) for one in found],
         )
+
+
+@app.command("add")
+def add(
+    tools: Annotated[list[str], typer.Argument(help="Tools of connected workers that you would be asked about.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Allow tools for good without waiting for the question.
+
+    A foreign tool that says of itself that it may be called twice is then called again by a job that lost its outcome.
+
+    Example: roost allowed add mcp__wiki__search
+    """
+    with Api(find_access()) as api:
+        specs = {spec.name: spec for one in api.get(TOOLS_PATH)["data"] for spec in [ToolSpec.model_validate(one)]}
+        for name in tools:
+            if name not in specs or specs[name].permission not in ASKED_BY_NAME:
+                raise RoostError(
+                    f"No connected worker has a tool {name} that is asked about by its name.",
+                    fix="See `roost mcp test NAME` for the names of foreign tools, and `roost worker status`.",
+                    exit_code=NOT_FOUND,
+                )
+        made = [{"tool": name, "mark": mark_of(specs[name])} for name in tools]
+        for one in made:
+            api.send("POST", ALLOWED_PATH, one)
+    if as_json:
+        print_json(made)
+        return
+    for one in made:
+        print(plain(f"{one['mark']} runs without a question"))
 
 
 @app.command("remove")
@@ -50,7 +86,9 @@ def remove(
         for name in tools:
             found = [one for one in known if name in (one["tool"], one["mark"])]
             if not found:
-                raise RoostError(f"Nothing is allowed for good under {name!r}.", fix="See `roost allowed list`.")
+                raise RoostError(
+                    f"Nothing is allowed for good under {name!r}.", fix="See `roost allowed list`.", exit_code=NOT_FOUND
+                )
             doomed += [one for one in found if one not in doomed]
         for one in doomed if not dry_run else []:
             api.remove(f"{ALLOWED_PATH}/{quote(str(one['mark']), safe='')}")

@@ -14,15 +14,18 @@ from typing import Annotated, Any
 import typer
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.permission.policy import Answer, answer_of
 from roost.agent.technician.api_mind import ApiMind
 from roost.agent.technician.job import CallState, Job, Phase, Reply
 from roost.agent.technician.journal import Journal
 from roost.agent.technician.look import looker
+from roost.agent.technician.reach import ELSEWHERE, HubRunner, Reach
 from roost.agent.technician.technician import Technician
 from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Together, Workspaces
-from roost.cli.api import Access
+from roost.cli.agent import WORKERS
+from roost.cli.api import Access, Api
 from roost.cli.principal import identify, refuse_root, technician_folder
 from roost.cli.principal import workspaces as no_hubs
 from roost.cli.show import json_line, local_time, plain, print_json, print_table
@@ -49,9 +52,14 @@ JsonOption = Annotated[
 def start(
     goal: Annotated[str, typer.Argument(help="What is to be so in the end.")],
     *,
-    workspace: Annotated[str, typer.Option(help="Folder to work in, by its name.")] = "",
+    workspace: Annotated[
+        str, typer.Option(help="Folder to work in: its name here, or MACHINE/NAME of a connected worker.")
+    ] = "",
     folder: Annotated[
         Path | None, typer.Option(help="Folder to work in, by its path: for the technician, and no worker gives it.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A tool that this job may call without asking; may be given several times.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +76,7 @@ def start(
         if not goal.strip():
             raise RoostError("There is no goal.", fix="roost technician start 'Add a README.'", exit_code=2)
         name = _workspace(at, workspace, folder)
-        job = at.journal.add(at.owner, goal.strip(), name)
+        job = at.journal.add(at.owner, goal.strip(), name, tuple(allow or ()))
         _work(at, [job.id], as_json=as_json)
 
 
@@ -143,14 +151,18 @@ def answer(
     job: JobArgument,
     reply: Annotated[
         str,
-        typer.Argument(metavar="done|again|stop", help="done: it was done; again: it was not, do it; stop: give up."),
+        typer.Argument(
+            metavar="yes|conversation|always|no|done|again|stop",
+            help="Of a call to be made: yes, conversation (in this job), always, no. Of one interrupted: "
+            "done (it was done), again (it was not, do it), stop (give up).",
+        ),
     ],
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether an interrupted call was done, which nobody else can know; the job goes on.
+    """Say whether a call may be made, or whether an interrupted one was, which nobody else can know; the job goes on.
 
-    Example: roost technician answer 8f3k2m9q0a1b2c3d done
+    Example: roost technician answer 8f3k2m9q0a1b2c3d yes
     """
     meant = _reply(reply)
     with desk() as at:
@@ -158,16 +170,18 @@ def answer(
         _work(at, [job], as_json=as_json)
 
 
-def _reply(word: str) -> Reply:
+def _reply(word: str) -> Reply | Answer:
     """Return the reply that a word is.
 
     Raises:
         RoostError: it is none.
     """
+    if said := answer_of(word):
+        return said
     try:
         return Reply(word)
     except ValueError:
-        choices = ", ".join(Reply)
+        choices = ", ".join((*Answer, *Reply))
         raise RoostError(
             f"{word!r} is no answer; there are {choices}.", fix="See `roost technician answer --help`.", exit_code=2
         ) from None
@@ -205,7 +219,14 @@ class Desk:
         )
         runner = LocalRunner(self.owner, self.workspaces, self.folder / "tools")
         audit = AuditLog(self.folder / "audit", Redactor([self.access.key]))
-        return Technician(self.journal, mind, runner, audit, looker(self.workspaces, self.owner)), mind.close
+        hub = HubRunner(self.access.base_url, self.access.key, self.access.ca)
+
+        async def ended() -> None:
+            await mind.close()
+            await hub.close()
+
+        inspect = looker(self.workspaces, self.owner)
+        return Technician(self.journal, mind, Reach(runner, hub), audit, inspect, permits=hub), ended
 
 
 @contextmanager
@@ -252,11 +273,31 @@ def _workspace(at: Desk, name: str, folder: Path | None) -> str:
         where = plain(f"{only.name} ({only.path})")
         sys.stderr.write(f"Works in {where}, the only workspace; --folder names another.\n")
         return only.name
+    if name and name not in known and (given := _given_by_workers(at, name)):
+        return given
     if name not in known:
         said = f"There is no workspace {name!r}." if name else "It has to be said where to work."
         code = NOT_FOUND if name else 2
         raise RoostError(said, fix=f"--folder PATH, or --workspace {'|'.join(known) or 'NAME'}.", exit_code=code)
     return name
+
+
+def _given_by_workers(at: Desk, name: str) -> str:
+    """Return `MACHINE/NAME` of a folder that one connected worker gives, by that or by its name alone; '' for none.
+
+    Raises:
+        RoostError: more than one machine has a folder of that name.
+    """
+    try:
+        with Api(at.access) as api:
+            workers = api.get(WORKERS)["data"]
+    except RoostError:  # an API without an agent
+        return ""
+    places = [f"{one['host']}{ELSEWHERE}{folder['name']}" for one in workers for folder in one["workspaces"]]
+    found = [place for place in places if name and name in (place, place.partition(ELSEWHERE)[2])]
+    if len(found) > 1:
+        raise RoostError(f"More than one machine has {name}.", fix=f"--workspace {'|'.join(found)}", exit_code=2)
+    return found[0] if found else ""
 
 
 @dataclass
@@ -324,7 +365,7 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
 def _ending(job: Job) -> str:
     """Return how it stands with a job, in a sentence."""
     if job.phase is Phase.ASKING:
-        return f"It asks: {job.question}\nfix: roost technician answer {job.id} done|again|stop"
+        return f"It asks: {job.question}\nfix: roost technician answer {job.id} {'|'.join(job.replies)}"
     words = {Phase.DONE: "Reached", Phase.FAILED: "Not reached", Phase.CANCELLED: "Cancelled"}
     if job.phase in words:
         return f"{words[job.phase]}: {job.answer}"

@@ -19,7 +19,7 @@ from roost.ops.errors import NOT_FOUND, RoostError
 def test_an_answer_that_is_none_is_told_with_those_there_are() -> None:
     done = CliRunner().invoke(technician.app, ["answer", "8f3k2m9q0a1b2c3d", "maybe"])
     assert isinstance(done.exception, RoostError)
-    assert done.exception.message == "'maybe' is no answer; there are done, again, stop."
+    assert done.exception.message == "'maybe' is no answer; there are yes, conversation, always, no, done, again, stop."
     assert done.exception.exit_code == 2
 
 

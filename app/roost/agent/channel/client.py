@@ -17,8 +17,18 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, PATH, POLL_S, Announced, Lease, Request, Requests
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, sendable
+from roost.agent.channel.wire import (
+    MOST_PENDING,
+    MOST_RESULT_BYTES,
+    PATH,
+    POLL_S,
+    Announced,
+    Lease,
+    Request,
+    Requests,
+    recall_id,
+)
+from roost.agent.tool import Outcome, Remembering, ToolCall, ToolResult, ToolRunner, sendable
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
@@ -136,6 +146,17 @@ class WorkerClient:
             task = asyncio.create_task(self._run(call))
             self._running[call.id] = task
             task.add_done_callback(lambda _task: self._running.pop(call.id, None))
+
+        if request.recall and (name := recall_id(request.recall.id)) not in self._running:
+            task = asyncio.create_task(self._recall(name, request.recall))
+            self._running[name] = task
+            task.add_done_callback(lambda _task: self._running.pop(name, None))
+
+    async def _recall(self, name: str, call: ToolCall) -> None:
+        """Tell what came of a call; that it is not known here is no word on whether it was made."""
+        known = await self._runner.recall(call) if isinstance(self._runner, Remembering) else None
+        found = known or ToolResult(id=name, outcome=Outcome.UNKNOWN, text="This worker does not know the call.")
+        await self._answer(found.model_copy(update={"id": name}))
 
     async def _run(self, call: ToolCall) -> None:
         async with self._room:

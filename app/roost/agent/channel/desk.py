@@ -23,6 +23,7 @@ from roost.agent.channel.wire import (
     POLL_S,
     Announced,
     Request,
+    recall_id,
 )
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec, sendable
 from roost.ops.errors import RoostError
@@ -36,6 +37,7 @@ NO_WORKER = (
 LEFT = "The worker left while this ran: it may have been done. Look before it is done again."
 NOT_BEGUN = "The worker left before this began: nothing was done."
 SILENT = "The worker gave no answer in time: it may have been done. Look before it is done again."
+NOT_KNOWN = "No worker knows what came of it: it may have been done. Look before it is done again."
 LEASE_BYTES = 16
 MOST_OLD_LEASES = 64
 
@@ -58,6 +60,7 @@ class _Pending:
     number: int
     answer: asyncio.Future[ToolResult]
     handed: bool = False
+    recall: bool = False
 
 
 @dataclass
@@ -94,6 +97,17 @@ class Worker:
         self._number += 1
         answer: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
         self._pending[call.id] = _Pending(call, self._number, answer)
+        self._news.set()
+        return answer
+
+    def recall(self, call: ToolCall) -> asyncio.Future[ToolResult] | None:
+        """Have a call's outcome told; None where it has enough to do, or is asked that already."""
+        name = recall_id(call.id)
+        if len(self._pending) >= MOST_PENDING or name in self._pending:
+            return None
+        self._number += 1
+        answer: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
+        self._pending[name] = _Pending(call, self._number, answer, recall=True)
         self._news.set()
         return answer
 
@@ -164,7 +178,8 @@ class Worker:
         for waits in self._pending.values():
             if waits.number > after:
                 waits.handed = True
-                found.append(Request(number=waits.number, call=waits.call))
+                call, recall = (None, waits.call) if waits.recall else (waits.call, None)
+                found.append(Request(number=waits.number, call=call, recall=recall))
         return tuple(sorted(found, key=lambda one: one.number))
 
 
@@ -297,6 +312,25 @@ class WorkerRunner:
             return result
         finally:
             worker.forget(call.id, cancel=not finished)
+
+    async def recall(self, call: ToolCall) -> ToolResult:
+        """Return what the worker that a call went to knows of it; UNKNOWN where it is not there, or knows nothing."""
+        unknown = ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=NOT_KNOWN)
+        try:
+            worker, _ = self._chosen(call.workspace)
+        except NoWorkerError:
+            return unknown
+        spec = next((one for one in worker.announced.tools if one.name == call.name), None)
+        answer = worker.recall(call)
+        if answer is None:
+            return unknown
+        try:
+            async with asyncio.timeout((spec.timeout_s if spec else 0.0) + self._desk.answer_s):  # it may still run
+                return (await answer).model_copy(update={"id": call.id})
+        except TimeoutError:
+            return unknown
+        finally:
+            worker.forget(recall_id(call.id), cancel=False)
 
     def _having(self, workspace: str | None) -> list[tuple[Worker, str]]:
         """Return the workers that have a workspace, named `NAME` or `HOST/NAME`, and its name there."""

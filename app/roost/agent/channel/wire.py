@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from roost.agent.tool import ToolCall, ToolSpec
 
 PATH = "/roost/v1/workers"
+TOOLS_PATH, CALLS_PATH = f"{PATH}/tools", f"{PATH}/calls"
+"""For programs of the key that call by themselves; see `channel/calls`."""
 POLL_S = 20.0
 """How long a question for requests waits for one."""
 GONE_S = 15.0
@@ -69,6 +71,11 @@ class Announced(Wire):
         return tools
 
 
+def recall_id(call: str) -> str:
+    """Return the id under which a worker tells what came of a call."""
+    return f"recall {call}"
+
+
 class Lease(Wire):
     """The name under which a worker that came is known until it leaves, or comes again."""
 
@@ -77,10 +84,12 @@ class Lease(Wire):
 
 
 class Request(Wire):
-    """Something to do: a call to run, or the id of one to end. `number` grows."""
+    """Something to do: a call to run, one to tell the outcome of, or the id of one to end. `number` grows."""
 
     number: int
     call: ToolCall | None = None
+    recall: ToolCall | None = None
+    """Answered by a result under `recall_id`: what came of the call, without running it."""
     cancel: str = ""
 
 

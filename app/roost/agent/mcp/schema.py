@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from roost.agent.foreign import PREFIX
+
 MOST_DESCRIPTION = 300
 MOST_HINT = 120
 """Characters of a tool's, and of an argument's description."""
@@ -40,7 +42,7 @@ Schema = dict[str, JsonValue]
 def spec_name(server: str, tool: str, taken: Collection[str] = ()) -> str:
     """Return what a tool is called here: `mcp__SERVER__TOOL` in the letters that names of tools have, and not taken."""
     plain = re.sub(r"[^a-z0-9]+", "_", tool.lower()).strip("_") or "tool"
-    name = f"mcp__{server.replace('-', '_')}__{plain}"
+    name = f"{PREFIX}{server.replace('-', '_')}__{plain}"
     if len(name) > MOST_NAME or name in taken:
         mark = hashlib.sha256(tool.encode(errors="surrogatepass")).hexdigest()[:8]
         name = f"{name[: MOST_NAME - 9].rstrip('_')}_{mark}"

@@ -92,7 +92,7 @@ def spec_of(server: McpServer, listed: Listed, taken: Collection[str] = ()) -> T
     return ToolSpec(
         name=spec_name(server.name, listed.name, taken), parameters=listed.schema, permission=Permission.FOREIGN,
         description=described(server.name, listed.name, listed.description), timeout_s=server.timeout_s,
-        read_only=listed.read_only,
+        read_only=listed.read_only, safe_to_repeat=listed.read_only and listed.idempotent,
     )  # fmt: skip
 
 

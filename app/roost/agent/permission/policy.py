@@ -57,14 +57,14 @@ def needed(spec: ToolSpec, call: ToolCall) -> Needed | None:
         case Permission.NETWORK:
             if spec.read_only or spec.safe_to_repeat:  # what may be asked for twice has no effect there
                 return None
-            return Needed("it has an effect beyond this machine", _mark(spec))
+            return Needed("it has an effect beyond this machine", mark_of(spec))
         case Permission.FOREIGN:
             if spec.read_only:
                 return None
-            return Needed("it is a tool of another's server, which does not say that it only reads", _mark(spec))
+            return Needed("it is a tool of another's server, which does not say that it only reads", mark_of(spec))
 
 
-def _mark(spec: ToolSpec) -> str:
+def mark_of(spec: ToolSpec) -> str:
     """Return what stands for a tool as it is described now: one that comes to be another is asked about again."""
     text = json.dumps([spec.description, spec.parameters], sort_keys=True)
     return f"{spec.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

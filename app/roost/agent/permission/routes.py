@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from roost.agent.events.routes import AskerOf, live_of
 from roost.agent.events.socket import MOST_NAME
@@ -64,12 +64,12 @@ def permission_routes(agents: Agents, asker_of: AskerOf) -> APIRouter:
         data = [{"object": "allowed", **one.model_dump(exclude={"owner"})} for one in found]
         return JSONResponse({"object": "list", "data": data})
 
-    @router.post(ALLOWED_PATH, summary="Allow calls of a tool for good", status_code=204)
-    async def allow(request: Request, body: Allow) -> Response:
+    @router.post(ALLOWED_PATH, summary="Allow calls of a tool for good", status_code=201)
+    async def allow(request: Request, body: Allow) -> JSONResponse:
         owner = asker_of(request).name
         await stored(lambda: agents.audit.add(owner, "tool.allowed_for_good", body.model_dump()))
         await stored(lambda: agents.allowed.add(owner, body.tool, body.mark))
-        return Response(status_code=204)
+        return JSONResponse({"object": "allowed", **body.model_dump()}, 201)
 
     @router.delete(f"{ALLOWED_PATH}/{{tool}}", summary="Be asked again about a tool")
     async def taken_back(request: Request, tool: str) -> JSONResponse:

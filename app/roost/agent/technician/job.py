@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from roost.agent.permission.policy import Answer
 from roost.agent.tool import ToolCall, ToolResult
 
 MOST_CALLS = 60
@@ -78,7 +79,9 @@ class Job(BaseModel):
     notes: tuple[str, ...] = ()
     """What reflection found missing, the oldest first."""
     question: str = ""
-    reply: Reply | None = None
+    reply: Reply | Answer | None = None
+    allowed: tuple[str, ...] = ()
+    """What may be called in this job without a question: names of tools, and marks of `permission/policy`."""
     answer: str = ""
     """What the technician says that it achieved, or why it gave up."""
     steps: tuple[Step, ...] = ()
@@ -90,6 +93,12 @@ class Job(BaseModel):
         """Return the step whose outcome is not known yet."""
         last = self.steps[-1] if self.steps else None
         return last if last and last.state != CallState.ENDED else None
+
+    @property
+    def replies(self) -> tuple[Reply, ...] | tuple[Answer, ...]:
+        """Return what may be answered: whether a call may be made, or whether one was that was interrupted."""
+        step = self.open_step
+        return tuple(Answer) if step and step.state is CallState.INTENDED else tuple(Reply)
 
 
 class Call(BaseModel):

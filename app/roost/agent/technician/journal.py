@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection, Row
 
+from roost.agent.permission.policy import Answer
 from roost.agent.sessions.records import now
 from roost.agent.sessions.store import new_id
 from roost.agent.technician.job import CallState, Job, Phase, Reply, Step
@@ -30,6 +31,7 @@ MIGRATIONS = (
     ) STRICT
     """,
     "ALTER TABLE step ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE job ADD COLUMN allowed TEXT NOT NULL DEFAULT '[]'",
 )
 
 
@@ -40,6 +42,7 @@ SETTERS = {
     "question": "UPDATE job SET question = ? WHERE id = ?",
     "reply": "UPDATE job SET reply = ? WHERE id = ?",
     "answer": "UPDATE job SET answer = ? WHERE id = ?",
+    "allowed": "UPDATE job SET allowed = ? WHERE id = ?",
 }
 
 
@@ -62,13 +65,14 @@ class Journal:
         """Close the database."""
         self._db.close()
 
-    def add(self, owner: str, goal: str, workspace: str | None) -> Job:
-        """Begin a job."""
+    def add(self, owner: str, goal: str, workspace: str | None, allowed: Sequence[str] = ()) -> Job:
+        """Begin a job; tools that are `allowed` are not asked about in it."""
         job, at = new_id(), now().isoformat()
         with self._change() as db:
             db.execute(
-                "INSERT INTO job (id, owner, goal, workspace, phase, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (job, owner, goal, workspace, Phase.PLANNING.value, at, at),
+                "INSERT INTO job (id, owner, goal, workspace, phase, created, updated, allowed) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (job, owner, goal, workspace, Phase.PLANNING.value, at, at, json.dumps(list(allowed))),
             )
         return self.job(job)
 
@@ -145,18 +149,28 @@ class Journal:
         """Have the job wait for the user."""
         self._set(job, phase=Phase.ASKING.value, question=question, reply=None)
 
-    def reply(self, job: str, owner: str, reply: Reply) -> Job:
+    def allow(self, job: Job, mark: str) -> None:
+        """Note that calls with this mark are not asked about any more in a job."""
+        self._set(job.id, allowed=json.dumps(sorted({*job.allowed, mark})))
+
+    def reply(self, job: str, owner: str, reply: Reply | Answer) -> Job:
         """Note what the user said.
 
         Raises:
             JobNotFoundError: there is no such job of that owner.
-            RoostError: nothing was asked.
+            RoostError: nothing was asked, or that is no answer to it.
         """
         found = self.job(job, owner)
         if found.phase != Phase.ASKING:
             raise RoostError(
                 f"The job {job} asks nothing: it is {found.phase}.", fix=f"See `roost technician show {job}`."
             )
+        if reply not in found.replies:
+            choices = ", ".join(found.replies)
+            raise RoostError(
+                f"{reply.value} is no answer to that; there are {choices}.", fix=f"See `roost technician show {job}`.",
+                exit_code=2,
+            )  # fmt: skip
         self._set(job, reply=reply.value)
         return self.job(job)
 
@@ -217,7 +231,8 @@ def _resume(db: Connection, job: str) -> None:
 
 
 def _job(row: Row, steps: list[Step]) -> Job:
-    known = {**dict(row), "plan": json.loads(row["plan"]), "notes": json.loads(row["notes"]), "steps": steps}
+    known = {**dict(row), "plan": json.loads(row["plan"]), "notes": json.loads(row["notes"]), "steps": steps,
+             "allowed": json.loads(row["allowed"])}  # fmt: skip
     return Job.model_validate(known)
 
 

@@ -7,11 +7,12 @@ may show whether it was made; else the user is asked. It is never made again bli
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.permission.policy import ALLOWS, SAID_NO, Answer, asked_text, mark_of, needed, refusal
 from roost.agent.technician.job import (
     MOST_CALLS,
     MOST_REFLECTIONS,
@@ -25,7 +26,7 @@ from roost.agent.technician.job import (
     Verdict,
 )
 from roost.agent.technician.journal import Journal
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.agent.tool import Outcome, Permission, Remembering, ToolCall, ToolResult, ToolRunner, ToolSpec
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
 
@@ -45,19 +46,6 @@ class Mind(Protocol):
 
     async def reflect(self, job: Job, tools: list[ToolSpec]) -> Verdict:
         """Say whether what the calls returned shows that the goal is reached."""
-        ...
-
-
-@runtime_checkable
-class Remembering(Protocol):
-    """A runner that can tell later what came of a call."""
-
-    async def recall(self, call: ToolCall) -> ToolResult | None:
-        """Return the outcome of a call, UNKNOWN where it was begun and its end is not recorded, None if never begun.
-
-        Raises:
-            RoostError: it cannot be asked now.
-        """
         ...
 
 
@@ -82,6 +70,44 @@ def _nowhere(_place: str) -> None:
     """Do nothing between two steps; tests kill the process there."""
 
 
+class Permits(Protocol):
+    """What the user allowed for good."""
+
+    async def has(self, mark: str) -> bool:
+        """Say whether calls with this mark are allowed."""
+        ...
+
+    async def add(self, tool: str, mark: str) -> None:
+        """Allow them. Raises RoostError where it cannot be kept."""
+        ...
+
+
+class NothingAllowed:
+    """Nothing is, and nothing can be."""
+
+    async def has(self, _mark: str) -> bool:
+        """Say no."""
+        return False
+
+    async def add(self, _tool: str, _mark: str) -> None:
+        """Keep nothing."""
+        raise RoostError("What is allowed for good is kept by a hub.")
+
+
+NOTHING_ALLOWED = NothingAllowed()
+ToolsOf = Callable[[Job], Awaitable[ToolRunner]]
+"""Gives a job's tools as they are now. Raises RoostError where they cannot be had."""
+
+
+def tools_of_all(runner: ToolRunner) -> ToolsOf:
+    """Return what gives every job the same tools."""
+
+    async def of(_job: Job) -> ToolRunner:
+        return runner
+
+    return of
+
+
 class Technician:
     """Takes jobs one step on at a time."""
 
@@ -89,14 +115,16 @@ class Technician:
         self,
         journal: Journal,
         mind: Mind,
-        runner: ToolRunner,
+        tools_of: ToolsOf,
         audit: AuditLog,
         inspect: Inspect = cannot_tell,
         between: Callable[[str], None] = _nowhere,
+        permits: Permits = NOTHING_ALLOWED,
     ) -> None:
         self._journal = journal
         self._mind = mind
-        self._runner = runner
+        self._tools_of = tools_of
+        self._permits = permits
         self._audit = audit
         self._inspect = inspect
         self._between = between
@@ -114,20 +142,22 @@ class Technician:
             return Next.REST
 
     async def _step(self, job: Job) -> Next:
-        tools = list(self._runner.tools())
+        runner = await self._tools_of(job)
+        tools = list(runner.tools())
         if job.phase == Phase.PLANNING:
             plan = await self._mind.plan(job, tools)
             self._between("planned")
             self._journal.planned(job.id, plan)
         elif job.phase == Phase.ASKING:
-            return self._answered(job)
+            return await self._answered(job, tools)
         elif job.phase == Phase.REFLECTING:
             return await self._reflect(job, tools)
         elif step := job.open_step:
             if step.state == CallState.INTENDED:
-                await self._make(job, step)
+                if await self._permitted(job, step, tools):
+                    await self._make(job, step, runner)
             else:
-                await self._find_out(job, step, tools)
+                await self._find_out(job, step, runner)
         else:
             await self._decide(job, tools)
         self._between("stepped")
@@ -151,7 +181,26 @@ class Technician:
         )  # fmt: skip
         self._journal.intend(job.id, decision.why, call)
 
-    async def _make(self, job: Job, step: Step) -> None:
+    async def _permitted(self, job: Job, step: Step, tools: list[ToolSpec]) -> bool:
+        """Say whether a call may be made now; else it is asked about, or noted that it is allowed already."""
+        spec = _spec(step.call, tools)
+        need = needed(spec, step.call) if spec and not step.call.allowed else None
+        if need is None:
+            return True
+        by = "job" if {step.call.name, need.mark} & set(job.allowed) else ""
+        if not by and await self._permits.has(need.mark):
+            by = Answer.ALWAYS.value
+        detail = {"tool": step.call.name, "call": step.call.id}
+        if by:
+            self._audit.add(job.owner, "tool.allowed", {**detail, "by": by}, job.id)
+            self._journal.call_again(job.id, step.number, step.call.model_copy(update={"allowed": True}))
+            return False
+        self._audit.add(job.owner, "tool.asked", detail, job.id)
+        self._between("asking")
+        self._journal.ask(job.id, asked_text(step.call.name, step.call.arguments, need.why))
+        return False
+
+    async def _make(self, job: Job, step: Step, runner: ToolRunner) -> None:
         if sum(one.attempts for one in job.steps) >= MOST_CALLS:  # one whose outcome stays unknown counts each time
             raise RoostError(f"{MOST_CALLS} calls did not reach the goal.", fix="Make the goal smaller.")
         self._audit.add(
@@ -161,23 +210,22 @@ class Technician:
         self._between("audited")
         self._journal.started(job.id, step.number)
         self._between("started")
-        result = await self._runner.run(step.call)
+        result = await runner.run(step.call)
         self._between("made")
         if result.outcome != Outcome.UNKNOWN:  # else found out at the next step
             self._end(job, step, result)
 
-    async def _find_out(self, job: Job, step: Step, tools: list[ToolSpec]) -> None:
+    async def _find_out(self, job: Job, step: Step, runner: ToolRunner) -> None:
         """Settle a call that was handed over and whose outcome is not on disk."""
-        if isinstance(self._runner, Remembering):
-            known = await self._runner.recall(step.call)
+        if isinstance(runner, Remembering):
+            known = await runner.recall(step.call)
             if known is None:
-                await self._make(job, step)
+                await self._make(job, step, runner)
                 return
             if known.outcome != Outcome.UNKNOWN:
                 self._end(job, step, known)
                 return
-        spec = next((tool for tool in tools if tool.name == step.call.name), None)
-        if spec and spec.safe_to_repeat:
+        if await self._repeatable(job, _spec(step.call, runner.tools())):
             self._journal.call_again(job.id, step.number, _renewed(step.call))
             return
         finding = await self._inspect(step.call)
@@ -189,10 +237,21 @@ class Technician:
         else:
             self._journal.ask(job.id, question_of(step))
 
-    def _answered(self, job: Job) -> Next:
+    async def _repeatable(self, job: Job, spec: ToolSpec | None) -> bool:
+        """Say whether a call may be made again without looking; a foreign tool's word counts if it is allowed."""
+        if spec is None or not spec.safe_to_repeat:
+            return False
+        if spec.permission is not Permission.FOREIGN or spec.name in job.allowed:
+            return True
+        return await self._permits.has(mark_of(spec))
+
+    async def _answered(self, job: Job, tools: list[ToolSpec]) -> Next:
         step = job.open_step
         if job.reply is None or step is None:
             return Next.REST
+        if isinstance(job.reply, Answer):
+            await self._said(job, step, job.reply, tools)
+            return Next.GO_ON
         self._audit.add(job.owner, "job.reply", {"reply": job.reply.value, "call": step.call.id}, job.id)
         if job.reply == Reply.DONE:
             self._end(job, step, _said(step.call, "It was interrupted; the user says that it was done."))
@@ -204,6 +263,26 @@ class Technician:
             )
             return Next.REST
         return Next.GO_ON
+
+    async def _said(self, job: Job, step: Step, answer: Answer, tools: list[ToolSpec]) -> None:
+        """Do what the user said of a call that was asked about. Done twice after a crash it is the same."""
+        said = {"tool": step.call.name, "call": step.call.id, "answer": answer.value, "by": job.owner}
+        self._audit.add(job.owner, "tool.answered", said, job.id)
+        self._between("answered")
+        spec = _spec(step.call, tools)
+        need = needed(spec, step.call) if spec else None
+        if answer not in ALLOWS:
+            text = refusal(step.call.name, need.why if need else "it was asked about", SAID_NO)
+            self._end(job, step, ToolResult(id=step.call.id, outcome=Outcome.REFUSED, text=text))
+            return
+        if need and answer is Answer.CONVERSATION:
+            self._journal.allow(job, need.mark)
+        if need and answer is Answer.ALWAYS:
+            try:
+                await self._permits.add(step.call.name, need.mark)
+            except RoostError:
+                self._journal.allow(job, need.mark)  # for this job at least
+        self._journal.call_again(job.id, step.number, step.call.model_copy(update={"allowed": True}))
 
     async def _reflect(self, job: Job, tools: list[ToolSpec]) -> Next:
         verdict = await self._mind.reflect(job, tools)
@@ -224,6 +303,10 @@ class Technician:
         self._between("ended")
         detail = {"call": step.call.id, "outcome": result.outcome.value, "changed": result.changed}
         self._audit.add(job.owner, "tool.result", detail, job.id)
+
+
+def _spec(call: ToolCall, tools: Sequence[ToolSpec]) -> ToolSpec | None:
+    return next((tool for tool in tools if tool.name == call.name), None)
 
 
 def question_of(step: Step) -> str:

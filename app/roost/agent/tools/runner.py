@@ -106,7 +106,12 @@ class LocalRunner:
         return result
 
     async def recall(self, call: ToolCall) -> ToolResult | None:
-        """Return what came of a call; UNKNOWN where it was begun and its end is not recorded, None if never begun."""
+        """Return what came of a call, once it has ended if it runs.
+
+        UNKNOWN where it was begun and its end is not recorded, None if never begun.
+        """
+        if call.id in self._running:
+            return await asyncio.shield(self._running[call.id])
         return self._record.known(call.id)
 
     def _end(self, result: ToolResult) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from roost.agent.channel.client import WorkerClient
 from roost.agent.channel.desk import Desk, Worker
-from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Announced, Request
+from roost.agent.channel.wire import CALLS_PATH, MOST_ANNOUNCED_BYTES, PATH, TOOLS_PATH, Announced, Request
 from roost.agent.hub import MOST_BODY_BYTES
 from roost.agent.skills.skill import Skill
-from roost.agent.tool import Outcome, ToolRunner
+from roost.agent.tool import Outcome, Permission, ToolRunner
+from roost.agent.tools.base import Arguments, Done, Tool, spec_of
 from roost.agent.tools.runner import LocalRunner
+from roost.agent.tools.undo_store import Place
 from roost.agent.tools.workspaces import Workspaces
 from roost.ops.errors import RoostError
 from tests.support.agent_hub import Hands, Served, announced, call, client_of, served
@@ -78,6 +82,8 @@ OWN = {("PUT", "/roost/v1/skills/{name}")}  # makes one of that name for whoever
 BODIES = {
     ("POST", PATH): announced("berts", "tower").model_dump(mode="json"),
     ("PUT", f"{PATH}/{{lease}}"): announced().model_dump(mode="json"),
+    ("POST", CALLS_PATH): call().model_dump(),
+    ("POST", f"{CALLS_PATH}/recall"): call().model_dump(),
     ("POST", f"{PATH}/{{lease}}/results"): {"id": "c1", "outcome": "ok", "text": "forged"},
     ("POST", "/roost/v1/sessions/{session}/messages"): {"text": "x"},
     ("POST", "/roost/v1/sessions/{session}/questions/{question}"): {"answer": "yes"},
@@ -112,6 +118,61 @@ async def test_a_call_is_run_and_answered_and_a_second_one_of_its_id_is_not_run(
         with suppress(asyncio.CancelledError):
             await task
         assert not hub.desk.of("anna")  # it said that it leaves
+
+
+async def test_a_program_of_the_key_calls_over_the_api_and_is_told_later_what_came_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    named = Workspaces(tmp_path / "workspaces.json")
+    named.add(folder, "anna")
+    runner = LocalRunner("anna", named, tmp_path / "worker")
+
+    def offers() -> Announced:
+        return announced().model_copy(update={"tools": tuple(runner.tools())})
+
+    async with served(tmp_path / "hub") as hub, aiohttp.ClientSession() as http, client_of("anna") as client:
+        write = call("write", "w").model_copy(update={"arguments": {"path": "b.txt", "content": "beta"}})
+
+        async def ask(path: str) -> dict[str, Any]:
+            async with client.post(f"{hub.url}{path}", json=write.model_dump()) as answer:
+                assert answer.status == 200
+                return dict(await answer.json())
+
+        assert (await ask(f"{CALLS_PATH}/recall"))["outcome"] == "unknown"  # no worker is there
+        task = asyncio.create_task(WorkerClient(http, hub.url, "anna", runner, offers).work())
+        await there(hub)
+        async with client.get(f"{hub.url}{TOOLS_PATH}") as answer:
+            assert "write" in {spec["name"] for spec in (await answer.json())["data"]}
+        assert (await ask(f"{CALLS_PATH}/recall"))["outcome"] == "unknown"  # it was never made, and is not by asking
+        assert not (folder / "b.txt").exists()
+        assert (await ask(CALLS_PATH))["outcome"] == "ok"
+        (folder / "b.txt").write_text("mine")
+        known = await ask(f"{CALLS_PATH}/recall")
+        assert (known["id"], known["outcome"], known["changed"]) == ("w", "ok", ["b.txt"])
+        assert (folder / "b.txt").read_text() == "mine"
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    entries = [json.loads(line) for line in (tmp_path / "hub/audit/audit.jsonl").read_text().splitlines()]
+    assert [entry["action"] for entry in entries] == ["tool.call", "tool.result"]
+
+
+async def test_who_recalls_a_call_that_runs_is_told_its_end(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def act(_given: Arguments, _place: Place | None) -> Done:
+        begun.set()
+        await go_on.wait()
+        return Done("done")
+
+    slow = Tool(spec_of("slow", "", Arguments, Permission.RUN), Arguments, act, needs_place=False)
+    runner = LocalRunner("anna", Workspaces(tmp_path / "workspaces.json"), tmp_path / "worker", [slow])
+    running = asyncio.create_task(runner.run(call("slow")))
+    await begun.wait()
+    recalled = asyncio.create_task(runner.recall(call("slow")))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await recalled) == (await running)
 
 
 async def test_cancelling_reaches_the_tool(tmp_path: Path) -> None:

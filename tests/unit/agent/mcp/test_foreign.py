@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from roost.agent.foreign import MOST_FOREIGN, chosen_foreign
+from roost.agent.foreign import MOST_FOREIGN, tool_set
 from roost.agent.tool import Permission, ToolSpec
 from tests.support.gateway import REPOSITORY
 
@@ -17,13 +17,13 @@ def tool(name: str, about: str = "", permission: Permission = Permission.FOREIGN
 def test_a_few_are_all_shown_and_of_many_those_that_a_request_is_about() -> None:
     own = tool("read", permission=Permission.READ)
     few = [own, *(tool(f"mcp__a__t{number}") for number in range(MOST_FOREIGN))]
-    assert chosen_foreign("anything", few) == few
+    assert tool_set("anything", few) == few
     many = [*few, tool("mcp__weather__forecast", "The weather of a town."), tool("mcp__b__rare")]
-    shown = [spec.name for spec in chosen_foreign("What will the weather be in Graz?", many)]
+    shown = [spec.name for spec in tool_set("What will the weather be in Graz?", many)]
     assert "mcp__weather__forecast" in shown
     assert shown[0] == "read"
     assert len(shown) == MOST_FOREIGN + 1
-    assert "mcp__b__rare" in [spec.name for spec in chosen_foreign("Use mcp__b__rare", many)]
+    assert "mcp__b__rare" in [spec.name for spec in tool_set("Use mcp__b__rare", many)]
     order = [spec.name for spec in many if spec.name in shown]
     assert shown == order
 

@@ -19,7 +19,7 @@ from roost.agent.technician.job import MOST_CALLS, Call, CallState, Finish, Job,
 from roost.agent.technician.journal import Journal
 from roost.agent.technician.look import edit_shows
 from roost.agent.technician.mind import CORRECTIONS, ModelMind, decision_schema
-from roost.agent.technician.technician import Finding, Technician
+from roost.agent.technician.technician import Finding, Technician, tools_of_all
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds
@@ -140,7 +140,7 @@ async def test_a_model_that_is_started_anew_is_waited_for() -> None:
 def test_whatever_a_model_says_a_job_ends(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder: Path = tmp_path_factory.mktemp("job")
     journal, files = Journal(folder / "jobs.sqlite"), Files({"a.txt": "alpha"})
-    technician = Technician(journal, mind(*texts)[0], files, AuditLog(folder / "audit"))
+    technician = Technician(journal, mind(*texts)[0], tools_of_all(files), AuditLog(folder / "audit"))
     made = journal.add("alice", "Read a.txt", None).id
     for _ in range(10 * MOST_CALLS):
         if asyncio.run(technician.advance(made)) == Next.REST:

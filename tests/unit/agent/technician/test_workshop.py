@@ -12,7 +12,7 @@ import pytest
 from roost.agent.audit.log import AuditLog
 from roost.agent.technician.job import Job, Phase
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import Technician, cannot_tell
+from roost.agent.technician.technician import Technician, cannot_tell, tools_of_all
 from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tool import ToolSpec
 from roost.ops.errors import RoostError
@@ -44,7 +44,7 @@ def worked(folder: Path, mind: Mind) -> Phase:
         async def ended() -> None:
             return
 
-        return Technician(journal, mind, Runner(), AuditLog(folder / "audit"), cannot_tell), ended
+        return Technician(journal, mind, tools_of_all(Runner()), AuditLog(folder / "audit"), cannot_tell), ended
 
     try:
         work_until(
