@@ -145,10 +145,17 @@ class Bubblewrap:
                 return f"it used more than {limits.memory_bytes:,} bytes of memory"
 
 
+KERNEL_GIVES = (
+    "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--new-session",
+    "--disable-userns",
+)  # fmt: skip
+"""What `command_line` asks of the kernel: a container may give namespaces, and no /proc for them."""
+
+
 @cache
 def refused_by_kernel() -> str:
     """Say why bubblewrap cannot make a sandbox here; '' if it can. Tried once in a process."""
-    words = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--", "true"]
+    words = ["bwrap", *KERNEL_GIVES, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true"]
     try:
         tried = subprocess.run(words, capture_output=True, text=True, timeout=TRY_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -158,7 +165,8 @@ def refused_by_kernel() -> str:
     said = " ".join(tried.stderr.split())[:200] or f"exit code {tried.returncode}"
     return (
         f"bubblewrap may not make namespaces here ({said}); `sysctl user.max_user_namespaces`, "
-        "`kernel.unprivileged_userns_clone` and `kernel.apparmor_restrict_unprivileged_userns` say whether users may"
+        "`kernel.unprivileged_userns_clone` and `kernel.apparmor_restrict_unprivileged_userns` say whether users may; "
+        "a container has to show all of /proc"
     )
 
 
