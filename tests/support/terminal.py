@@ -7,9 +7,18 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = "\x1b[?2004h"
+"""The line editor asks the terminal to mark what is pasted: it takes a line now."""
+TAKE_TERMINAL = (
+    "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "from roost.cli.main import main; sys.argv[0] = 'roost'; main()"
+)
 
 
 class Terminal:
@@ -65,6 +74,11 @@ class Terminal:
         if self.master >= 0:
             self.close()
 
+    def wait_for_more(self) -> None:
+        """Read what is shown next."""
+        assert select.select([self.master], [], [], self._patience_s)[0], self.text
+        assert self._read(), self.text
+
     def _read(self) -> bool:
         """Read what there is; False where the other side is closed."""
         try:
@@ -72,3 +86,15 @@ class Terminal:
         except OSError:
             return False
         return True
+
+
+def roost_at_terminal(
+    api: str, key: str, folder: Path, words: Sequence[str], more: Mapping[str, str], patience_s: float
+) -> Terminal:
+    """Run `roost` at a pty of its own; `folder` takes what it keeps."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT / "app"), "TERM": "xterm", "XDG_STATE_HOME": str(folder),
+        "ROOST_API": api, "ROOST_API_KEY": key, "PROMPT_TOOLKIT_NO_CPR": "1", **more,
+    }  # fmt: skip
+    environment.pop("NO_COLOR", None) if "NO_COLOR" not in more else None
+    return Terminal([sys.executable, "-c", TAKE_TERMINAL, *words], environment, ROOT, patience_s)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.terminal import Terminal
+from tests.support.terminal import PROMPT, Terminal
 from tests.unit.cli.fakes import Handler, running
-from tests.unit.cli.test_chat_terminal import PATIENCE_S, PROMPT, SESSIONS, at_terminal
+from tests.unit.cli.test_chat_terminal import PATIENCE_S, SESSIONS, at_terminal
 
 ASKED: list[dict[str, Any]] = [
     {"type": "turn", "turn": "t"},

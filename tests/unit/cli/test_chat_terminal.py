@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,18 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.terminal import Terminal
+from tests.support.terminal import PROMPT, Terminal, roost_at_terminal
 from tests.unit.cli.fakes import Handler, running
 
-ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0
-PROMPT = "\x1b[?2004h"
-"""The line editor asks the terminal to mark what is pasted: it takes a line now."""
 SESSIONS = "/roost/v1/sessions"
-TAKE_TERMINAL = (
-    "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "from roost.cli.main import main; sys.argv[0] = 'roost'; main()"
-)
 METRICS: dict[str, Any] = {
     "type": "metrics", "seconds": 1.5, "tools_run": 1, "tools_blocked": 0,
     "roles": {"main": {"model": "m", "prompt_tokens": 90, "cached_tokens": 30, "completion_tokens": 7, "seconds": 1}},
@@ -113,12 +104,7 @@ class Agent:
 
 def at_terminal(port: int, folder: Path, *words: str, **more: str) -> Terminal:
     """Run `roost` at a pty of its own."""
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT / "app"), "TERM": "xterm", "XDG_STATE_HOME": str(folder),
-        "ROOST_API": f"http://127.0.0.1:{port}", "ROOST_API_KEY": "key", "PROMPT_TOOLKIT_NO_CPR": "1", **more,
-    }  # fmt: skip
-    environment.pop("NO_COLOR", None) if "NO_COLOR" not in more else None
-    return Terminal([sys.executable, "-c", TAKE_TERMINAL, *words], environment, ROOT, PATIENCE_S)
+    return roost_at_terminal(f"http://127.0.0.1:{port}", "key", folder, words, more, PATIENCE_S)
 
 
 Open = Callable[..., Terminal]
