@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -169,6 +171,18 @@ async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
             assert (await call("6", "die")).outcome is Outcome.UNKNOWN
         removed = await asyncio.to_thread(scene.home.run, "mcp", "remove", "ex", "--json")
         assert json.loads(removed.stdout)["name"] == "ex"
+
+
+@needs_sandbox
+def test_that_a_part_of_proc_is_hidden_is_found_before_a_program_is_run() -> None:
+    """As containers hide it: namespaces can be made then, and none gets a /proc of its own."""
+    check = "from roost.agent.sandbox.parent import Bubblewrap; print(Bubblewrap().missing())"
+    hidden = 'mount --bind /dev/null /proc/interrupts && exec $0 -P -c "$1"'
+    words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hidden, sys.executable, check]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "app")}
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "Can't mount proc" in said
+    assert "has to show all of /proc" in said
 
 
 async def test_it_comes_back_to_a_hub_that_was_started_anew_and_the_hub_does_not_wait_for_it(scene: Scene) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from roost.agent.foreign import PREFIX
+
 URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.IGNORECASE)
 HACKER_NEWS = re.compile(r"\b(hacker\s*news|hackernews|hn)\b", re.IGNORECASE)
 MOST_READ = 1000
@@ -23,6 +25,8 @@ PATH = re.compile(
     r"`(?P<quoted>[^`\s]+)`|(?<![\w@:/])(?P<path>(?:~|\.{1,2})?/?(?:[\w.-]+/)*[\w-]*\.[A-Za-z]\w{0,9}|(?:~|\.{1,2})?/[\w./-]+|"
     r"(?:[\w.-]+/)+[\w.-]*|README|LICENSE|Makefile|Dockerfile)(?![\w/])"
 )
+NAMED_TOOL = re.compile(rf"(?<!\w){PREFIX}[a-z0-9_]+(?!\w)")
+"""A foreign tool's whole name: nobody writes it for anything else."""
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 QUOTED = re.compile(rf"[{QUOTES}](?P<text>[^{QUOTES}]{{2,200}})[{QUOTES}]")
 IN_BACKQUOTES = re.compile(r"`([^`]+)`")
@@ -236,9 +240,11 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
 
 
 def names_something(text: str) -> bool:
-    """Say whether what a rule found is named in so many words: an address, a path, something quoted, files."""
+    """Say whether what a rule found is named in so many words: an address, a path, a tool, something quoted, files."""
     head = head_of(text)
-    named = bool(_url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head))
+    named = bool(
+        NAMED_TOOL.search(head) or _url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head)
+    )
     return named or bool(LIST.search(head) and FILES.search(head))
 
 
@@ -271,6 +277,9 @@ def guess(request: str, tools: Collection[str]) -> Guess:
     head = head_of(text)
     if not text or TALK.match(head):
         return Guess(rule="talk")
+    if named := NAMED_TOOL.findall(head):
+        there = next((name for name in named if name in tools), "")
+        return Guess(there, {}, rule="named tool") if there else _not_there(named[0])
     missing = ""
     for rule, tool, read in RULES:
         arguments = read(head, text)
@@ -279,8 +288,8 @@ def guess(request: str, tools: Collection[str]) -> Guess:
         if tool in tools:
             return Guess(tool, arguments, rule=rule)
         missing = missing or tool
-    if missing:
-        return Guess(
-            question=f"That needs the tool {missing}, which is not there now. What else may I do?", rule="missing"
-        )
-    return Guess(rule="none")
+    return _not_there(missing) if missing else Guess(rule="none")
+
+
+def _not_there(tool: str) -> Guess:
+    return Guess(question=f"That needs the tool {tool}, which is not there now. What else may I do?", rule="missing")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from roost.agent.foreign import is_foreign
 from roost.agent.intent import LIST, PATH, READ, URL, asks_for_change, guess, head_of, names_something
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 
@@ -83,6 +84,8 @@ def shown(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]) 
 
 def _serves(wanted: str, one: Receipt) -> bool:
     fine = RAN if one.permission is Permission.RUN else HAPPENED
+    if is_foreign(wanted):
+        return one.call.name == wanted and one.result.outcome in fine
     may = wanted not in SERVES or one.call.name in SERVES[wanted] or one.permission is Permission.FOREIGN
     return may and one.result.outcome in fine
 

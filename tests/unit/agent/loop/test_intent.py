@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.agent.intent import HACKER_NEWS_URL, asks_for_change, guess, needs_tools
+from roost.agent.intent import HACKER_NEWS_URL, asks_for_change, guess, names_something, needs_tools
 from roost.agent.receipts import missing
 from roost.agent.tool import Permission, ToolSpec
 
@@ -147,3 +147,18 @@ def test_what_a_long_message_hands_on_is_whole_or_not_there() -> None:
     assert guess(f"run rm {long}", ALL).tool != "shell"
     assert guess(f"fix a.txt: {long}end", ALL).arguments == {"path": "a.txt", "task": f"fix a.txt: {long}end"}
     assert not guess("read " + "x" * 995 + ".txt and more", ALL).tool
+
+
+@pytest.mark.parametrize(
+    ("text", "tool", "rule"),
+    [
+        ("Use `mcp__ex__add` to add 20 and 22", "mcp__ex__add", "named tool"),
+        ("mcp__ex__add, please: 1 and 2", "mcp__ex__add", "named tool"),
+        ("Read a.txt with mcp__ex__look", "", "missing"),
+        ("Add 20 and 22 with ex add", "", "none"),
+    ],
+)
+def test_a_foreign_tool_is_known_by_its_whole_name_only(text: str, tool: str, rule: str) -> None:
+    found = guess(text, {"mcp__ex__add", "read"})
+    assert (found.tool, found.rule) == (tool, rule)
+    assert names_something(text) is (rule != "none")

@@ -88,3 +88,20 @@ def test_names_are_found() -> None:
 def test_more_receipts_of_reading_never_add_to_what_is_missing(text: str, receipts: list[Receipt]) -> None:
     without = missing(text, TOOLS, receipts)
     assert set(missing(text, TOOLS, [READ_A, *receipts])) <= {*without, *missing(text, TOOLS, [READ_A])}
+
+
+def test_a_foreign_tool_that_is_named_is_the_one_that_has_to_be_called() -> None:
+    asked = "Use mcp__ex__add to add 20 and 22"
+    specs = [
+        ToolSpec(name=name, description="", parameters={}, permission=Permission.FOREIGN)
+        for name in ("mcp__ex__add", "mcp__ex__look")
+    ]
+
+    def made(tool: str, outcome: Outcome = Outcome.OK) -> Receipt:
+        call = ToolCall(id="1", name=tool, arguments={}, session="s")
+        return Receipt(call, Permission.FOREIGN, ToolResult(id="1", outcome=outcome, text=""))
+
+    assert missing(asked, specs, []) == ["the tool mcp__ex__add was not used"]
+    assert missing(asked, specs, [made("mcp__ex__look")]) != []
+    assert missing(asked, specs, [made("mcp__ex__add", Outcome.REFUSED)]) != []
+    assert missing(asked, specs, [made("mcp__ex__add")]) == []
