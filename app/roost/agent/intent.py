@@ -250,6 +250,8 @@ def names_something(text: str) -> bool:
 
 def needs_tools(text: str) -> bool:
     """Say whether a request names something that only tools reach."""
+    if NAMED_TOOL.search(head_of(text)):
+        return True
     return bool(guess(text, {tool for _, tool, _ in RULES}).tool) and names_something(text)
 
 

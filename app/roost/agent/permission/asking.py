@@ -14,6 +14,7 @@ import structlog
 from pydantic import JsonValue
 
 from roost.agent.audit.log import AuditLog
+from roost.agent.guards import fingerprint
 from roost.agent.permission.allowed import AllowedStore, Open, OpenQuestions
 from roost.agent.permission.policy import (
     ALLOWS,
@@ -102,6 +103,8 @@ class Asking:
     counts: Counter[str] = field(default_factory=Counter)
     _open: dict[str, tuple[Question, asyncio.Future[tuple[Answer, str]]]] = field(default_factory=dict)
     _marks: set[str] | None = None
+    _denied: set[tuple[str, str]] = field(default_factory=set)
+    """Calls that were not allowed in the turn under way: a model that wants them again asks nobody again."""
 
     @property
     def open(self) -> list[Question]:
@@ -134,6 +137,9 @@ class Asking:
             self.counts["allowed"] += 1
             await self._note("tool.allowed", {"call": call.id, "tool": call.name, "by": by})
             return ""
+        again = (self.audience.turn, fingerprint(call.name, call.arguments))
+        if again in self._denied:
+            return refusal(call.name, need.why, SAID_NO)
         if not self.audience.answers:
             self.counts["refused"] += 1
             await self._note("tool.not_asked", {"call": call.id, "tool": call.name, "why": need.why})
@@ -143,6 +149,7 @@ class Asking:
             self.counts["allowed"] += 1
             return ""
         self.counts["refused"] += 1
+        self._denied = {again, *(one for one in self._denied if one[0] == again[0])}
         late = f"{NOT_ANSWERED} within {self.within_s:.0f} s, which counts as no"
         return refusal(call.name, need.why, SAID_NO if said == Answer.NO else late)
 

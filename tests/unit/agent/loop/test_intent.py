@@ -162,3 +162,4 @@ def test_a_foreign_tool_is_known_by_its_whole_name_only(text: str, tool: str, ru
     found = guess(text, {"mcp__ex__add", "read"})
     assert (found.tool, found.rule) == (tool, rule)
     assert names_something(text) is (rule != "none")
+    assert needs_tools(text) is (rule != "none")

@@ -10,13 +10,13 @@ import pytest
 
 from roost.agent.guards import Budget, Stop
 from roost.agent.live import Live, Said
-from roost.agent.permission.asking import QuestionNotFoundError
+from roost.agent.permission.asking import AskingRunner, QuestionNotFoundError
 from roost.agent.permission.policy import Answer
 from roost.agent.router import Routed
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.store import SessionNotFoundError
 from roost.agent.specialist import Specialist
-from roost.agent.tool import Outcome
+from roost.agent.tool import Outcome, ToolCall
 from tests.support.models import ScriptedModels
 from tests.support.net import eventually
 from tests.unit.agent.loop.test_helpers import Web, means
@@ -100,6 +100,22 @@ async def test_nobody_who_cannot_answer_is_asked_and_is_told_what_to_set(tmp_pat
         await until(queue, "idle")
         assert len(hands.calls) == 1
         _, _, queue = await begun(agents, Said("Send hi to all"), session)  # it was allowed for that request only
+        await until(queue, "idle")
+        assert len(hands.calls) == 1
+
+
+async def test_a_model_that_wants_again_what_was_not_allowed_asks_nobody_again(tmp_path: Path) -> None:
+    hands = Hands()
+    async with hub(tmp_path, hands) as agents:
+        session, _, queue = await begun(agents)
+        asking = (await agents._opened(ANNA, session)).asking
+        await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.NO)
+        await until(queue, "idle")
+        call = ToolCall(id="again", name="mcp__ex__send", arguments={"text": "hi"}, session=session)
+        assert "said no" in (await AskingRunner(hands, asking).run(call)).text
+        assert (len(events(agents, session, "question")), hands.calls) == (1, [])
+        _, _, queue = await begun(agents, session=session)  # another turn
+        await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.YES)
         await until(queue, "idle")
         assert len(hands.calls) == 1
 
