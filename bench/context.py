@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.support.gateway import API_KEY, service, write_keys
 from tests.support.net import wait_until
 
 from bench.results import ROOT, save
+from bench.transfer import Notes, add_transfer, taken
 from roost.context.blobs import FileBlobs, MemoryBlobs
 from roost.context.budget import CONTEXT_SHARE, SUMMARISER_SHARE, CostMode, bounds
 from roost.context.capabilities import STRICTEST, Capabilities
@@ -95,10 +97,14 @@ class Talk:
     requests: int = 0
     largest: int = 0
     unlike: int = 0
+    empty: int = 0
+    last: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     events: list[ContextEvent] = field(default_factory=list)
     prompts: list[tuple[list[Message], str]] = field(default_factory=list)
+    remembers: bool = True
+    """Whether `prompts` are kept."""
 
     async def answer(self, tail: str, tokens: int) -> str:
         """Have the model answer the turn under way; note what the server says that it read."""
@@ -116,9 +122,11 @@ class Talk:
         self.unlike += usage["prompt_tokens"] != pack.tokens
         self.prompt_tokens += usage["prompt_tokens"]
         self.cached_tokens += usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
-        text = document["choices"][0]["message"]["content"] or "-"
-        self.prompts.append((list(pack.messages), text))
-        return text
+        self.last = document["choices"][0]["message"]["content"] or ""
+        self.empty += not self.last.strip()
+        if self.remembers:
+            self.prompts.append((list(pack.messages), self.last or "-"))
+        return self.last or "-"
 
     async def turn(self, question: str, results: Sequence[str], tokens: int, tail: str = "") -> None:
         """Ask something; each result is one tool round."""
@@ -177,9 +185,14 @@ def keeper(talk_url: str, session: aiohttp.ClientSession, slot: Slot, folder: Pa
     )  # fmt: skip
 
 
-def told(figures: dict[str, Any]) -> dict[str, Any]:
-    """Show figures before the rest is there, so that a part that ends early has not lost them."""
+Keep = Callable[[dict[str, Any]], None]
+"""Given the figures of a part as far as they are known."""
+
+
+def told(figures: dict[str, Any], keep: Keep) -> dict[str, Any]:
+    """Show and keep figures before the rest is there, so that a part that ends early has not lost them."""
     print(json.dumps(figures), file=sys.stderr)
+    keep(figures)
     return figures
 
 
@@ -194,12 +207,19 @@ def is_ready(log: Path) -> bool:
 
 
 async def measure(
-    folder: Path, parts: Sequence[str], *, context: int, times: int, turns: int, count: int
+    folder: Path, parts: Sequence[str], *, context: int, times: int, turns: int, count: int, keep: Keep, most_s: float
 ) -> dict[str, Any]:
-    """Return the figures of `parts`; each part's are on standard error as soon as they are known."""
+    """Return the figures of `parts`; `keep` is given all that is known after each, and after each turn of `long`.
+
+    No turn of `long` is begun after `most_s` seconds.
+    """
     found: dict[str, Any] = {}
+
+    def keep_all(more: dict[str, Any]) -> None:
+        keep(found | more)
+
     if "calls" in parts:
-        found |= told(await calls(count, seed=7))
+        found |= told(await calls(count, seed=7), keep_all)
     wide = ("--ctx-size", "16384", "--parallel", "1")
     for name, extra in (("reuse", wide), ("long", ("--ctx-size", str(context), "--parallel", "1"))):
         if name not in parts:
@@ -220,11 +240,11 @@ async def measure(
                     steps: list[int] = []
                     real = counter.context or 0
                     kept = keeper(roost.url, session, Slot(real, counter, can, 64), place, steps)
-                    talk = Talk(roost.url, session, kept)
+                    talk = Talk(roost.url, session, kept, remembers=name == "reuse")
                     if name == "reuse":
-                        found |= told(await reuse(talk, engine.base_url, turns))
+                        found |= told(await reuse(talk, engine.base_url, turns), keep_all)
                     else:
-                        found |= told(await long(talk, counter, real, times, steps))
+                        found |= told(await long(talk, counter, real, times, steps, keep_all, most_s), keep_all)
     return found
 
 
@@ -248,42 +268,59 @@ async def reuse(talk: Talk, engine: str, turns: int) -> dict[str, Any]:
     }
 
 
-async def long(talk: Talk, counter: ApiCounter, context: int, times: int, steps: list[int]) -> dict[str, Any]:
-    """Talk until `times` the context has been said."""
+async def long(
+    talk: Talk, counter: ApiCounter, context: int, times: int, steps: list[int], keep: Keep, most_s: float
+) -> dict[str, Any]:
+    """Talk until `times` the context has been said, or `most_s` seconds are over."""
     begun = time.monotonic()
     said = number = 0
-    while said < times * context:
+    found: dict[str, Any] = {}
+    while said < times * context and time.monotonic() - begun < most_s:
         question, results = f"Question {number}: {story(number, 3)}", [story(number + 3, 30)]
         said += sum([await counter.text(text) for text in (question, *results)])
         await talk.turn(question, results, 16, tail=f"This is note {number}.")
         number += 1
+        found = long_figures(talk, context, said, number, steps, time.monotonic() - begun)
+        found["long_wanted_times"] = times
+        keep(found)
         progress(min(said / (times * context), 1), "long")
+    return found
+
+
+def long_figures(
+    talk: Talk, context: int, said: int, turns: int, steps: Sequence[int], seconds: float
+) -> dict[str, Any]:
+    """Return what is known of the long conversation after so many turns."""
     return {
         "long_context": context,
         "long_said_tokens": said,
         "long_times": round(said / context, 1),
-        "long_turns": number,
+        "long_turns": turns,
         "long_requests": talk.requests,
+        "long_without_answer": talk.empty,
         "long_largest_share": round(talk.largest / context, 3),
         "long_counts_unlike_the_servers": talk.unlike,
         "long_compactions": talk.count(Kind.COMPACTED),
         "long_summaries_shown": len(talk.keeper.conversation.shown),
         "long_topics": len(talk.keeper.conversation.topics()),
-        "long_largest_step_share": round(max(steps) / context, 3),
+        "long_largest_step_share": round(max(steps, default=0) / context, 3),
         "long_summaries_without_model": sum(
             int(str(event.detail["without_model"])) for event in talk.events if event.kind is Kind.COMPACTED
         ),
         "long_escalations": talk.count(Kind.ESCALATED),
-        "long_seconds": round(time.monotonic() - begun),
+        "long_last_answer": talk.last,
+        "long_seconds": round(seconds),
     }
 
 
 def met(found: dict[str, Any]) -> bool:
     """Say whether the targets of what was measured were met."""
     most: dict[str, float] = {"calls_silent": 0, "calls_over": 0, "long_counts_unlike_the_servers": 0}
+    most |= {"long_without_answer": 0}
     most |= {"long_largest_share": CONTEXT_SHARE, "long_largest_step_share": SUMMARISER_SHARE}
     reused = float(found.get("reuse_of_reusable", 1))
-    return reused >= REUSED and all(found.get(name, bound) <= bound for name, bound in most.items())
+    whole = float(found.get("long_times", 0)) >= float(found.get("long_wanted_times", 0))
+    return whole and reused >= REUSED and all(found.get(name, bound) <= bound for name, bound in most.items())
 
 
 def main() -> None:
@@ -293,11 +330,25 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=100, help="how many times that is said")
     parser.add_argument("--turns", type=int, default=50, help="turns of the conversation whose prefix is reused")
     parser.add_argument("--calls", type=int, default=10_000, help="prompts made in memory")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="no turn of the long conversation is begun later"
+    )
     parser.add_argument("--only", choices=PARTS, help="one part; its figures are printed and not kept")
     parser.add_argument("--no-save", action="store_true", help="write no file under bench/results")
+    add_transfer(parser)
     chosen = parser.parse_args()
+    notes = Notes(chosen.output)
+    found = taken(chosen.take, notes) if chosen.take else measured(chosen, notes)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    if not (chosen.no_save or chosen.only or chosen.output):
+        sys.stdout.write(f"{save('context', found, on=notes.machine).relative_to(ROOT)}\n")
+    sys.exit(0 if met(found) else 1)
+
+
+def measured(chosen: argparse.Namespace, notes: Notes) -> dict[str, Any]:
+    """Measure what was asked for."""
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(
+        return asyncio.run(
             measure(
                 Path(folder),
                 (chosen.only,) if chosen.only else PARTS,
@@ -305,12 +356,10 @@ def main() -> None:
                 times=chosen.times,
                 turns=chosen.turns,
                 count=chosen.calls,
+                keep=notes.keep,
+                most_s=chosen.seconds,
             )
         )
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    if not (chosen.no_save or chosen.only):
-        sys.stdout.write(f"{save('context', found).relative_to(ROOT)}\n")
-    sys.exit(0 if met(found) else 1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from bench.harness.loops import Ended, harnessed, plain
 from bench.harness.scenarios import Scenario, scenarios
 from bench.harness.simulated import CONTEXT, Faults, SimulatedModels, evenly
 from bench.results import save
+from bench.transfer import Notes, add_transfer, taken
 
 SEEDS = 5
 MODELS: dict[str, Faults] = {
@@ -56,8 +59,10 @@ async def one(way: str, scenario: Scenario, faults: Faults, seed: int) -> tuple[
     return outcome(scenario, ended, scenario.done(world, ended.answer)), models, ended
 
 
-async def measure(seeds: int, only: str = "", *, verbose: bool = False) -> dict[str, Any]:
-    """Take all scenarios on all simulated models."""
+async def measure(
+    seeds: int, only: str = "", *, verbose: bool = False, keep: Callable[[dict[str, Any]], None] = lambda _figures: None
+) -> dict[str, Any]:
+    """Take all scenarios on all simulated models; `keep` is given the figures so far after each of them."""
     all_of = scenarios()
     figures: dict[str, Any] = {"scenarios": len(all_of), "seeds": seeds, "context_tokens": CONTEXT}
     largest = 0
@@ -83,6 +88,7 @@ async def measure(seeds: int, only: str = "", *, verbose: bool = False) -> dict[
                 f"{tokens // total} tokens each"
             )
             figures.setdefault("bad", {})[f"{name}_{way}"] = dict(counts)
+            keep(figures)
     figures["largest_request_percent_of_context"] = round(100 * largest / CONTEXT, 1)
     return figures
 
@@ -90,10 +96,13 @@ async def measure(seeds: int, only: str = "", *, verbose: bool = False) -> dict[
 def missed(figures: dict[str, Any]) -> list[str]:
     """Return what was promised and did not hold, of Roost's way."""
     found = []
-    for name, counts in figures["bad"].items():
+    for name, counts in figures.get("bad", {}).items():
         if name.endswith("_roost"):
             found += [f"{name}: {counts[k]} {k}" for k in ("false_success", "endless", "overflow") if counts.get(k)]
-    if figures["largest_request_percent_of_context"] > 90:
+    real = figures.get("real", {}).get("roost", {})
+    found += [f"the real model: {real[k]} {k}" for k in ("false_success", "endless", "overflow") if real.get(k)]
+    largest = [figures.get(f"{kind}_percent_of_context", 0) for kind in ("largest_request", "real_largest")]
+    if max(largest) > 90:
         found.append("a request was above 0.9 of the context")
     return found
 
@@ -103,21 +112,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run harness", description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how often each scenario is taken on each model")
     parser.add_argument("--only", default="", help="one simulated model")
-    parser.add_argument("--simulated", dest="real", action="store_false", help="leave the real model out")
+    parser.add_argument("--real", action="store_true", help="the real model only")
+    parser.add_argument("--simulated", action="store_true", help="the simulated models only")
+    parser.add_argument("--scenario", action="append", default=[], help="one scenario for the real model; repeatable")
+    parser.add_argument("--parallel", type=int, default=1, help="scenarios of the real model at a time, a slot each")
+    parser.add_argument("--trace", type=Path, help="all that the real model was asked and answered, a line for each")
     parser.add_argument("--no-save", action="store_true", help="print, and keep no result")
     parser.add_argument("--verbose", action="store_true", help="print what did not finish")
+    add_transfer(parser)
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     began = time.monotonic()
-    figures = asyncio.run(measure(asked.seeds, asked.only, verbose=asked.verbose))
-    if asked.real:
+    notes = Notes(asked.output)
+    figures: dict[str, Any] = {}
+    if asked.take:
+        figures = taken(asked.take, notes)
+    if not asked.take and not asked.real:
+        figures = asyncio.run(measure(asked.seeds, asked.only, verbose=asked.verbose, keep=notes.keep))
+    if not asked.take and not asked.simulated:
         from bench.harness.real import measure_real  # needs the engine, which others do not
 
-        figures |= asyncio.run(measure_real(outcome))
-    figures["seconds"] = round(time.monotonic() - began, 1)
-    print(json.dumps({k: v for k, v in figures.items() if k != "bad"}, indent=1))
-    if not asked.no_save:
-        save("harness", figures)
+        real = measure_real(
+            outcome, only=asked.scenario, parallel=asked.parallel, trace=asked.trace,
+            keep=lambda more: notes.keep(figures | more),
+        )  # fmt: skip
+        figures |= asyncio.run(real)
+    figures.setdefault("seconds", round(time.monotonic() - began, 1))
+    notes.keep(figures)
+    print(json.dumps({k: v for k, v in figures.items() if k not in {"bad", "real_outcomes"}}, indent=1))
+    if not asked.no_save and not asked.output:
+        save("harness", figures, on=notes.machine)
     for line in (faults := missed(figures)):
         print(f"missed: {line}", file=sys.stderr)
     return 1 if faults else 0

@@ -22,7 +22,7 @@ from roost.context.keeper import Keeper, Slot
 from roost.context.messages import Message, assistant, system, tool, user
 from roost.context.pack import Head, Packer
 from roost.context.summarise import Extractive
-from roost.context.tokens import Estimate
+from roost.context.tokens import Estimate, TokenCounter
 from roost.ops.errors import RoostError
 
 PLAIN_ROUNDS = 25
@@ -39,10 +39,10 @@ class Ended:
     fault: str = ""
 
 
-async def harnessed(models: Models, scenario: Scenario, world: World) -> Ended:
-    """Take a turn as the product does, with everything but the network."""
+async def harnessed(models: Models, scenario: Scenario, world: World, counter: TokenCounter | None = None) -> Ended:
+    """Take a turn as the product does; without a `counter`, with everything but the network."""
     delegation = delegate(await models.candidates())
-    counter, blobs = Estimate(), MemoryBlobs()
+    counter, blobs = counter or Estimate(), MemoryBlobs()
     context = delegation[AgentRole.MAIN].context or CONTEXT
     keeper = Keeper(
         owner="bench", slot=Slot(context, counter), mode=lambda: CostMode.SMART, head=Head(MAIN_SYSTEM), blobs=blobs,

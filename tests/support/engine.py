@@ -1,7 +1,8 @@
 """A real `llama-server` with the smallest model, for tests and measurements; made by the product's own code.
 
 `$ROOST_TEST_ENGINE_TREE` and `$ROOST_TEST_MODEL` name ready ones; else both are made in `$ROOST_CACHE_DIR`, or in a
-folder of the user's cache, and stay there.
+folder of the user's cache, and stay there. `$ROOST_TEST_ENGINE_ARGS`: more arguments for every server, such as
+`--gpu-layers all` or `--threads 4`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import http.client
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,6 +109,7 @@ def start_server(folder: Path, extra: Sequence[str] = (), port: int = 0) -> Engi
     argv, cwd = engine_command(engine_tree())
     argv += ["--model", str(model_file()), "--alias", MODEL, "--host", "127.0.0.1", "--port", str(number)]
     argv += ["--api-key-file", str(key_file), "--ctx-size", "8192", "--parallel", "2", "--cache-ram", "64"]
+    argv += shlex.split(os.environ.get("ROOST_TEST_ENGINE_ARGS", ""))
     with (folder / f"engine-{number}.log").open("ab") as log:
         process = subprocess.Popen([*argv, *extra], cwd=cwd, stdout=log, stderr=subprocess.STDOUT)
     return EngineProcess(process, number, key_file)
