@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import structlog
 from bench.harness.loops import Ended, harnessed, plain
 from bench.harness.scenarios import Scenario, scenarios
 from bench.harness.simulated import CONTEXT, Faults, SimulatedModels, evenly
+from bench.harness.world import World
 from bench.results import save
 from bench.transfer import Notes, add_transfer, taken
+from roost.agent.models import Models
 
 SEEDS = 5
 MODELS: dict[str, Faults] = {
@@ -39,7 +41,7 @@ MODELS: dict[str, Faults] = {
     "always_repeats": Faults(repetition=1.0),
     "always_done": Faults(false_done=1.0),
 }
-WAYS = {"roost": harnessed, "plain": plain}
+WAYS: dict[str, Callable[[Models, Scenario, World], Awaitable[Ended]]] = {"roost": harnessed, "plain": plain}
 
 
 def outcome(scenario: Scenario, ended: Ended, done: bool) -> str:

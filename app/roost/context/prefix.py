@@ -36,11 +36,10 @@ class Sent:
 def sent(messages: Sequence[Message], tools: Sequence[JsonValue], tail: str = "") -> Sent:
     """Return what a request has a server read; `tail` is the volatile end of its last user message."""
     texts = []
-    carrier = -1
+    ends = [n for n, message in enumerate(messages) if message.role is Role.USER and message.text.endswith(tail)]
+    carrier = ends[-1] if tail and ends else -1  # the same words earlier are what somebody said: a summary, say
     for number, message in enumerate(messages):
-        text = message.text
-        if tail and message.role is Role.USER and text.endswith(tail):
-            text, carrier = text.removesuffix(tail), number
+        text = message.text.removesuffix(tail) if number == carrier else message.text
         calls = [(call.id, call.name, call.arguments) for call in message.calls]
         texts.append(json.dumps([message.role.value, text.rstrip(), calls, message.call_id]))
     return Sent(json.dumps(list(tools)), tuple(texts), tail if carrier >= 0 else "", carrier)

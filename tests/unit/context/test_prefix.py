@@ -35,6 +35,13 @@ def test_a_tail_may_differ_where_nothing_stands_behind_it() -> None:
     assert second(first, then, ("noon", "one")).broken == []
 
 
+def test_words_of_the_tail_that_somebody_said_are_no_tail() -> None:
+    told = user("[What was said before] The note is 6.")
+    first = [HEAD, told, assistant("I know."), user("a\n\nThe note is 6.")]
+    then = [HEAD, told, assistant("I know."), user("a"), assistant("b"), user("c\n\nThe note is 7.")]
+    assert second(first, then, ("The note is 6.", "The note is 7.")).broken == []
+
+
 @pytest.mark.parametrize(
     ("first", "then", "tails"),
     [
