@@ -30,6 +30,11 @@ NAME_KEYS = ("name", "tool", "function", "tool_name", "action")
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
 
 
+TOLD = re.compile(r"Called [\w.-]+(?: with \{.*\}|\(.*\))", re.DOTALL)
+"""A call as the history of a model without a form of its own shows it (`repair`): small models write on in that way."""
+WRAPPED = re.compile(r"<tool_call>(?P<tags>.*?)(?:</tool_call>)?|```\w*\n(?P<fence>.*?)\n?```", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class Found:
     """A call as it was read: which form it had, and what had to be mended."""
@@ -57,6 +62,21 @@ def find_calls(text: str, schemas: Mapping[str, Mapping[str, JsonValue]]) -> lis
     return [
         Found(one.name, one.arguments, f"thinking+{one.dialect}", one.repairs) for one in _calls_in(inside, schemas)
     ]
+
+
+def is_call(text: str) -> bool:
+    """Say whether a text is nothing but a call, of a tool that there is or not."""
+    bare = THINKING.sub("", text).strip()
+    if TOLD.fullmatch(bare):
+        return True
+    wrapped = WRAPPED.fullmatch(bare)
+    inner = (wrapped.group("tags") or wrapped.group("fence") or "") if wrapped else bare
+    try:
+        document = json.loads(inner)
+    except ValueError:
+        return False
+    named = isinstance(document, dict) and any(isinstance(document.get(key), str) for key in NAME_KEYS)
+    return named and any(isinstance(document.get(key), dict) for key in ARGUMENT_KEYS)
 
 
 def check(name: object, arguments: object, schemas: Mapping[str, Mapping[str, JsonValue]], dialect: str) -> Found:

@@ -71,6 +71,12 @@ TALK = re.compile(
     r"^\W*(?:hi|hello|hey|thanks?|thank you|good (?:morning|evening|night)|how are you|who are you|bye|okay|ok)\b",
     re.IGNORECASE,
 )
+ONLY_TALK = re.compile(
+    r"\W*(?:(?:hi|hello|hey|thanks|thank you|good (?:morning|evening|night)|how are you(?: today| doing)?|bye|there|"
+    r"very much|a lot|that was (?:very )?(?:good|great|nice|helpful))\b\W*)+",
+    re.IGNORECASE,
+)
+MOST_TALK = 80
 REMEMBER = re.compile(
     r"^\W*(?:please |(?:can|could|will) you (?:please )?)?"
     r"(?:(?:remember|keep in mind|don'?t forget)(?: that\b| ?:)?|note(?: that\b| ?:)) "
@@ -246,6 +252,11 @@ def names_something(text: str) -> bool:
         NAMED_TOOL.search(head) or _url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head)
     )
     return named or bool(LIST.search(head) and FILES.search(head))
+
+
+def only_talk(text: str) -> bool:
+    """Say whether a request is a greeting or thanks and nothing else."""
+    return len(text) <= MOST_TALK and ONLY_TALK.fullmatch(text) is not None
 
 
 def needs_tools(text: str) -> bool:

@@ -18,6 +18,10 @@ from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 
 COMMANDED = re.compile(r"\b(?:run|execute)\b[^`.]{0,30}`(?P<command>[^`]+)`", re.IGNORECASE)
 RERUN = re.compile(r"\b(?:run|test|execute)\b[^.]{0,40}\b(?:again|afterwards|after that)\b", re.IGNORECASE)
+CONTENT = re.compile(
+    r"\bwith (?:this|the|the following) (?:content|text)\s*:\s*(?P<text>\S.*)", re.IGNORECASE | re.DOTALL
+)
+REPLACED = re.compile(r"\breplace `[^`]+` (?:by|with) `(?P<text>[^`]+)`", re.IGNORECASE)
 SERVES: Mapping[str, frozenset[str]] = {
     "read": frozenset({"read", "search", "shell"}),
     "list": frozenset({"list", "shell"}),
@@ -45,10 +49,22 @@ class Receipt:
         """Say whether it went well."""
         return self.result.outcome in HAPPENED
 
+    @property
+    def happened(self) -> bool:
+        """Say whether it did something: it went well, or it is a command that ran and failed."""
+        return self.result.outcome in (RAN if self.permission is Permission.RUN else HAPPENED)
+
     def concerns(self, named: str) -> bool:
         """Say whether its arguments name something."""
         plain = named.removeprefix("./").rstrip("/") or named
-        return plain in json.dumps(self.call.arguments, ensure_ascii=False)
+        whole = rf"(?<![\w-]){re.escape(plain)}(?![\w-]|\.\w)"  # a.txt.html is not a.txt
+        return re.search(whole, json.dumps(self.call.arguments, ensure_ascii=False)) is not None
+
+    def says(self, text: str) -> bool:
+        """Say whether one of its arguments has a text, blanks aside."""
+        return any(
+            squeezed(text) in squeezed(value) for value in self.call.arguments.values() if isinstance(value, str)
+        )
 
 
 def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]) -> list[str]:
@@ -58,7 +74,7 @@ def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]
     if not wanted and not receipts:
         return []
     found: list[str] = []
-    request = head_of(request)
+    asked, request = request, head_of(request)
     if Permission.NETWORK in can:
         found += [f"{url} was not read" for url in urls(request) if not _touched(url, receipts)]
     change = asks_for_change(request)
@@ -67,6 +83,8 @@ def missing(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]
     changed = _last(receipts, {Permission.WRITE, Permission.RUN, Permission.FOREIGN})
     if change and Permission.WRITE in can and changed is None:
         found.append("nothing was changed")
+    elif change and changed is not None and not _written(asked, receipts):
+        found.append("the text that was asked for was not written")
     found += _runs(request, can, receipts)
     if wanted and not found and not any(_serves(wanted, one) for one in receipts):
         found.append(f"the tool {wanted} was not used")
@@ -83,11 +101,10 @@ def shown(request: str, tools: Sequence[ToolSpec], receipts: Sequence[Receipt]) 
 
 
 def _serves(wanted: str, one: Receipt) -> bool:
-    fine = RAN if one.permission is Permission.RUN else HAPPENED
     if is_foreign(wanted):
-        return one.call.name == wanted and one.result.outcome in fine
+        return one.call.name == wanted and one.happened
     may = wanted not in SERVES or one.call.name in SERVES[wanted] or one.permission is Permission.FOREIGN
-    return may and one.result.outcome in fine
+    return may and one.happened
 
 
 def _runs(request: str, can: set[Permission], receipts: Sequence[Receipt]) -> list[str]:
@@ -112,6 +129,20 @@ def paths(request: str) -> list[str]:
     without = URL.sub(" ", request)
     named = [match.group("path") for match in PATH.finditer(without) if match.group("path")]
     return list(dict.fromkeys(name for name in named if name not in {".", ".."}))
+
+
+def squeezed(text: str) -> str:
+    """Return a text without blanks."""
+    return "".join(text.split())
+
+
+def _written(request: str, receipts: Sequence[Receipt]) -> bool:
+    """Say whether the texts that a request has written were, as far as calls show; a command has its own way."""
+    done = [one for one in receipts if one.well and one.permission is not Permission.READ]
+    if any(one.permission is not Permission.WRITE for one in done):
+        return True
+    texts = [match.group("text") for rule in (CONTENT, REPLACED) for match in rule.finditer(request)]
+    return all(any(one.says(text.strip().strip("`")) for one in done) for text in texts)
 
 
 def _touched(named: str, receipts: Sequence[Receipt]) -> bool:

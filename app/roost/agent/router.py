@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from roost.agent.calls import BadCallError, check, load
-from roost.agent.intent import Guess, guess
+from roost.agent.intent import Guess, guess, only_talk
 from roost.agent.models import Ask, Models, Usage
 from roost.agent.receipts import missing
 from roost.agent.tool import ToolSpec
@@ -98,6 +98,8 @@ async def route(
     """Return what to do for a request. `messages` are the Router's pack. Raises nothing for what a model did."""
     if not tools:
         return Routed(preflight="skipped: there are no tools", by="nobody")
+    if only_talk(request):
+        return Routed(preflight="skipped: talk", by="words")
     ask = Ask(model, messages, ANSWER_TOKENS, schema(tools), session=session and f"{session}-router")
     try:
         async with asyncio.timeout(TIMEOUT_S):

@@ -21,8 +21,8 @@ from roost.agent.history import call_messages
 from roost.agent.models import Ask, Models, Usage, function_of
 from roost.agent.profiles import profile_of
 from roost.agent.receipts import Receipt, missing, shown
-from roost.agent.router import Action, Routed, filled, listed
-from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.agent.router import Action, Routed, by_words, filled, listed
+from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
 from roost.context.budget import BYTES_PER_TOKEN
 from roost.context.messages import Call, Message, assistant, user
 from roost.context.pack import Head, Packer
@@ -145,12 +145,7 @@ class Specialist:
         self, request: str, routed: Routed, packer: Packer, turn: str, injected: Callable[[], Sequence[str]]
     ) -> None:
         end = time.monotonic() + self._budget.seconds - self._waited_s()
-        came: set[Outcome] = set()
-        for action in routed.actions:
-            came.add(await self._act(action, request, packer, turn))
-            if self._worked.stop:
-                return
-        if routed.by == "model" and self._through(request, came):
+        if await self._pipeline(request, routed, packer, turn):
             return
         schemas: tuple[JsonValue, ...] = ()
         if self._profile.native_tools:
@@ -175,11 +170,47 @@ class Specialist:
         self._worked.stop = Stop.ROUNDS
         return
 
+    async def _pipeline(self, request: str, routed: Routed, packer: Packer, turn: str) -> bool:
+        """Make the calls that the Router decided; say whether the work ends with them."""
+        came: set[Outcome] = set()
+        for action in routed.actions:
+            came.add(await self._act(action, request, packer, turn))
+            if self._worked.stop:
+                break
+        if routed.by == "model":
+            if not self._worked.stop and self._through(request, came):
+                return True
+            if routed.actions and await self._by_words(request, turn):
+                return True
+        return self._worked.stop is not None
+
     def _through(self, request: str, came: AbstractSet[Outcome]) -> bool:
         """Say whether the pipeline was enough: all went well, or what was refused was not needed, as receipts show."""
         if came <= {Outcome.OK}:
             return not self._missing(request)
         return came <= {Outcome.OK, Outcome.REFUSED} and shown(request, self._tools, self._worked.receipts)
+
+    async def _by_words(self, request: str, turn: str) -> bool:
+        """Do what a request names in so many words and the pipeline left out; say whether that was all.
+
+        A small model may write six actions for "Read a.txt", none of them of that file.
+        """
+        if not self._missing(request):
+            return False
+        for action in by_words(request, self._tools, "").actions:
+            try:
+                found = check(action.tool, action.arguments, self._schemas, "words")
+            except BadCallError:
+                return False  # words do not tell all of it
+            spec = next(one for one in self._tools if one.name == found.name)
+            said = spec.permission is not Permission.RUN or f"`{found.arguments.get('command')}`" in request
+            if not said or self._work.seen[fingerprint(found.name, found.arguments)]:
+                return False
+            result, _ = await self._call(found, turn)
+            if result.outcome is Outcome.OK and not self._missing(request):
+                self._worked.stop = None
+                return True
+        return False
 
     async def _act(self, action: Action, request: str, packer: Packer, turn: str) -> Outcome:
         """Make one call of the pipeline; return what came of it."""

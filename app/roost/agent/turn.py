@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import structlog
 from pydantic import JsonValue
 
+from roost.agent.calls import is_call
 from roost.agent.delegation import AgentRole, Delegation
 from roost.agent.guards import Stop, babbles, collapse_babble
-from roost.agent.intent import needs_tools
+from roost.agent.intent import guess, needs_tools
 from roost.agent.models import Ask, Hear, Models, Reply, Usage
 from roost.agent.receipts import Receipt, missing
 from roost.agent.router import Routed, instructions, route
@@ -39,6 +40,8 @@ MAIN_SYSTEM = (
 TOLD_CHARACTERS = 2000
 """Of a result, to whoever watches; the session has all of it."""
 OFFER = 'That was new and worked. Say "save it as a skill" to keep the way as {}.'
+NO_WORDS = "The model wrote a call instead of an answer."
+NOTHING_WENT_WELL = "Nothing of what was tried went well."
 DID_NOT_END = "[The answer repeated itself and was ended]"
 
 Emit = Callable[[dict[str, JsonValue]], Awaitable[None]]
@@ -259,6 +262,9 @@ class _Turn:
         if reply.finish == "ended":
             answer = f"{answer}\n{DID_NOT_END}"
             await self._note("answer.ended", {"why": "it repeated itself"})
+        if is_call(answer):
+            answer, undone = last_result(worked, text), " ".join(part for part in (undone, NO_WORDS) if part)
+            await self._s.emit({"type": "text", "text": f"\n{answer}"})
         if not answer:
             answer = "(no answer)"
             await self._s.emit({"type": "text", "text": answer})
@@ -372,4 +378,14 @@ def helper_told(setting: Setting, turn: str) -> Tell:
 def not_done(worked: Worked) -> str:
     """Return what is to be said of work that is not finished, whatever a model says of it; '' where it is."""
     parts = [*([explained(worked.stop)] if worked.stop else []), *(f"Not done: {one}." for one in worked.missing)]
+    if not parts and worked.receipts and not any(one.happened for one in worked.receipts):
+        parts.append(NOTHING_WENT_WELL)
     return " ".join(parts)
+
+
+def last_result(worked: Worked, request: str) -> str:
+    """Return what the last call that went well returned, of the tool that the request is about if one was; or ''."""
+    well = [one for one in worked.receipts if one.well and one.result.text.strip()]
+    wanted = guess(request, {one.call.name for one in well}).tool
+    well.sort(key=lambda one: one.call.name == wanted)
+    return f"{well[-1].call.name} returned:\n{well[-1].result.text[:TOLD_CHARACTERS]}" if well else ""
