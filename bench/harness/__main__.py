@@ -118,6 +118,7 @@ def main() -> int:
     parser.add_argument("--simulated", action="store_true", help="the simulated models only")
     parser.add_argument("--scenario", action="append", default=[], help="one scenario for the real model; repeatable")
     parser.add_argument("--parallel", type=int, default=1, help="scenarios of the real model at a time, a slot each")
+    parser.add_argument("--late", type=float, default=60.0, help="seconds that a scenario of the real model may take")
     parser.add_argument("--trace", type=Path, help="all that the real model was asked and answered, a line for each")
     parser.add_argument("--no-save", action="store_true", help="print, and keep no result")
     parser.add_argument("--verbose", action="store_true", help="print what did not finish")
@@ -135,7 +136,7 @@ def main() -> int:
         from bench.harness.real import measure_real  # needs the engine, which others do not
 
         real = measure_real(
-            outcome, only=asked.scenario, parallel=asked.parallel, trace=asked.trace,
+            outcome, only=asked.scenario, parallel=asked.parallel, trace=asked.trace, late_s=asked.late,
             keep=lambda more: notes.keep(figures | more),
         )  # fmt: skip
         figures |= asyncio.run(real)

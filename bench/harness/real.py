@@ -107,11 +107,17 @@ def figures_of(found: dict[str, Found]) -> dict[str, Any]:
 
 
 async def measure_real(
-    judge: Judge, *, only: Sequence[str] = (), parallel: int = 1, keep: Keep | None = None, trace: Path | None = None
+    judge: Judge,
+    *,
+    only: Sequence[str] = (),
+    parallel: int = 1,
+    keep: Keep | None = None,
+    trace: Path | None = None,
+    late_s: float = LIMIT_S,
 ) -> dict[str, Any]:
     """Take the scenarios, `parallel` at a time, those of `only` if there are any; return the figures.
 
-    One that takes longer than `LIMIT_S` is counted as `late`. `keep` is given all figures so far after each; `trace`
+    One that takes longer than `late_s` is counted as `late`. `keep` is given all figures so far after each; `trace`
     gets a line of JSON for each with all that was asked and answered.
     """
     chosen = [scenario for scenario in scenarios() if not only or scenario.name in only]
@@ -134,7 +140,7 @@ async def measure_real(
                         way, scenario = left.pop()
                         watched = Watched(ApiModels(session, roost.url, API_KEY))
                         began = time.monotonic()
-                        outcome, ended = await _one(watched, counter, scenario, way, judge)
+                        outcome, ended = await _one(watched, counter, scenario, way, judge, late_s)
                         note = {
                             "way": way, "scenario": scenario.name, "outcome": outcome, "asks": watched.asks,
                             "largest": watched.largest, "seconds": round(time.monotonic() - began, 1),
@@ -157,13 +163,15 @@ async def measure_real(
     return figures_of(found)
 
 
-async def _one(models: Models, counter: ApiCounter, scenario: Scenario, way: str, judge: Judge) -> tuple[str, Ended]:
+async def _one(
+    models: Models, counter: ApiCounter, scenario: Scenario, way: str, judge: Judge, late_s: float
+) -> tuple[str, Ended]:
     world = scenario.world()
     loop: Awaitable[Ended] = (
         harnessed(models, scenario, world, counter) if way == "roost" else plain(models, scenario, world, MODEL)
     )
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(late_s):
             ended = await loop
     except TimeoutError:
         return "late", Ended("", claims=False)

@@ -61,6 +61,11 @@ def says(text: str) -> Callable[[World, str], bool]:
     return lambda _world, answer: text in answer
 
 
+def talks(world: World, answer: str) -> bool:
+    """Say whether something was said and nothing done."""
+    return bool(answer.strip()) and not world.called
+
+
 def holds(path: str, text: str) -> Callable[[World, str], bool]:
     """Say whether a file has a text."""
     return lambda world, _answer: text in world.files.get(path, "")
@@ -267,9 +272,9 @@ def _large() -> list[Scenario]:
 
 def _others() -> list[Scenario]:
     return [
-        Scenario("greeting", "Hello, how are you?", (), lambda _seen: "I am well.", says("well")),
+        Scenario("greeting", "Hello, how are you?", (), lambda _seen: "I am well.", talks),
         Scenario("knowledge", "What is the capital of France?", (), lambda _seen: "Paris.", says("Paris")),
-        Scenario("thanks", "Thanks, that was good.", (), lambda _seen: "You are welcome.", says("welcome")),
+        Scenario("thanks", "Thanks, that was good.", (), lambda _seen: "You are welcome.", talks),
         Scenario("no such file", "Read absent.txt and tell me what it says.", (Step("read", {"path": "absent.txt"}),),
                  told(r"absent says (\w+)"), says("never"), files={"other.txt": "x"}, possible=False),
         Scenario("no such page", "Fetch https://gone.example/ and write its title to title.txt.",

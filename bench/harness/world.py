@@ -42,6 +42,7 @@ class World:
         self.pages = dict(pages)
         self.commands = dict(commands)
         self.ran: list[str] = []
+        self.called = 0
 
     def tools(self) -> Sequence[ToolSpec]:
         """Return the tools."""
@@ -49,6 +50,7 @@ class World:
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run a call."""
+        self.called += 1
         words = {name: str(value) for name, value in call.arguments.items()}
         try:
             text = getattr(self, f"_{call.name}")(**words)

@@ -235,7 +235,7 @@ class Specialist:
         self, spec: ToolSpec, action: Action, request: str, packer: Packer, problem: str
     ) -> Found | None:
         """Have the Specialist write the arguments of a call that the Router left incomplete."""
-        known = _short(json.dumps(action.arguments, ensure_ascii=False), packer.bounds.reply_tokens)
+        known = short(json.dumps(action.arguments, ensure_ascii=False), packer.bounds.reply_tokens)
         told = f"Call {spec.name}: {spec.description} {problem} Known so far: {known}"
         pack = await packer.specialist(
             request, Head(INSTRUCTIONS + listed(self._tools)), tuple(self._worked.messages), facts=self._facts
@@ -275,7 +275,7 @@ class Specialist:
         found = self._native(thought.calls) or next(iter(find_calls(thought.text, self._schemas)), None)
         if found and not self._made(found):
             return found
-        words = _short(collapse_babble(without_thinking(thought.text)).strip(), room)
+        words = short(collapse_babble(without_thinking(thought.text)).strip(), room)
         opening = (assistant(words or "I look at what is needed."), user(NEXT))
         beside: tuple[Message, ...] = ()
         for _ in range(CORRECTIONS + 1):
@@ -289,7 +289,7 @@ class Specialist:
                 found = self._decision(reply.text)
             except BadCallError as error:
                 self._worked.counts.malformed += 1
-                beside = (assistant(_short(reply.text, room)), user(f"That was wrong: {error} {FORMAT_ANCHOR}"))
+                beside = (assistant(short(reply.text, room)), user(f"That was wrong: {error} {FORMAT_ANCHOR}"))
                 continue
             if found is None:
                 open_ends = self._missing(request)
@@ -299,12 +299,12 @@ class Specialist:
                     self._worked.stop = Stop.UNDONE
                     return None
                 self._denied += 1
-                told = _short("; ".join(open_ends), room)
+                told = short("; ".join(open_ends), room)
                 beside = (assistant('{"done": true}'), user(f"It is not done: {told}. {NEXT}"))
             elif self._made(found):
                 self._worked.counts.repeated += 1
                 beside = (
-                    assistant(_short(reply.text, room)),
+                    assistant(short(reply.text, room)),
                     user(f"That call was made already and its result stands above. {NEXT}"),
                 )
             else:
@@ -397,7 +397,7 @@ class Specialist:
         self._worked.messages += call_messages(call, result)
 
 
-def _short(text: str, room: int) -> str:
+def short(text: str, room: int) -> str:
     """Return a text as it may stand beside the history, where `room` tokens are free for the reply."""
     most = max(room // BESIDE_SHARE, 16) * BYTES_PER_TOKEN // 2
     return text if len(text) <= most else f"{text[:most]}…"

@@ -20,13 +20,13 @@ from roost.agent.router import Routed, instructions, route
 from roost.agent.sessions.records import Body, EventBody, MessageBody, MetricsBody, ToolCallBody, ToolResultBody
 from roost.agent.skills.skill import Skill
 from roost.agent.skills.tools import SUGGESTED
-from roost.agent.specialist import Specialist, Tell, Told, Worked, explained
+from roost.agent.specialist import Specialist, Tell, Told, Worked, explained, short
 from roost.agent.thinking import Splitter
 from roost.agent.tool import ToolRunner
 from roost.context.events import ContextEvent
 from roost.context.keeper import Keeper
 from roost.context.messages import assistant, user
-from roost.context.pack import Head, Packer
+from roost.context.pack import Head, Pack, Packer
 from roost.context.repair import without_thinking
 from roost.ops.errors import RoostError
 
@@ -41,6 +41,8 @@ TOLD_CHARACTERS = 2000
 """Of a result, to whoever watches; the session has all of it."""
 OFFER = 'That was new and worked. Say "save it as a skill" to keep the way as {}.'
 NO_WORDS = "The model wrote a call instead of an answer."
+IN_WORDS = "That is a call, and no tool is to be called now. Answer in words, from the results above: {}"
+CUT_OFF = "The answer is cut off: it came to the most that it may be."
 NOTHING_WENT_WELL = "Nothing of what was tried went well."
 DID_NOT_END = "[The answer repeated itself and was ended]"
 
@@ -262,9 +264,11 @@ class _Turn:
         if reply.finish == "ended":
             answer = f"{answer}\n{DID_NOT_END}"
             await self._note("answer.ended", {"why": "it repeated itself"})
-        if is_call(answer):
-            answer, undone = last_result(worked, text), " ".join(part for part in (undone, NO_WORDS) if part)
+        lacks = CUT_OFF if reply.finish == "length" else ""
+        if worked.messages and is_call(answer):
+            answer, lacks = await self._in_words(text, worked, pack, answer)
             await self._s.emit({"type": "text", "text": f"\n{answer}"})
+        undone = " ".join(part for part in (undone, lacks) if part)
         if not answer:
             answer = "(no answer)"
             await self._s.emit({"type": "text", "text": answer})
@@ -274,6 +278,25 @@ class _Turn:
             answer = f"{answer}\n\n[{undone}]"
             await self._s.emit({"type": "notice", "text": undone})
         await self._said(answer, reply)
+
+    async def _in_words(self, text: str, worked: Worked, pack: Pack, call: str) -> tuple[str, str]:
+        """Ask once more where Main wrote a call, as small models do that go on as the history reads.
+
+        Return the answer, or what the tools returned if it is none again, and what is to be said of it.
+        """
+        began = time.monotonic()
+        room = self._s.keeper.bounds.reply_tokens
+        # The call and its correction are shown once, and never become part of the history.
+        beside = (assistant(short(call, room)), user(IN_WORDS.format(short(text, room))))
+        player = self._s.delegation[AgentRole.MAIN]
+        ask = Ask(player.name, [*pack.messages, *beside], room // 2, session=self._s.session)
+        reply = await self._s.models.ask(ask)
+        first = self._metrics.roles[AgentRole.MAIN]
+        self._used(AgentRole.MAIN, first.model, first.usage + reply.usage, first.seconds + time.monotonic() - began)
+        answer = collapse_babble(without_thinking(reply.text)).strip()
+        if answer and not is_call(answer):
+            return answer, CUT_OFF if reply.finish == "length" else ""
+        return last_result(worked, text), NO_WORDS
 
     async def _suggest(self, text: str, worked: Worked) -> None:
         """Offer to keep a way that worked and is new; the user decides."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from roost.agent.calls import is_call
+from roost.agent.delegation import AgentRole
+from roost.agent.models import Reply
 from roost.agent.tool import Outcome
-from roost.agent.turn import NO_WORDS, NOTHING_WENT_WELL
+from roost.agent.turn import CUT_OFF, NO_WORDS, NOTHING_WENT_WELL
 from tests.support.models import Files, ScriptedModels
 from tests.unit.agent.loop.test_turn import Desk, actions
 
@@ -32,13 +34,31 @@ def test_what_words_name_is_not_tried_again_where_it_failed() -> None:
     assert not metrics.finished
 
 
-def test_a_call_is_no_answer() -> None:
-    done = actions(("read", {"path": "a.txt"}), ("list", {}))
-    desk = Desk(ScriptedModels(router=[done], main=['Called read with {"path": "b"}']))
+CALL = 'Called read with {"path": "b"}'
+DONE = actions(("read", {"path": "a.txt"}), ("list", {}))
+
+
+def test_where_main_writes_a_call_it_is_asked_for_words_once() -> None:
+    desk = Desk(ScriptedModels(router=[DONE], main=[CALL, "It says alpha."]))
+    metrics = desk.say("Read a.txt")
+    assert (desk.answer, metrics.finished) == ("It says alpha.", True)
+    assert metrics.roles[AgentRole.MAIN].usage.prompt == 20
+    assert "Read a.txt" in desk.models.asks[-1][1].messages[-1].text
+    assert "Called read" not in "\n".join(turn.text() for turn in desk.keeper.conversation.turns)
+
+
+def test_a_call_again_is_no_answer() -> None:
+    desk = Desk(ScriptedModels(router=[DONE], main=[CALL, CALL]))
     metrics = desk.say("Read a.txt")
     assert not metrics.finished
     assert desk.answer == f"read returned:\nalpha\n\n[{NO_WORDS}]"
     assert {"type": "notice", "text": NO_WORDS} in desk.told
+
+
+def test_an_answer_that_came_to_its_limit_says_so() -> None:
+    desk = Desk(ScriptedModels(main=[Reply("Once upon a time", finish="length")]))
+    metrics = desk.say("Tell me a story")
+    assert (desk.answer, metrics.finished) == (f"Once upon a time\n\n[{CUT_OFF}]", False)
 
 
 @pytest.mark.parametrize(
