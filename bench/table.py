@@ -20,7 +20,8 @@ def newest(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Figures of a result, one row each; lists and nested figures stay in the JSON file."""
-    return [(name, str(value)) for name, value in measured.items() if isinstance(value, int | float | str)]
+    shown = {name: value for name, value in measured.items() if isinstance(value, int | float | str)}
+    return [(name, " ".join(str(value).split())) for name, value in shown.items()]
 
 
 def render(results: Iterable[Mapping[str, Any]]) -> str:
