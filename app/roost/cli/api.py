@@ -22,6 +22,8 @@ from roost.ops.site import NOT_INSTALLED, Site, load_site
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # between two tokens; a long prompt on a slow machine takes its time
 QUICK_TIMEOUT_S = 5.0
+AGENT_TIMEOUT_S = 30.0  # the hub assembles the agent with the first request, which takes its time on a busy machine
+AGENT_PATHS = "/roost/v1/"
 READY, COLD, UNREACHABLE = "ready", "cold", "unreachable"
 BEST_FIRST = (READY, "loading", COLD, "down")
 DATA = "data:"
@@ -207,7 +209,7 @@ class Api:
             RoostError: the API does not answer, or refuses.
         """
         with self._explained():
-            return self._object(self._client.get(path, timeout=QUICK_TIMEOUT_S))
+            return self._object(self._client.get(path, timeout=patience(path)))
 
     def find(self, path: str) -> Json | None:
         """GET a JSON object; None where there is nothing of that path.
@@ -216,7 +218,7 @@ class Api:
             RoostError: the API does not answer, or refuses for another reason.
         """
         with self._explained():
-            answer = self._client.get(path, timeout=QUICK_TIMEOUT_S)
+            answer = self._client.get(path, timeout=patience(path))
             return None if answer.status_code == httpx.codes.NOT_FOUND else self._object(answer)
 
     def post(self, path: str, body: dict[str, Json]) -> Json:
@@ -226,7 +228,7 @@ class Api:
             RoostError: the API does not answer, or refuses.
         """
         with self._explained():
-            return self._object(self._client.post(path, json=body, timeout=QUICK_TIMEOUT_S))
+            return self._object(self._client.post(path, json=body, timeout=patience(path)))
 
     def _object(self, answer: httpx.Response) -> Json:
         self._refuse(answer)
@@ -256,7 +258,7 @@ class Api:
             RoostError: the API does not answer, or refuses.
         """
         with self._explained():
-            self._refuse(self._client.delete(path, timeout=QUICK_TIMEOUT_S))
+            self._refuse(self._client.delete(path, timeout=patience(path)))
 
     def models(self) -> list[dict[str, Json]]:
         """Return the entries of `/v1/models`."""
@@ -327,6 +329,11 @@ class Api:
                 f"The API at {self._access.base_url} does not answer: {_said(error)}.",
                 fix="See `roost status` and `roost doctor`.",
             ) from None
+
+
+def patience(path: str) -> float:
+    """Return how many seconds an answer may take."""
+    return AGENT_TIMEOUT_S if path.startswith(AGENT_PATHS) else QUICK_TIMEOUT_S
 
 
 def _lists(path: str) -> str:

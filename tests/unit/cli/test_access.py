@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from roost.cli import api
-from roost.cli.api import Access, Api, find_access
+from roost.cli.api import Access, Api, find_access, patience
 from roost.ops.errors import RoostError
 
 
@@ -42,3 +42,7 @@ def test_what_is_not_there_is_told_with_where_to_look(monkeypatch: pytest.Monkey
     with Api(access) as asked, pytest.raises(RoostError, match="There is none") as told:
         asked.get(path)
     assert told.value.fix == f"See `{command}` for what there is."
+
+
+def test_the_agents_first_answer_may_take_longer_than_others() -> None:
+    assert patience("/roost/v1/sessions") > patience("/v1/models") == patience("/readyz")
