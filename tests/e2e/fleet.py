@@ -19,7 +19,6 @@ from tests.hosts.docker import Result
 from tests.hosts.host import CLONE, Host, Lan, node_environment
 
 Json = Any
-GATEWAYS = "gateway.roost.internal"
 INVENTORY = "/root/fleet.yaml"
 KEY = "/root/.ssh/id_ed25519"
 TLS = "/etc/roost/tls"
@@ -107,12 +106,7 @@ class Fleet:
         `gateway` is the host whose gateway is asked, by a server; else it is the one that the host knows.
         """
         key = self.controller.exec("cat /etc/roost/secrets/api-key").out.strip()
-        access = f"ROOST_API=https://{GATEWAYS}:8443" if gateway else f"ROOST_API_KEY={key}"
-        if gateway:  # the certificate that all gateways share is for their name, which a site's DNS would know
-            host.exec(
-                f"grep -v {GATEWAYS} /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts;"
-                f" echo '{gateway.address} {GATEWAYS}' >>/etc/hosts"
-            )
+        access = f"ROOST_API=https://{gateway.address}:8443" if gateway else f"ROOST_API_KEY={key}"
         command = f"{access} roost verify --json --model {slot} --timeout {limit_s:.0f}"
         done = host.exec(command, check=False, timeout_s=limit_s + 60)
         assert done.code == 0, f"{host.name}: {done.text}"

@@ -69,6 +69,10 @@ def gateways_in_nomad(folder: Path) -> Iterator[Gateways]:
     tls.mkdir()
     ensure_pki(tls, [LeafSpec("api", (PEER_NAME,))])
     pair = (tls / "api.pem").read_text(), (tls / "api-key.pem").read_text()
+    own = folder / "gateway-tls"  # of the node, which the further gateway uses
+    own.mkdir()
+    for name, source in (("cert.pem", "api.pem"), ("key.pem", "api-key.pem")):
+        (own / name).write_bytes((tls / source).read_bytes())
     with nomad_server(folder) as client:
         ensure_job_policy(client, AGENT_JOB, AGENT_POLICY)
         ensure_job_policy(client, GATEWAY_JOB, GATEWAY_POLICY)
@@ -90,6 +94,7 @@ def gateways_in_nomad(folder: Path) -> Iterator[Gateways]:
                     env={"PYTHONPATH": str(REPOSITORY / "app")},
                     listen=f"192.0.2.1:{free_port()}",
                     replicas=1,
+                    tls_dir=str(own),
                 )
                 job = make(choice, Identity("", "", os.getuid(), os.getgid()), datacenter="dc1")
                 words = ["gateway"] if name == GATEWAY_JOB else []

@@ -68,14 +68,24 @@ options:
     description: Whether certificates that are good are made anew too.
     type: bool
     default: false
-  engine_dir:
-    description: Folder into which the leaf C(engine) is copied for the model servers' user, if there is such a leaf.
-    type: str
-    default: ""
-  engine_uid:
-    description: That user's number.
-    type: int
-    default: 0
+  copies:
+    description: Leaves that another user reads. Where there is such a leaf, its key and certificate are copied.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      leaf:
+        description: The name of the leaf.
+        type: str
+        required: true
+      folder:
+        description: Where key.pem and cert.pem are put.
+        type: path
+        required: true
+      uid:
+        description: The number of the user, who alone may read them.
+        type: int
+        required: true
 author: Roost developers
 """
 
@@ -98,25 +108,32 @@ requests:
   returned: with C(ask)
 """
 
-ENGINE = "engine"
+COPY: dict[str, Any] = {
+    "leaf": {"type": "str", "required": True},
+    "folder": {"type": "path", "required": True},
+    "uid": {"type": "int", "required": True},
+}
 
 
-def engine_files(params: dict[str, Any], *, dry_run: bool) -> list[str]:
-    """Copy the engine's certificate and key to where its user reads them; say so if that was not done before."""
-    source, folder = Path(params["tls_dir"]), Path(params["engine_dir"])
-    if not params["engine_dir"] or ENGINE not in params["leaves"]:
-        return []
+def copied(params: dict[str, Any], *, dry_run: bool) -> list[str]:
+    """Copy keys and certificates to where their users read them; return what was not there before."""
+    source = Path(params["tls_dir"])
     made: list[str] = []
-    for name, target in ((f"{ENGINE}-key.pem", "key.pem"), (f"{ENGINE}.pem", "cert.pem")):
-        wanted = (source / name).read_bytes() if (source / name).exists() else b""
-        path = folder / target
-        if path.exists() and path.read_bytes() == wanted:
+    for copy in params["copies"]:
+        leaf, folder = copy["leaf"], Path(copy["folder"])
+        if leaf not in params["leaves"]:
             continue
-        made = ["engine files"]
-        if not dry_run:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, wanted, mode=0o400)
-            os.chown(path, params["engine_uid"], -1)
+        for name, target in ((f"{leaf}-key.pem", "key.pem"), (f"{leaf}.pem", "cert.pem")):
+            wanted = (source / name).read_bytes() if (source / name).exists() else b""
+            path = folder / target
+            if path.exists() and path.read_bytes() == wanted:
+                continue
+            if f"{leaf} files" not in made:
+                made.append(f"{leaf} files")
+            if not dry_run:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, wanted, mode=0o400)
+                os.chown(path, copy["uid"], -1)
     return made
 
 
@@ -135,8 +152,7 @@ def main() -> None:
             "authority_tls_dir": {"type": "str", "default": ""},
             "authority_secrets_dir": {"type": "str", "default": "", "no_log": False},
             "renew": {"type": "bool", "default": False},
-            "engine_dir": {"type": "str", "default": ""},
-            "engine_uid": {"type": "int", "default": 0},
+            "copies": {"type": "list", "elements": "dict", "default": [], "options": COPY},
         },
         supports_check_mode=True,
     )
@@ -158,7 +174,7 @@ def main() -> None:
             elif params["state"] == "install":
                 node.install(params["ca"], params["signed"], params["secrets"])
         if params["state"] != "ask" or not made:
-            made += engine_files(params, dry_run=dry_run)
+            made += copied(params, dry_run=dry_run)
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import math
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -19,7 +21,9 @@ from roost.cli.serve_websocket import MOST_MESSAGE_BYTES, PING_S, PONG_S, websoc
 from roost.gateway.connection.protocol import http_protocol
 from roost.ops.errors import RoostError
 
+log = structlog.get_logger(__name__)
 BACKLOG = 2048
+CERTIFICATE_POLL_S = 10.0
 HIGHEST_PORT = 65535
 CUT_S = 3.0  # for what was cut after `drain_s` to end in order
 
@@ -141,6 +145,52 @@ def open_socket(listener: Listener) -> socket.socket:
         ) from None
     sock.setblocking(False)
     return sock
+
+
+class Certificate:
+    """The certificate of a server: where its files are replaced it is loaded anew, and nothing has to be restarted.
+
+    Connections that are open go on with the old one.
+    """
+
+    def __init__(self, context: ssl.SSLContext, cert: Path, key: Path) -> None:
+        self._context, self._cert, self._key = context, cert, key
+        self._seen = self._look()
+        self._complained = ""
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        found = (path.stat() for path in (self._cert, self._key))
+        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found)
+
+    def refresh(self) -> bool:
+        """Load the files if they are others now; return whether it did. While they cannot be used the old one stays."""
+        try:
+            seen = self._look()
+            if seen == self._seen:
+                return False
+            # One that does not belong to its key would leave a server without any.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key)
+            self._context.load_cert_chain(self._cert, self._key)
+        except (OSError, ssl.SSLError) as error:
+            if str(error) != self._complained:
+                self._complained = str(error)
+                log.warning("certificate_unusable", path=str(self._cert), error=self._complained)
+            return False
+        self._seen, self._complained = seen, ""
+        log.info("certificate_renewed", path=str(self._cert))
+        return True
+
+
+async def keep_certificates(servers: Sequence[Server], settings: Listens, every_s: float = CERTIFICATE_POLL_S) -> None:
+    """Have servers with TLS use the certificate that lies in their files now; for ever."""
+    if not (settings.tls_cert and settings.tls_key):
+        return
+    contexts = [server.config.ssl for server in servers if server.config.ssl is not None]
+    found = [Certificate(context, settings.tls_cert, settings.tls_key) for context in contexts]
+    while found:
+        await asyncio.sleep(every_s)
+        for certificate in found:
+            certificate.refresh()
 
 
 def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets: bool = False) -> Server:

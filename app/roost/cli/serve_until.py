@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 import structlog
 from starlette.types import ASGIApp
 
-from roost.cli.serve_listen import CUT_S, Listener, Listens, make_server
+from roost.cli.serve_listen import CUT_S, Listener, Listens, keep_certificates, make_server
 from roost.gateway.draining import Drain
 from roost.gateway.telemetry import report_of_loop
 
@@ -76,9 +76,13 @@ async def serve_until_stopped(
         for listener, sock in places:
             host, port = sock.getsockname()[:2]
             log.info("listening", host=host, port=port, tls=listener.tls)
-        async with asyncio.TaskGroup() as group:
-            for server, (_, sock) in zip(servers, places, strict=True):
-                group.create_task(server.serve(sockets=[sock]))
+        renewing = asyncio.create_task(keep_certificates(servers, settings))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server, (_, sock) in zip(servers, places, strict=True):
+                    group.create_task(server.serve(sockets=[sock]))
+        finally:
+            renewing.cancel()
         drain.cut()  # what the servers gave up
         await drain.quiet(CUT_S)  # its usage is counted before the account is closed
     faulthandler.cancel_dump_traceback_later()

@@ -17,6 +17,8 @@ KEYS_ITEM = "keys"
 ROUTE_VARIABLE = f"{KEYS_VARIABLE}/agent"  # of the task: a variable has room for one large thing
 ROUTE_ITEM = "router"
 STATE_MOUNT = "/state"
+TLS_MOUNT = "/tls"
+TLS_FILES = ("tls_cert", "tls_key")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class AgentJob:
     secret_files: list[SecretFile]
     nodes: list[str]
     state_mount: str
+    tls_volume: str  # where the node's own certificate is mounted; empty: it is among the secrets
     port: int
     listen_port: int  # of its address with TLS, where several gateways are one service; else 0
     peer_service: str
@@ -73,19 +76,23 @@ class AgentChoice:
     replicas: int = 0  # further gateways on other nodes
     node: str = ""  # the machine of a fleet where its state lies; empty: any
     engine_ca: bool = False  # model servers answer with certificates of the fleet's authority
+    tls_dir: str = ""  # where every node has a certificate of its own for a gateway; empty: all share one
 
 
 def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
     """Decide the job of the further gateways: like the agent's, without the page.
 
-    A fixed port has room for one of them a node, so each stands on a node of its own.
+    A fixed port has room for one of them a node, so each stands on a node of its own, and answers with the certificate
+    of that node, whose key never leaves it.
     """
-    return replace(
-        agent_job(
-            replace(choice, args=(*choice.args, "gateway"), node=""), who, datacenter=datacenter, name=GATEWAY_JOB
-        ),
-        count=choice.replicas,
-    )
+    further = replace(choice, args=(*choice.args, "gateway"), node="")
+    job = agent_job(further, who, datacenter=datacenter, name=GATEWAY_JOB)
+    if choice.tls_dir:
+        folder = TLS_MOUNT if choice.driver == "docker" else choice.tls_dir
+        pair = {"ROOST_TLS_CERT": f"{folder}/cert.pem", "ROOST_TLS_KEY": f"{folder}/key.pem"}
+        files = [file for file in job.secret_files if file.name not in TLS_FILES]
+        job = replace(job, env=dict(sorted({**job.env, **pair}.items())), secret_files=files, tls_volume=folder)
+    return replace(job, count=choice.replicas)
 
 
 def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str = AGENT_JOB) -> AgentJob:
@@ -115,7 +122,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         **({"ROOST_COST_MODE": choice.cost_mode} if choice.cost_mode else {}),
     }
     if choice.listen:
-        secret_files += [SecretFile(name, own, name) for name in ("tls_cert", "tls_key")]
+        secret_files += [SecretFile(name, own, name) for name in TLS_FILES]
         env |= {
             "ROOST_LISTEN": choice.listen,
             "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",
@@ -148,6 +155,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         secret_files=secret_files,
         nodes=[choice.node] if choice.node else [],
         state_mount=STATE_MOUNT,
+        tls_volume="",
         port=choice.port,
         listen_port=int(choice.listen.rpartition(":")[2]) if choice.replicas else 0,
         peer_service=GATEWAY_JOB if choice.replicas else "",

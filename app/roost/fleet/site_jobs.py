@@ -12,8 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from roost.fleet.agent_jobs import GATEWAY_JOB, AgentChoice, agent_job, gateway_job
-from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.agent_jobs import GATEWAY_JOB, AgentChoice, AgentJob, agent_job, gateway_job
 from roost.fleet.artifacts.agent import agent_path
 from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
 from roost.fleet.artifacts.engine_python import engine_python_command
@@ -200,6 +199,7 @@ def site_jobs(
         replicas=wish.gateway_replicas,
         node=wish.node,
         engine_ca=bool(wish.node),
+        tls_dir=wish.gateway_tls_dir,
     )
     if wish.gateway_replicas:
         if not wish.listen:
@@ -409,9 +409,9 @@ def job_secrets(
         if isinstance(job, RpcWorkerJob | MonitoringJob | SearchJob):
             continue
         items = {"engine_key": engine_key}
-        if job.name in {AGENT_JOB, GATEWAY_JOB}:
+        if isinstance(job, AgentJob):
             items["api_key_sha256"] = hashed
-            if tls is not None:
+            if tls is not None and not job.tls_volume:
                 items |= {"tls_cert": tls[0], "tls_key": tls[1]}
             if several:
                 items |= {"peer_key": peer_key(api_keys[0]), "peer_ca": authority}

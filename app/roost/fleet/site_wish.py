@@ -111,6 +111,7 @@ class SiteWish(BaseModel):
     node: str = ""  # in a fleet: this machine's name in Nomad. Jobs of model servers then end with it
     engine_address: str = ""  # in a fleet: where this machine's model servers answer, with TLS
     engine_tls_dir: str = ""
+    gateway_tls_dir: str = ""  # in a fleet: where each machine has the certificate of its gateway
     with_agent: bool = True
     api_port: int
     listen: str = ""

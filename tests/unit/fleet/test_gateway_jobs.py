@@ -10,7 +10,7 @@ from roost.fleet.job_text import render_job
 from roost.fleet.site_jobs import job_secrets, peer_key, site_jobs, stale_jobs
 from roost.ops.errors import RoostError
 from tests.support.gateway import REPOSITORY
-from tests.unit.fleet.golden_jobs import catalogue, programs, wish
+from tests.unit.fleet.golden_jobs import FLEET, catalogue, programs, wish
 
 SLOT = {"slot": "main", "model": "smollm2-135m-instruct", "context_size": 2048, "parallel": 1, "cache_ram_mib": 0}
 LISTEN = {"listen": "192.0.2.7:8443"}
@@ -43,6 +43,25 @@ def test_further_gateways_stand_beside_it_and_both_register_one_service(runtime:
         assert own == [f"nomad/jobs/{name}"] * 3
         keys = next(file for file in job.secret_files if file.name == "keys.json")
         assert keys.variable == "nomad/jobs/roost-agent/agent"  # one document for all
+
+
+@pytest.mark.parametrize(("runtime", "folder"), [("docker", "/tls"), ("local", "/srv/gateway-tls")])
+def test_in_a_fleet_each_answers_with_the_certificate_of_its_own_machine(runtime: str, folder: str) -> None:
+    fleet = {**FLEET, **LISTEN, "gateway_replicas": 2, "gateway_tls_dir": "/srv/gateway-tls"}
+    jobs = site_jobs(wish(runtime, [], SLOT, fleet), catalogue(), programs(runtime))
+    found = {job.name: job for job in jobs if isinstance(job, AgentJob)}
+    further, first = found[GATEWAY_JOB], found[AGENT_JOB]
+    assert further.env["ROOST_TLS_CERT"] == f"{folder}/cert.pem"
+    assert further.env["ROOST_TLS_KEY"] == f"{folder}/key.pem"
+    text = render_job(REPOSITORY / "nomad", further)
+    assert "tls_cert" not in text
+    assert ('"roost-gateway-tls"' in text) == (runtime == "docker")
+    # The agent is tied to one machine: its certificate is that machine's, and goes the way of its other secrets.
+    assert first.env["ROOST_TLS_CERT"] == "${NOMAD_SECRETS_DIR}/tls_cert"
+    assert "roost-gateway-tls" not in render_job(REPOSITORY / "nomad", first)
+    secrets = job_secrets(jobs, engine_key="e", api_keys=["first"], tls=("c", "k"), authority="ca", engine_ca="ca")
+    assert "tls_key" not in secrets[f"nomad/jobs/{GATEWAY_JOB}"], "no key of a machine leaves it"
+    assert secrets[f"nomad/jobs/{AGENT_JOB}"]["tls_key"] == "k"
 
 
 def test_they_need_an_address_for_each_other() -> None:

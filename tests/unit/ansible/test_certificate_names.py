@@ -1,0 +1,132 @@
+"""What a machine's certificates are made out to, by the role's own variables: a real handshake under every name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.ansible_module import run_module
+from tests.unit.ansible.rendering import ROOT
+
+Json = Any
+# Two networks: machines speak to each other over one, people and Ansible come over the other.
+OVERLAY = {"one": "198.51.100.11", "two": "198.51.100.12"}
+UNDERLAY = {"one": "192.0.2.11", "two": "192.0.2.12"}
+SHARED = "gateway.roost.internal"
+
+
+def decided(folder: Path, **variables: object) -> dict[str, dict[str, Json]]:
+    """Return the role's leaves and copies for each of two machines, as Ansible computes them."""
+    (folder / "group_vars").symlink_to(ROOT / "group_vars")
+    entries = {
+        name: {
+            "ansible_connection": "local", "ansible_host": UNDERLAY[name], "hardware_node_address": OVERLAY[name],
+            "hardware_host": {"hostname": name, "default_address": UNDERLAY[name]}, **variables,
+        }
+        for name in OVERLAY
+    }  # fmt: skip
+    (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": entries}}))
+    content = "{{ {'leaves': certificates_leaves, 'copies': certificates_copies} | to_json }}"
+    target = str(folder / "{{ inventory_hostname }}.json")
+    play = {
+        "hosts": "fleet", "gather_facts": False, "vars_files": [str(ROOT / "ansible/roles/certificates/vars/main.yml")],
+        "tasks": [{"ansible.builtin.copy": {"content": content, "dest": target, "mode": "0600"}}],
+    }  # fmt: skip
+    (folder / "play.yaml").write_text(yaml.safe_dump([play], sort_keys=False))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yaml", "play.yaml",
+         "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=folder, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONPATH": str(ROOT / "app")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in OVERLAY}
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Json]]:
+    return decided(tmp_path_factory.mktemp("names"), gateway_replicas=1)
+
+
+def handshake(cert: Path, key: Path, ca: Path, name: str) -> str:
+    """Connect to a server with a certificate as a client that knows the authority; return what it says of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            # Where the client hangs up, what it says of it is what counts.
+            with connection, contextlib.suppress(ssl.SSLError, ConnectionError):
+                context.wrap_socket(connection, server_side=True).close()
+
+        server = threading.Thread(target=answer)
+        server.start()
+        try:
+            with socket.create_connection(listening.getsockname(), timeout=10) as plain:
+                ssl.create_default_context(cafile=str(ca)).wrap_socket(plain, server_hostname=name).close()
+        except ssl.SSLCertVerificationError as error:
+            return str(error.verify_message)
+        finally:
+            server.join(10)
+    return "valid"
+
+
+@pytest.mark.parametrize("name", list(OVERLAY))
+def test_a_gateway_is_known_by_every_name_of_its_machine_and_no_other(
+    tmp_path: Path, machines: dict[str, dict[str, Json]], name: str
+) -> None:
+    ensure_pki(tmp_path, [LeafSpec("api", tuple(machines[name]["leaves"]["api"]))])
+    pair = tmp_path / "api.pem", tmp_path / "api-key.pem", tmp_path / "ca.pem"
+    for own in (name, OVERLAY[name], UNDERLAY[name], SHARED):
+        assert handshake(*pair, own) == "valid", own
+    other = next(machine for machine in OVERLAY if machine != name)
+    for foreign in (other, OVERLAY[other], UNDERLAY[other]):
+        assert "mismatch" in handshake(*pair, foreign), foreign
+
+
+def test_without_further_gateways_the_first_machine_alone_has_such_a_certificate(tmp_path: Path) -> None:
+    found = decided(tmp_path)
+    assert OVERLAY["one"] in found["one"]["leaves"]["api"]
+    assert "api" not in found["two"]["leaves"]
+
+
+def test_a_certificate_of_ones_own_is_not_made_anew(tmp_path: Path) -> None:
+    found = decided(tmp_path, api_listen_cert="/etc/ssl/own.pem")
+    assert all("api" not in machine["leaves"] for machine in found.values())
+
+
+def test_the_gateways_user_gets_the_pair_and_a_second_run_changes_nothing(
+    tmp_path: Path, machines: dict[str, dict[str, Json]]
+) -> None:
+    folder = tmp_path / "gateway-tls"
+    assert [copy["leaf"] for copy in machines["two"]["copies"]] == ["engine", "api"]
+    arguments = {
+        "tls_dir": str(tmp_path / "tls"), "secrets_dir": str(tmp_path / "secrets"),
+        "leaves": {"api": machines["two"]["leaves"]["api"]},
+        "copies": [
+            {"leaf": "api", "folder": str(folder), "uid": os.getuid()},
+            {"leaf": "engine", "folder": str(tmp_path / "engine"), "uid": os.getuid()},
+        ],
+    }  # fmt: skip
+    for made in ("tls", "secrets"):
+        (tmp_path / made).mkdir()
+    assert "api files" in run_module("roost_pki", arguments)["made"]
+    assert (folder / "cert.pem").read_bytes() == (tmp_path / "tls/api.pem").read_bytes()
+    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o400
+    assert not (tmp_path / "engine").exists(), "there is no such leaf"
+    assert not run_module("roost_pki", arguments)["changed"]
+    (folder / "cert.pem").unlink()
+    assert run_module("roost_pki", arguments)["made"] == ["api files"]
