@@ -25,8 +25,9 @@ from roost.fleet.job_text import Job, render_job
 from roost.fleet.jobs import META_NODE, MONITORING_JOB, SEARCH_JOB, ModelServerJob, job_name, machine_of
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
+from roost.fleet.node_volumes import GATEWAY_TLS, all_have, described
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
-from roost.fleet.nomad_setup import ensure_variable
+from roost.fleet.nomad_setup import narrow_variable, widen_variable
 from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
 from roost.fleet.search.job import ensure_search_secret, forget_search_secret
 from roost.fleet.site_jobs import (
@@ -141,6 +142,10 @@ starts:
   description: By job, what its engine said of its start, how many layers are on graphics processors, buffers in MiB.
   type: dict
   returned: when not in check mode
+postponed:
+  description: Whether gateways share a certificate, since not every machine has a place for one of its own yet.
+  type: bool
+  returned: always
 """
 
 STOP_TIMEOUT_S = 60.0
@@ -181,7 +186,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     """Apply the jobs."""
     params = module.params
     dry_run: bool = module.check_mode
-    wish = SiteWish.model_validate(params["wish"])
+    wanted = SiteWish.model_validate(params["wish"])
+    wish = wanted if dry_run else placeable(client, wanted)
     release = Path(params["release_dir"])
     catalogue = load_catalogue(release / "group_vars" / "models.yaml", custom=params["custom"])
     made = Made.model_validate(params["artifacts"])
@@ -205,7 +211,9 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if dry_run:  # Nomad is not there yet: everything would be new
             names = [job.name for job in jobs]
             after = "".join(f"{line}\n" for line in [*waiting_lines(waiting, ()), *names])
-            module.exit_json(changed=True, applied=[*applied, *names], diff={"before": "", "after": after})
+            module.exit_json(
+                changed=True, applied=[*applied, *names], postponed=False, diff={"before": "", "after": after}
+            )
         raise
     lines = waiting_lines(waiting, existing)
     tls = tls_pair(params, wish, dry_run=dry_run)
@@ -224,6 +232,9 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
+    # What a job read before it was changed goes only now.
+    less = [path for path, items in secrets.items() if narrow_variable(client, path, items, dry_run=dry_run)]
+    lines += [f"{path}: without what no job reads any more" for path in less]
     lines += brought_home(module, client, wish, jobs, applied)
     proofs = {} if dry_run else proven(client, jobs, applied)
     starts = {name: asdict(start) for name, start in proofs.items()}
@@ -239,7 +250,16 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
             if forget:
                 forget(client)
     after = "".join(f"{line}\n" for line in lines)
-    module.exit_json(changed=bool(lines), applied=applied, starts=starts, diff={"before": "", "after": after})
+    diff = {"before": "", "after": after}
+    module.exit_json(changed=bool(lines), applied=applied, starts=starts, postponed=wish != wanted, diff=diff)
+
+
+def placeable(client: NomadClient, wish: SiteWish) -> SiteWish:
+    """Have gateways share a certificate as long as Nomad could not place them on every machine with one of its own."""
+    own = wish.with_agent and wish.gateway_replicas and wish.gateway_tls_dir
+    if not own or all_have(described(client), GATEWAY_TLS):
+        return wish
+    return wish.model_copy(update={"gateway_tls_dir": ""})
 
 
 def own_secrets(client: NomadClient, wish: SiteWish, *, dry_run: bool) -> list[str]:
@@ -290,14 +310,14 @@ def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str
 def store_variables(
     client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, agent: bool, to_be_made: bool, dry_run: bool
 ) -> list[str]:
-    """Store what jobs read, and places for keys, a router and endpoints, which stay once they are there; a line each.
+    """Store what jobs will read beside what they read, and places for keys, a router and endpoints; a line each.
 
-    With `to_be_made` some of it is not known yet.
+    Those places stay once they are there. With `to_be_made` some of it is not known yet.
     """
     lines: list[str] = []
     for path, items in secrets.items():
         unknown = to_be_made and TO_BE_MADE[0] in items.values()
-        if unknown or ensure_variable(client, path, items, dry_run=dry_run):
+        if unknown or widen_variable(client, path, items, dry_run=dry_run):
             lines.append(f"{path}: new secrets")
     if not agent:
         return lines

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
 from roost.fleet.access import policy_rules
@@ -124,13 +123,36 @@ def ensure_job_policy(client: NomadClient, job: str, rules: str, *, dry_run: boo
 
 def ensure_variable(client: NomadClient, path: str, items: Mapping[str, str], *, dry_run: bool = False) -> bool:
     """Store a Nomad variable; return whether its items changed."""
-    current: dict[str, Any] = {}
+    return _store(client, path, _items(client, path), items, dry_run=dry_run)
+
+
+def widen_variable(client: NomadClient, path: str, items: Mapping[str, str], *, dry_run: bool = False) -> bool:
+    """Store items in a Nomad variable beside others that are there; return whether anything changed."""
+    current = _items(client, path)
+    return _store(client, path, current, {**(current or {}), **items}, dry_run=dry_run)
+
+
+def narrow_variable(client: NomadClient, path: str, names: Collection[str], *, dry_run: bool = False) -> bool:
+    """Remove the other items of a Nomad variable, if it is there; return whether there were any."""
+    current = _items(client, path)
+    if current is None:
+        return False
+    return _store(client, path, current, {k: v for k, v in current.items() if k in names}, dry_run=dry_run)
+
+
+def _items(client: NomadClient, path: str) -> dict[str, str] | None:
     try:
-        current = client.get(f"var/{path}") or {}
+        return (client.get(f"var/{path}") or {}).get("Items")
     except NomadRefusedError as error:
         if error.status != NOT_FOUND:
             raise
-    if current.get("Items") == dict(items):
+        return None
+
+
+def _store(
+    client: NomadClient, path: str, current: Mapping[str, str] | None, items: Mapping[str, str], *, dry_run: bool
+) -> bool:
+    if current == dict(items):
         return False
     if not dry_run:
         client.put(f"var/{path}", {"Namespace": "default", "Path": path, "Items": dict(items)})

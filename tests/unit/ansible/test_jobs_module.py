@@ -170,6 +170,7 @@ def test_a_check_says_which_job_follows_the_fetch(
 
     monkeypatch.setattr(jobs, "apply_one", apply_one)
     monkeypatch.setattr(jobs, "store_variables", lambda *_more, **_flags: [])
+    monkeypatch.setattr(jobs, "narrow_variable", lambda *_more, **_flags: False)
     with pytest.raises(EndedError):
         jobs.present(module, FakeNomad(there))
     assert applied == ["roost-model-router", "roost-agent"]
@@ -188,3 +189,29 @@ def test_a_check_before_there_is_a_nomad_names_every_job(jobs: ModuleType, modul
     assert module.result["changed"]
     assert module.result["applied"] == ["roost-model-main", "roost-model-router", "roost-agent"]
     assert json.dumps(module.result["diff"]).count("locked and fetched") == 1
+
+
+@pytest.mark.parametrize(
+    ("volumes", "folder"),
+    [
+        (["roost-gateway-tls", "roost-gateway-tls"], "/srv/gateway-tls"),
+        (["roost-gateway-tls", "roost-models"], ""),
+    ],
+    ids=["all have it", "one is of the release before"],
+)
+def test_gateways_share_a_certificate_until_each_machine_has_a_place_for_its_own(
+    jobs: ModuleType, module: FakeModule, volumes: Sequence[str], folder: str
+) -> None:
+    class Fleet:
+        def get(self, path: str) -> object:
+            if path == "nodes":
+                return [{"ID": str(number)} for number, _ in enumerate(volumes)]
+            return {"Status": "ready", "HostVolumes": {volumes[int(path.removeprefix("node/"))]: {}}}
+
+    several = {**module.params["wish"], "gateway_replicas": 1, "gateway_tls_dir": "/srv/gateway-tls"}
+    wish = jobs.SiteWish.model_validate(several)
+    assert jobs.placeable(Fleet(), wish).gateway_tls_dir == folder
+    one = wish.model_copy(update={"gateway_replicas": 0})
+    assert jobs.placeable(FakeNomad(None), one) == one, "nobody is asked where there is one gateway"
+    other = wish.model_copy(update={"with_agent": False})
+    assert jobs.placeable(FakeNomad(None), other) == other, "nor on the other machines, which run none of its jobs"

@@ -11,7 +11,7 @@ import pytest
 from roost.fleet import deploy
 from roost.fleet.jobs import KEEP_WARM_TAG
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError
-from roost.fleet.nomad_setup import ensure_acl, ensure_variable
+from roost.fleet.nomad_setup import ensure_acl, ensure_variable, narrow_variable, widen_variable
 from roost.ops.errors import RoostError
 
 
@@ -152,6 +152,25 @@ def test_variable_is_written_only_when_it_differs() -> None:
     assert not ensure_variable(client, "nomad/jobs/j", {"a": "1"})
     assert ensure_variable(client, "nomad/jobs/j", {"a": "2"})
     assert client.written[0][2]["Items"] == {"a": "2"}
+
+
+def test_what_jobs_still_read_stays_in_a_variable_until_they_are_changed() -> None:
+    client = nomad(more={"GET var/nomad/jobs/j": {"Items": {"a": "1", "shared": "s"}}})
+    assert not widen_variable(client, "nomad/jobs/j", {"a": "1"})
+    assert widen_variable(client, "nomad/jobs/j", {"a": "2", "b": "3"}, dry_run=True)
+    assert not narrow_variable(client, "nomad/jobs/j", ["a", "shared", "other"])
+    assert narrow_variable(client, "nomad/jobs/j", ["a"], dry_run=True)
+    assert client.written == []
+    assert widen_variable(client, "nomad/jobs/j", {"a": "2", "b": "3"})
+    assert narrow_variable(client, "nomad/jobs/j", ["a", "b"])
+    assert [body["Items"] for _, _, body in client.written] == [{"a": "2", "shared": "s", "b": "3"}, {"a": "1"}]
+
+
+def test_a_variable_that_is_not_there_is_made_and_not_narrowed() -> None:
+    client = nomad(more={"GET var/nomad/jobs/j": NomadRefusedError(404, "not found", "GET var")})
+    assert not narrow_variable(client, "nomad/jobs/j", [])
+    assert widen_variable(client, "nomad/jobs/j", {"a": "1"})
+    assert client.written[0][2]["Items"] == {"a": "1"}
 
 
 def test_diff_lines_name_the_path_of_each_change() -> None:
