@@ -205,15 +205,19 @@ def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet
     finally:
         docker("start", "fleet-3")
     fleet.hosts["fleet-3"].wait_booted()
-    back = wait_until("all is as planned", lambda: as_planned(fleet), ELSEWHERE_S)
+    try:
+        back = wait_until("all is as planned", lambda: not astray(fleet), ELSEWHERE_S)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}: {astray(fleet)}") from None
     measure("g: a lost client's models are back on it", back)
     assert "Paris" in fleet.ask(fleet.controller, slot="coding")
     assert {name: fleet.hosts[name].pids() for name in others} == others
 
 
-def as_planned(fleet: Fleet) -> bool:
-    """Whether every model runs where the plan says, and nowhere else."""
-    return all(runs_on(fleet, job) == [at["machine"]] for job, at in planned(fleet).items())
+def astray(fleet: Fleet) -> dict[str, dict[str, object]]:
+    """Return which models do not run where the plan says, and only there: where they should, and where they do."""
+    found = {job: (at["machine"], runs_on(fleet, job)) for job, at in planned(fleet).items()}
+    return {job: {"planned": machine, "runs": on} for job, (machine, on) in found.items() if on != [machine]}
 
 
 @pytest.mark.long
