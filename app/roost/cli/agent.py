@@ -90,7 +90,7 @@ class Talk:
         self._api = api
         self.session = session
         self._as_json = as_json
-        self._allow = list(allow)
+        self._allowed = {"allow": list(allow)} if allow else {}  # a hub of the version before knows no such field
         self.thinks = False
         self._last: dict[str, Json] = {}
 
@@ -104,7 +104,7 @@ class Talk:
         if not text.strip():
             raise RoostError("There is nothing to do.", fix="roost agent 'What is in README.md?'", exit_code=2)
         failed: dict[str, Json] | None = None
-        body = {"text": text, "stream": True, "allow": self._allow}
+        body = {"text": text, "stream": True, **self._allowed}
         with closing(self._api.events(f"{self._path}/messages", body)) as events:  # closing it cancels the turn
             for event in events:
                 if event["type"] == "error":
@@ -119,7 +119,7 @@ class Talk:
         Raises:
             RoostError: the API does not answer, refuses, or breaks off.
         """
-        body = {"text": text, "stream": True, "answers": True, "allow": self._allow}
+        body = {"text": text, "stream": True, "answers": True, **self._allowed}
         return self._api.events(f"{self._path}/messages", body)
 
     def answer(self, question: str, answer: Answer) -> None:

@@ -112,6 +112,7 @@ def test_a_question_is_seen_and_answered(
     here.take("All is said.")
     assert agent.answers == [("/s1/questions/q1", said)]
     assert agent.said[0]["answers"] is True
+    assert "allow" not in agent.said[0]  # nothing is allowed beforehand
     here.take(PROMPT)
     here.type("/quit\r")
     assert here.end() == 0

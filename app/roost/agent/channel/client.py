@@ -27,6 +27,7 @@ from roost.agent.channel.wire import (
     Request,
     Requests,
     recall_id,
+    sent,
 )
 from roost.agent.tool import Outcome, Remembering, ToolCall, ToolResult, ToolRunner, sendable
 from roost.ops.errors import RoostError
@@ -212,7 +213,7 @@ class WorkerClient:
             _LostError: it does not know this worker.
             RoostError: it refuses.
         """
-        data = body.model_dump_json() if body else None
+        data = sent(body) if body else None
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
             async with self._http.request(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from roost.agent.channel.desk import Desk, NoWorkerError, ReplacedError, TooManyError, Worker
-from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Accepted, Announced, Lease, Requests
+from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Accepted, Announced, Lease, Requests, sent
 from roost.agent.tool import ToolResult
 from roost.gateway.errors import ApiError
 
@@ -45,7 +45,7 @@ def worker_routes(desk: Desk, owner_of: OwnerOf) -> APIRouter:
         owner = owner_of(request)
         found = await _worker(desk, owner, lease).requests(after, desk.wait_s, _left(request))
         _worker(desk, owner, lease)  # who was replaced meanwhile is told
-        return Response(Requests(requests=tuple(found)).model_dump_json(), media_type="application/json")
+        return Response(sent(Requests(requests=tuple(found))), media_type="application/json")
 
     @router.post(f"{PATH}/{{lease}}/results", summary="Say what came of a call")
     async def answered(request: Request, lease: str, body: ToolResult) -> JSONResponse:

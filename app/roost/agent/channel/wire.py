@@ -46,6 +46,15 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def sent(document: BaseModel) -> str:
+    """Return a document as it goes over the channel: what a field says by itself is left out.
+
+    So the other side may be of the version before, which knows no field that came since, as long as nothing new is
+    asked of it. A default therefore stays what it is.
+    """
+    return document.model_dump_json(exclude_defaults=True)
+
+
 class Folder(Wire):
     """A workspace as it is announced. `path` is for people."""
 
