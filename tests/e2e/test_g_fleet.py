@@ -111,6 +111,19 @@ for name in sys.argv[2:]:
     assert "CERTIFICATE_VERIFY_FAILED" in mistaken.text
 
 
+@pytest.mark.long
+def test_gateways_come_to_a_fleet_at_work_that_had_none(fleet: Fleet) -> None:
+    others = [fleet.hosts[name] for name in NAMES[1:]]
+    for host in others:  # as on a machine that never had one
+        host.exec("rm -f /etc/roost/tls/api.pem /etc/roost/tls/api-key.pem /var/lib/roost/gateway-tls/*")
+    fleet.deploy(host_variables={name: {"gateway_replicas": 0} for name in NAMES})
+    assert runs_on(fleet, "roost-gateway") == []
+    fleet.deploy()
+    assert set(runs_on(fleet, "roost-gateway")) == set(NAMES[1:])
+    for host in others:
+        assert "Paris" in fleet.ask(host, gateway=host), host.name
+
+
 def test_second_run_changes_nothing(fleet: Fleet, measure: Measure) -> None:
     before = fleet.pids()
     done = fleet.deploy()

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,15 @@ UNDERLAY = {"one": "192.0.2.11", "two": "192.0.2.12"}
 SHARED = "gateway.roost.internal"
 
 
-def decided(folder: Path, **variables: object) -> dict[str, dict[str, Json]]:
-    """Return the role's leaves and copies for each of two machines, as Ansible computes them."""
+def decided(folder: Path, names: Collection[str] = tuple(OVERLAY), **variables: object) -> dict[str, dict[str, Json]]:
+    """Return the role's leaves and copies for each of the machines, as Ansible computes them."""
     (folder / "group_vars").symlink_to(ROOT / "group_vars")
     entries = {
         name: {
             "ansible_connection": "local", "ansible_host": UNDERLAY[name], "hardware_node_address": OVERLAY[name],
             "hardware_host": {"hostname": name, "default_address": UNDERLAY[name]}, **variables,
         }
-        for name in OVERLAY
+        for name in names
     }  # fmt: skip
     (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": entries}}))
     content = "{{ {'leaves': certificates_leaves, 'copies': certificates_copies} | to_json }}"
@@ -52,7 +53,7 @@ def decided(folder: Path, **variables: object) -> dict[str, dict[str, Json]]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in OVERLAY}
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +98,24 @@ def test_a_gateway_is_known_by_every_name_of_its_machine_and_no_other(
         assert "mismatch" in handshake(*pair, foreign), foreign
 
 
-def test_without_further_gateways_the_first_machine_alone_has_such_a_certificate(tmp_path: Path) -> None:
-    found = decided(tmp_path)
-    assert OVERLAY["one"] in found["one"]["leaves"]["api"]
-    assert "api" not in found["two"]["leaves"]
+@pytest.mark.parametrize("variables", [{}, {"api_listen_cert": "/etc/ssl/own.pem"}], ids=["one gateway", "own"])
+def test_where_nomad_finds_a_place_for_a_gateway_its_certificate_is_there_before_gateways_are_wanted(
+    tmp_path: Path, variables: dict[str, object]
+) -> None:
+    found = decided(tmp_path, gateway_replicas=0, **variables)
+    for name, machine in found.items():
+        assert OVERLAY[name] in machine["leaves"]["api"]
+        assert "api" in [copy["leaf"] for copy in machine["copies"]]
 
 
-def test_a_certificate_of_ones_own_is_not_made_anew(tmp_path: Path) -> None:
-    found = decided(tmp_path, api_listen_cert="/etc/ssl/own.pem")
-    assert all("api" not in machine["leaves"] for machine in found.values())
+def test_a_machine_alone_makes_such_a_certificate_only_where_it_listens_and_names_none(tmp_path: Path) -> None:
+    for number, (variables, made) in enumerate([
+        ({}, False), ({"api_listen_address": "192.0.2.11"}, True),
+        ({"api_listen_address": "192.0.2.11", "api_listen_cert": "/etc/ssl/own.pem"}, False),
+    ]):  # fmt: skip
+        (folder := tmp_path / str(number)).mkdir()
+        found = decided(folder, names=["one"], **variables)
+        assert ("api" in found["one"]["leaves"]) == made, variables
 
 
 def test_the_gateways_user_gets_the_pair_and_a_second_run_changes_nothing(
