@@ -33,7 +33,8 @@ class Permission(StrEnum):
     MEMORY = "memory"
     """Reads or changes what the hub remembers for this key."""
     FOREIGN = "foreign"
-    """A tool of somebody else's server (MCP): what it does is not known, so it counts as one that changes things."""
+    """A tool of somebody else's server (MCP): what it does is not known, so it counts as one that changes things.
+    See `read_only`."""
 
 
 class Outcome(StrEnum):
@@ -69,7 +70,7 @@ class ToolSpec(BaseModel):
     A foreign tool's own word for it counts only where the user allowed the tool.
     """
     read_only: bool = False
-    """Of a tool that is not ours: whether it says of itself that it changes nothing."""
+    """Of a tool that is not ours: whether it says of itself that it changes nothing, and its server runs here."""
 
 
 class ToolCall(BaseModel):

@@ -1,8 +1,8 @@
 """Which calls the user is asked about before they run. Pure: the one place for it, in turns, helpers and jobs alike.
 
 What only reads runs, and so does what changes files of a workspace, because that can be undone. Asked about is a
-command that throws work away, a tool of somebody else's server that does not say of itself that it only reads, and what
-has an effect beyond this machine. What a sandbox refuses stays refused, whatever the user says here.
+command that throws work away, a tool of somebody else's server unless that runs here and says that it only reads, and
+what has an effect beyond this machine. What a sandbox refuses stays refused, whatever the user says here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def needed(spec: ToolSpec, call: ToolCall) -> Needed | None:
         case Permission.FOREIGN:
             if spec.read_only:
                 return None
-            return Needed("it is a tool of another's server, which does not say that it only reads", mark_of(spec))
+            why = "it is a tool of another's server, which may do more than read, or keep what it is given"
+            return Needed(why, mark_of(spec))
 
 
 def mark_of(spec: ToolSpec) -> str:

@@ -77,3 +77,7 @@ def test_only_what_a_server_says_of_its_tool_makes_it_one_that_reads() -> None:
     specs = [found for listed in listed_of(tools) if (found := spec_of(server, listed))]
     assert [spec.read_only for spec in specs] == [False, False, True]
     assert [spec.safe_to_repeat for spec in specs] == [False, False, True]
+    elsewhere = McpServer(name="ex", owner="anna", url="https://mcp.example/mcp")
+    asked = [found for listed in listed_of(tools) if (found := spec_of(elsewhere, listed))]
+    assert [spec.read_only for spec in asked] == [False, False, False]  # to be called is to be given the arguments
+    assert all(needed(spec, call(text="x")) for spec in asked)
