@@ -1,17 +1,16 @@
-"""A staged root as a virtual machine, booted once for all tests of a file."""
+"""A disk as a virtual machine, booted once for all tests of a file, which says by `make_image` what is on it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hosts.host import logs_folder
 from tests.hosts.measured import MEASURED, Measure, cache, measure, pytest_terminal_summary, repository
-from tests.qemu.image import make_image
-from tests.qemu.machine import Machine, choose_accelerator
+from tests.qemu.machine import Image, Machine, choose_accelerator
 
 __all__ = ["cache", "measure", "pytest_terminal_summary", "repository"]  # pytest finds them here
 
@@ -23,7 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def machine(
-    cache: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory, measure: Measure
+    make_image: Callable[..., Image],
+    cache: Path,
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    measure: Measure,
 ) -> Iterator[Machine]:
     """The machine, switched on; its consoles are kept with the logs."""
     folder = tmp_path_factory.mktemp("machine")

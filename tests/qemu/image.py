@@ -1,4 +1,4 @@
-"""The disk of a machine: a Debian root with a kernel, Roost staged into it, as a file system in a file.
+"""The disk of a machine: a Debian root with a kernel, with Roost staged into it or installed, as a file.
 
 mke2fs fills it from the folder: nothing is mounted.
 """
@@ -10,7 +10,10 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from tests.e2e import story
 from tests.hosts import roots
+from tests.hosts.docker import docker
+from tests.hosts.host import SYSTEMD, Host
 from tests.hosts.staging import staged_root
 from tests.qemu.machine import Image
 
@@ -21,11 +24,67 @@ MACHINE = replace(
     include=(*roots.SYSTEMD.include, "python3", "linux-image-cloud-amd64", "qemu-guest-agent"),
 )
 DISK = "3G"
+# What a machine has of its network's settings; a container is given its address from outside.
+SCRIPT = "usr/local/sbin/address"
+ADDRESS = """#!/bin/sh
+for card in /sys/class/net/e*; do
+    card=${{card##*/}}
+    ip link set "$card" up
+    ip address add {address}/24 dev "$card"
+    ip route add default via {gateway} dev "$card"
+done
+"""
+UNIT = f"""[Unit]
+Description=The address that this machine had when it was set up
+DefaultDependencies=no
+Before=network-pre.target network.target
+After=systemd-udev-settle.service
+Wants=systemd-udev-settle.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/{SCRIPT}
+"""
 
 
-def make_image(folder: Path, *, cache: Path, repository: Path) -> Image:
+def staged_image(folder: Path, *, cache: Path, repository: Path) -> Image:
     """Make a root, stage Roost into it, and make it a disk below `folder`."""
-    root = staged_root(MACHINE, folder, cache=cache, repository=repository)
+    return _disk_of(staged_root(MACHINE, folder, cache=cache, repository=repository), folder)
+
+
+def installed_image(folder: Path, *, cache: Path, repository: Path) -> Image:
+    """Set up a container by `bootstrap.sh --run-local`, switch it off, and make what it has on its disk a machine's.
+
+    Needs the dockerd of tests/run. What is done in minutes there would take an hour where the processor is emulated.
+    """
+    kind = replace(SYSTEMD, root=MACHINE)
+    with story.clean_site(kind, "host-q", cache=cache, repository=repository) as site:
+        story.first_run(site, "--run-local")
+        root = _switched_off(site.host, folder)
+    return _disk_of(root, folder)
+
+
+def _switched_off(host: Host, folder: Path) -> Path:
+    """Switch a host off in order; return its root below `folder`, which gives itself the address that it had."""
+    root = folder / "root"
+    root.mkdir()
+    docker("stop", "--time", "60", host.name)
+    docker("export", "--output", str(folder / "root.tar"), host.name)
+    subprocess.run(["tar", "-C", str(root), "--numeric-owner", "-xf", str(folder / "root.tar")], check=True)
+    (folder / "root.tar").unlink()
+    (root / "etc/hostname").write_text(f"{host.name}\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{host.address} {host.name}\n")
+    units = root / "etc/systemd/system"
+    (root / SCRIPT).write_text(ADDRESS.format(address=host.address, gateway=host.lan.address(1)))
+    (root / SCRIPT).chmod(0o755)
+    (units / "address.service").write_text(UNIT)
+    (units / "sysinit.target.wants").mkdir(exist_ok=True)
+    (units / "sysinit.target.wants/address.service").symlink_to("/etc/systemd/system/address.service")
+    return root
+
+
+def _disk_of(root: Path, folder: Path) -> Image:
     image = Image(folder / "disk.ext4", folder / "vmlinuz", folder / "initrd.img")
     for name, target in (("vmlinuz-*", image.kernel), ("initrd.img-*", image.initrd)):
         (found,) = (root / "boot").glob(name)

@@ -1,4 +1,4 @@
-"""The staged service in a machine, asked over HTTP: the bytes go through the guest agent to its address of loopback.
+"""The service in a machine, asked over HTTP: the bytes go through the guest agent to its address of loopback.
 
 No program starts in the guest for it but a shell: where the processor is emulated, Python takes seconds to begin.
 """
@@ -9,6 +9,7 @@ import http.client
 import io
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -63,24 +64,26 @@ def request(method: str, path: str, body: object = None, **headers: str) -> byte
 
 
 class Service:
-    """The gateway and the agent of a staged machine, with its first key."""
+    """The gateway and the agent of a machine, with its first key; `says` is the file that tells where both are."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, says: str) -> None:
         self.machine = machine
+        self._says = says
 
     @cached_property
-    def _staged(self) -> dict[str, Any]:
-        return dict(json.loads(self.machine.exec("cat /etc/roost/staged.json").out))
+    def _site(self) -> dict[str, Any]:
+        return dict(json.loads(self.machine.exec(f"cat {self._says}").out))
 
     @cached_property
     def key(self) -> str:
-        """The key that the first boot made."""
-        return self.machine.exec(f"cat {self._staged['api_key']}").out.strip()
+        """The key that was made with the machine."""
+        path = self._site.get("api_key") or self._site["api_key_file"]
+        return self.machine.exec(f"cat {path}").out.strip()
 
     @cached_property
     def port(self) -> int:
         """Where it listens."""
-        return int(self._staged["api"].rpartition(":")[2])
+        return int(self._site["api"].rpartition(":")[2])
 
     def ask(self, method: str, path: str, body: object = None, timeout_s: float = ASK_S) -> Reply:
         """Ask once."""
@@ -98,6 +101,20 @@ class Service:
     def _exchange(self) -> str:
         """Bash that sends its input to the service and prints what comes back."""
         return f"exec 3<>/dev/tcp/127.0.0.1/{self.port} && cat >&3 && cat <&3"
+
+    def wait(self, what: str, check: Callable[[], bool], limit_s: float = ASK_S) -> float:
+        """Wait for what should come within `limit_s` on a real processor; return the seconds it took."""
+        return wait_until(what, check, limit_s * self.machine.accelerator.patience, pause_s=1)
+
+    def answers(self) -> float:
+        """Wait until the model says that it is Paris; return the seconds it took."""
+        ready_s = self.wait("the API is ready", lambda: self.ask("GET", "/readyz").status == 200)
+        return ready_s + self.wait("the model answers", lambda: EXPECT in self.text())
+
+    def text(self) -> str:
+        """Ask the model once; return what it says, nothing if it was refused or nobody answered."""
+        reply = self.ask("POST", "/v1/completions", QUESTION)
+        return text_of(reply) if reply.status == 200 else ""
 
     def answer(self) -> str:
         """Ask the model once; return what it says.

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from roost.agent.audit.log import AuditLog
-from tests.hosts.host import wait_until
 from tests.hosts.measured import Measure
-from tests.qemu.image import file_system_faults
-from tests.qemu.machine import Machine
+from tests.qemu.image import file_system_faults, staged_image
+from tests.qemu.machine import Image, Machine
 from tests.qemu.service import EXPECT, Service, text_of
 
 UNITS = ("roost-firstboot", "roost-model-main", "roost-agent")
@@ -27,7 +26,6 @@ SECRETS = "cd /etc/roost/secrets && stat -c '%n %a %U' * && sha256sum *"
 AUDIT = "/var/lib/roost/agent/audit/audit.jsonl"
 SESSIONS = "/roost/v1/sessions"
 HOUR_S, DAY_S = 3600, 86400
-ANSWER_S = 60.0
 STORAGE_FULL = 507
 FILLER = "/var/lib/roost/filler"
 FILL = (
@@ -37,20 +35,15 @@ FILL = (
 
 
 @pytest.fixture(scope="module")
+def make_image() -> Callable[..., Image]:
+    """A root that Roost is staged into."""
+    return staged_image
+
+
+@pytest.fixture(scope="module")
 def service(machine: Machine) -> Service:
     """What was staged into it."""
-    return Service(machine)
-
-
-def wait(service: Service, what: str, check: Callable[[], bool]) -> float:
-    """Wait for what should come within a minute on a real processor; return the seconds it took."""
-    return wait_until(what, check, ANSWER_S * service.machine.accelerator.patience, pause_s=1)
-
-
-def answers(service: Service) -> float:
-    """Wait until the model says that it is Paris; return the seconds it took."""
-    ready_s = wait(service, "the API is ready", lambda: service.ask("GET", "/readyz").status == 200)
-    return ready_s + wait(service, "the model answers", lambda: EXPECT in service.answer())
+    return Service(machine, "/etc/roost/staged.json")
 
 
 def processes(machine: Machine) -> str:
@@ -120,7 +113,7 @@ def test_it_has_a_kernel_pid_1_and_control_groups_of_its_own(machine: Machine, s
         pid = machine.exec(f"systemctl show --property MainPID --value {unit}").out.strip()
         assert machine.exec(f"cat /proc/{pid}/cgroup").out.strip() == f"0::/system.slice/{unit}.service"
         assert pid in machine.exec(f"cat /sys/fs/cgroup/system.slice/{unit}.service/cgroup.procs").out.split()
-    answers(service)
+    service.answers()
 
 
 def test_it_is_accepted_but_for_what_is_not_built(machine: Machine, service: Service, measure: Measure) -> None:
@@ -131,7 +124,7 @@ def test_it_is_accepted_but_for_what_is_not_built(machine: Machine, service: Ser
     assert {name for name, step in steps.items() if step["result"] == "missing"} == NOT_BUILT
     assert done.code == 2
     measure("qemu: acceptance", done.seconds)
-    measure("qemu: answer after it", answers(service))
+    measure("qemu: answer after it", service.answers())
     paths = service.ask("GET", "/openapi.json").document["paths"]
     assert SESSIONS in paths
     assert [path for path in paths if "task" in path] == [], "the runbook asks for tasks elsewhere"
@@ -145,8 +138,7 @@ def test_a_clock_that_is_set_breaks_nothing(machine: Machine, service: Service, 
     kept, seen = begin_session(service, f"before {jump_s}"), newest_point(service)
     entries = audited(service, tmp_path)
     service.begin()
-    wait(
-        service,
+    service.wait(
         "the request is under way",
         lambda: service.ask("GET", "/roost/v1/load").document["now"]["in_flight"] > 0,
     )
@@ -159,7 +151,7 @@ def test_a_clock_that_is_set_breaks_nothing(machine: Machine, service: Service, 
     assert 0 < used_now[1] - engine_s < HOUR_S, "a request lasted as long as the clock jumped"
     assert sessions(service)[kept] == f"before {jump_s}"
     assert audited(service, tmp_path) == entries + 1
-    wait(service, "the load goes on", lambda: bool(news(service, seen)))
+    service.wait("the load goes on", lambda: bool(news(service, seen)))
     assert max(point["seconds"] for point in news(service, seen)) < HOUR_S
     assert processes(machine) == running
     assert errors(machine) == said
@@ -170,7 +162,7 @@ def test_it_starts_anew_with_state_of_the_future(machine: Machine, service: Serv
     requests, _ = used(service)
     kept = sessions(service)
     machine.exec("systemctl restart roost-agent")
-    measure("qemu: answer after a restart in the past", answers(service))
+    measure("qemu: answer after a restart in the past", service.answers())
     assert used(service)[0] > requests
     assert sessions(service) == kept
 
@@ -185,7 +177,7 @@ def test_a_full_disk_is_said_and_got_over(machine: Machine, service: Service) ->
     assert EXPECT in service.answer()
     machine.exec(f"rm {FILLER}.*")
     begin_session(service, "there is room")
-    wait(service, "what was used is written down", lambda: used(service)[0] == requests + 1)
+    service.wait("what was used is written down", lambda: used(service)[0] == requests + 1)
     assert set(sessions(service)) > set(kept)
 
 
@@ -193,7 +185,7 @@ def test_a_reboot_brings_all_back(machine: Machine, service: Service, measure: M
     secrets, kept = machine.exec(SECRETS).out, sessions(service)
     requests, _ = used(service)
     measure("qemu: reboot", machine.reboot())
-    measure("qemu: answer after a reboot", answers(service))
+    measure("qemu: answer after a reboot", service.answers())
     assert machine.exec(SECRETS).out == secrets
     assert sessions(service) == kept
     assert used(service)[0] == requests + 1
@@ -210,7 +202,7 @@ def test_a_power_cut_takes_nothing_that_was_promised(
     machine.cut_power()
     measure("qemu: boot after a power cut", machine.power_on())
     assert re.search("recovery complete|recovering journal", machine.console.read_text(errors="replace"))
-    answers(service)
+    service.answers()
     assert machine.exec(SECRETS).out == secrets
     assert {name: title for name, title in sessions(service).items() if name in kept} == kept
     assert used(service)[0] >= requests + 1

@@ -57,6 +57,13 @@ def test_the_firewall_is_little_exposed_though_it_runs_as_root(tmp_path: Path) -
     assert exposure(service, tmp_path) <= MOST
 
 
+def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
+    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "roost-nomad-watch")
+    service = Service(name=given["name"], description="", command=("/bin/true",), confined=given["confined"])
+    assert exposure(service, tmp_path) <= MOST
+
+
 def test_the_score_is_not_low_by_itself(tmp_path: Path) -> None:
     assert exposure(Service(name="roost-thing", description="", command=("/bin/true",)), tmp_path) > MOST
 

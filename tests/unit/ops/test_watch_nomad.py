@@ -1,0 +1,135 @@
+"""What has Nomad begin anew: when its clock jumped or its servers refuse it, then once, and never else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "app/roost/ops/watch_nomad.sh"
+# Doubles: a nap takes no time and moves the clock by as much as it says, `offset` is what somebody set it by.
+PROGRAMS = {
+    "sleep": "echo $(($(cat clock) + $1)) >clock.new && mv clock.new clock && echo nap >>naps; exec /bin/sleep 0.01",
+    "date": 'if [ "$1" = +%s ]; then echo $(($(cat clock) + $(cat offset))); else exec /bin/date "$@"; fi',
+    "journalctl": "cat journal",
+    "service": 'echo "$*" >>restarts; exit $(cat code)',
+}
+DAY_S = 86400
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which the script runs with doubles of what it calls."""
+    (tmp_path / "bin").mkdir()
+    for name, text in PROGRAMS.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    for name, text in {
+        "clock": "1000000",
+        "offset": "0",
+        "code": "0",
+        "journal": "",
+        "restarts": "",
+        "naps": "",
+    }.items():
+        (tmp_path / name).write_text(text + "\n" * bool(text))
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    argv = ["dash", str(SCRIPT), "roost-nomad", str(tmp_path / "nomad.log")]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=said, stderr=said)
+    try:
+        wait_for(lambda: naps(tmp_path) > 1)
+        yield tmp_path
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def wait_for(check: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if check():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within 30 s")
+
+
+def naps(world: Path) -> int:
+    return len((world / "naps").read_text().split())
+
+
+def restarts(world: Path) -> list[str]:
+    return (world / "restarts").read_text().splitlines()
+
+
+def pass_by(world: Path, ticks: int) -> None:
+    """Wait until it has looked at the clock so many times more."""
+    begin = naps(world)
+    wait_for(lambda: naps(world) >= begin + ticks)
+
+
+def put(path: Path, text: str) -> None:
+    path.with_suffix(".put").write_text(text)
+    path.with_suffix(".put").replace(path)
+
+
+def refusals(count: int, ago_s: float) -> str:
+    at = datetime.now(UTC) - timedelta(seconds=ago_s)
+    line = 'client: error heartbeating. retrying: error="failed to update status: rpc error: Permission denied"'
+    return f"    {at:%Y-%m-%dT%H:%M:%S.%f}Z [ERROR] {line} period=27.3s\n" * count
+
+
+@pytest.mark.parametrize("by_s", [DAY_S, -DAY_S])
+def test_a_clock_that_was_set_has_it_begin_anew_once(world: Path, by_s: int) -> None:
+    put(world / "offset", f"{by_s}\n")
+    wait_for(lambda: restarts(world) == ["roost-nomad restart"])
+    pass_by(world, 30)
+    assert restarts(world) == ["roost-nomad restart"]
+    assert f"The clock was set by {by_s} s" in (world / "said").read_text()
+
+
+def test_a_clock_that_is_corrected_by_minutes_changes_nothing(world: Path) -> None:
+    put(world / "offset", "600\n")
+    pass_by(world, 30)
+    assert restarts(world) == []
+
+
+@pytest.mark.parametrize("source", ["journal", "nomad.log"])
+def test_heartbeats_that_are_refused_have_it_begin_anew(world: Path, source: str) -> None:
+    put(world / source, refusals(3, ago_s=10))
+    wait_for(lambda: restarts(world) == ["roost-nomad restart"])
+    pass_by(world, 30)
+    assert restarts(world) == ["roost-nomad restart"], "it is given time"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        refusals(2, ago_s=10),
+        refusals(9, ago_s=900),
+        refusals(9, ago_s=-DAY_S),
+        refusals(9, ago_s=10).replace("Permission denied", "No cluster leader"),
+        refusals(9, ago_s=10).replace("error heartbeating", "error querying node allocations"),
+    ],
+    ids=["few", "long ago", "of the future", "no leader", "others"],
+)
+def test_other_troubles_are_left_to_nomad(world: Path, lines: str) -> None:
+    put(world / "journal", lines)
+    pass_by(world, 30)
+    assert restarts(world) == []
+
+
+def test_a_restart_that_fails_is_tried_again(world: Path) -> None:
+    put(world / "code", "1\n")
+    put(world / "offset", f"{DAY_S}\n")
+    wait_for(lambda: len(restarts(world)) >= 3)
+    put(world / "code", "0\n")
+    pass_by(world, 3)
+    tried = len(restarts(world))
+    pass_by(world, 20)
+    assert len(restarts(world)) <= tried + 1
