@@ -26,7 +26,7 @@ from roost.ops.errors import RoostError
 from tests.unit.fleet.golden_jobs import REPOSITORY
 
 WHO = Identity("roost-search", "roost", 8364, 8364)
-WISH = SearchWish(port=8373, memory_mib=512, command=("/opt/searxng/python", "-m", "searx.webapp"), identity=WHO)
+WISH = SearchWish(port=8888, memory_mib=512, command=("/opt/searxng/python", "-m", "searx.webapp"), identity=WHO)
 
 
 def text_of(driver: Driver, wish: SearchWish = WISH) -> str:
@@ -43,7 +43,7 @@ def test_it_listens_on_loopback_runs_as_its_own_user_and_has_its_secret_from_nom
         'cap_drop        = ["all"]',
         'host_network = "loopback"',
         'GRANIAN_HOST = "127.0.0.1"',
-        'GRANIAN_PORT = "8373"',
+        'GRANIAN_PORT = "8888"',
         'SEARXNG_SETTINGS_PATH = "${NOMAD_TASK_DIR}/settings.yml"',
         'path     = "/healthz"',
         f'nomadVar \\"{VARIABLE}\\"',
@@ -56,10 +56,10 @@ def test_it_listens_on_loopback_runs_as_its_own_user_and_has_its_secret_from_nom
 
 
 def test_settings_give_json_to_this_machine_only_and_tell_nobody_anything() -> None:
-    document = yaml.safe_load(settings_document([], bind="127.0.0.1", port=8373))
+    document = yaml.safe_load(settings_document([], bind="127.0.0.1", port=8888))
     assert document["use_default_settings"] is True
     assert document["search"]["formats"] == ["html", "json"]
-    assert (document["server"]["bind_address"], document["server"]["port"]) == ("127.0.0.1", 8373)
+    assert (document["server"]["bind_address"], document["server"]["port"]) == ("127.0.0.1", 8888)
     assert document["server"]["limiter"] is document["server"]["public_instance"] is False
     assert document["general"]["enable_metrics"] is False
     assert "secret_key" not in document["server"]

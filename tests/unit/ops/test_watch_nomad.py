@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,30 +17,33 @@ SCRIPT = Path(__file__).parents[3] / "app/roost/ops/watch_nomad.sh"
 PROGRAMS = {
     "sleep": "echo $(($(cat clock) + $1)) >clock.new && mv clock.new clock && echo nap >>naps; exec /bin/sleep 0.01",
     "date": 'if [ "$1" = +%s ]; then echo $(($(cat clock) + $(cat offset))); else exec /bin/date "$@"; fi',
-    "journalctl": "cat journal",
-    "service": 'echo "$*" >>restarts; exit $(cat code)',
+    "service": '[ "$2" != status ] || exit $(cat down); echo "$*" >>restarts; exit $(cat code)',
+    "uname": "echo host-$(cat name)",
 }
+EMPTY = ("nomad.log", "restarts", "naps")
+CONTENT = {"clock": "1000000", "offset": "0", "code": "0", "down": "0", "name": "1", **dict.fromkeys(EMPTY, "")}
 DAY_S = 86400
+ZONES = ["UTC", "Asia/Kolkata", "America/New_York"]
+REFUSED = 'client: error heartbeating. retrying: error="failed to update status: rpc error: Permission denied"'
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Path]:
+def zone(request: pytest.FixtureRequest) -> str:
+    """The machine's time zone."""
+    return str(getattr(request, "param", "UTC"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, zone: str) -> Iterator[Path]:
     """A folder in which the script runs with doubles of what it calls."""
     (tmp_path / "bin").mkdir()
     for name, text in PROGRAMS.items():
         program = tmp_path / "bin" / name
         program.write_text(f"#!/bin/sh\n{text}\n")
         program.chmod(0o755)
-    for name, text in {
-        "clock": "1000000",
-        "offset": "0",
-        "code": "0",
-        "journal": "",
-        "restarts": "",
-        "naps": "",
-    }.items():
+    for name, text in CONTENT.items():
         (tmp_path / name).write_text(text + "\n" * bool(text))
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    environment = {**os.environ, "TZ": zone, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     argv = ["dash", str(SCRIPT), "roost-nomad", str(tmp_path / "nomad.log")]
     with (tmp_path / "said").open("wb") as said:
         process = subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=said, stderr=said)
@@ -78,10 +82,15 @@ def put(path: Path, text: str) -> None:
     path.with_suffix(".put").replace(path)
 
 
-def refusals(count: int, ago_s: float) -> str:
-    at = datetime.now(UTC) - timedelta(seconds=ago_s)
-    line = 'client: error heartbeating. retrying: error="failed to update status: rpc error: Permission denied"'
-    return f"    {at:%Y-%m-%dT%H:%M:%S.%f}Z [ERROR] {line} period=27.3s\n" * count
+def line(ago_s: float, level: str, text: str, zone: str = "UTC") -> str:
+    """A line as Nomad writes it: the machine's time with its offset, Z for none."""
+    at = (datetime.now(UTC) - timedelta(seconds=ago_s)).astimezone(ZoneInfo(zone))
+    offset = "Z" if zone == "UTC" else f"{at:%z}"
+    return f"    {at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}{offset} {f'[{level}]':7} {text}\n"
+
+
+def refusals(count: int, ago_s: float, zone: str = "UTC") -> str:
+    return line(ago_s, "ERROR", f"{REFUSED} period=27.3s", zone) * count
 
 
 @pytest.mark.parametrize("by_s", [DAY_S, -DAY_S])
@@ -99,28 +108,62 @@ def test_a_clock_that_is_corrected_by_minutes_changes_nothing(world: Path) -> No
     assert restarts(world) == []
 
 
-@pytest.mark.parametrize("source", ["journal", "nomad.log"])
-def test_heartbeats_that_are_refused_have_it_begin_anew(world: Path, source: str) -> None:
-    put(world / source, refusals(3, ago_s=10))
+@pytest.mark.parametrize("zone", ZONES, indirect=True)
+def test_heartbeats_that_are_refused_have_it_begin_anew(world: Path, zone: str) -> None:
+    put(world / "nomad.log", refusals(3, 10, zone))
     wait_for(lambda: restarts(world) == ["roost-nomad restart"])
-    pass_by(world, 30)
+    pass_by(world, 60)
     assert restarts(world) == ["roost-nomad restart"], "it is given time"
+
+
+def test_where_that_does_not_help_it_is_tried_again_later(world: Path) -> None:
+    put(world / "nomad.log", refusals(3, 10))
+    wait_for(lambda: len(restarts(world)) == 1)
+    begin = naps(world)
+    wait_for(lambda: len(restarts(world)) == 2)
+    assert naps(world) - begin >= 120
 
 
 @pytest.mark.parametrize(
     "lines",
     [
-        refusals(2, ago_s=10),
-        refusals(9, ago_s=900),
-        refusals(9, ago_s=-DAY_S),
-        refusals(9, ago_s=10).replace("Permission denied", "No cluster leader"),
-        refusals(9, ago_s=10).replace("error heartbeating", "error querying node allocations"),
+        refusals(2, 10),
+        refusals(9, 900),
+        refusals(9, -DAY_S),
+        refusals(9, 10).replace("Permission denied", "No cluster leader"),
+        refusals(9, 10).replace("error heartbeating", "error querying node allocations"),
+        refusals(9, 90) + line(20, "INFO", "client: node registration complete"),
+        line(10, "INFO", f'client.alloc_runner.task_runner: Task event: msg="{REFUSED}"') * 9,
+        f"{REFUSED}\n" * 9,
     ],
-    ids=["few", "long ago", "of the future", "no leader", "others"],
+    ids=[
+        "few",
+        "long ago",
+        "of the future",
+        "no leader",
+        "others",
+        "registered since",
+        "a job says so",
+        "a task says so",
+    ],
 )
 def test_other_troubles_are_left_to_nomad(world: Path, lines: str) -> None:
-    put(world / "journal", lines)
+    put(world / "nomad.log", lines)
+    pass_by(world, 60)
+    assert restarts(world) == []
+
+
+@pytest.mark.parametrize("what", ["clock", "refusals"])
+def test_what_somebody_stopped_is_not_started(world: Path, what: str) -> None:
+    put(world / "down", "3\n")
+    if what == "clock":
+        put(world / "offset", f"{DAY_S}\n")
+    else:
+        put(world / "nomad.log", refusals(3, 10))
     pass_by(world, 30)
+    put(world / "down", "0\n")
+    put(world / "nomad.log", "")
+    pass_by(world, 15)
     assert restarts(world) == []
 
 
