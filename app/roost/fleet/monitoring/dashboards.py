@@ -190,6 +190,7 @@ def _agents() -> Dashboard:
             ),
             Panel("Router's preflights", [Query(_rate(names.AGENT_PREFLIGHTS, "result, by"), "{{result}} by {{by}}")]),
             Panel("Tool calls", [Query(_rate(names.AGENT_CALLS, "result"), "{{result}}")]),
+            Panel("What the user was asked", [Query(_rate(names.AGENT_QUESTIONS, "result"), "{{result}}")]),
             Panel("Tokens a second", [Query(_rate(names.AGENT_TOKENS, "role, direction"), "{{role}} {{direction}}")]),
             Panel("Time that roles take", [Query(_rate(names.AGENT_ROLE_SECONDS, "role, model"), who)], "s"),
             Panel("Compactions and changed modes", [Query(_rate(names.AGENT_CONTEXT, "what"), "{{what}}")]),
