@@ -325,6 +325,8 @@ class Agents:
         except BaseException:
             opened.keeper = None  # what is on disk holds: the next turn reads it again
             raise
+        finally:
+            opened.asking.end()  # those of helpers that go on beside
 
     def embedder(self, asker: Asker) -> ApiEmbedder:
         """Return who makes vectors with the key of whoever asks."""

@@ -29,6 +29,8 @@ SHARE = 0.5
 """The part of a turn's budget that a sub-agent gets."""
 PATIENCE_S = 90.0
 """How long a turn waits for a report before it goes on without."""
+LEAST_WAIT_S = 0.5
+"""While the user is asked something: what is left then does not become less."""
 MOST_AT_ONCE = 3
 MAY = frozenset({Permission.READ, Permission.NETWORK, Permission.FOREIGN})
 """A foreign tool that may change something is asked about, as in the turn itself."""
@@ -111,7 +113,7 @@ class SubAgents:
         work = asyncio.create_task(self._work(call, about, means))
         self._running[call.id] = _Running(work, about, began)
         try:
-            done, _ = await asyncio.wait({work}, timeout=self._patience_s)
+            done = await self._waited_for(work, means)
         except asyncio.CancelledError:
             work.cancel()
             self._running.pop(call.id, None)
@@ -146,6 +148,15 @@ class SubAgents:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _waited_for(self, work: asyncio.Task[str], means: Means) -> bool:
+        """Wait for work as long as there is patience, which the user's time does not use up; say whether it is done."""
+        end = self._clock() + self._patience_s - means.waited_s()
+        left = self._patience_s
+        while left > 0 and not work.done():
+            await asyncio.wait({work}, timeout=max(left, LEAST_WAIT_S))
+            left = end + means.waited_s() - self._clock()
+        return work.done()
 
     async def _work(self, call: ToolCall, about: str, means: Means) -> str:
         specialist = Specialist(

@@ -97,11 +97,12 @@ class Asking:
     before: Callable[[], Collection[str]] = tuple
     """Reads from the conversation's file what was allowed in it; asked for once, in a thread."""
     within_s: float = ANSWER_WITHIN_S
-    waited_s: float = 0.0
-    """How long all questions together waited for their answers: no part of what the work took."""
     clock: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)
-    _open: dict[str, tuple[Question, asyncio.Future[tuple[Answer, str]]]] = field(default_factory=dict)
+    _open: dict[str, tuple[Question, asyncio.Future[tuple[str, str]]]] = field(default_factory=dict)
+    _waited_s: float = 0.0
+    _since: dict[str, float] = field(default_factory=dict)
+    """When the open questions were asked, by their id."""
     _marks: set[str] | None = None
     _denied: set[tuple[str, str]] = field(default_factory=set)
     """Calls that were not allowed in the turn under way: a model that wants them again asks nobody again."""
@@ -110,6 +111,18 @@ class Asking:
     def open(self) -> list[Question]:
         """Return what waits for an answer, the oldest first."""
         return [question for question, _ in self._open.values()]
+
+    @property
+    def waited_s(self) -> float:
+        """Return how long all questions together waited for answers, open ones too: no part of what the work took."""
+        now = self.clock() if self._since else 0.0
+        return self._waited_s + sum(now - asked for asked in self._since.values())
+
+    def end(self) -> None:
+        """End what is open, as not answered: the turn is over, and whoever could answer is not asked any more."""
+        for _, future in self._open.values():
+            if not future.done():
+                future.set_result((STOPPED, ""))
 
     def answer(self, question: str, answer: Answer, by: str) -> Question:
         """Take an answer; `by` is the key that gives it.
@@ -150,8 +163,8 @@ class Asking:
             return ""
         self.counts["refused"] += 1
         self._denied = {again, *(one for one in self._denied if one[0] == again[0])}
-        late = f"{NOT_ANSWERED} within {self.within_s:.0f} s, which counts as no"
-        return refusal(call.name, need.why, SAID_NO if said == Answer.NO else late)
+        late = f"{NOT_ANSWERED} {'before the turn was over' if said == STOPPED else f'within {self.within_s:.0f} s'}"
+        return refusal(call.name, need.why, SAID_NO if said == Answer.NO else f"{late}, which counts as no")
 
     async def _allowed_by(self, spec: ToolSpec, need: Needed) -> str:
         """Return what allowed a call beforehand: the request, this conversation, or for good; '' for nothing."""
@@ -169,13 +182,13 @@ class Asking:
         """Ask and wait; return the answer, or how else it ended."""
         text = asked_text(call.name, call.arguments, need.why)
         question = Question(secrets.token_hex(8), call.id, call.name, call.arguments, need.why, text, self.within_s)
-        future: asyncio.Future[tuple[Answer, str]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         kept = Open(
             id=question.id, owner=self.owner, session=self.session, turn=self.audience.turn, call=call.id,
             tool=call.name, why=need.why,
         )  # fmt: skip
         self.counts["asked"] += 1
-        began = self.clock()
+        self._since[question.id] = self.clock()
         said, by = STOPPED, ""
         try:
             await asyncio.to_thread(self.kept.add, kept)
@@ -189,7 +202,7 @@ class Asking:
                 said = UNANSWERED
         finally:
             self._open.pop(question.id, None)
-            self.waited_s += self.clock() - began
+            self._waited_s += self.clock() - self._since.pop(question.id)
             await _to_end(self._over(question, need, said, by))
         return said
 

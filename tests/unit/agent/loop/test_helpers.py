@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_a_slow_helper_goes_on_beside_is_told_of_and_reports_once() -> None:
             await asyncio.sleep(0)
         assert helpers.status().startswith("[Report of helper t1-1 on: Look around]")
         assert helpers.status() == ""
+
+    asyncio.run(scene())
+
+
+def test_the_time_of_the_user_is_no_time_of_a_helper() -> None:
+    async def scene() -> None:
+        release = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        asked = replace(means(Waiting(release, main=["Found."]), Web()), waited_s=lambda: loop.time() - began)
+        loop.call_later(0.2, release.set)  # the user answers
+        result = await SubAgents(patience_s=0.05).run(call_of("researcher", task="Look around"), asked)
+        assert result.text.startswith("Found.")
 
     asyncio.run(scene())
 

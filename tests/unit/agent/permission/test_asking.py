@@ -135,6 +135,25 @@ async def test_no_answer_counts_as_no(tmp_path: Path) -> None:
         assert list((tmp_path / "questions").iterdir()) == []
 
 
+async def test_the_end_of_the_turn_ends_what_its_helpers_ask(tmp_path: Path) -> None:
+    hands = Hands()
+    async with hub(tmp_path, hands) as agents:
+        session, _, queue = await begun(agents)
+        first = await until(queue, "question")
+        asking = (await agents._opened(ANNA, session)).asking
+        call = ToolCall(id="helper", name="mcp__ex__send", arguments={"text": "ho"}, session=session)
+        helper = asyncio.create_task(AskingRunner(hands, asking).run(call))
+        second = await until(queue, "question")
+        await agents.answer(ANNA, session, first["id"], Answer.YES)
+        result = await asyncio.wait_for(helper, 20)
+        assert (result.outcome, [one.id for one in hands.calls if one.id == "helper"]) == (Outcome.REFUSED, [])
+        assert "before the turn was over" in result.text
+        assert await agents.asked(ANNA, session) == []
+        assert events(agents, session, "question.answered")[-1]["answer"] == "stopped"
+        with pytest.raises(QuestionNotFoundError):
+            await agents.answer(ANNA, session, second["id"], Answer.YES)
+
+
 async def test_stopping_the_turn_ends_the_question(tmp_path: Path) -> None:
     hands = Hands()
     async with hub(tmp_path, hands) as agents:
