@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +125,13 @@ def copied(params: dict[str, Any], *, dry_run: bool) -> list[str]:
         for name, target in ((f"{leaf}-key.pem", "key.pem"), (f"{leaf}.pem", "cert.pem")):
             wanted = (source / name).read_bytes() if (source / name).exists() else b""
             path = folder / target
-            if path.exists() and path.read_bytes() == wanted:
+            if path.exists() and path.stat().st_uid == copy["uid"] and path.read_bytes() == wanted:
                 continue
             if f"{leaf} files" not in made:
                 made.append(f"{leaf} files")
             if not dry_run:
                 folder.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, wanted, mode=0o400)
-                os.chown(path, copy["uid"], -1)
+                write_atomic(path, wanted, mode=0o400, owner=copy["uid"])
     return made
 
 

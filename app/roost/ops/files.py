@@ -46,16 +46,19 @@ def write_all(handle: int, data: bytes) -> None:
         left = left[os.write(handle, left) :]
 
 
-def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644, owner: int | None = None) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part of it.
 
-    When the call returns the new content and its name are on the disk.
+    `owner` is the number of the user whose it is from the first moment on; else it is the caller's. When the call
+    returns the new content and its name are on the disk.
     """
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
+            if owner is not None:
+                os.fchown(stream.fileno(), owner, -1)
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

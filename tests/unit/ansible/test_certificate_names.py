@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import socket
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from roost.ops.pki import LeafSpec, ensure_pki
-from tests.support.ansible_module import run_module
+from tests.support.ansible_module import MODULES, run_module
 from tests.unit.ansible.rendering import ROOT
 
 Json = Any
@@ -100,7 +101,7 @@ def test_a_gateway_is_known_by_every_name_of_its_machine_and_no_other(
 
 @pytest.mark.parametrize("variables", [{}, {"api_listen_cert": "/etc/ssl/own.pem"}], ids=["one gateway", "own"])
 def test_where_nomad_finds_a_place_for_a_gateway_its_certificate_is_there_before_gateways_are_wanted(
-    tmp_path: Path, variables: dict[str, object]
+    tmp_path: Path, variables: dict[str, Any]
 ) -> None:
     found = decided(tmp_path, gateway_replicas=0, **variables)
     for name, machine in found.items():
@@ -140,3 +141,28 @@ def test_the_gateways_user_gets_the_pair_and_a_second_run_changes_nothing(
     assert not run_module("roost_pki", arguments)["changed"]
     (folder / "cert.pem").unlink()
     assert run_module("roost_pki", arguments)["made"] == ["api files"]
+
+
+def test_a_copy_that_a_run_ended_before_its_user_could_read_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("api.pem", "api-key.pem"):
+        (tmp_path / name).write_text(name)
+    folder, uid = tmp_path / "gateway-tls", os.getuid() + 1
+    copy = {"leaf": "api", "folder": folder, "uid": uid}
+    params = {"tls_dir": str(tmp_path), "leaves": {"api": []}, "copies": [copy]}
+    given: list[tuple[str, int]] = []
+
+    def give(handle: int, owner: int, _group: int) -> None:
+        given.append((Path(f"/proc/self/fd/{handle}").readlink().name, owner))
+
+    # What is written stays this user's, as after a run that was ended.
+    monkeypatch.setattr(os, "fchown", give)
+    copied = runpy.run_path(str(MODULES / "roost_pki.py"))["copied"]
+    for _ in range(2):
+        assert copied(params, dry_run=True) == ["api files"]
+        assert copied(params, dry_run=False) == ["api files"]
+    assert {owner for _, owner in given} == {uid}
+    assert not {"key.pem", "cert.pem"} & {name for name, _ in given}, "nobody finds one that its user cannot read"
+    mine = {**params, "copies": [{**copy, "uid": os.getuid()}]}
+    assert copied(mine, dry_run=False) == []
