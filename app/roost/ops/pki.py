@@ -68,13 +68,38 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    """Return what a certificate says of hosts as people write them.
+
+    A zone (RFC 4007) means something on one machine only, and so do addresses of a link, which are left out.
+
+    Raises:
+        RoostError: it is no address, and no name that DNS could have.
+    """
     names: list[x509.GeneralName] = []
     for host in hosts:
+        bare = host.removeprefix("[").removesuffix("]").partition("%")[0]
+        name: x509.GeneralName
         try:
-            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+            address = ipaddress.ip_address(bare)
         except ValueError:
-            names.append(x509.DNSName(host))
+            name = x509.DNSName(_ascii_name(host))
+        else:
+            if isinstance(address, ipaddress.IPv6Address) and address.is_link_local:
+                continue
+            name = x509.IPAddress(address)
+        names.append(name)
     return names
+
+
+def _ascii_name(host: str) -> str:
+    """Return a name as DNS has it (IDNA 2003, as Python's own clients ask for it)."""
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise RoostError(
+            f"{host!r} is no name that a certificate can have: {error}.",
+            fix="Give the machine another name, or its address as ansible_host; of api_names_custom, leave it out.",
+        ) from None
 
 
 def subject_of(spec: LeafSpec) -> x509.Name:

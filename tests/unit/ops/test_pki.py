@@ -128,3 +128,29 @@ def test_secrets_are_made_once_private_and_different(tmp_path: Path) -> None:
     (tmp_path / "api-key").unlink()
     assert pki.ensure_secrets(tmp_path) == ["api-key"]
     assert (tmp_path / "engine-key").read_text() == values["engine-key"]
+
+
+@pytest.mark.parametrize(
+    ("written", "valid"),
+    [
+        ("fe80::1%eth0", []),
+        ("2001:db8::1%eth0", ["2001:db8::1"]),
+        ("[2001:db8::1]", ["2001:db8::1"]),
+        ("bücher.example", ["xn--bcher-kva.example"]),
+        ("gateway.example", ["gateway.example"]),
+    ],
+)
+def test_names_as_people_write_them_make_one_certificate(tmp_path: Path, written: str, valid: list[str]) -> None:
+    spec = pki.LeafSpec("api", ("one", written))
+    assert pki.ensure_pki(tmp_path, [spec]) == ["ca", "api"]
+    found = x509.load_pem_x509_certificate((tmp_path / "api.pem").read_bytes()).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert [str(name.value) for name in found.value] == ["one", *valid]
+    assert pki.ensure_pki(tmp_path, [spec]) == []
+
+
+@pytest.mark.parametrize("wrong", ["a..b", "x" * 64, "ü" * 64])
+def test_a_name_that_no_certificate_can_have_is_refused_by_name(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(RoostError, match="no name"):
+        pki.ensure_pki(tmp_path, [pki.LeafSpec("api", ("one", wrong))])
