@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from roost.agent.sandbox.destructive import risky
 from roost.agent.tool import Permission, ToolCall, ToolSpec
+from roost.ops.directions import DIRECTIONS
 
 ALLOWED_PATH = "/roost/v1/allowed"
 SHOWN_CHARACTERS = 2000
@@ -79,9 +80,11 @@ def answer_of(word: str) -> Answer | None:
 
 
 def asked_text(tool: str, arguments: dict[str, JsonValue], why: str) -> str:
-    """Return the question in words."""
-    told = json.dumps(arguments, ensure_ascii=False)
-    told = told if len(told) <= SHOWN_CHARACTERS else f"{told[:SHOWN_CHARACTERS]}…"
+    """Return the question in words: whatever its arguments hold, a line shows what it says."""
+    told = json.dumps(arguments, ensure_ascii=False).translate(DIRECTIONS)
+    if (more := len(told) - SHOWN_CHARACTERS) > 0:  # the end counts as much as the beginning
+        half = SHOWN_CHARACTERS // 2
+        told = f"{told[:half]} … ({more} characters more) … {told[-half:]}"
     return f"May {tool} be called with {told}? You are asked because {why}."
 
 

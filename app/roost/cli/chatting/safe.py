@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from roost.cli.show import plain
-
-DIRECTIONS = {
-    code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-"""Marks that turn the direction of writing: with them a line shows something else than it says
-(https://www.unicode.org/reports/tr9/)."""
+from roost.ops.directions import DIRECTIONS
 
 
 def safe(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import mcp_types as types
 import pytest
+from pydantic import JsonValue
 
 from roost.agent.mcp.connection import listed_of
 from roost.agent.mcp.servers import McpServer
 from roost.agent.mcp.tools import spec_of
-from roost.agent.permission.policy import Answer, answer_of, needed
+from roost.agent.permission.policy import SHOWN_CHARACTERS, Answer, answer_of, asked_text, needed
 from roost.agent.tool import Permission, ToolCall, ToolSpec
 from tests.unit.agent.permission.world import SHELL, TEXT, foreign
 
@@ -81,3 +84,18 @@ def test_only_what_a_server_says_of_its_tool_makes_it_one_that_reads() -> None:
     asked = [found for listed in listed_of(tools) if (found := spec_of(elsewhere, listed))]
     assert [spec.read_only for spec in asked] == [False, False, False]  # to be called is to be given the arguments
     assert all(needed(spec, call(text="x")) for spec in asked)
+
+
+def test_of_a_long_call_a_question_shows_the_beginning_the_end_and_how_much_is_missing() -> None:
+    arguments: dict[str, JsonValue] = {"command": f"echo {'x' * 5000}; rm -rf ."}
+    text = asked_text("shell", arguments, "w")
+    assert "echo xxx" in text
+    assert "; rm -rf ." in text
+    assert f"({len(json.dumps(arguments)) - SHOWN_CHARACTERS} characters more)" in text
+    assert "more" not in asked_text("shell", {"command": "rm -rf ."}, "w")
+
+
+def test_a_question_has_no_mark_that_turns_the_direction_of_writing() -> None:
+    text = asked_text("shell", {"command": "rm -rf . # \u202etxt.a olleh"}, "w")
+    assert "\u202e" not in text
+    assert "\\u202etxt" in text
