@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from roost.agent.channel.desk import Desk as Workers
 from roost.agent.sandbox.parent import Bubblewrap
-from roost.agent.tool import Outcome, ToolCall, ToolResult
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
 from tests.support.agent_hub import Served, served
 from tests.support.gateway import REPOSITORY
 from tests.support.models import ScriptedModels
@@ -27,6 +27,17 @@ from tests.unit.agent.loop.test_turn import Desk, actions
 
 pytestmark = pytest.mark.timeout(280)
 needs_sandbox = pytest.mark.skipif(bool(Bubblewrap().missing()), reason="bubblewrap is not on this machine")
+
+
+class Allowing:
+    """A runner whose calls were all allowed."""
+
+    def __init__(self, runner: ToolRunner) -> None:
+        self.runner = runner
+        self.tools = runner.tools
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        return await self.runner.run(call.model_copy(update={"allowed": True}))
 
 
 class Scene:
@@ -149,7 +160,7 @@ async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
             await eventually(offered, 120, "its tools")
 
             async def call(number: str, tool: str, **given: JsonValue) -> ToolResult:
-                asked = ToolCall(id=number, name=f"mcp__ex__{tool}", arguments=given, session="s", workspace=None)
+                asked = ToolCall(id=number, name=f"mcp__ex__{tool}", arguments=given, session="s", allowed=True)
                 return await hub.desk.runner("anna").run(asked)
 
             assert (await call("1", "add", first=20, second=22)).text == "42"
@@ -165,7 +176,7 @@ async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
             assert "ROOST_API_KEY" not in variables
             assert (await scene.call(hub, "5", "mcp__ex__add", owner="bert", first=1)).outcome is Outcome.REFUSED
             turn = Desk(ScriptedModels(router=[actions(("mcp__ex__add", {"first": 20, "second": 22}))]))
-            metrics = await turn.take("Add 20 and 22", hub.desk.runner("anna"))
+            metrics = await turn.take("Add 20 and 22", Allowing(hub.desk.runner("anna")))
             assert (metrics.run, metrics.finished, turn.outcomes) == (1, True, [Outcome.OK])
             assert "42" in "\n".join(message.text for message in turn.models.asks[-1][1].messages)
             assert (await call("6", "die")).outcome is Outcome.UNKNOWN

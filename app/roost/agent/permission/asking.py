@@ -23,6 +23,7 @@ from roost.agent.permission.policy import (
     Answer,
     Needed,
     asked_text,
+    gone,
     needed,
     nobody,
     refusal,
@@ -248,7 +249,9 @@ class AskingRunner:
     async def run(self, call: ToolCall) -> ToolResult:
         """Run a call, if it may be."""
         spec = next((one for one in self.tools() if one.name == call.name), None)
-        refused = await self._asking.refused(spec, call) if spec else None
+        if spec is None:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=gone(call.name))
+        refused = await self._asking.refused(spec, call)
         if refused:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=refused)
         return await self._runner.run(call if refused is None else call.model_copy(update={"allowed": True}))

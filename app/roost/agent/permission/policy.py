@@ -97,6 +97,11 @@ SAID_NO = "the user was asked and said no"
 NOT_ANSWERED = "the user was asked and did not answer"
 
 
+def gone(tool: str) -> str:
+    """Return what a model reads of a call whose tool is not there when it is due: what it needs cannot be said."""
+    return f"There is no tool {tool} now. Nothing was done."
+
+
 def nobody(tool: str) -> str:
     """Return why nobody was asked, and what to set."""
     return f"nobody who asks this way can be asked; --allow {tool} (over the API: allow) allows it beforehand"

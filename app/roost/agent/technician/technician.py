@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from roost.agent.audit.log import AuditLog
-from roost.agent.permission.policy import ALLOWS, SAID_NO, Answer, asked_text, mark_of, needed, refusal
+from roost.agent.permission.policy import ALLOWS, SAID_NO, Answer, asked_text, gone, mark_of, needed, refusal
 from roost.agent.technician.job import (
     MOST_CALLS,
     MOST_REFLECTIONS,
@@ -184,7 +184,10 @@ class Technician:
     async def _permitted(self, job: Job, step: Step, tools: list[ToolSpec]) -> bool:
         """Say whether a call may be made now; else it is asked about, or noted that it is allowed already."""
         spec = _spec(step.call, tools)
-        need = needed(spec, step.call) if spec and not step.call.allowed else None
+        if spec is None:
+            self._end(job, step, ToolResult(id=step.call.id, outcome=Outcome.REFUSED, text=gone(step.call.name)))
+            return False
+        need = None if step.call.allowed else needed(spec, step.call)
         if need is None:
             return True
         by = "job" if {step.call.name, need.mark} & set(job.allowed) else ""

@@ -33,6 +33,8 @@ from roost.agent.tools.write import WRITE
 log = structlog.get_logger(__name__)
 HARMLESS = frozenset({Permission.READ, Permission.NETWORK})
 """A call with one of these that was ended has done nothing."""
+NOT_ALLOWED = "{} is a tool of another's server, and the user did not allow this call."
+NOTHING = "Nothing was done."
 LOOK = "It may have been done: look before it is done again."
 
 
@@ -128,6 +130,8 @@ class LocalRunner:
             given = tool.arguments.model_validate(call.arguments)
         except ValidationError as error:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=_problems(error))
+        if tool.spec.permission is Permission.FOREIGN and not (tool.spec.read_only or call.allowed):
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=f"{NOT_ALLOWED.format(call.name)} {NOTHING}")
         try:
             async with asyncio.timeout(tool.spec.timeout_s):
                 done = await self._done(tool, given, call)

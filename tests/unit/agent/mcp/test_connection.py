@@ -59,7 +59,7 @@ class Desk:
 
     async def call(self, name: str, **arguments: JsonValue) -> ToolResult:
         self.count += 1
-        call = ToolCall(id=f"c{self.count}", name=f"mcp__{name}", arguments=arguments, session="s")
+        call = ToolCall(id=f"c{self.count}", name=f"mcp__{name}", arguments=arguments, session="s", allowed=True)
         return await self.runner.run(call)
 
 
@@ -81,6 +81,8 @@ async def test_its_tools_are_offered_bounded_and_marked_and_can_be_called(
         assert (added.outcome, added.text) == (Outcome.OK, "5")
         place: JsonValue = {"latitude": 1.5, "longitude": 2}
         assert (await desk.call("ex__where", place=place, unit="radian")).text == "1.5 2.0 radian"
+        asked = ToolCall(id="n", name="mcp__ex__add", arguments={"first": 2}, session="s")  # a hub that forgot to ask
+        assert "did not allow" in (await desk.runner.run(asked)).text
         wrong = await desk.call("ex__where", place={"latitude": 1, "longitude": 999})
         assert wrong.outcome is Outcome.FAILED
         environment = (await desk.call("ex__environment")).text

@@ -20,7 +20,7 @@ from roost.agent.tool import Outcome, ToolCall
 from tests.support.models import ScriptedModels
 from tests.support.net import eventually
 from tests.unit.agent.loop.test_helpers import Web, means
-from tests.unit.agent.permission.world import ANNA, Hands, audited, events, foreign, hub, outcomes, until
+from tests.unit.agent.permission.world import ANNA, SHELL, Hands, audited, events, foreign, hub, outcomes, until
 
 SAID = Said("Send hi to all of them", answers=True)
 
@@ -118,6 +118,16 @@ async def test_a_model_that_wants_again_what_was_not_allowed_asks_nobody_again(t
         await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.YES)
         await until(queue, "idle")
         assert len(hands.calls) == 1
+
+
+async def test_a_tool_that_is_not_there_just_then_is_not_called(tmp_path: Path) -> None:
+    hands = Hands(SHELL)
+    async with hub(tmp_path, hands) as agents:
+        session, _, _ = await begun(agents)
+        asking = (await agents._opened(ANNA, session)).asking
+        call = ToolCall(id="c", name="mcp__ex__send", arguments={"text": "hi"}, session=session)
+        assert (await AskingRunner(hands, asking).run(call)).outcome is Outcome.REFUSED
+        assert hands.calls == []
 
 
 async def test_no_answer_counts_as_no(tmp_path: Path) -> None:

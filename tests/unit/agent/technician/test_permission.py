@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -118,6 +119,20 @@ def test_what_is_allowed_for_longer_is_asked_about_once(
     job = answered(tmp_path, journal, runner, begun(tmp_path, journal, runner), said, kept)
     assert (job.phase, len(runner.calls)) == (Phase.DONE, 2)
     assert bool(kept.marks) is (said is Answer.ALWAYS and not broken)
+
+
+def test_a_call_whose_tool_is_not_there_when_it_is_due_is_not_made(tmp_path: Path, journal: Journal) -> None:
+    """The hub does not answer just then, or the tool is out of the first few: that is no word of the user."""
+    runner = Runner()
+    listed = iter([[runner.spec]] * 2 + [[]])
+    runner.tools = lambda: next(listed, [runner.spec])  # type: ignore[method-assign]
+    worker = technician(tmp_path, journal, runner)
+    job = journal.add("anna", "send", None)
+    for _ in range(3):
+        asyncio.run(worker.advance(job.id))
+    result = journal.job(job.id).steps[0].result
+    assert result
+    assert (result.outcome, runner.calls) == (Outcome.REFUSED, [])
 
 
 def test_a_tool_that_was_allowed_with_the_job_is_not_asked_about(tmp_path: Path, journal: Journal) -> None:
