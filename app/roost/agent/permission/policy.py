@@ -53,7 +53,7 @@ def needed(spec: ToolSpec, call: ToolCall) -> Needed | None:
         case Permission.READ | Permission.WRITE | Permission.MEMORY:
             return None
         case Permission.RUN:
-            why = next((why for text in call.arguments.values() if (why := risky(str(text)))), "")
+            why = risky("\n".join(map(str, call.arguments.values())))
             return Needed(f"the command {why}", f"{spec.name}: {why}") if why else None
         case Permission.NETWORK:
             if spec.read_only or spec.safe_to_repeat:  # what may be asked for twice has no effect there

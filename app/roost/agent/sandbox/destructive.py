@@ -32,14 +32,17 @@ COMPILED = {name: tuple((re.compile(pattern), why) for pattern, why in rules) fo
 
 
 def risky(command: str) -> str:
-    """Return what a command does that the user is asked about first; '' where nothing is known against it."""
-    return _why("risky", command)
+    """Return all that a command does that the user is asked about first; '' where nothing is known against it.
+
+    Always in the same order: who allows one kind of harm allows no other that stands beside it.
+    """
+    return " and ".join(_whys("risky", command))
 
 
 def destructive(command: str) -> str:
     """Return why a command is refused, whatever the user says; '' if it is not."""
-    return _why("destructive", command)
+    return next(iter(_whys("destructive", command)), "")
 
 
-def _why(rules: str, command: str) -> str:
-    return next((why for pattern, why in COMPILED[rules] if pattern.search(command)), "")
+def _whys(rules: str, command: str) -> list[str]:
+    return [why for pattern, why in COMPILED[rules] if pattern.search(command)]

@@ -42,6 +42,18 @@ def test_kinds_of_harm_are_allowed_one_by_one() -> None:
     assert len(marks) == 2
 
 
+def test_a_command_line_with_several_kinds_of_harm_is_allowed_by_all_of_them() -> None:
+    one, both, other_way = (
+        needed(SHELL, call("shell", command=text))
+        for text in ("find . -name x -delete", "find . -name x -delete; shred -u k", "shred -u k\nfind . -delete")
+    )
+    assert one
+    assert both
+    assert other_way
+    assert one.mark != both.mark == other_way.mark
+    assert "removes what it finds and destroys files" in both.why
+
+
 def test_a_foreign_tool_is_asked_about_unless_it_says_that_it_only_reads() -> None:
     assert needed(foreign(), call(text="x"))
     assert needed(foreign(safe_to_repeat=True), call(text="x"))
