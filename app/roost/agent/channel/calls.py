@@ -29,8 +29,13 @@ def call_routes(desk: Desk, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
     running: set[asyncio.Task[Response]] = set()
 
     @router.get(TOOLS_PATH, summary="List the tools of connected workers")
-    async def tools(request: Request, workspace: Annotated[str, Query(max_length=MOST_NAME)] = "") -> JSONResponse:
-        found = desk.runner(owner_of(request), workspace or None).tools()
+    async def tools(
+        request: Request,
+        workspace: Annotated[str, Query(max_length=MOST_NAME)] = "",
+        reachable: Annotated[bool, Query(description="Only those that a call reaches as things are")] = False,
+    ) -> JSONResponse:
+        runner = desk.runner(owner_of(request), workspace or None)
+        found = runner.reachable() if reachable else runner.tools()
         return JSONResponse({"object": "list", "data": [spec.model_dump(mode="json") for spec in found]})
 
     @router.post(CALLS_PATH, summary="Have a worker call a tool")

@@ -25,6 +25,7 @@ from roost.agent.channel.wire import (
     Request,
     recall_id,
 )
+from roost.agent.foreign import is_foreign
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec, sendable
 from roost.ops.errors import RoostError
 
@@ -280,21 +281,36 @@ class WorkerRunner:
         self._workspace = workspace
 
     def tools(self) -> Sequence[ToolSpec]:
-        """Return the tools of the worker that has the session's workspace; of all, where none is chosen."""
+        """Return the tools of the workers that have the session's workspace; of all, where none is chosen or has it.
+
+        Each is the one that `run` calls. Where several workers have it and none can be chosen, it is the one that is
+        asked about: which it will be is not known yet.
+        """
         workers = [worker for worker, _ in self._having(self._workspace)] or self._desk.of(self._owner)
-        found: dict[str, ToolSpec] = {}
+        found: dict[str, list[ToolSpec]] = {}
         for worker in workers:
             for spec in worker.announced.tools:
-                found.setdefault(spec.name, spec)
-        return list(found.values())
+                found.setdefault(spec.name, []).append(spec)
+        return [self._reached(name) or min(specs, key=_harmless) for name, specs in found.items()]
+
+    def reachable(self) -> Sequence[ToolSpec]:
+        """Return the tools whose calls go to a worker as things are: for who has nobody to choose one."""
+        return [spec for spec in self.tools() if self._reached(spec.name)]
+
+    def _reached(self, tool: str) -> ToolSpec | None:
+        try:
+            worker, _ = self._chosen(self._workspace, tool)
+        except NoWorkerError:
+            return None
+        return _spec(worker, tool)
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Have a call run at a worker of the key."""
         try:
-            worker, workspace = self._chosen(call.workspace)
+            worker, workspace = self._chosen(call.workspace, call.name)
         except NoWorkerError as error:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=error.message)
-        spec = next((one for one in worker.announced.tools if one.name == call.name), None)
+        spec = _spec(worker, call.name)
         if spec is None:
             text = f"The worker on {worker.announced.host} has no tool {call.name}."
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=text)
@@ -317,10 +333,10 @@ class WorkerRunner:
         """Return what the worker that a call went to knows of it; UNKNOWN where it is not there, or knows nothing."""
         unknown = ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=NOT_KNOWN)
         try:
-            worker, _ = self._chosen(call.workspace)
+            worker, _ = self._chosen(call.workspace, call.name)
         except NoWorkerError:
             return unknown
-        spec = next((one for one in worker.announced.tools if one.name == call.name), None)
+        spec = _spec(worker, call.name)
         answer = worker.recall(call)
         if answer is None:
             return unknown
@@ -342,8 +358,10 @@ class WorkerRunner:
             if folder.name == name and (not slash or worker.announced.host == host)
         ]
 
-    def _chosen(self, workspace: str | None) -> tuple[Worker, str | None]:
+    def _chosen(self, workspace: str | None, tool: str) -> tuple[Worker, str | None]:
         """Return the worker that a call goes to, and its workspace.
+
+        A foreign tool works in no workspace: without one it is called where it is, if that is at one place.
 
         Raises:
             NoWorkerError: there is none, or more than one could be meant.
@@ -354,6 +372,9 @@ class WorkerRunner:
         if workspace is None:
             if len(workers) == 1:
                 return workers[0], None
+            at = [one for one in workers if _spec(one, tool)] if is_foreign(tool) else []
+            if len(at) == 1:
+                return at[0], None
             having = [one for one in workers if one.announced.workspaces]
             if len(having) == 1:
                 return having[0], None
@@ -373,6 +394,15 @@ class WorkerRunner:
             for folder in worker.announced.workspaces
         ]
         return ", ".join(found) or "none"
+
+
+def _spec(worker: Worker, tool: str) -> ToolSpec | None:
+    return next((one for one in worker.announced.tools if one.name == tool), None)
+
+
+def _harmless(spec: ToolSpec) -> tuple[bool, bool]:
+    """Return what orders tools of one name: first the one whose calls need the user's word most."""
+    return spec.read_only, spec.safe_to_repeat
 
 
 def bounded(result: ToolResult) -> ToolResult:

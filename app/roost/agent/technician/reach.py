@@ -70,7 +70,7 @@ class HubRunner:
         return await self._patient(there)
 
     async def _tools(self, workspace: str) -> list[ToolSpec]:
-        found = await self._ask("GET", f"{TOOLS_PATH}?workspace={quote(workspace, safe='')}")
+        found = await self._ask("GET", f"{TOOLS_PATH}?reachable=true&workspace={quote(workspace, safe='')}")
         return [ToolSpec.model_validate(one) for one in found["data"]]
 
     async def run(self, call: ToolCall) -> ToolResult:

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from roost.agent.channel.desk import LEFT, NOT_BEGUN, SILENT, Desk, NoWorkerError, ReplacedError, TooManyError, Worker
 from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, MOST_WORKERS_OF_KEY, Announced
-from roost.agent.tool import Outcome, ToolCall, ToolResult
+from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
 from tests.support.agent_hub import announced, call, tool
 from tests.support.net import eventually
+from tests.unit.agent.permission.world import foreign
 
 
 async def stays() -> None:
@@ -181,3 +182,49 @@ async def test_which_worker_a_workspace_means(desk: Desk) -> None:
 async def test_a_tool_that_the_worker_has_not_is_refused(desk: Desk) -> None:
     desk.announce("anna", announced())
     assert "no tool shout" in (await desk.runner("anna").run(call("shout"))).text
+
+
+SEND = "mcp__ex__send"
+
+
+def offering(host: str, spec: ToolSpec, *folders: str) -> Announced:
+    return announced(host, host, folders).model_copy(update={"tools": (tool("look"), spec)})
+
+
+def found(desk: Desk, workspace: str | None = None) -> ToolSpec:
+    return next(spec for spec in desk.runner("anna", workspace).tools() if spec.name == SEND)
+
+
+def reached(desk: Desk, workspace: str | None = None) -> list[str]:
+    return [spec.name for spec in desk.runner("anna", workspace).reachable()]
+
+
+async def test_the_tool_that_is_told_is_the_one_that_is_called(desk: Desk) -> None:
+    """What is asked about is read from it: two workers may have different ones under a name."""
+    desk.announce("anna", offering("a", foreign(read_only=True)))
+    at_b = desk.announce("anna", offering("b", foreign(), "site"))
+    running = asyncio.create_task(desk.runner("anna").run(call(SEND)))
+    assert [one.name for one in await asked(at_b)] == [SEND]
+    running.cancel()
+    assert not found(desk).read_only
+    desk.announce("anna", offering("a", foreign(read_only=True), "site"))  # now it may be either
+    assert not found(desk).read_only
+    assert found(desk, "a/site").read_only
+    assert (await desk.runner("anna").run(call(SEND))).outcome is Outcome.REFUSED
+    assert reached(desk) == []
+    assert SEND in reached(desk, "a/site")
+
+
+async def test_a_foreign_tool_is_called_where_it_is_without_a_workspace(desk: Desk) -> None:
+    desk.announce("anna", announced("a", "a"))
+    at_b = desk.announce("anna", offering("b", foreign(), "site"))
+    assert reached(desk) == [SEND]
+    running = asyncio.create_task(desk.runner("anna").run(call(SEND)))
+    assert [one.name for one in await asked(at_b)] == [SEND]
+    running.cancel()
+
+
+async def test_nobody_elses_tool_is_reached_for_a_workspace_whose_worker_is_away(desk: Desk) -> None:
+    desk.announce("anna", offering("desktop", foreign(), "site"))
+    assert reached(desk, "laptop/site") == []
+    assert SEND in reached(desk, "desktop/site")
