@@ -70,13 +70,13 @@ class HubRunner:
         return await self._patient(there)
 
     async def _tools(self, workspace: str) -> list[ToolSpec]:
-        found = await self._ask("GET", f"{TOOLS_PATH}?reachable=true&workspace={quote(workspace, safe='')}")
-        return [ToolSpec.model_validate(one) for one in found["data"]]
+        path = f"{TOOLS_PATH}?reachable=true&workspace={quote(workspace, safe='')}"
+        return await self._ask("GET", path, lambda said: [ToolSpec.model_validate(one) for one in said["data"]])
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Have a call made; one whose answer was lost is `UNKNOWN`."""
         try:
-            return ToolResult.model_validate(await self._ask("POST", CALLS_PATH, call.model_dump(), LONG))
+            return await self._ask("POST", CALLS_PATH, ToolResult.model_validate, call.model_dump(), LONG)
         except RefusedError as error:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=error.message)
         except RoostError:
@@ -85,21 +85,23 @@ class HubRunner:
     async def recall(self, call: ToolCall) -> ToolResult:
         """Return what its worker knows of a call: `UNKNOWN` where that cannot be asked, never that it was not made."""
         try:
-            said = await self._patient(lambda: self._ask("POST", f"{CALLS_PATH}/recall", call.model_dump(), LONG))
-            return ToolResult.model_validate(said)
+            path = f"{CALLS_PATH}/recall"
+            return await self._patient(
+                lambda: self._ask("POST", path, ToolResult.model_validate, call.model_dump(), LONG)
+            )
         except RoostError:
             return ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=LOST)
 
     async def has(self, mark: str) -> bool:
         """Say whether the key allowed calls with this mark for good; not, where that cannot be asked."""
         try:
-            return any(one["mark"] == mark for one in (await self._ask("GET", ALLOWED_PATH))["data"])
+            return await self._ask("GET", ALLOWED_PATH, lambda said: any(one["mark"] == mark for one in said["data"]))
         except RoostError:
             return False
 
     async def add(self, tool: str, mark: str) -> None:
         """Allow calls with this mark for good. Raises RoostError."""
-        await self._ask("POST", ALLOWED_PATH, {"tool": tool, "mark": mark})
+        await self._ask("POST", ALLOWED_PATH, lambda _said: None, {"tool": tool, "mark": mark})
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,7 +120,14 @@ class HubRunner:
                 await asyncio.sleep(pause_s)
         return await ask()
 
-    async def _ask(self, method: str, path: str, body: Json = None, limit: aiohttp.ClientTimeout = QUICK) -> Json:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Json], T],
+        body: Json = None,
+        limit: aiohttp.ClientTimeout = QUICK,
+    ) -> T:
         if self._http is None:
             trusted = ssl.create_default_context(cafile=self._ca) if self._ca else True
             self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted), trust_env=False)
@@ -138,7 +147,10 @@ class HubRunner:
             raise RefusedError(f"The hub refused with status {status}: {said[:200].decode(errors='replace')}")
         if status >= 300:
             raise RoostError(f"The hub answers with status {status}.")
-        return json.loads(said) if said else None
+        try:
+            return read(json.loads(said) if said else None)
+        except (ValueError, LookupError, TypeError):  # a proxy's page, or an answer of another form
+            raise RoostError("What answers is no hub of this version of Roost.", fix="Look at ROOST_API.") from None
 
 
 class RefusedError(RoostError):
