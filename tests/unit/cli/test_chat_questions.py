@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from roost.agent.permission.policy import Answer
+from roost.cli.agent import Talk
+from roost.cli.chatting.chat import Chat
+from roost.cli.chatting.screen import Screen
 from tests.support.terminal import PROMPT, Terminal
 from tests.unit.cli.fakes import Handler, running
 from tests.unit.cli.test_chat_terminal import PATIENCE_S, SESSIONS, at_terminal
@@ -138,3 +142,33 @@ def test_what_was_typed_before_is_no_answer_and_what_is_none_is_asked_again(
     here.type("\x1b")
     here.take("not answered: stopped")
     assert (agent.cancels, len(agent.answers)) == (1, 1)
+
+
+class Noted(Talk):
+    """Notes what is answered."""
+
+    def __init__(self) -> None:
+        self.answered: list[tuple[str, str]] = []
+
+    def answer(self, question: str, answer: Answer) -> None:
+        self.answered.append((question, answer.value))
+
+
+def test_of_two_questions_the_one_that_is_shown_last_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    talk = Noted()
+    chat = Chat(talk, Screen(rich=False), lambda ahead: ahead)
+    for name, what in (("q1", "send"), ("q2", "list"), ("q3", "look")):
+        chat._heard({"type": "question", "id": name, "text": f"May {what} be called?"}, quiet=False)
+    seen = capsys.readouterr().out
+    assert "May send" in seen
+    assert "May list" not in seen
+    chat._answer("n")
+    chat._heard({"type": "question.answered", "id": "q3", "answer": "stopped"}, quiet=False)  # not seen by anybody
+    assert capsys.readouterr().out == ""
+    chat._heard({"type": "question.answered", "id": "q1", "answer": "no"}, quiet=False)
+    seen = capsys.readouterr().out
+    assert seen.index("not allowed") < seen.index("May list")
+    chat._answer("y")
+    assert talk.answered == [("q1", "no"), ("q2", "yes")]
+    chat._heard({"type": "question.answered", "id": "q2", "answer": "yes"}, quiet=False)
+    assert "May" not in capsys.readouterr().out

@@ -51,8 +51,8 @@ class Chat:
         self._listed: list[str] = []
         self._ahead = Ahead()
         self._took: list[dict[str, Json]] = []
-        self._asked: list[str] = []
-        """Questions of the turn under way, the oldest first."""
+        self._asked: dict[str, dict[str, Json]] = {}
+        """Questions of the turn under way by their ids, the oldest first: that one is shown, and answered."""
 
     def run(self) -> None:
         """Talk until the user leaves."""
@@ -114,25 +114,32 @@ class Chat:
         return True
 
     def _answer(self, line: str) -> None:
-        """Answer the oldest question."""
+        """Answer the question that is shown."""
         answer = answer_of(line)
         if answer is None:
             self._screen.line(f"{short(line, 40)} is no answer; there are {CHOICES}.")
         elif self._asked:
             try:
-                self._talk.answer(self._asked[0], answer)
+                self._talk.answer(next(iter(self._asked)), answer)
             except RoostError as error:  # too late
                 self._screen.line(f"· {error.message}")
 
     def _heard(self, event: dict[str, Json], *, quiet: bool) -> None:
         if event["type"] == "metrics":
             self._took.append(event)
+        shown = next(iter(self._asked), "")
         if event["type"] == "question":
-            self._asked.append(str(event["id"]))
-        if event["type"] == "question.answered" and event["id"] in self._asked:
-            self._asked.remove(str(event["id"]))
+            self._asked[str(event["id"])] = event
+            if shown:  # one at a time: an answer is to what was shown last
+                return
+        if event["type"] == "question.answered":
+            self._asked.pop(str(event["id"]), None)
+            if shown not in ("", event["id"]):
+                return
         if not quiet or event["type"] in ("cancelled", "tool_result", "question.answered", "end", "error"):
             self._screen.show(event)
+        if event["type"] == "question.answered" and self._asked and not quiet:
+            self._screen.show(next(iter(self._asked.values())))
 
     # --- Commands -----------------------------------------------------------------------------------------------------
 
