@@ -10,11 +10,16 @@ import re
 
 RM = r"\brm\s+(?:-\w+\s+|--\S+\s+)*"
 END = r"(?:\s|;|&|$)"
+GIT = r"\bgit\s+(?:-\S+\s+(?:[^-\s]\S*\s+)?)*"
 RISKY = (
-    (rf"{RM}(?:\.|\./|\*|/workspace/?\*?){END}", "removes a whole tree"),
-    (r"\bfind\s+(?:/|\.)\S*\s+(?:.*\s)?-delete\b", "removes what it finds"),
-    (r"\bgit\s+(?:reset\s+--hard|clean\s+-\w*f|push\s+.*(?:--force|-f)\b|checkout\s+--\s+\.)", "throws work away"),
-    (r"\bshred\b", "destroys files beyond undoing"),
+    (rf"{RM}[\"']?(?:\.|\./|(?:\./)?\*|\$\{{?PWD\}}?/?\*?|/workspace/?\*?)[\"']?{END}", "removes a whole tree"),
+    (r"\bfind\s.*(?:-delete\b|-exec(?:dir)?\s+rm\b)|\bxargs\s+(?:-\S+\s+)*rm\b", "removes what it finds"),
+    (
+        rf"{GIT}(?:reset\s+(?:.*\s)?--hard|clean\s+(?:.*\s)?-\w*f|push\s+(?:.*\s)?(?:--force|-f\b|\+)"
+        rf"|checkout\s+(?:-\S+\s+)*\.{END}|restore\s+(?:-\S+\s+)*\.{END})",
+        "throws work away",
+    ),
+    (r"(?:^|[;&|(]\s*|\b(?:xargs|env|nice|time)\s+)shred\b", "destroys files beyond undoing"),
 )
 DESTRUCTIVE = (
     (rf"{RM}(?:/|~|\$HOME|/\*|\.\.){END}", "removes a whole tree"),

@@ -233,7 +233,26 @@ async def test_destructive_commands_are_refused(desk: Desk, command: str) -> Non
 
 @pytest.mark.parametrize(
     ("command", "runs"),
-    [("rm -rf .", True), ("git reset --hard", True), ("find . -delete", True), ("rm -rf /", False), ("sudo ls", False)],
+    [("rm -rf .", True), ("git reset --hard", True), ("find . -delete", True), ("rm -rf /", False), ("sudo ls", False)]
+    + [
+        (command, True)
+        for command in (
+            "rm -rf ./*",
+            'rm -rf "$PWD"',
+            "rm -r ${PWD}/*",
+            "find src -delete",
+            "find . -type f -exec rm {} +",
+            "find . -print0 | xargs -0 rm -f",
+            "git checkout .",
+            "git checkout -- .",
+            "git restore .",
+            "git clean -d -f",
+            "git -C . reset --hard HEAD~1",
+            "git push origin +main",
+            "git push -f",
+            "make && shred -u key",
+        )
+    ],
 )
 async def test_what_only_the_workspace_suffers_from_runs_once_the_user_allowed_it(
     desk: Desk, command: str, *, runs: bool
@@ -244,7 +263,23 @@ async def test_what_only_the_workspace_suffers_from_runs_once_the_user_allowed_i
     assert bool(destructive(command)) is not runs
 
 
-@pytest.mark.parametrize("command", ["rm -rf build", "git status", "make test", "rm ./a.txt"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf build",
+        "git status",
+        "make test",
+        "rm ./a.txt",
+        "grep shred README.md",
+        "find . -name x",
+        "git clean -n",
+        "git push origin main",
+        "git checkout main",
+        "git checkout -b fix",
+        "git restore a.txt",
+        "xargs -0 cat <names",
+    ],
+)
 def test_others_are_not(command: str) -> None:
     assert (destructive(command), risky(command)) == ("", "")
 
