@@ -115,6 +115,10 @@ options:
     description: First key of the API; empty for that of I(secrets_dir).
     type: str
     default: ""
+  may_go_back:
+    description: Whether the machine may still be put back to the jobs it had, so that what those read has to stay.
+    type: bool
+    default: false
   timeout:
     description: Seconds that one job may take to become healthy.
     type: int
@@ -143,7 +147,8 @@ starts:
   type: dict
   returned: when not in check mode
 postponed:
-  description: Whether gateways share a certificate, since not every machine has a place for one of its own yet.
+  description: Whether the jobs are to be run once more when all machines are through, since gateways share a
+    certificate until each machine has a place for its own, or since something stays that only jobs of before read.
   type: bool
   returned: always
 """
@@ -232,8 +237,8 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         if change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
-    # What a job read before it was changed goes only now.
-    less = [path for path, items in secrets.items() if narrow_variable(client, path, items, dry_run=dry_run)]
+    # What a job read before it was changed goes only now, or once nothing goes back to that job any more.
+    less, left = narrowed(client, secrets, applied if params["may_go_back"] and not dry_run else (), dry_run=dry_run)
     lines += [f"{path}: without what no job reads any more" for path in less]
     lines += brought_home(module, client, wish, jobs, applied)
     proofs = {} if dry_run else proven(client, jobs, applied)
@@ -251,7 +256,17 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
                 forget(client)
     after = "".join(f"{line}\n" for line in lines)
     diff = {"before": "", "after": after}
-    module.exit_json(changed=bool(lines), applied=applied, starts=starts, postponed=wish != wanted, diff=diff)
+    postponed = left or wish != wanted
+    module.exit_json(changed=bool(lines), applied=applied, starts=starts, postponed=postponed, diff=diff)
+
+
+def narrowed(
+    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], kept: Collection[str], *, dry_run: bool
+) -> tuple[list[str], bool]:
+    """Remove what no job reads any more; return of which variables, and whether some stays for the jobs in `kept`."""
+    keep = {f"nomad/jobs/{job}" for job in kept}
+    less = [p for p, items in secrets.items() if p not in keep and narrow_variable(client, p, items, dry_run=dry_run)]
+    return less, any(narrow_variable(client, p, items, dry_run=True) for p, items in secrets.items() if p in keep)
 
 
 def placeable(client: NomadClient, wish: SiteWish) -> SiteWish:
@@ -411,6 +426,7 @@ def main() -> None:
             "listen_cert": {"type": "str", "default": ""},
             "listen_key": {"type": "str", "default": "", "no_log": False},
             **{name: {"type": "str", "default": "", "no_log": True} for name in ("token", "engine_key", "api_key")},
+            "may_go_back": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 240},
         },
         required_if=[("state", "present", ("wish", "artifacts"))],

@@ -144,7 +144,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
         "agent_identity": who, "engine_identity": who,
     }  # fmt: skip
     params = {
-        "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1,
+        "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1, "may_go_back": True,
         "artifacts": {"images": {"agent": "a:1", "llama_server": "l:1"}}, "secrets_dir": str(tmp_path),
         "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "", "token": "", "engine_key": "", "api_key": "",
     }  # fmt: skip
@@ -215,3 +215,25 @@ def test_gateways_share_a_certificate_until_each_machine_has_a_place_for_its_own
     assert jobs.placeable(FakeNomad(None), one) == one, "nobody is asked where there is one gateway"
     other = wish.model_copy(update={"with_agent": False})
     assert jobs.placeable(FakeNomad(None), other) == other, "nor on the other machines, which run none of its jobs"
+
+
+@pytest.mark.parametrize(
+    ("kept", "goes"),
+    [(["roost-agent"], False), ([], True), (["roost-model-main"], True)],
+    ids=["its models do not answer yet", "nothing goes back", "it is at work since before"],
+)
+def test_what_the_job_before_read_stays_while_the_machine_may_go_back_to_it(
+    jobs: ModuleType, monkeypatch: pytest.MonkeyPatch, kept: Sequence[str], goes: bool
+) -> None:
+    removed: list[str] = []
+
+    def narrow(_client: object, path: str, _items: object, *, dry_run: bool) -> bool:
+        if not dry_run:
+            removed.append(path)
+        return True
+
+    monkeypatch.setattr(jobs, "narrow_variable", narrow)
+    secrets = {"nomad/jobs/roost-agent": {"engine_key": "k"}}
+    gone = list(secrets) if goes else []
+    assert jobs.narrowed(None, secrets, kept, dry_run=False) == (gone, not goes)
+    assert removed == gone
