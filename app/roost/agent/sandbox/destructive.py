@@ -15,8 +15,10 @@ RISKY = (
     (rf"{RM}[\"']?(?:\.|\./|(?:\./)?\*|\$\{{?PWD\}}?/?\*?|/workspace/?\*?)[\"']?{END}", "removes a whole tree"),
     (r"\bfind\s.*(?:-delete\b|-exec(?:dir)?\s+rm\b)|\bxargs\s+(?:-\S+\s+)*rm\b", "removes what it finds"),
     (
-        rf"{GIT}(?:reset\s+(?:.*\s)?--hard|clean\s+(?:.*\s)?-\w*f|push\s+(?:.*\s)?(?:--force|-f\b|\+)"
-        rf"|checkout\s+(?:-\S+\s+)*\.{END}|restore\s+(?:-\S+\s+)*\.{END})",
+        (
+            rf"{GIT}(?:reset\s+(?:.*\s)?--hard|clean\s+(?:.*\s)?-\w*f|push\s+(?:.*\s)?(?:--force|-f\b|\+)"
+            rf"|checkout\s+(?:-\S+\s+)*\.{END}|restore\s+(?:-\S+\s+)*\.{END})"
+        ),
         "throws work away",
     ),
     (r"(?:^|[;&|(]\s*|\b(?:xargs|env|nice|time)\s+)shred\b", "destroys files beyond undoing"),
