@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -130,14 +131,14 @@ class Node:
         """Return the names of what `install` would write or remove, beside leaves."""
         names = [] if self._text(self.tls_dir / "ca.pem") == ca_pem and ca_pem else ["ca"]
         names += [n for n, text in secrets.items() if self._text(self.secrets_dir / n).strip() != text.strip()]
-        return names + self.withdrawn(secrets)
+        return names + self.withdrawn(ca_pem, secrets)
 
-    def withdrawn(self, secrets: Mapping[str, str]) -> list[str]:
+    def withdrawn(self, ca_pem: str, secrets: Mapping[str, str]) -> list[str]:
         """Return the fleet's secrets that lie here and are not this node's to hold: it was a server once.
 
         None where the authority itself lies, which a run by SSH may find on a node too.
         """
-        if (self.tls_dir / CA_KEY).exists():
+        if self._has_authority(ca_pem):
             return []
         return [name for name in SECRET_MAKERS if name not in secrets and (self.secrets_dir / name).exists()]
 
@@ -163,8 +164,21 @@ class Node:
                 write_browser_bundle(self.tls_dir / "cli.p12", key, certificate, ca)
         for name, text in secrets.items():
             write_atomic(self.secrets_dir / name, text.strip() + "\n", mode=0o600)
-        for name in self.withdrawn(secrets):
+        for name in self.withdrawn(ca_pem, secrets):
             (self.secrets_dir / name).unlink()
+
+    def _has_authority(self, ca_pem: str) -> bool:
+        """Say whether the key of this authority lies here, not one of a time before; one that cannot be read does."""
+        path = self.tls_dir / CA_KEY
+        if not path.exists():
+            return False
+        try:
+            return (
+                not ca_pem
+                or load_key(path).public_key() == x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
+            )
+        except (RoostError, ValueError, TypeError, UnsupportedAlgorithm):
+            return True
 
     @staticmethod
     def _text(path: Path) -> str:

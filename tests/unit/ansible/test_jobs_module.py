@@ -144,7 +144,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
         "agent_identity": who, "engine_identity": who,
     }  # fmt: skip
     params = {
-        "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1, "may_go_back": True,
+        "may_go_back": True,
+        "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1,
         "artifacts": {"images": {"agent": "a:1", "llama_server": "l:1"}}, "secrets_dir": str(tmp_path),
         "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "", "token": "", "engine_key": "", "api_key": "",
     }  # fmt: skip

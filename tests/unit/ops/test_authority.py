@@ -66,6 +66,23 @@ def test_the_authority_s_own_secrets_are_never_withdrawn(authority: Authority) -
     assert here.changed(authority.certificate(), {}) == []
 
 
+def test_a_machine_that_had_an_authority_of_its_own_holds_no_secret_of_the_fleet_it_joined(
+    authority: Authority, node: Node
+) -> None:
+    Authority(node.tls_dir, node.secrets_dir).ensure()
+    assert "nomad-operator-token" in node.changed(authority.certificate(), {})
+    install(authority, node, {})
+    assert not any(node.secrets_dir.iterdir())
+    assert node.changed(authority.certificate(), {}) == []
+
+
+def test_an_authority_s_key_that_cannot_be_read_counts_as_the_fleet_s(authority: Authority, node: Node) -> None:
+    (node.tls_dir / "ca-key.pem").write_text("no key")
+    (node.secrets_dir / "api-key").write_text("k")
+    install(authority, node, {})
+    assert (node.secrets_dir / "api-key").exists()
+
+
 def test_only_what_is_lacking_is_asked_for(authority: Authority, node: Node) -> None:
     install(authority, node, {})
     (node.tls_dir / "cli.pem").unlink()
