@@ -122,7 +122,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         **({"ROOST_COST_MODE": choice.cost_mode} if choice.cost_mode else {}),
     }
     if choice.listen:
-        secret_files += [SecretFile(name, own, name) for name in TLS_FILES]
+        secret_files += [SecretFile(name, own, name, reread=True) for name in TLS_FILES]
         env |= {
             "ROOST_LISTEN": choice.listen,
             "ROOST_TLS_CERT": "${NOMAD_SECRETS_DIR}/tls_cert",

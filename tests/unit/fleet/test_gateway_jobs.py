@@ -58,6 +58,7 @@ def test_in_a_fleet_each_answers_with_the_certificate_of_its_own_machine(runtime
     assert ('"roost-gateway-tls"' in text) == (runtime == "docker")
     # The agent is tied to one machine: its certificate is that machine's, and goes the way of its other secrets.
     assert first.env["ROOST_TLS_CERT"] == "${NOMAD_SECRETS_DIR}/tls_cert"
+    assert {file.reread for file in first.secret_files if file.name.startswith("tls_")} == {True}, "never restarted for"
     assert "roost-gateway-tls" not in render_job(REPOSITORY / "nomad", first)
     secrets = job_secrets(jobs, engine_key="e", api_keys=["first"], tls=("c", "k"), authority="ca", engine_ca="ca")
     assert "tls_key" not in secrets[f"nomad/jobs/{GATEWAY_JOB}"], "no key of a machine leaves it"
