@@ -62,6 +62,8 @@ class Live:
     turn: str = ""
     current: tuple[Said, ...] = ()
     """What the turn under way answers."""
+    added: tuple[Said, ...] = ()
+    """What was put before the model in it."""
     _task: asyncio.Task[None] | None = None
     _ending: asyncio.Task[None] | None = None
     _held: bool = False
@@ -93,12 +95,12 @@ class Live:
     @property
     def answers(self) -> bool:
         """Say whether a turn is under way whose user can be asked something."""
-        return self.busy and any(said.answers for said in self.current)
+        return self.busy and any(said.answers for said in (*self.current, *self.added))
 
     @property
     def allows(self) -> frozenset[str]:
         """Return the tools that the turn under way may call without a question."""
-        return frozenset(name for said in self.current for name in said.allow) if self.busy else frozenset()
+        return frozenset(name for said in (*self.current, *self.added) for name in said.allow if self.busy)
 
     @property
     def watched(self) -> bool:
@@ -129,9 +131,10 @@ class Live:
 
     def injected(self) -> Sequence[str]:
         """Return what has priority and was not told yet."""
-        urgent = [said.text for said in self.waiting if said.priority]
+        urgent = tuple(said for said in self.waiting if said.priority)
         self.waiting = deque(said for said in self.waiting if not said.priority)
-        return urgent
+        self.added += urgent
+        return [said.text for said in urgent]
 
     async def cancel(self) -> bool:
         """End the turn under way and forget what waits; return whether there was one.
@@ -201,7 +204,7 @@ class Live:
 
     async def _turns(self) -> None:
         while self.waiting:
-            self.current = tuple(self.waiting)
+            self.current, self.added = tuple(self.waiting), ()
             self.waiting.clear()
             texts = [said.text for said in self.current]
             self.turn = uuid.uuid4().hex[:12]

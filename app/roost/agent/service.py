@@ -301,7 +301,7 @@ class Agents:
         specialist = delegation[AgentRole.SPECIALIST]
         packer = await self._packer(opened, specialist)
         router_packer = await self._packer(opened, delegation[AgentRole.ROUTER])
-        worker = AskingRunner(self._runner_of(live.owner, opened.workspace), opened.asking)
+        worker = AskingRunner(self._runner_of(live.owner, opened.workspace), opened.asking, turn)
         embedder = self.embedder(opened.asker)
         changed = partial(self.knowledge.changed, live.owner)
         own = (

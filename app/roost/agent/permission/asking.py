@@ -142,19 +142,22 @@ class Asking:
         counts, self.counts = dict(self.counts), Counter()
         return counts
 
-    async def refused(self, spec: ToolSpec, call: ToolCall) -> str | None:
-        """Return None for a call that may run, '' for one that may because it was allowed, else what a model reads."""
+    async def refused(self, spec: ToolSpec, call: ToolCall, turn: str) -> str | None:
+        """Return None for a call that may run, '' for one that may because it was allowed, else what a model reads.
+
+        `turn` is whose call it is: a helper's may come after that is over, and no other turn's user speaks for it.
+        """
         need = needed(spec, call)
         if need is None:
             return None
-        if by := await self._allowed_by(spec, need):
+        if by := await self._allowed_by(spec, need, turn):
             self.counts["allowed"] += 1
             await self._note("tool.allowed", {"call": call.id, "tool": call.name, "by": by})
             return ""
-        again = (self.audience.turn, fingerprint(call.name, call.arguments))
+        again = (turn, fingerprint(call.name, call.arguments))
         if again in self._denied:
             return refusal(call.name, need.why, SAID_NO)
-        if not self.audience.answers:
+        if turn != self.audience.turn or not self.audience.answers:
             self.counts["refused"] += 1
             await self._note("tool.not_asked", {"call": call.id, "tool": call.name, "why": need.why})
             return refusal(call.name, need.why, nobody(call.name))
@@ -167,9 +170,9 @@ class Asking:
         late = f"{NOT_ANSWERED} {'before the turn was over' if said == STOPPED else f'within {self.within_s:.0f} s'}"
         return refusal(call.name, need.why, SAID_NO if said == Answer.NO else f"{late}, which counts as no")
 
-    async def _allowed_by(self, spec: ToolSpec, need: Needed) -> str:
+    async def _allowed_by(self, spec: ToolSpec, need: Needed, turn: str) -> str:
         """Return what allowed a call beforehand: the request, this conversation, or for good; '' for nothing."""
-        if spec.name in self.audience.allows:
+        if turn == self.audience.turn and spec.name in self.audience.allows:
             return "request"
         if self._marks is None:
             self._marks = set(await asyncio.to_thread(self.before))
@@ -236,11 +239,12 @@ async def _to_end(work: Awaitable[None]) -> None:
 
 
 class AskingRunner:
-    """A `ToolRunner` that asks before calls which need the user's word."""
+    """A `ToolRunner` of one turn that asks before calls which need the user's word."""
 
-    def __init__(self, runner: ToolRunner, asking: Asking) -> None:
+    def __init__(self, runner: ToolRunner, asking: Asking, turn: str) -> None:
         self._runner = runner
         self._asking = asking
+        self._turn = turn
 
     def tools(self) -> Sequence[ToolSpec]:
         """Return what can be called, asked about or not."""
@@ -251,7 +255,7 @@ class AskingRunner:
         spec = next((one for one in self.tools() if one.name == call.name), None)
         if spec is None:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=gone(call.name))
-        refused = await self._asking.refused(spec, call)
+        refused = await self._asking.refused(spec, call, self._turn)
         if refused:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=refused)
         return await self._runner.run(call if refused is None else call.model_copy(update={"allowed": True}))

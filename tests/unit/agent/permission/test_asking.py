@@ -107,12 +107,12 @@ async def test_nobody_who_cannot_answer_is_asked_and_is_told_what_to_set(tmp_pat
 async def test_a_model_that_wants_again_what_was_not_allowed_asks_nobody_again(tmp_path: Path) -> None:
     hands = Hands()
     async with hub(tmp_path, hands) as agents:
-        session, _, queue = await begun(agents)
+        session, live, queue = await begun(agents)
         asking = (await agents._opened(ANNA, session)).asking
         await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.NO)
         await until(queue, "idle")
         call = ToolCall(id="again", name="mcp__ex__send", arguments={"text": "hi"}, session=session)
-        assert "said no" in (await AskingRunner(hands, asking).run(call)).text
+        assert "said no" in (await AskingRunner(hands, asking, live.turn).run(call)).text
         assert (len(events(agents, session, "question")), hands.calls) == (1, [])
         _, _, queue = await begun(agents, session=session)  # another turn
         await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.YES)
@@ -123,10 +123,10 @@ async def test_a_model_that_wants_again_what_was_not_allowed_asks_nobody_again(t
 async def test_a_tool_that_is_not_there_just_then_is_not_called(tmp_path: Path) -> None:
     hands = Hands(SHELL)
     async with hub(tmp_path, hands) as agents:
-        session, _, _ = await begun(agents)
+        session, live, _ = await begun(agents)
         asking = (await agents._opened(ANNA, session)).asking
         call = ToolCall(id="c", name="mcp__ex__send", arguments={"text": "hi"}, session=session)
-        assert (await AskingRunner(hands, asking).run(call)).outcome is Outcome.REFUSED
+        assert (await AskingRunner(hands, asking, live.turn).run(call)).outcome is Outcome.REFUSED
         assert hands.calls == []
 
 
@@ -148,11 +148,11 @@ async def test_no_answer_counts_as_no(tmp_path: Path) -> None:
 async def test_the_end_of_the_turn_ends_what_its_helpers_ask(tmp_path: Path) -> None:
     hands = Hands()
     async with hub(tmp_path, hands) as agents:
-        session, _, queue = await begun(agents)
+        session, live, queue = await begun(agents)
         first = await until(queue, "question")
         asking = (await agents._opened(ANNA, session)).asking
         call = ToolCall(id="helper", name="mcp__ex__send", arguments={"text": "ho"}, session=session)
-        helper = asyncio.create_task(AskingRunner(hands, asking).run(call))
+        helper = asyncio.create_task(AskingRunner(hands, asking, live.turn).run(call))
         second = await until(queue, "question")
         await agents.answer(ANNA, session, first["id"], Answer.YES)
         result = await asyncio.wait_for(helper, 20)
@@ -162,6 +162,24 @@ async def test_the_end_of_the_turn_ends_what_its_helpers_ask(tmp_path: Path) -> 
         assert events(agents, session, "question.answered")[-1]["answer"] == "stopped"
         with pytest.raises(QuestionNotFoundError):
             await agents.answer(ANNA, session, second["id"], Answer.YES)
+
+
+async def test_what_is_allowed_for_a_request_is_not_for_a_helper_of_the_one_before(tmp_path: Path) -> None:
+    hands = Hands()
+    async with hub(tmp_path, hands, ("shell", {"command": "rm -rf ."})) as agents:
+        session, live, queue = await begun(agents, Said("Clean up"))
+        await until(queue, "idle")
+        before = live.turn
+        allowing = Said("Clean up and send", answers=True, allow=("mcp__ex__send",))
+        _, _, queue = await begun(agents, allowing, session)
+        await until(queue, "question")  # the turn is under way
+        asking = (await agents._opened(ANNA, session)).asking
+        call = ToolCall(id="h", name="mcp__ex__send", arguments={"text": "ho"}, session=session)
+        late = await AskingRunner(hands, asking, before).run(call)
+        assert (late.outcome, hands.calls) == (Outcome.REFUSED, [])
+        assert len(await agents.asked(ANNA, session)) == 1  # nor is anybody asked
+        assert (await AskingRunner(hands, asking, live.turn).run(call)).outcome is Outcome.OK
+        await live.cancel()
 
 
 async def test_stopping_the_turn_ends_the_question(tmp_path: Path) -> None:
