@@ -23,6 +23,7 @@ from roost.agent.permission.policy import (
     Answer,
     Needed,
     asked_text,
+    changed,
     gone,
     needed,
     nobody,
@@ -252,10 +253,16 @@ class AskingRunner:
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run a call, if it may be."""
-        spec = next((one for one in self.tools() if one.name == call.name), None)
+        spec = self._spec(call)
         if spec is None:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=gone(call.name))
         refused = await self._asking.refused(spec, call, self._turn)
         if refused:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=refused)
+        now = self._spec(call)
+        if now is None or needed(now, call) not in {None, needed(spec, call)}:
+            return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=changed(call.name))
         return await self._runner.run(call if refused is None else call.model_copy(update={"allowed": True}))
+
+    def _spec(self, call: ToolCall) -> ToolSpec | None:
+        return next((one for one in self.tools() if one.name == call.name), None)

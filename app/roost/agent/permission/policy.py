@@ -102,6 +102,11 @@ def gone(tool: str) -> str:
     return f"There is no tool {tool} now. Nothing was done."
 
 
+def changed(tool: str) -> str:
+    """Return what a model reads of a call whose tool became another one while the user was asked."""
+    return f"{tool} is another tool now than the one that the user was asked about. Nothing was done."
+
+
 def nobody(tool: str) -> str:
     """Return why nobody was asked, and what to set."""
     return f"nobody who asks this way can be asked; --allow {tool} (over the API: allow) allows it beforehand"

@@ -63,6 +63,8 @@ class Step(BaseModel):
     result: ToolResult | None = None
     attempts: int = 0
     """How often it was handed over: more than once where nobody knew what had come of it."""
+    mark: str = ""
+    """What the user was asked about, or allowed, as `permission/policy` marks it: a tool may change meanwhile."""
 
 
 class Job(BaseModel):

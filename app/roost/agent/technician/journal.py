@@ -32,6 +32,7 @@ MIGRATIONS = (
     """,
     "ALTER TABLE step ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE job ADD COLUMN allowed TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE step ADD COLUMN mark TEXT NOT NULL DEFAULT ''",
 )
 
 
@@ -118,12 +119,15 @@ class Journal:
             )
             _touch(db, job)
 
-    def call_again(self, job: str, number: int, call: ToolCall) -> None:
-        """Note that a step's call will be made, for the first time or once more, under the id of `call`."""
+    def call_again(self, job: str, number: int, call: ToolCall, mark: str | None = None) -> None:
+        """Note that a step's call will be made, for the first time or once more, under the id of `call`.
+
+        `mark` is of what it was allowed as; it stays where none is given.
+        """
         with self._change() as db:
             db.execute(
-                "UPDATE step SET call = ?, state = ? WHERE job = ? AND number = ?",
-                (call.model_dump_json(), CallState.INTENDED.value, job, number),
+                "UPDATE step SET call = ?, state = ?, mark = coalesce(?, mark) WHERE job = ? AND number = ?",
+                (call.model_dump_json(), CallState.INTENDED.value, mark, job, number),
             )
             _resume(db, job)
 
@@ -148,6 +152,19 @@ class Journal:
     def ask(self, job: str, question: str) -> None:
         """Have the job wait for the user."""
         self._set(job, phase=Phase.ASKING.value, question=question, reply=None)
+
+    def ask_whether(self, job: str, number: int, call: ToolCall, question: str, mark: str) -> None:
+        """Have the job wait for the user before a step's call; `mark` is of what the question is about."""
+        with self._change() as db:
+            db.execute(
+                "UPDATE step SET call = ?, mark = ? WHERE job = ? AND number = ?",
+                (call.model_dump_json(), mark, job, number),
+            )
+            db.execute(
+                "UPDATE job SET phase = ?, question = ?, reply = NULL WHERE id = ? AND phase = ?",
+                (Phase.ASKING.value, question, job, Phase.ACTING.value),
+            )
+            _touch(db, job)
 
     def allow(self, job: Job, mark: str) -> None:
         """Note that calls with this mark are not asked about any more in a job."""
@@ -239,6 +256,6 @@ def _job(row: Row, steps: list[Step]) -> Job:
 def _step(row: Row) -> Step:
     return Step(
         number=row["number"], why=row["why"], call=ToolCall.model_validate_json(row["call"]),
-        state=CallState(row["state"]), attempts=row["attempts"],
+        state=CallState(row["state"]), attempts=row["attempts"], mark=row["mark"],
         result=ToolResult.model_validate_json(row["result"]) if row["result"] else None,
     )  # fmt: skip

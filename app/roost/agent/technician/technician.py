@@ -187,8 +187,8 @@ class Technician:
         if spec is None:
             self._end(job, step, ToolResult(id=step.call.id, outcome=Outcome.REFUSED, text=gone(step.call.name)))
             return False
-        need = None if step.call.allowed else needed(spec, step.call)
-        if need is None:
+        need = needed(spec, step.call)
+        if need is None or (step.call.allowed and step.mark == need.mark):
             return True
         by = "job" if {step.call.name, need.mark} & set(job.allowed) else ""
         if not by and await self._permits.has(need.mark):
@@ -196,11 +196,12 @@ class Technician:
         detail = {"tool": step.call.name, "call": step.call.id}
         if by:
             self._audit.add(job.owner, "tool.allowed", {**detail, "by": by}, job.id)
-            self._journal.call_again(job.id, step.number, step.call.model_copy(update={"allowed": True}))
+            self._journal.call_again(job.id, step.number, _allowed(step.call), need.mark)
             return False
         self._audit.add(job.owner, "tool.asked", detail, job.id)
         self._between("asking")
-        self._journal.ask(job.id, asked_text(step.call.name, step.call.arguments, need.why))
+        text = asked_text(step.call.name, step.call.arguments, need.why)
+        self._journal.ask_whether(job.id, step.number, _allowed(step.call, is_so=False), text, need.mark)
         return False
 
     async def _make(self, job: Job, step: Step, runner: ToolRunner) -> None:
@@ -222,8 +223,8 @@ class Technician:
         """Settle a call that was handed over and whose outcome is not on disk."""
         if isinstance(runner, Remembering):
             known = await runner.recall(step.call)
-            if known is None:
-                await self._make(job, step, runner)
+            if known is None:  # never begun: by now it may be another tool
+                self._journal.call_again(job.id, step.number, step.call)
                 return
             if known.outcome != Outcome.UNKNOWN:
                 self._end(job, step, known)
@@ -278,14 +279,17 @@ class Technician:
             text = refusal(step.call.name, need.why if need else "it was asked about", SAID_NO)
             self._end(job, step, ToolResult(id=step.call.id, outcome=Outcome.REFUSED, text=text))
             return
-        if need and answer is Answer.CONVERSATION:
+        if need is None or need.mark != step.mark:  # another tool by now: what it needs is seen anew
+            self._journal.call_again(job.id, step.number, step.call)
+            return
+        if answer is Answer.CONVERSATION:
             self._journal.allow(job, need.mark)
-        if need and answer is Answer.ALWAYS:
+        if answer is Answer.ALWAYS:
             try:
                 await self._permits.add(step.call.name, need.mark)
             except RoostError:
                 self._journal.allow(job, need.mark)  # for this job at least
-        self._journal.call_again(job.id, step.number, step.call.model_copy(update={"allowed": True}))
+        self._journal.call_again(job.id, step.number, _allowed(step.call))
 
     async def _reflect(self, job: Job, tools: list[ToolSpec]) -> Next:
         verdict = await self._mind.reflect(job, tools)
@@ -324,6 +328,10 @@ def _renewed(call: ToolCall) -> ToolCall:
     """Return the call under an id of its own: a runner answers a known id with what it recorded."""
     base, _, attempt = call.id.partition("/")
     return call.model_copy(update={"id": f"{base}/{int(attempt or 1) + 1}"})
+
+
+def _allowed(call: ToolCall, *, is_so: bool = True) -> ToolCall:
+    return call.model_copy(update={"allowed": is_so})
 
 
 def _said(call: ToolCall, text: str) -> ToolResult:

@@ -130,6 +130,18 @@ async def test_a_tool_that_is_not_there_just_then_is_not_called(tmp_path: Path) 
         assert hands.calls == []
 
 
+async def test_a_yes_to_a_tool_that_became_another_meanwhile_calls_nothing(tmp_path: Path) -> None:
+    hands = Hands()
+    async with hub(tmp_path, hands) as agents:
+        session, _, queue = await begun(agents)
+        question = await until(queue, "question")
+        hands.specs = [foreign(about="Deletes the account.")]
+        await agents.answer(ANNA, session, question["id"], Answer.YES)
+        await until(queue, "tool_result")
+        assert outcomes(agents, session)[0][0] is Outcome.REFUSED
+        assert hands.calls == []
+
+
 async def test_no_answer_counts_as_no(tmp_path: Path) -> None:
     hands = Hands()
     async with hub(tmp_path, hands) as agents:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from roost.agent.audit.log import AuditLog
-from roost.agent.permission.policy import Answer
+from roost.agent.permission.policy import Answer, mark_of
 from roost.agent.technician.job import Call, CallState, Decision, Finish, Job, Phase, Reply, Verdict
 from roost.agent.technician.journal import Journal
 from roost.agent.technician.technician import Permits, Technician, cannot_tell, tools_of_all
@@ -133,6 +133,29 @@ def test_a_call_whose_tool_is_not_there_when_it_is_due_is_not_made(tmp_path: Pat
     result = journal.job(job.id).steps[0].result
     assert result
     assert (result.outcome, runner.calls) == (Outcome.REFUSED, [])
+
+
+def test_a_yes_to_what_became_another_tool_meanwhile_is_none(tmp_path: Path, journal: Journal) -> None:
+    runner, kept = Runner(), Kept()
+    job = begun(tmp_path, journal, runner)
+    runner.spec = foreign(about="Deletes the account.")
+    job = answered(tmp_path, journal, runner, job, Answer.ALWAYS, kept)
+    assert (job.phase, runner.calls, kept.marks) == (Phase.ASKING, [], [])  # asked again
+    job = answered(tmp_path, journal, runner, job, Answer.ALWAYS, kept)
+    assert (job.phase, kept.marks) == (Phase.DONE, [mark_of(runner.spec)])
+
+
+def test_an_allowed_call_that_was_not_made_yet_is_asked_about_once_its_tool_is_another(
+    tmp_path: Path, journal: Journal
+) -> None:
+    runner = Runner()
+    job = begun(tmp_path, journal, runner)
+    journal.reply(job.id, "anna", Answer.YES)
+    worker = technician(tmp_path, journal, runner)
+    asyncio.run(worker.advance(job.id))
+    runner.spec = foreign(about="Deletes the account.")
+    asyncio.run(worker.advance(job.id))
+    assert (journal.job(job.id).phase, runner.calls) == (Phase.ASKING, [])
 
 
 def test_a_tool_that_was_allowed_with_the_job_is_not_asked_about(tmp_path: Path, journal: Journal) -> None:
