@@ -26,7 +26,18 @@ PATH = re.compile(
     r"(?:[\w.-]+/)+[\w.-]*|README|LICENSE|Makefile|Dockerfile)(?![\w/])"
 )
 NAMED_TOOL = re.compile(rf"(?<!\w){PREFIX}[a-z0-9_]+(?!\w)")
-"""A foreign tool's whole name: nobody writes it for anything else."""
+"""A foreign tool's whole name."""
+SENTENCE = re.compile(r"[.!?;]\s|\n|\bbut\b", re.IGNORECASE)
+CALLING = re.compile(
+    r"\b(?:use|using|call|calling|run|running|execute|invoke|try|ask|with|by|via|through)\b", re.IGNORECASE
+)
+NOT_CALLING = re.compile(
+    r"\b(?:not|never|under no|without|avoid|stop|don'?t|mustn'?t|shouldn'?t|cannot|can'?t|how to|"
+    r"(?:what|how|which|when|why) (?:do|does|did|can|could|would|may|should) (?:i|you|we|one)|"
+    r"(?:should|may|can|could|do|did|have) (?:i|we)|(?:do|did|have|would) you)\b|\u2019t\b",
+    re.IGNORECASE,
+)
+"""Who writes this in one sentence with a tool's name forbids it, or asks about it."""
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 QUOTED = re.compile(rf"[{QUOTES}](?P<text>[^{QUOTES}]{{2,200}})[{QUOTES}]")
 IN_BACKQUOTES = re.compile(r"`([^`]+)`")
@@ -245,12 +256,22 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
 """Name of the rule, the tool that it calls, and what reads its arguments; in order."""
 
 
+def named_tools(head: str) -> list[str]:
+    """Return the foreign tools that are to be called: behind a verb that says so, or first in their sentence."""
+    found = []
+    for match in NAMED_TOOL.finditer(head):
+        before = SENTENCE.split(head[: match.start()])[-1]
+        behind_it = SENTENCE.split(head[match.end() :], maxsplit=1)[0]
+        first = not re.search(r"\w", before)
+        if not NOT_CALLING.search(behind_it if first else before) and (first or CALLING.search(before)):
+            found.append(match.group())
+    return found
+
+
 def names_something(text: str) -> bool:
     """Say whether what a rule found is named in so many words: an address, a path, a tool, something quoted, files."""
     head = head_of(text)
-    named = bool(
-        NAMED_TOOL.search(head) or _url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head)
-    )
+    named = bool(named_tools(head) or _url(head) or HACKER_NEWS.search(head) or _path(head) or QUOTED.search(head))
     return named or bool(LIST.search(head) and FILES.search(head))
 
 
@@ -261,7 +282,7 @@ def only_talk(text: str) -> bool:
 
 def needs_tools(text: str) -> bool:
     """Say whether a request names something that only tools reach."""
-    if NAMED_TOOL.search(head_of(text)):
+    if named_tools(head_of(text)):
         return True
     return bool(guess(text, {tool for _, tool, _ in RULES}).tool) and names_something(text)
 
@@ -290,7 +311,7 @@ def guess(request: str, tools: Collection[str]) -> Guess:
     head = head_of(text)
     if not text or TALK.match(head):
         return Guess(rule="talk")
-    if named := NAMED_TOOL.findall(head):
+    if named := named_tools(head):
         there = next((name for name in named if name in tools), "")
         return Guess(there, {}, rule="named tool") if there else _not_there(named[0])
     missing = ""

@@ -110,6 +110,7 @@ def test_a_foreign_tool_that_is_named_is_the_one_that_has_to_be_called() -> None
         return Receipt(call, Permission.FOREIGN, ToolResult(id="1", outcome=outcome, text=""))
 
     assert missing(asked, specs, []) == ["the tool mcp__ex__add was not used"]
+    assert missing("Do not call mcp__ex__add, only tell me what it is for", specs, []) == []
     assert missing(asked, specs, [made("mcp__ex__look")]) != []
     assert missing(asked, specs, [made("mcp__ex__add", Outcome.REFUSED)]) != []
     assert missing(asked, specs, [made("mcp__ex__add")]) == []
