@@ -190,8 +190,8 @@ def need_systemd() -> None:
         raise RoostError(
             "There is no systemd here that runs services of this user.",
             fix="Log in as that user (not by su), or `sudo loginctl enable-linger NAME`; without systemd have "
-            "`@reboot ROOST_API_KEY=KEY roost worker` in the user's crontab (`crontab -e`), with ROOST_API=ADDRESS "
-            "before it where the API is on another machine.",
+            "`ROOST_API_KEY=KEY`, and below it `@reboot roost worker`, as lines of the user's crontab (`crontab -e`), "
+            "above them `ROOST_API=ADDRESS` where the API is on another machine.",
             exit_code=NO_SYSTEMD,
         )
 
