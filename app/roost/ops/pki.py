@@ -30,7 +30,7 @@ CA_KEY = "ca-key.pem"  # lies where the authority is, and nowhere else
 CA_DAYS = 3650
 LEAF_DAYS = 730
 RENEW_BEFORE_DAYS = 60
-BACKDATE = dt.timedelta(minutes=10)  # a peer's clock may be a little behind
+BACKDATE = dt.timedelta(days=1)  # a clock may take local time for UTC, or be set back later
 
 
 @dataclass(frozen=True)
