@@ -76,7 +76,9 @@ class HubRunner:
     async def run(self, call: ToolCall) -> ToolResult:
         """Have a call made; one whose answer was lost is `UNKNOWN`."""
         try:
-            return await self._ask("POST", CALLS_PATH, ToolResult.model_validate, call.model_dump(), LONG)
+            return await self._ask(
+                "POST", CALLS_PATH, ToolResult.model_validate, call.model_dump(exclude_defaults=True), LONG
+            )
         except RefusedError as error:
             return ToolResult(id=call.id, outcome=Outcome.REFUSED, text=error.message)
         except RoostError:
@@ -87,7 +89,7 @@ class HubRunner:
         try:
             path = f"{CALLS_PATH}/recall"
             return await self._patient(
-                lambda: self._ask("POST", path, ToolResult.model_validate, call.model_dump(), LONG)
+                lambda: self._ask("POST", path, ToolResult.model_validate, call.model_dump(exclude_defaults=True), LONG)
             )
         except RoostError:
             return ToolResult(id=call.id, outcome=Outcome.UNKNOWN, text=LOST)

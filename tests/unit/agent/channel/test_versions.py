@@ -12,6 +12,7 @@ from aiohttp import web
 
 from roost.agent.channel.client import WorkerClient
 from roost.agent.channel.wire import PATH, Announced
+from roost.agent.technician.reach import HubRunner
 from tests.support.agent_hub import Hands, announced, call, client_of, served
 
 CALL = {"id", "name", "arguments", "session"}
@@ -65,3 +66,26 @@ async def test_a_hub_is_sent_no_field_that_says_nothing() -> None:
         await site.cleanup()
     assert all("read_only" not in spec for spec in said["tools"])
     assert Announced.model_validate(said) == announced()
+
+
+async def test_a_job_sends_a_hub_no_field_that_says_nothing() -> None:
+    came: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        came.append(await request.json())
+        return web.json_response({"id": "c1", "outcome": "ok", "text": ""})
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", take)
+    site = web.AppRunner(app)
+    await site.setup()
+    await web.TCPSite(site, "127.0.0.1", 0).start()
+    host, port = site.addresses[0][:2]
+    hub = HubRunner(f"http://{host}:{port}", "k", None, (0.01,))
+    try:
+        await hub.run(call())
+        await hub.recall(call())
+    finally:
+        await hub.close()
+        await site.cleanup()
+    assert [set(one) for one in came] == [CALL, CALL]
