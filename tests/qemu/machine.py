@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,14 +148,16 @@ class Machine:
     def reboot(self) -> float:
         """Go down in order and come up again; return the seconds until all is started."""
         boot = self.exec(f"cat {BOOT_ID}").out.strip()
-        self.exec("systemctl --no-block reboot")
+        with suppress(OSError, ValueError, GuestError):  # it may go down before it says that it will
+            self.exec("systemctl --no-block reboot")
         return self.wait_booted(boot)
 
     def power_off(self) -> float:
         """Go down in order; return the seconds it took."""
         assert self._qemu is not None
         qemu = self._qemu
-        self.exec("systemctl --no-block poweroff")
+        with suppress(OSError, ValueError, GuestError):
+            self.exec("systemctl --no-block poweroff")
         seconds = wait_until(
             "the machine goes down", lambda: qemu.poll() is not None, OFF_S * self.accelerator.patience
         )

@@ -93,6 +93,7 @@ class Talk:
         self._allowed = {"allow": list(allow)} if allow else {}  # a hub of the version before knows no such field
         self.thinks = False
         self._last: dict[str, Json] = {}
+        self._in_line = False  # of an answer that is being written
 
     def say(self, text: str) -> None:
         """Say something and show what happens until it is answered.
@@ -213,9 +214,14 @@ class Talk:
         elif event["type"] == "text":
             sys.stdout.write(plain(event["text"]))
             sys.stdout.flush()
+            self._in_line = not event["text"].endswith("\n")
         elif event["type"] == "end":
             print()
+            self._in_line = False
         elif line := described(event):
+            if self._in_line:
+                print(flush=True)
+                self._in_line = False
             sys.stderr.write(f"{line}\n")
 
 
@@ -228,6 +234,8 @@ def _described(event: dict[str, Json]) -> str:
     match event["type"]:
         case "tool_call":
             return f"→ {event['tool']} {_short(json.dumps(event['arguments'], ensure_ascii=False))}"
+        case "tool_result" if event["outcome"] == "refused":
+            return f"← refused {' '.join(event['text'].split())}"  # all of it: it says what to do
         case "tool_result":
             return f"← {event['outcome']} {_short(event['text'])}"
         case "thought":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 
 from roost.agent.channel.wire import Announced
 from roost.agent.tool import Outcome, ToolCall, ToolResult
-from roost.cli.agent import described
+from roost.cli.agent import Talk, described
+from roost.cli.api import Api
 from roost.cli.show import json_line, local_time, plain, print_table
 from roost.cli.worker import Shown
 
@@ -52,6 +56,25 @@ def test_events_of_the_agent_and_calls_of_the_worker_are_shown_plain(capsys: pyt
     for text in [*said, capsys.readouterr().out]:
         assert text
         assert not set(text) & {"\x1b", "\x07", "\x9b", "\r", "\x7f", "\udce9"}
+
+
+def test_a_notice_in_the_middle_of_an_answer_has_a_line_of_its_own_and_a_refusal_is_said_whole() -> None:
+    refusal = "shell was not called: " + "what to do then, " * 30
+    events: list[dict[str, Any]] = [
+        {"type": "tool_result", "outcome": "refused", "text": refusal},
+        {"type": "text", "text": "An answer"},
+        {"type": "notice", "text": "A notice."},
+        {"type": "end"},
+    ]
+
+    class Scripted:
+        def events(self, _path: str, _body: object) -> Iterator[dict[str, Any]]:
+            yield from events
+
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        Talk(cast("Api", Scripted()), "s", as_json=False).say("Hello")
+    assert said.getvalue().splitlines() == [f"← refused {refusal.strip()}", "An answer", "· A notice.", ""]
 
 
 def test_times_are_those_of_the_clock_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,8 @@ async def test_servers_that_die_long_after_they_got_a_request_are_not_held_again
             await gateway.ready(3)
             assert (await ask(gateway))[0] in {502, 503}  # its patience may end before the number does
             asked = len(one.chats) + len(two.chats) + len(three.chats)
-            assert serving_module.DEATHS_ALLOWED < asked <= serving_module.LATE_DEATHS_ALLOWED
+            # One that seems to have closed a kept connection before it was asked has not died: once for each of three.
+            assert serving_module.DEATHS_ALLOWED < asked <= serving_module.LATE_DEATHS_ALLOWED + 3
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_that_parses(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ class ListArguments(Arguments):
 
 
 def _list(files: Beneath, given: ListArguments) -> Done:
-    entries = list(files.walk(given.path, ENTRIES + 1)) if given.deep else files.entries(given.path)
+    entries = files.entries(given.path)  # says so where there is no such folder, which a walk would pass over
+    if given.deep:
+        entries = list(files.walk(given.path, ENTRIES + 1))
     lines = [_line(entry) for entry in entries[:ENTRIES]]
     if len(entries) > ENTRIES:
         lines.append(f"(more than {ENTRIES}: list a folder in it)")

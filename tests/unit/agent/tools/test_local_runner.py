@@ -75,6 +75,9 @@ async def test_files_are_written_read_edited_listed_and_searched(desk: Desk) -> 
     assert (await desk.call("edit", path="a/b.txt", search="two", replace="2")).outcome is Outcome.OK
     assert (desk.root / "a/b.txt").read_text() == "one\n2\nthree\n"
     assert "a/b.txt" in (await desk.call("list", deep=True)).text
+    for deep in (False, True):
+        missing = await desk.call("list", path="nowhere", deep=deep)
+        assert (missing.outcome, "nowhere" in missing.text) == (Outcome.FAILED, True)
     assert (await desk.call("search", pattern="^thr")).text == "a/b.txt:3: three"
 
 
