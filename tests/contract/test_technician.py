@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roost.agent.technician.job import Job, Phase
+from roost.ops.errors import NOT_FOUND
 from tests.support.gateway import API_KEY, Service
 from tests.support.worker import Home
 
@@ -75,7 +76,7 @@ def test_killed_it_goes_on_at_the_next_start_and_ends_with_the_truth(home: Home)
     assert [event["state"] for event in told if event["type"] == "state"][-1] == job.phase.value
     assert [one["phase"] for one in json.loads(run(home, "list", "--json").stdout)] == [job.phase.value]
     assert json.loads(run(home, "cancel", job.id, "--json").stdout)["phase"] == job.phase.value  # it stays as it ended
-    assert run(home, "start", "x", "--workspace", "no-such").returncode == 2
+    assert run(home, "start", "x", "--workspace", "no-such").returncode == NOT_FOUND
 
 
 @pytest.mark.timeout(1500)

@@ -23,6 +23,7 @@ from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tool import Outcome, ToolCall
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
+from roost.ops.errors import NOT_FOUND
 from tests.support.agent_hub import Served, served
 from tests.support.net import eventually
 from tests.support.worker import Home
@@ -116,7 +117,7 @@ async def test_what_is_given_can_be_narrowed_and_two_clients_do_not_meet(hub: Se
         assert not (await said(first, "write", path="x", content="y"))[0]
         assert [tool.name for tool in (await second.list_tools()).tools] == ["list"]
     refused = await asyncio.to_thread(home.run, "mcp", "serve", "--workspace", "none", check=False)
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout) == (NOT_FOUND, "")
     assert "no workspace none" in refused.stderr
 
 

@@ -18,6 +18,7 @@ from roost.fleet.node_identity import heartbeat, is_silent, renew
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.nomad_setup import wait_for_node
 from roost.ops.errors import RoostError
+from tests.support.net import wait_until
 from tests.support.nomad_tls import READY_S, Agent, nomad_agent
 
 KEPT = "roost/kept"
@@ -89,8 +90,10 @@ def test_a_damaged_snapshot_changes_nothing(nomad: Agent, tmp_path: Path) -> Non
 
 
 def test_a_client_that_is_accepted_says_so(nomad: Agent) -> None:
-    found = heartbeat(nomad.client)
-    assert found is not None
-    assert found.ttl_s > 0
+    def heard() -> bool:
+        found = heartbeat(nomad.client)
+        return found is not None and found.ttl_s > 0
+
+    wait_until(heard, READY_S, "the client's first heartbeat")
     assert not is_silent(nomad.client)
     assert heartbeat(nomad.anonymous) is None

@@ -32,7 +32,7 @@ from roost.cli.show import json_line, local_time, plain, print_json, print_table
 from roost.context.blobs import FileBlobs
 from roost.context.budget import CostMode
 from roost.context.modes import chosen_mode
-from roost.gateway.telemetry import Redactor
+from roost.gateway.telemetry import Redactor, configure
 from roost.ops.errors import NOT_FOUND, RoostError
 
 app = typer.Typer(no_args_is_help=True)
@@ -334,6 +334,7 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
     if not jobs:
         print("[]" if as_json else "Nothing is under way.")
         return
+    configure("warning", [at.access.key])  # to standard error: the other one is for what comes of the jobs
 
     def tell(document: dict[str, Json], line: str) -> None:
         if as_json:
