@@ -33,6 +33,22 @@ def roost(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> It
         yield running
 
 
+@pytest.fixture(scope="module")
+def hub(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Gateway and hub in one process, with a folder for sessions."""
+    folder = tmp_path_factory.mktemp("hub")
+    environment = {
+        "ROOST_API_KEYS_FILE": str(write_keys(folder)),
+        "ROOST_ENGINE_KEY_FILE": str(engine.key_file),
+        "ROOST_STATIC_ENDPOINTS": engine.base_url,
+        "ROOST_STATE_DIR": str(folder / "state"),
+    }
+    (folder / "state").mkdir()
+    with service(folder, environment) as running:
+        wait_until(lambda: '"state": "ready"' in running.log.read_text(), 60, "the model to be routable")
+        yield running
+
+
 @pytest.fixture
 def client(roost: Service) -> Iterator[OpenAI]:
     """The official client with the right key; it does not try again by itself."""

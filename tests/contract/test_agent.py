@@ -9,27 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.engine import EngineProcess
-from tests.support.gateway import API_KEY, Service, service, write_keys
-from tests.support.net import wait_until
+from tests.support.gateway import API_KEY, Service
 
 PATH = "/roost/v1/sessions"
-
-
-@pytest.fixture(scope="module")
-def hub(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Gateway and hub in one process, with a folder for sessions."""
-    folder = tmp_path_factory.mktemp("hub")
-    environment = {
-        "ROOST_API_KEYS_FILE": str(write_keys(folder)),
-        "ROOST_ENGINE_KEY_FILE": str(engine.key_file),
-        "ROOST_STATIC_ENDPOINTS": engine.base_url,
-        "ROOST_STATE_DIR": str(folder / "state"),
-    }
-    (folder / "state").mkdir()
-    with service(folder, environment) as running:
-        wait_until(lambda: '"state": "ready"' in running.log.read_text(), 60, "the model to be routable")
-        yield running
 
 
 @pytest.fixture

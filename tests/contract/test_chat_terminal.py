@@ -10,9 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.engine import MODEL, EngineProcess
-from tests.support.gateway import API_KEY, Service, service, write_keys
-from tests.support.net import wait_until
+from tests.support.engine import MODEL
+from tests.support.gateway import API_KEY, Service
 from tests.support.terminal import PROMPT, Terminal, roost_at_terminal
 from tests.support.worker import Home, worker
 
@@ -24,22 +23,6 @@ LEAST_STEPS = 3
 """So many times more was to be seen of an answer before it was whole."""
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def hub(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Gateway and hub in one process, with a folder for conversations."""
-    folder = tmp_path_factory.mktemp("hub")
-    environment = {
-        "ROOST_API_KEYS_FILE": str(write_keys(folder)),
-        "ROOST_ENGINE_KEY_FILE": str(engine.key_file),
-        "ROOST_STATIC_ENDPOINTS": engine.base_url,
-        "ROOST_STATE_DIR": str(folder / "state"),
-    }
-    (folder / "state").mkdir()
-    with service(folder, environment) as running:
-        wait_until(lambda: '"state": "ready"' in running.log.read_text(), 60, "the model to be routable")
-        yield running
 
 
 @pytest.fixture

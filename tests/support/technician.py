@@ -16,14 +16,23 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.permission.policy import Answer
 from roost.agent.technician.job import Call, Decision, Finish, Job, Phase, Verdict
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import KIND, Finding, Technician, cannot_tell, tools_of_all
-from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.agent.technician.technician import KIND, Finding, Technician, ToolsOf, cannot_tell
+from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
 from roost.durable.driver import Driver, Next
 
 OWNER = "alice"
 CALLS = 2
 MODES = ("blind", "repeatable", "looking", "remembering", "asking")
 """`asking`: the tool is a foreign one, and the user says yes each time that they are asked."""
+
+
+def tools_of_all(runner: ToolRunner) -> ToolsOf:
+    """Return what gives every job the same tools."""
+
+    async def of(_job: Job) -> ToolRunner:
+        return runner
+
+    return of
 
 
 class ScriptedMind:

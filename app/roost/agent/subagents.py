@@ -2,7 +2,8 @@
 
 One that takes longer than the caller waits goes on beside the conversation: what runs is told in each turn, and the
 report is put into the first turn after it. A sub-agent reads, reaches the network and uses foreign tools, which the
-user is asked about as in the turn itself; it changes no file, and has no sub-agents itself.
+user is asked about as in the turn itself; it has no tool of ours that changes files,
+and no sub-agents itself.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
-from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Driver, Identity
+from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Driver, Identity, Job
 
 GATEWAY_JOB = "roost-gateway"  # further gateways, on other nodes; all of them, the agent too, register this service
 PEER_NAME = "gateway.roost.internal"  # what the certificates of gateways are made out to, whatever their address
@@ -32,19 +32,9 @@ class SecretFile:
 
 
 @dataclass(frozen=True)
-class AgentJob:
+class AgentJob(Job):
     """Everything the agent's template shows."""
 
-    name: str
-    datacenter: str
-    driver: Driver
-    user: str
-    uid: int
-    gid: int
-    image: str
-    command: str
-    args: list[str]
-    env: dict[str, str]
     secret_files: list[SecretFile]
     nodes: list[str]
     state_mount: str

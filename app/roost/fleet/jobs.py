@@ -224,8 +224,8 @@ class PlainFile:
 
 
 @dataclass(frozen=True)
-class MonitoringJob:
-    """Everything the template of Prometheus shows; `service` is that of the gateways."""
+class Job:
+    """What the templates of all jobs beside the model servers show: who runs what, and how."""
 
     name: str
     datacenter: str
@@ -237,6 +237,12 @@ class MonitoringJob:
     command: str
     args: list[str]
     env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class MonitoringJob(Job):
+    """Everything the template of Prometheus shows; `service` is that of the gateways."""
+
     files: list[PlainFile]
     targets_file: str
     service: str
@@ -248,19 +254,9 @@ class MonitoringJob:
 
 
 @dataclass(frozen=True)
-class SearchJob:
+class SearchJob(Job):
     """Everything the template of SearXNG shows."""
 
-    name: str
-    datacenter: str
-    driver: Driver
-    user: str
-    uid: int
-    gid: int
-    image: str
-    command: str
-    args: list[str]
-    env: dict[str, str]
     settings: PlainFile
     item: str
     port: int

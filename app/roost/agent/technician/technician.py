@@ -99,15 +99,6 @@ ToolsOf = Callable[[Job], Awaitable[ToolRunner]]
 """Gives a job's tools as they are now. Raises RoostError where they cannot be had."""
 
 
-def tools_of_all(runner: ToolRunner) -> ToolsOf:
-    """Return what gives every job the same tools."""
-
-    async def of(_job: Job) -> ToolRunner:
-        return runner
-
-    return of
-
-
 class Technician:
     """Takes jobs one step on at a time."""
 

@@ -11,11 +11,12 @@ import pytest
 from roost.agent.audit.log import AuditLog
 from roost.agent.technician.job import MOST_CALLS, Call, Decision, Finish, Job, Phase, Reply, Verdict
 from roost.agent.technician.journal import MIGRATIONS, JobNotFoundError, Journal
-from roost.agent.technician.technician import Finding, Technician, cannot_tell, tools_of_all
+from roost.agent.technician.technician import Finding, Technician, cannot_tell
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.durable.database import open_database
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
+from tests.support.technician import tools_of_all
 
 
 class Mind:

@@ -19,7 +19,7 @@ from roost.agent.technician.job import MOST_CALLS, Call, CallState, Finish, Job,
 from roost.agent.technician.journal import Journal
 from roost.agent.technician.look import edit_shows
 from roost.agent.technician.mind import CORRECTIONS, ModelMind, decision_schema
-from roost.agent.technician.technician import Finding, Technician, tools_of_all
+from roost.agent.technician.technician import Finding, Technician
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds
@@ -29,6 +29,7 @@ from roost.context.tokens import Estimate
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
 from tests.support.models import Files
+from tests.support.technician import tools_of_all
 
 PACKER = Packer(bounds(CostMode.SMART, 4096), Gate(MemoryBlobs(), "alice", Estimate()))
 READ = '{"why": "to see", "tool": "read", "arguments": {"path": "a.txt"}}'
