@@ -51,6 +51,7 @@ remove_machine() {
 
 # undo_others: the other machines of a fleet that is set up from here go first, while this one still reaches them.
 undo_others() {
+    others_stay=
     inventory=$config_dir/inventory.yaml
     if [ ! -r "$inventory" ] || [ ! -e "$install_dir/current/bin/roost" ]; then
         inventory=
@@ -59,8 +60,11 @@ undo_others() {
     with_installed
     ask_passphrase
     leave 'fleet[1:]' "$([ "$action" = purge ] && echo true || echo false)"
-    [ "$code" -eq 0 ] || explain_play
-    [ "$code" -eq 0 ] || say "" "Going on with this machine."
+    if [ "$code" -ne 0 ]; then
+        explain_play
+        say "" "Going on with this machine."
+        others_stay=yes
+    fi
     inventory=
 }
 
@@ -75,12 +79,25 @@ remove_roost() {
     undo_others
     undo_playbook
     step cleanup "removing services, users, packages and files" sweep
-    say "" "Roost is removed."
+    [ ! -s "$tmp/left" ] || tell_left
+    say "" "Roost is removed${others_stay:+ from this machine, but not from all others of its fleet}."
     [ "$action" = purge ] || say "Models and data: $state_dir. Secrets and choices: $config_dir. ./bootstrap.sh brings it back, --purge removes them."
     if [ -s "$tmp/kept" ]; then
         say "" "These stay, because something that is not ours needs them now:"
         sed 's/^/  /' "$tmp/kept"
     fi
+    [ -z "$others_stay" ] || die "Other machines of the fleet still have Roost; the reason stands above." \
+        "Run ./bootstrap.sh --$action on each of them."
+}
+
+# tell_left: a removal that is not whole says what stays, in apt's own words why, and fails.
+tell_left() {
+    said=$(grep -E '^(E:|dpkg: error|W: .*held|(userdel|groupdel|rm): )' "$log" | sort -u | tail -n 5)
+    tell_failure "Roost is removed but for what the system would not give up:
+$(sed 's/^/  /' "$tmp/left")${said:+
+$said}" "Correct what stands there (held: apt-mark showhold; half installed: dpkg --audit, apt-get -f install; a user: \
+end its processes), then run ./bootstrap.sh --$action again."
+    exit 1
 }
 
 # undo_playbook: with the installed release if it is whole, else with this folder and a venv made for it.

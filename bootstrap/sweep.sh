@@ -4,6 +4,7 @@
 # sweep: all that is left, guided by the manifest alone. Works on a half-made machine, and again and again.
 sweep() {
     : >"$tmp/kept"
+    : >"$tmp/left"
     sweep_units
     if have nft; then nft delete table inet roost 2>/dev/null || true; fi
     sweep_processes
@@ -12,18 +13,36 @@ sweep() {
         umount "$mount" || umount -l "$mount" || true
     done
     sweep_packages package
-    owned user | while read -r user; do ! getent passwd "$user" >/dev/null || userdel "$user"; done
-    owned group | while read -r group; do ! getent group "$group" >/dev/null || groupdel "$group"; done
+    owned user | while read -r user; do ! getent passwd "$user" >/dev/null || userdel "$user" || true; done
+    owned group | while read -r group; do ! getent group "$group" >/dev/null || groupdel "$group" || true; done
     sweep_paths
     sweep_access
     sweep_packages python-package
-    if [ "$action" = purge ]; then
+    note_left
+    if [ "$action" = purge ] && [ ! -s "$tmp/left" ]; then
         rm -f "$manifest"
         [ ! -s "$tmp/own-state" ] || rm -rf "$state_dir"
     else
+        # What stays is still ours: the next run goes by the manifest again.
+        [ ! -s "$tmp/own-state" ] || find "$state_dir" -mindepth 1 -maxdepth 1 ! -path "$manifest" -exec rm -rf '{}' +
         forget_absent
     fi
-    did "done"
+    if [ -s "$tmp/left" ]; then did "not all could be removed"; else did "done"; fi
+}
+
+# note_left: what is ours, had to go and is still there, whatever the reason; one `KIND NAME` a line in $tmp/left.
+note_left() {
+    sort -u "$tmp/kept" >"$tmp/kept-sorted"
+    for kind in user group package python-package; do
+        owned "$kind" | while read -r name; do
+            case $kind in
+            user) getent passwd "$name" ;;
+            group) getent group "$name" ;;
+            *) package_there "$name" && ! grep -qxF "$name" "$tmp/kept-sorted" ;;
+            esac >/dev/null || continue
+            printf '%s %s\n' "${kind#python-}" "$name" >>"$tmp/left"
+        done
+    done
 }
 
 # sweep_access: the fleet's key may no longer log in here (see app/roost/fleet/join/ssh.py).
@@ -91,16 +110,20 @@ sweep_containers() {
     while read -r name _; do docker rmi "$name" || true; done <"$tmp/images"
 }
 
-# installed PACKAGE
-installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# package_there PACKAGE: as a whole or in part; its configuration alone does not count.
+package_there() {
+    case $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) in
+    '' | not-installed | config-files) return 1 ;;
+    esac
+}
 
-# sweep_packages KIND: those of ours that nothing else needs.
+# sweep_packages KIND: those of ours that nothing else needs. What apt refuses is found by note_left.
 sweep_packages() {
     have dpkg-query || return 0
     owned "$1" >"$tmp/ours"
     set --
     while read -r name; do
-        if [ -n "$name" ] && installed "$name"; then set -- "$@" "$name"; fi
+        if [ -n "$name" ] && package_there "$name"; then set -- "$@" "$name"; fi
     done <"$tmp/ours"
     [ $# -gt 0 ] || return 0
     sort "$tmp/ours" >"$tmp/wanted"
@@ -109,20 +132,22 @@ sweep_packages() {
         all=$*
         set --
         for name in $all; do
-            if harmless "$name"; then set -- "$@" "$name"; else echo "$name" >>"$tmp/kept"; fi
+            if harmless "$name"; then set -- "$@" "$name"; elif [ -n "$planned" ]; then echo "$name" >>"$tmp/kept"; fi
         done
         [ $# -gt 0 ] || return 0
         if ! harmless "$@"; then
-            printf '%s\n' "$@" >>"$tmp/kept"
+            [ -z "$planned" ] || printf '%s\n' "$@" >>"$tmp/kept"
             return 0
         fi
     fi
-    apt_get --allow-change-held-packages purge "$@"
+    apt_get --allow-change-held-packages purge "$@" || echo "apt-get: exit code $?"
 }
 
-# harmless PACKAGE...: removing them takes nothing along that is not ours ($tmp/wanted).
+# harmless PACKAGE...: removing them takes nothing along that is not ours ($tmp/wanted). $planned: apt could say so at all.
 harmless() {
+    planned=
     apt_get -s --allow-change-held-packages purge "$@" >"$tmp/plan" || return 1
+    planned=yes
     sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' "$tmp/plan" | sort >"$tmp/going"
     [ -z "$(comm -13 "$tmp/wanted" "$tmp/going")" ]
 }
@@ -133,12 +158,14 @@ sweep_paths() {
         case $path in
         */../* | */.. | / | /*/ | [!/]*) continue ;;
         "$state_dir") [ "$action" != purge ] || echo yes >"$tmp/own-state" ;;
-        "$state_dir"/* | "$config_dir" | "$config_dir"/*) [ "$action" != purge ] || rm -rf "$path" ;;
+        "$state_dir"/* | "$config_dir" | "$config_dir"/*) [ "$action" != purge ] || remove_path "$path" ;;
         */ansible | */ansible/facts.d) ! present "$path" || rmdir "$path" || true ;; # others may have put things there
-        *) rm -rf "$path" || echo "$path" >>"$tmp/kept" ;;
+        *) remove_path "$path" ;;
         esac
     done
 }
+
+remove_path() { rm -rf "$1" || printf 'path %s\n' "$1" >>"$tmp/left"; }
 
 # forget_absent: what is gone is no longer ours; what stays can still be purged later.
 forget_absent() {
@@ -148,7 +175,7 @@ forget_absent() {
         case $kind in
         path) present "$name" ;;
         user | group) getent "$([ "$kind" = user ] && echo passwd || echo group)" "$name" ;;
-        package | python-package) installed "$name" ;;
+        package | python-package) package_there "$name" ;;
         *) false ;;
         esac >/dev/null || continue
         printf '%s\t%s\n' "$kind" "$name" >>"$manifest.new" || manifest_stays

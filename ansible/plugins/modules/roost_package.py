@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops import packages
-from roost.ops.dpkg import installed
+from roost.ops.dpkg import installed, on_disk
 from roost.ops.errors import RoostError, user_message
 from roost.ops.offline import OfflineBundle
 from roost.ops.ownership import Manifest
@@ -119,7 +119,7 @@ def absent(module: AnsibleModule, manifest: Manifest) -> None:
     """Remove what is ours and needed by nobody else."""
     owned = manifest.owned("package")
     names = [name for name in owned if name in module.params["names"] or not module.params["names"]]
-    there = installed(names)
+    there = on_disk(names)
     apt = packages.Apt()
     if not module.check_mode and there:
         packages.finish_interrupted()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from roost.ops.dpkg import installed
+from roost.ops.dpkg import on_disk
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
 from roost.ops.offline import HOST_DEBS, OfflineBundle
@@ -173,9 +173,9 @@ def install(apt: Apt, names: Sequence[str], manifest: Manifest) -> list[str]:
 
 
 def removable(apt: Apt, owned: Sequence[str]) -> list[str]:
-    """Return those installed packages of `owned` whose removal takes nothing along that is not in `owned`."""
+    """Return those of `owned`, installed wholly or halfway, whose removal takes along nothing but of `owned`."""
     ours = set(owned)
-    present = sorted(installed(owned))
+    present = sorted(on_disk(owned))
 
     def harmless(names: Sequence[str]) -> bool:
         return set(apt.simulate_purge(names).removed) <= ours

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from roost.ops.ownership import Manifest
-from tests.unit.bootstrap.shell import ROOT, call, functions, stub
+from tests.unit.bootstrap.shell import ROOT, Done, call, functions, stub
 
 INTERRUPTED = 130
 LOGGED = 'log=$tmp/log; : >"$log"; '
@@ -314,3 +314,52 @@ def test_sealed_secrets_need_a_passphrase(tmp_path: Path) -> None:
     named = call(tmp_path, "ask_passphrase", env={"ROOST_VAULT_PASSPHRASE_FILE": f"{tmp_path}/none"})
     assert named.code == 1
     assert "cannot be read" in named.err
+
+
+def removing(
+    folder: Path,
+    apt: str,
+    *,
+    action: str = "purge",
+    status: str = "installed",
+    plan: str = "echo 'Purg containerd [1]'",
+) -> Done:
+    """Remove a Roost that brought the package containerd; `apt` is what apt-get does, `plan` what it simulates."""
+    bin_dir = folder / "bin"
+    (folder / "status").write_text(status)
+    stub(bin_dir, "dpkg-query", f"cat {folder}/status")
+    stub(bin_dir, "apt-get", f'case "$*" in *" -s "*) {plan} ;; *) {apt} ;; esac')
+    body = (
+        f"parse --{action} --yes; ca=; offline=; cache_dir={folder}/cache; mkdir -p $state_dir\n"
+        "undo_playbook() { :; }; sweep_processes() { :; }; sweep_containers() { :; }; sweep_units() { :; }\n"
+        "own package containerd; own path $state_dir; remove_roost"
+    )
+    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "TMPDIR": str(folder / "kept-logs")}
+    (folder / "kept-logs").mkdir(exist_ok=True)
+    return call(folder, body, env=env)
+
+
+@pytest.mark.parametrize("action", ["purge", "uninstall"])
+@pytest.mark.parametrize("status", ["installed", "half-configured"])
+def test_a_package_that_apt_cannot_purge_is_named_and_the_removal_fails(
+    tmp_path: Path, action: str, status: str
+) -> None:
+    done = removing(tmp_path, "echo 'E: Held packages were changed' >&2; exit 100", action=action, status=status)
+    assert done.code == 1, done
+    assert "Roost is removed." not in done.out
+    assert "package containerd" in done.err
+    assert "E: Held packages were changed" in done.err
+    assert "Fix: Correct what stands there (held: apt-mark showhold" in done.err
+    assert f"./bootstrap.sh --{action} again" in done.err
+    assert "package\tcontainerd\n" in (tmp_path / "var/lib/roost/manifest").read_text(), "the next run knows it is ours"
+    again = removing(tmp_path, f"echo config-files >{tmp_path}/status", action=action, status=status)
+    assert (again.code, again.err) == (0, "")
+    assert "Roost is removed." in again.out
+    assert (tmp_path / "var/lib/roost/manifest").exists() == (action == "uninstall")
+
+
+def test_a_package_is_not_said_to_be_needed_by_others_where_apt_cannot_say_so(tmp_path: Path) -> None:
+    done = removing(tmp_path, "exit 100", plan="echo 'E: dpkg was interrupted' >&2; exit 100")
+    assert done.code == 1
+    assert "something that is not ours needs them" not in done.out
+    assert "package containerd\nE: dpkg was interrupted" in done.err

@@ -117,7 +117,7 @@ def test_apts_words_become_a_way_out(said: str, fix: str) -> None:
 
 
 def test_what_others_need_now_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "installed", lambda names: set(names) - {"gone"})
+    monkeypatch.setattr(packages, "on_disk", lambda names: set(names) - {"gone"})
     assert packages.removable(ScriptedApt([Plan()]), ["a", "b", "d", "gone"]) == ["a", "d"]
     assert packages.removable(ScriptedApt([Plan()]), ["a", "b", "c"]) == ["a", "b", "c"]
     assert packages.removable(ScriptedApt([Plan()]), ["gone"]) == []
