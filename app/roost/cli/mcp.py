@@ -20,7 +20,8 @@ from roost.agent.tools.runner import LocalRunner, standard_tools
 from roost.cli.api import on_loopback, trusting
 from roost.cli.principal import Principal, identify, mcp_file, refuse_root, state_folder
 from roost.cli.show import plain, print_json, print_table
-from roost.cli.worker import checked_networks, chosen, only_one, search_services
+from roost.cli.worker import checked_networks, chosen, search_services
+from roost.cli.worker_lock import only_one
 from roost.gateway.telemetry import Redactor, configure
 from roost.ops.errors import NOT_FOUND, RoostError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import ipaddress
 import json
 import os
@@ -13,8 +12,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -36,6 +34,7 @@ from roost.agent.tools.workspaces import Named
 from roost.cli.api import Access, find_access, on_loopback, trusting
 from roost.cli.principal import Principal, identify, refuse_root, state_folder
 from roost.cli.show import json_line, plain
+from roost.cli.worker_lock import only_one
 from roost.gateway.telemetry import configure
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
@@ -215,25 +214,6 @@ def identity(folder: Path) -> str:
         made = uuid.uuid4().hex
         write_atomic(file, f"{made}\n", mode=0o600)
         return made
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second worker of the same user and key from running beside this one.
-
-    Raises:
-        RoostError: one runs already.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RoostError("A worker of this user and key runs already.", fix="End it, or use that one.") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def refuse_plain(access: Access) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import shutil
 import stat
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,16 +16,16 @@ import typer
 
 import roost
 from roost.agent.tools.hubs import OTHER_HUB
-from roost.cli.principal import PRIVATE, identify, refuse_root, settings_folder
+from roost.cli.principal import PRIVATE, identify, refuse_root, settings_folder, state_folder
 from roost.cli.show import print_json
+from roost.cli.user_manager import asked, has_systemd, journal, need_systemd, shown, systemctl, systemd_variables
+from roost.cli.worker_lock import holder, named, runs_already
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.units import Service, render_systemd
 
 NAME = "roost-worker"
 OURS = "# Written by Roost"
-NO_SYSTEMD = 5
-"""Exit code: there is no systemd for users."""
 ROOT = "A worker does not run as root, and no service of root's runs one."
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PASSED = (
@@ -38,6 +37,10 @@ PASSED = (
 STAYS_DOWN = (2, OTHER_HUB)
 """Exit codes after which it is not started anew: it is asked for what cannot be, or another hub answers and would get
 the key each time."""
+
+BEGINS_S = 30.0
+"""How long a worker may take until it has begun; Python alone takes seconds on a slow machine."""
+ASKED_EACH_S = 0.2
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
@@ -67,15 +70,21 @@ def install(
     if dry_run:
         print_json({"unit": str(unit_file()), "text": text}) if as_json else print(text, end="")
         return
-    identify()  # a key that is not valid would only be told in the journal
+    whose = identify()  # a key that is not valid would only be told in the journal
     need_systemd()
     unit = unit_file()
     if unit.exists() and not unit.read_text().startswith(OURS):
         raise RoostError(f"{unit} is there and not ours.", fix=f"Remove or rename it: {unit}")
+    folder = state_folder() / whose.called
+    process, service_process = holder(folder), shown(unit.name).main_process
+    # A worker of an older release does not say which process it is.
+    if process is not None and process != service_process and (process or not service_process):
+        raise runs_already(process)
     changed = kept(environment_file(), variables, 0o600) | kept(unit, text, 0o644)
     systemctl("daemon-reload")
     systemctl("enable", unit.name)
     systemctl("restart" if changed else "start", unit.name)
+    await_worker(unit.name, folder)
     lingers = linger()
     if as_json:
         print_json({"unit": str(unit), "changed": changed, "linger": lingers})
@@ -124,6 +133,28 @@ def status(*, as_json: JsonOption = False) -> None:
         print(f"{NAME}.service: {state}." + ("" if installed else " `roost worker install` makes it."))
     if not runs:
         raise typer.Exit(1)
+
+
+def await_worker(unit: str, folder: Path) -> None:
+    """Wait until the service's process is the worker of this user and key.
+
+    Raises:
+        RoostError: it ended again, or does not begin.
+    """
+    ends = time.monotonic() + BEGINS_S
+    while True:
+        state = shown(unit)
+        if state.main_process and named(folder) == state.main_process:
+            return
+        if state.ended or time.monotonic() > ends:
+            said = journal(unit)
+            raise RoostError(
+                f"{unit} was started, but {'ends again' if state.ended else f'does not work after {BEGINS_S:.0f} s'}"
+                + (f": {said}" if said else "."),
+                fix=f"`journalctl --user -u {NAME}` has the whole; correct that and run this again, or take "
+                "the service away: `roost worker uninstall`.",
+            )
+        time.sleep(ASKED_EACH_S)
 
 
 def service(only: Sequence[str], networks: Sequence[str]) -> Service:
@@ -180,65 +211,6 @@ def kept(path: Path, text: str, mode: int) -> bool:
     return True
 
 
-def need_systemd() -> None:
-    """Stop where no systemd runs services of users.
-
-    Raises:
-        RoostError: with what to do instead.
-    """
-    if not has_systemd():
-        raise RoostError(
-            "There is no systemd here that runs services of this user.",
-            fix="Log in as that user (not by su), or `sudo loginctl enable-linger NAME`; without systemd have "
-            "`ROOST_API_KEY=KEY`, and below it `@reboot roost worker`, as lines of the user's crontab (`crontab -e`), "
-            "above them `ROOST_API=ADDRESS` where the API is on another machine.",
-            exit_code=NO_SYSTEMD,
-        )
-
-
-def has_systemd() -> bool:
-    """Say whether a systemd of this user answers."""
-    return bool(systemd_variables())
-
-
-def systemd_variables() -> dict[str, str]:
-    """Return the environment of this user's systemd; {} where there is none, as it is never without variables."""
-    try:
-        done = _run("show-environment")
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    pairs = (line.partition("=") for line in done.stdout.splitlines() if not done.returncode)
-    return {name: _unquoted(value) for name, sign, value in pairs if sign}
-
-
-def _unquoted(value: str) -> str:
-    """Return a value as it is: systemd shows one with other than plain letters as $'...' of a shell."""
-    if not (value.startswith("$'") and value.endswith("'")):
-        return value
-    return re.sub(r"\\(.)", r"\1", value[2:-1])
-
-
 def linger() -> bool:
     """Say whether services of this user run without a session of theirs."""
     return (Path("/var/lib/systemd/linger") / getpass.getuser()).exists()
-
-
-def systemctl(*words: str) -> None:
-    """Have this user's systemd do something.
-
-    Raises:
-        RoostError: it does not.
-    """
-    done = _run(*words)
-    if done.returncode:
-        said = " ".join(done.stderr.split())[:300]
-        raise RoostError(f"systemctl --user {' '.join(words)}: {said}", fix=f"journalctl --user -u {NAME}")
-
-
-def asked(*words: str) -> str:
-    """Return what this user's systemd answers."""
-    return _run(*words).stdout.strip()
-
-
-def _run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True, timeout=60, check=False)

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from roost.agent.tools.workspaces import unfit
 from roost.cli.api import Access
-from roost.cli.worker import checked_networks, identity, only_one, refuse_plain, worker
+from roost.cli.worker import checked_networks, identity, refuse_plain, worker
+from roost.cli.worker_lock import holder, only_one
 from roost.cli.workspace import app
 from roost.ops.errors import RoostError
 
@@ -128,7 +129,9 @@ def test_networks_are_checked() -> None:
 
 
 def test_only_one_runs_and_its_id_stays(tmp_path: Path) -> None:
+    assert holder(tmp_path / "state") is None
     with only_one(tmp_path / "state"):
+        assert holder(tmp_path / "state") == os.getpid()
         first = identity(tmp_path / "state")
         with pytest.raises(RoostError, match="runs already"), only_one(tmp_path / "state"):
             pass

@@ -5,28 +5,37 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from roost.agent.sandbox.parent import Bubblewrap, refused_by_kernel
-from roost.cli import principal, worker_unit
+from roost.cli import principal, user_manager, worker_unit
 from roost.cli.api import Access
 from roost.cli.principal import Principal
+from roost.cli.user_manager import Machine, missing
 from roost.cli.worker import app
+from roost.cli.worker_lock import only_one
 from roost.ops.errors import RoostError
 from roost.ops.units import render_systemd
 
-SYSTEMCTL = (
-    '#!/bin/sh\necho "$@" >>"$HOME/asked"\ncase "$2" in is-active) echo active ;; '
-    'show-environment) echo PATH=/usr/bin; echo "$SYSTEMD_HAS" ;; esac\nexit "${SYSTEMCTL_SAYS:-0}"\n'
-)
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >>"$HOME/asked"
+case "$2" in
+is-active) echo active ;;
+show-environment) echo PATH=/usr/bin; echo "$SYSTEMD_HAS" ;;
+show) echo "MainPID=$SERVICE_PID"; echo "SubState=$SERVICE_IS" ;;
+esac
+exit "${SYSTEMCTL_SAYS:-0}"
+"""
+ANNA = Principal(Access("x", "y"), "anna", "1" * 32)
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user with a key, and a systemctl that notes what it is asked."""
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user with a key, and a systemctl that notes what it is asked; nothing works for that key."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "systemctl"
     program.write_text(SYSTEMCTL)
@@ -36,11 +45,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in {
         "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ROOST_API": "http://127.0.0.1:8360",
         "ROOST_API_KEY": 'roost-"$key', "LOGNAME": "anna",
+        "SERVICE_PID": "0", "SERVICE_IS": "auto-restart",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(worker_unit, "identify", lambda: Principal(Access("x", "y"), "anna", "1" * 32))
+    monkeypatch.setattr(worker_unit, "identify", lambda: ANNA)
     return tmp_path
+
+
+@pytest.fixture
+def home(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, whose service works: this process holds the lock, and systemctl says that it is the service's."""
+    monkeypatch.setenv("SERVICE_PID", str(os.getpid()))
+    monkeypatch.setenv("SERVICE_IS", "running")
+    with only_one(principal.state_folder() / ANNA.called):
+        yield bare
 
 
 def run(*words: str) -> Result:
@@ -57,12 +76,13 @@ def test_it_is_written_started_kept_and_taken_away(home: Path) -> None:
     for line in ("NoNewPrivileges=yes", "WantedBy=default.target", "KillMode=control-group", "Restart=on-failure"):
         assert line in text
     assert "User=" not in text
-    assert "roost-" not in text.replace("roost-worker", "")  # the key is not in it
+    assert "$key" not in text
+    assert "ROOST_API_KEY" not in text
     kept = home / ".config/roost/worker.env"
     assert kept.stat().st_mode & 0o077 == 0
     assert kept.read_text() == 'ROOST_API="http://127.0.0.1:8360"\nROOST_API_KEY="roost-\\"\\$key"\n'
     verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
-    assert [verb for verb in verbs if verb != "show-environment"] == ["daemon-reload", "enable", "restart"]
+    assert [verb for verb in verbs if not verb.startswith("show")] == ["daemon-reload", "enable", "restart"]
     assert "RestartPreventExitStatus=2 8" in text
     again = json.loads(run("install", "--only", "read", "--json").stdout)
     assert not again["changed"]
@@ -87,7 +107,8 @@ def test_the_service_finds_what_this_shell_does_and_systemd_finds_the_service(
     given |= {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "home,192.0.2.0/24"}
     for name, value in {**given, "XDG_RUNTIME_DIR": f"{home}/run"}.items():
         monkeypatch.setenv(name, value)
-    assert run("install").exit_code == 0
+    with only_one(principal.state_folder() / ANNA.called):
+        assert run("install").exit_code == 0
     kept = (home / "set/roost/worker.env").read_text()
     assert all(f'{name}="{value}"\n' in kept for name, value in given.items())
     assert "XDG_RUNTIME_DIR" not in kept
@@ -96,7 +117,8 @@ def test_the_service_finds_what_this_shell_does_and_systemd_finds_the_service(
     assert run("uninstall").exit_code == 0
     assert not unit.exists()
     monkeypatch.setenv("SYSTEMD_HAS", f"XDG_CONFIG_HOME=$'{home}/it\\'s here'")
-    assert run("install").exit_code == 0
+    with only_one(principal.state_folder() / ANNA.called):
+        assert run("install").exit_code == 0
     assert (home / "it's here/systemd/user/roost-worker.service").exists()
     assert not unit.exists()
 
@@ -110,13 +132,60 @@ def test_a_dry_run_writes_nothing(home: Path) -> None:
 
 def test_without_systemd_it_says_what_to_do_and_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEMCTL_SAYS", "1")
+    monkeypatch.setattr(user_manager, "this_machine", lambda: Machine(systemd=True, pam=True, bus=True))
     done = run("install")
     assert isinstance(done.exception, RoostError)
-    assert done.exception.exit_code == worker_unit.NO_SYSTEMD
+    assert done.exception.exit_code == user_manager.NO_SYSTEMD
     assert "crontab" in done.exception.fix
     assert "`ROOST_API_KEY=KEY`" in done.exception.fix
     assert "`@reboot roost worker`" in done.exception.fix  # cron logs the command, so no key is in it
     assert not (home / ".config").exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "why", "fix"),
+    [
+        (Machine(systemd=False, pam=False, bus=False), "did not start this machine", "crontab -e"),
+        (Machine(systemd=True, pam=False, bus=True), "pam_systemd is missing", "apt-get install libpam-systemd"),
+        (Machine(systemd=True, pam=True, bus=False), "no D-Bus", "apt-get install dbus"),
+        (Machine(systemd=True, pam=True, bus=True), "runs services of this user", "enable-linger"),
+    ],
+)
+def test_what_a_systemd_of_users_lacks_is_named(machine: Machine, why: str, fix: str) -> None:
+    said, what = missing(machine)
+    assert why in said
+    assert fix in what
+    assert ("enable-linger" in what) == (machine == Machine(systemd=True, pam=True, bus=True)), "it helps there only"
+
+
+def test_beside_a_worker_that_runs_nothing_is_installed(bare: Path) -> None:
+    with only_one(principal.state_folder() / ANNA.called):
+        done = run("install")
+    assert isinstance(done.exception, RoostError)
+    assert f"runs already (process {os.getpid()})" in done.exception.message
+    assert f"kill {os.getpid()}" in done.exception.fix
+    assert not (bare / ".config").exists()
+    assert done.stdout == ""
+
+
+def test_a_worker_of_before_that_does_not_say_who_it_is_may_be_the_service(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = principal.state_folder() / ANNA.called / "lock"
+    lock.write_text("")
+    monkeypatch.setattr(worker_unit, "named", lambda _: os.getpid())
+    assert run("install").exit_code == 0, home
+
+
+def test_a_service_that_ends_again_is_not_said_to_run(bare: Path) -> None:
+    stub = bare / "bin" / "journalctl"
+    stub.write_text("#!/bin/sh\necho 'error: The API refuses the key.'\n")
+    stub.chmod(0o755)
+    done = run("install")
+    assert isinstance(done.exception, RoostError)
+    assert "ends again: error: The API refuses the key." in done.exception.message
+    assert "roost worker uninstall" in done.exception.fix
+    assert done.stdout == ""
 
 
 def test_another_unit_of_that_name_and_root_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
