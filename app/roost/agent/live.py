@@ -48,12 +48,12 @@ class Said:
     answers: bool = False
     """Whether they can be asked something before it is answered; see `permission/asking`."""
     allow: tuple[str, ...] = ()
-    """Tools that may be called for it without a question."""
+    """Tools that may be called for it without a question, and for no other message."""
 
 
 @dataclass
 class Live:
-    """One session. Rapid messages become one turn; `injected` gives a turn what it has to know at once."""
+    """One session. Rapid messages that allow the same become one turn; `injected` gives a turn what it has to know."""
 
     owner: str
     session: str
@@ -99,8 +99,12 @@ class Live:
 
     @property
     def allows(self) -> frozenset[str]:
-        """Return the tools that the turn under way may call without a question."""
-        return frozenset(name for said in (*self.current, *self.added) for name in said.allow if self.busy)
+        """Return the tools that the turn under way may call without a question: what all of its messages allow.
+
+        Which of them a call is for cannot be told.
+        """
+        answered = (*self.current, *self.added) if self.busy else ()
+        return frozenset.intersection(*(frozenset(said.allow) for said in answered)) if answered else frozenset()
 
     @property
     def watched(self) -> bool:
@@ -124,6 +128,13 @@ class Live:
     def _begin(self) -> None:
         if self.waiting and not self.busy:
             self._task = asyncio.create_task(self._turns())
+
+    def _next(self) -> tuple[Said, ...]:
+        """Take what the next turn answers: the first that waits, and those right behind it that allow the same."""
+        taken = [self.waiting.popleft()]
+        while self.waiting and set(self.waiting[0].allow) == set(taken[0].allow):
+            taken.append(self.waiting.popleft())
+        return tuple(taken)
 
     @staticmethod
     def _size(messages: Iterable[Said]) -> int:
@@ -204,8 +215,7 @@ class Live:
 
     async def _turns(self) -> None:
         while self.waiting:
-            self.current, self.added = tuple(self.waiting), ()
-            self.waiting.clear()
+            self.current, self.added = self._next(), ()
             texts = [said.text for said in self.current]
             self.turn = uuid.uuid4().hex[:12]
             await self.tell({"type": "turn", "turn": self.turn, "messages": len(texts)})

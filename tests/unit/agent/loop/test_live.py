@@ -16,6 +16,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.answered: list[str] = []
+        self.allowed: list[frozenset[str]] = []
+        """What each turn that ended might call without a question."""
         self.go = asyncio.Event()
         self.ending = asyncio.Event()
         self.ending.set()
@@ -28,6 +30,7 @@ class Desk:
             await self.ending.wait()
             raise
         self.answered.append(text)
+        self.allowed.append(self.live.allows)
 
     async def idle(self) -> None:
         await eventually(lambda: not self.live.busy, 10, "the end of the turns")
@@ -95,7 +98,26 @@ async def test_only_so_much_may_wait() -> None:
     await desk.live.cancel()
 
 
-async def test_who_says_something_urgent_can_be_asked_and_allows_as_any_other() -> None:
+async def test_messages_that_wait_together_share_a_turn_only_with_those_that_allow_the_same() -> None:
+    desk = Desk()
+    desk.live.say(Said("one"))
+    await asyncio.sleep(0)
+    desk.live.say(Said("send it", allow=("mail", "wiki")))
+    desk.live.say(Said("to bob", allow=("wiki", "mail")))
+    desk.live.say(Said("clean up"))
+    desk.live.say(Said("quietly"))
+    desk.live.say(Said("run it", allow=("shell",)))
+    desk.go.set()
+    await desk.idle()
+    assert list(zip(desk.answered, desk.allowed, strict=True)) == [
+        ("one", frozenset()),
+        ("send it\n\nto bob", {"mail", "wiki"}),
+        ("clean up\n\nquietly", frozenset()),
+        ("run it", {"shell"}),
+    ]
+
+
+async def test_who_says_something_urgent_can_be_asked_and_allows_nothing_to_the_message_before() -> None:
     desk = Desk()
     desk.live.say(Said("one"))
     await asyncio.sleep(0)
@@ -103,9 +125,24 @@ async def test_who_says_something_urgent_can_be_asked_and_allows_as_any_other() 
     desk.live.say(Said("now", priority=True, answers=True, allow=("shell",)))
     seen.append(desk.live.answers)  # it was not told yet
     assert desk.live.injected() == ["now"]
-    assert desk.live.allows == {"shell"}
+    assert desk.live.allows == frozenset()
     assert [*seen, desk.live.answers] == [False, False, True]
     desk.live.say(Said("two"))
     desk.go.set()
     await eventually(lambda: desk.answered == ["one", "two"], 10, "the second turn")
     assert (desk.live.added, desk.live.allows) == ((), frozenset())
+
+
+async def test_what_the_message_before_allowed_is_not_for_an_urgent_one() -> None:
+    desk = Desk()
+    desk.live.say(Said("one", allow=("mail", "shell")))
+    await asyncio.sleep(0)
+    assert desk.live.allows == {"mail", "shell"}
+    desk.live.say(Said("and that", priority=True, allow=("shell",)))
+    assert desk.live.injected() == ["and that"]
+    assert desk.live.allows == {"shell"}
+    desk.live.say(Said("not that", priority=True))
+    assert desk.live.injected() == ["not that"]
+    assert desk.live.allows == frozenset()
+    await desk.live.cancel()
+    assert desk.live.allows == frozenset()

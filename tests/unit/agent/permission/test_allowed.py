@@ -1,4 +1,4 @@
-"""What keys allowed for good, on disk: a file that cannot be used is not lost, and no key's entries displace another's."""
+"""What keys allowed for good, on disk: a file that cannot be used is not lost, each key displaces its own entries."""
 
 from __future__ import annotations
 
