@@ -20,8 +20,8 @@ from roost.agent.channel.wire import Announced, Folder
 from roost.agent.hub import AgentHub, agents_of
 from roost.agent.identity import HubIdentity
 from roost.agent.measures import Measures
-from roost.agent.search_routes import Where, nowhere
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
+from roost.agent.tools.searxng import NOWHERE, Where
 from roost.cli.serve_websocket import websocket_protocol
 from tests.support.net import eventually
 
@@ -84,7 +84,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, desk: Desk | None = None, port: int = 0, ping_s: float = 20.0, search: Where = nowhere
+    folder: Path, desk: Desk | None = None, port: int = 0, ping_s: float = 20.0, search: Where = NOWHERE
 ) -> AsyncIterator[Served]:
     """Run a hub; who answers no ping for `ping_s` seconds is let go. `search` says where SearXNG is."""
     desk = desk or Desk(poll_s=5, gone_s=5, answer_s=5)

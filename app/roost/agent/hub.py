@@ -35,14 +35,15 @@ from roost.agent.permission.allowed import AllowedStore, OpenQuestions
 from roost.agent.permission.policy import ALLOWED_PATH
 from roost.agent.permission.routes import permission_routes
 from roost.agent.routes import turn_routes
-from roost.agent.search_routes import PATH as SEARCH_PATH
-from roost.agent.search_routes import Where, nowhere, search_routes
+from roost.agent.search_routes import search_routes
 from roost.agent.service import Agents, Asker, NoTools, RunnerOf
 from roost.agent.sessions.routes import PATH, session_routes
 from roost.agent.sessions.store import FileSessionStore
 from roost.agent.skills.routes import PATH as SKILLS_PATH
 from roost.agent.skills.routes import skill_routes
 from roost.agent.skills.store import SkillStore
+from roost.agent.tools.searxng import NOWHERE, Where
+from roost.agent.tools.web_search import FLEET_PATH
 from roost.agent.turn import TurnMetrics
 from roost.context.blobs import FileBlobs
 from roost.gateway.errors import ApiError, not_allowed
@@ -57,7 +58,7 @@ ASKER, STILL = "roost.asker", "roost.still"
 CONNECTIONS = frozenset({"http", "websocket"})
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH, SEARCH_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH, FLEET_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 
@@ -73,7 +74,7 @@ class AgentHub:
         desk: Desk | None = None,
         *,
         identity: HubIdentity,
-        search: Where = nowhere,
+        search: Where = NOWHERE,
     ) -> None:
         self._api = api
         self.desk = desk or Desk()

@@ -14,8 +14,8 @@ import aiohttp
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from roost.agent.tools.searxng import NOWHERE, Where
 from roost.cli.serve_listen import Listener, Listens, make_server, open_socket
-from roost.cli.serve_search import NOWHERE, Where
 from roost.gateway.errors import ApiError
 from roost.gateway.telemetry import Redactor
 from roost.ops.metric_names import AGENT_PAGE

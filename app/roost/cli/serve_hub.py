@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost import __version__
+from roost.agent.tools.searxng import given
 from roost.cli.serve_agent import Turns, agent_hub
 from roost.cli.serve_listen import listeners, open_socket
-from roost.cli.serve_search import given
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
 from roost.gateway.telemetry import Redactor

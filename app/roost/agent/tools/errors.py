@@ -11,6 +11,10 @@ class ToolError(Exception):
         self.changed = changed
 
 
+class UnavailableError(ToolError):
+    """What the tool needs is there and does not answer now: later it may."""
+
+
 class CutOffError(ToolError):
     """It was ended while it ran: what it did by then stays."""
 

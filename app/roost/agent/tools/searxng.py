@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roost.agent.tools.errors import ToolError
+from roost.agent.tools.errors import ToolError, UnavailableError
 
 MOST_BYTES = 4 << 20
 MOST_TEXT = 600
+Where = Callable[[], Awaitable[str]]
+"""Gives SearXNG's base address, '' where there is none; raises UnavailableError where that cannot be said now."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,25 @@ class _Answer(BaseModel):
     unresponsive_engines: list[list[str]] = Field(default_factory=list)
 
 
+def given(url: str) -> Where:
+    """Return what says this address."""
+
+    async def where() -> str:
+        return url
+
+    return where
+
+
+NOWHERE = given("")
+"""Stands for a fleet without a search service."""
+
+
 async def ask_searxng(http: aiohttp.ClientSession, url: str, query: str) -> Found:
     """Search; `url` is the base address.
 
     Raises:
-        ToolError: it does not answer, or not with JSON.
+        UnavailableError: it does not answer.
+        ToolError: it does not answer with JSON.
     """
     try:
         async with http.get(f"{url.rstrip('/')}/search", params={"q": query, "format": "json"}) as answer:
@@ -62,7 +78,7 @@ async def ask_searxng(http: aiohttp.ClientSession, url: str, query: str) -> Foun
             while not answer.content.at_eof() and len(said) < MOST_BYTES:
                 said += await answer.content.read(MOST_BYTES - len(said))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ToolError(f"SearXNG does not answer: {str(error) or type(error).__name__}") from None
+        raise UnavailableError(f"SearXNG does not answer: {str(error) or type(error).__name__}") from None
     try:
         found = _Answer.model_validate(json.loads(said))
     except (ValueError, ValidationError):

@@ -20,7 +20,6 @@ RESULTS = 8
 TIMEOUT_S = 20.0
 BRAVE_URL = "https://api.search.brave.com/res/v1/web/search"
 FLEET_PATH = "/roost/v1/search"
-NOT_ENABLED = "search_not_enabled"
 NO_SEARCH = (
     "No search service is set. `sudo roost search enable` on the fleet's first machine starts SearXNG, and it is found "
     "from then on; or set ROOST_SEARXNG_URL (a SearXNG of your own, with `formats: [html, json]`) or ROOST_BRAVE_KEY "

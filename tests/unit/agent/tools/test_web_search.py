@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from roost.agent.search_routes import PATH
 from roost.agent.tools.errors import ToolError
+from roost.agent.tools.searxng import given
 from roost.agent.tools.web_search import FLEET_PATH, FleetSearch, SearchServices, search_web
-from roost.cli.serve_search import given
 from tests.support.agent_hub import client_of, served
 
 RESULT = {"title": "Owls", "url": "https://example.org/owls", "content": "They  hunt\nat night.", "engine": "x"}
@@ -49,7 +48,6 @@ async def test_without_a_service_the_user_is_told_how_to_get_one() -> None:
 
 
 async def test_the_fleets_own_is_found_over_the_hub(tmp_path: Path) -> None:
-    assert FLEET_PATH == PATH
     async with searxng(json.dumps(FOUND)) as (url, asked), served(tmp_path, search=given(url)) as hub:
         fleet = SearchServices(fleet=FleetSearch(hub.url, "anna"))
         text = await search_web(fleet, "owls & mice")
@@ -57,9 +55,9 @@ async def test_the_fleets_own_is_found_over_the_hub(tmp_path: Path) -> None:
         assert text.count("https://example.org/owls") == 8
         assert text.startswith("Owls\nhttps://example.org/owls\nThey hunt at night.")
         for key, status in {"": 401, "rita": 403}.items():
-            async with client_of(key) as client, client.post(f"{hub.url}{PATH}", json={"query": "a"}) as answer:
+            async with client_of(key) as client, client.post(f"{hub.url}{FLEET_PATH}", json={"query": "a"}) as answer:
                 assert answer.status == status
-        async with client_of("anna") as client, client.post(f"{hub.url}{PATH}", json={"query": ""}) as answer:
+        async with client_of("anna") as client, client.post(f"{hub.url}{FLEET_PATH}", json={"query": ""}) as answer:
             assert answer.status == 422
         assert len(asked) == 1
 
