@@ -76,7 +76,7 @@ merge_choices() {
     (umask 077 && printf '%s' "$chosen" >"$tmp/settings")
     code=0
     PYTHONPATH=$1/app PYTHONDONTWRITEBYTECODE=1 "$2" -P -m roost.ops.host_file --defaults "$1/group_vars/all.yaml" \
-        --current "$config_dir/host.yaml" --settings "$tmp/settings" --out "$tmp/host.yaml" 2>"$tmp/said" || code=$?
+        --roles "$1/ansible/roles" --current "$config_dir/host.yaml" --settings "$tmp/settings" --out "$tmp/host.yaml" 2>"$tmp/said" || code=$?
     if [ "$code" -ne 0 ]; then
         rm -f "$tmp/host.yaml"
         printf '\n' >&2

@@ -1,4 +1,7 @@
-"""Action plugin: the names of variables, before anything else: old ones end the run, unknown ones are said."""
+"""Action plugin: variables, before anything else.
+
+Old names and values that cannot be end the run; unknown names are said.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,33 @@ import yaml
 from ansible.plugins.action import ActionBase
 
 from roost.ops.variable_names import examine
+from roost.ops.variable_values import load_specs, problems
+
+FIX = "Correct it where it is set: `roost config show --origin` says where; --set NAME= goes back to a default."
 
 
 class ActionModule(ActionBase):
     """Runs on the controller alone, once for all machines; changes nothing."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Fail with every old name of any machine at once; return the rest as warnings."""
+        """Fail with every old name and bad value of any machine at once; return the rest as warnings."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         folder = Path(str(self._task.args["group_vars"]))
-        known = _names(folder / "all.yaml")
-        computed = _names(folder / "fleet.yaml")
+        defaults = _variables(folder / "all.yaml")
+        known = set(defaults)
+        computed = set(_variables(folder / "fleet.yaml"))
+        specs = load_specs(Path(str(self._task.args["roles"])))
         hosts: Any = (task_vars or {}).get("hostvars", {})
         errors: dict[str, list[str]] = {}
         warned: dict[str, list[str]] = {}
         for machine in (task_vars or {}).get("ansible_play_hosts_all", []):
             # What the group's file computes is there too: that it is set elsewhere cannot be told from here.
             found = examine([str(name) for name in hosts[machine]], known | computed)
-            for said in found.errors:
+            # As they are written: a template is not resolved here.
+            raw = hosts.raw_get(machine) if hasattr(hosts, "raw_get") else hosts[machine]
+            # Ansible's texts are of a class of its own, which a parser of YAML does not take.
+            values = {name: "".join(value) if isinstance(value, str) else value for name, value in raw.items()}
+            for said in (*found.errors, *problems(values, defaults, specs)):
                 errors.setdefault(said, []).append(machine)
             for said in found.warnings:
                 warned.setdefault(said, []).append(machine)
@@ -37,13 +49,13 @@ class ActionModule(ActionBase):
         if warnings:
             result["note"] = " ".join(warnings)
         if lines:
-            return {**result, "failed": True, "msg": " ".join(lines) + " Fix: Use the new name where it is set."}
+            return {**result, "failed": True, "msg": " ".join(lines) + " Fix: " + FIX}
         return result
 
 
-def _names(path: Path) -> set[str]:
+def _variables(path: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    return set(loaded)
+    return loaded
 
 
 def _where(machines: list[str], *, many: bool) -> str:

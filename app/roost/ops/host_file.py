@@ -17,6 +17,7 @@ import yaml
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.variable_names import renamed
+from roost.ops.variable_values import Spec, load_specs, sentence, spec_of, wanted
 from roost.ops.yaml_text import load_yaml
 
 HEADER = """---
@@ -32,8 +33,6 @@ FIXED = (
     "roost_run_dir",
     "roost_state_dir",
 )
-# A bool is an int to Python, so it comes first.
-KINDS: tuple[tuple[type, str], ...] = ((bool, "true or false"), (int, "a whole number"), (list, "a list"))
 END = "...\n"  # what YAML puts after a bare scalar
 TOP_LEVEL = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*:")
 
@@ -46,27 +45,16 @@ def _value(text: str, default: object) -> object:
     return value
 
 
-def _misfit(value: object, default: object) -> str:
-    """Return what kind of value is wanted where this one is of another kind, or an empty string."""
-    if value is None or _is_template(value) or _is_template(default):
-        return ""
-    for kind, wanted in KINDS:
-        if isinstance(default, kind):
-            return "" if isinstance(value, kind) and isinstance(value, bool) == isinstance(default, bool) else wanted
-    return ""
-
-
-def _is_template(value: object) -> bool:
-    return isinstance(value, str) and "{{" in value
-
-
-def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[str, object]:
+def parse_settings(
+    words: Iterable[str], known: Mapping[str, object], specs: Mapping[str, Spec] | None = None
+) -> dict[str, object]:
     """Read `NAME=VALUE` words; the value is YAML, and None (nothing after the =) means back to the default.
 
-    `known` are the variables with their defaults: where the default is a text, the value is taken as a text.
+    `known` are the variables with their defaults: where the default is a text, the value is taken as a text. `specs`
+    are the roles' own.
 
     Raises:
-        RoostError: a name is unknown or fixed, or a value is not YAML.
+        RoostError: a name is unknown or fixed, or a value is not YAML or cannot be; exit code 2.
     """
     settings: dict[str, object] = {}
     names = sorted(known)
@@ -78,7 +66,8 @@ def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[st
             raise RoostError(said, fix="Use the new name, or take it out.", exit_code=2)
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
-            fix = f"Did you mean {near[0]}?" if near else "Every variable stands in group_vars/all.yaml."
+            fix = f"Did you mean {near[0]}? " if near else ""
+            fix += "Every variable stands in group_vars/all.yaml."
             raise RoostError(f"There is no variable {name!r}.", fix=fix, exit_code=2)
         if name in FIXED:
             raise RoostError(
@@ -90,11 +79,17 @@ def parse_settings(words: Iterable[str], known: Mapping[str, object]) -> dict[st
             settings[name] = _value(text, known[name])
         except yaml.YAMLError as error:
             raise RoostError(f"The value of {name} is not YAML: {text!r}.", fix="Quote it.", exit_code=2) from error
-        if wanted := _misfit(settings[name], known[name]):
+        if what := wanted(name, settings[name], spec_of(name, known[name], specs or {})):
             raise RoostError(
-                f"{name} is {wanted}, not {text.strip()!r}.", fix=f"Its default is {known[name]}.", exit_code=2
+                sentence(name, what, text),
+                fix=f"Its default is {_shown(known[name])}; --set {name}= goes back to that.",
+                exit_code=2,
             )
     return settings
+
+
+def _shown(default: object) -> str:
+    return _flow(default).strip() if isinstance(default, (bool, list, dict)) else str(default) or "empty"
 
 
 def load(text: str, where: Path) -> dict[str, object]:
@@ -168,13 +163,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the merged file; return the exit code."""
     parser = argparse.ArgumentParser(prog="roost.ops.host_file")
     parser.add_argument("--defaults", type=Path, required=True)
+    parser.add_argument("--roles", type=Path, required=True, help="the folder of roles, for their argument specs")
     parser.add_argument("--current", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--settings", type=Path, required=True, help="a file with one NAME=VALUE a line")
     args = parser.parse_args(argv)
     try:
         known = load(args.defaults.read_text(), args.defaults)
-        settings = parse_settings(args.settings.read_text().splitlines(), known)
+        settings = parse_settings(args.settings.read_text().splitlines(), known, load_specs(args.roles))
         text = args.current.read_text() if args.current.exists() else ""
         write_atomic(args.out, merge(text, settings, args.current), mode=0o600)
     except RoostError as error:

@@ -38,6 +38,20 @@ def test_old_names_end_the_run_before_anything_is_done(tmp_path: Path) -> None:
     assert "TASK [program" not in done.stdout
 
 
+def test_values_that_cannot_be_end_the_run_before_anything_is_done(tmp_path: Path) -> None:
+    hosts = {"one": {"api_port": 99999, "nomad_http_port": "14646"}, "two": {"monitoring": "perhaps"}}
+    done = play(tmp_path, hosts, {"roost_runtime": "podman", "engine_threads": "{{ 2 }}"}, ROOT / "playbook.yaml")
+    assert done.returncode != 0
+    for said in (
+        "api_port is a whole number from 1 to 65535, not '99999'. (set for one)",
+        "monitoring is true or false, not 'perhaps'. (set for two)",
+        "roost_runtime is one of docker, local, not 'podman'. (set for one, two)",
+    ):
+        assert said in done.stdout
+    assert "nomad_http_port" not in done.stdout
+    assert "TASK [preflight" not in done.stdout
+
+
 def test_good_names_and_slips_go_on(tmp_path: Path) -> None:
     book = ROOT / "zz-configuration-test.yaml"
     book.write_text(
