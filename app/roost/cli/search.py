@@ -60,7 +60,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class SearchStatus:
-    """Whether search is on and works. `problem`: the last error that is known of, empty where there is none."""
+    """Whether search is on and works. `problem`: the last error that is known of, empty where there is none; `fix`:
+    what to do about it. `half_done`: what is there is of an `enable` or `disable` that failed."""
 
     enabled: bool
     address: str
@@ -68,6 +69,8 @@ class SearchStatus:
     problem: str
     image: str
     engines: tuple[str, ...]
+    half_done: bool = False
+    fix: str = ""
 
 
 @app.command("enable")
@@ -89,8 +92,9 @@ def enable(
 ) -> None:
     """Start SearXNG beside the agent, and wait until it has answered a question.
 
-    What is chosen is kept like `bootstrap.sh --set` keeps it. Workers find it by themselves. What does not come up is
-    taken back. Exit codes: 0 it answers, 1 it does not, 2 wrong usage, 4 only root may do it.
+    What is chosen is kept like `bootstrap.sh --set` keeps it. Workers find it by themselves. When it cannot be started
+    the settings are put back; when it runs and does not answer yet it stays. Exit codes: 0 it answers, 1 it does not,
+    2 wrong usage, 4 only root may do it.
 
     Example: sudo roost search enable --engine duckduckgo --engine wikipedia
     """
@@ -117,7 +121,9 @@ def enable(
         print("Workers that are connected search from now on; `roost search disable` ends it.")
     if told.problem:
         raise RoostError(
-            f"SearXNG runs and does not answer as it should: {told.problem}", fix="See `roost logs search`."
+            f"SearXNG runs and does not answer as it should: {told.problem} It stays enabled.",
+            fix="`sudo roost logs search` says more; `roost search status` looks again; `sudo roost search disable` "
+            "takes it back.",
         )
 
 
@@ -151,7 +157,7 @@ def status(
 
     Ends with 0 when it answers or is not enabled, else with 1.
 
-    Example: roost search status --query 'weather in Vienna'
+    Example: sudo roost search status --query 'weather in Vienna'
     """
     site = load_site()
     found = standing(site)
@@ -175,7 +181,10 @@ def show(site: Site, found: SearchStatus, told: Answered | None) -> None:
         ("address", found.address), ("engines", ", ".join(found.engines) or "SearXNG's own choice"),
         ("image", found.image), *((("last error", found.problem),) if found.problem else ()),
     ]  # fmt: skip
-    print_table(["search", "healthy" if found.healthy else "not healthy"], rows)
+    state = "healthy" if found.healthy else "half done" if found.half_done else "not healthy"
+    print_table(["search", state], rows)
+    if found.fix:
+        print(f"fix: {found.fix}")
     if told:
         print(f"\n{told.results} results for “{told.query}”." if not told.problem else plain(f"\n! {told.problem}"))
         for silent in told.unanswered:
@@ -187,10 +196,12 @@ def standing(site: Site) -> SearchStatus:
     variables = site_variables(site)
     engines = variables[f"{VARIABLE}_engines"]
     names = tuple(e if isinstance(e, str) else str(e.get("name")) for e in engines) if isinstance(engines, list) else ()
-    on = bool(site.search) or is_on(variables[VARIABLE])
+    wanted = is_on(look(site)[VARIABLE].value)
+    on = bool(site.search) or wanted
     problem = asyncio.run(alive(site.search)) if site.search else ""
     if on and has_api(site) and not site.search:
-        problem = "it is set and was not applied: run ./bootstrap.sh"
+        problem = "it is set and was not applied"
+    half_done = bool(problem) and wanted != bool(site.search)
     return SearchStatus(
         enabled=on,
         address=site.search,
@@ -198,7 +209,19 @@ def standing(site: Site) -> SearchStatus:
         problem=f"{problem}; {said_by_nomad(site)}".strip("; ") if problem else "",
         image=str(variables[f"{VARIABLE}_image"]) if site.runtime == "docker" else "",
         engines=names,
+        half_done=half_done,
+        fix=way_out(half_done=half_done) if problem else "",
     )
+
+
+def way_out(*, half_done: bool) -> str:
+    """Return what to do about a SearXNG that does not answer. Pure."""
+    if half_done:
+        return (
+            "An enable or disable failed on its way: `sudo roost logs bootstrap` says where. `sudo roost search "
+            "enable` tries again, `./bootstrap.sh` ends what was begun."
+        )
+    return "`sudo roost logs search` says why; `sudo roost search disable` takes it away."
 
 
 def said_by_nomad(site: Site) -> str:

@@ -127,6 +127,7 @@ def test_status_tells_where_it_is_and_what_is_wrong(roost: Run, site: Installati
     kept.unlink(missing_ok=True)
     off = roost("search", "status")
     assert (off.exit_code, "roost search enable" in off.output) == (0, True)
+    kept.write_text("web_search: true\n")
     with running(searxng) as port:
         address = f"http://127.0.0.1:{port}"
         in_site(site, search=address)
@@ -136,4 +137,34 @@ def test_status_tells_where_it_is_and_what_is_wrong(roost: Run, site: Installati
     down = roost("search", "status")
     assert down.exit_code == 1
     assert "does not answer" in down.output
+    assert "not healthy" in down.output
+    assert "fix: `sudo roost logs search`" in down.output
     assert "roost-search" in roost("logs", "nonsense").output or "search" in str(roost("logs", "nonsense").exception)
+
+
+def test_status_after_an_enable_that_failed_says_that_and_the_way_out(
+    roost: Run, site: Installation, kept: Path, play: Callable[..., list[list[str]]]
+) -> None:
+    kept.write_text("")
+    in_site(site, runtime="docker")
+    play(code=1, then=lambda: in_site(site, search="http://127.0.0.1:9"))
+    assert roost("search", "enable").exit_code != 0
+    found = roost("search", "status")
+    assert found.exit_code == 1
+    assert "half done" in found.output
+    assert "fix: An enable or disable failed on its way: `sudo roost logs bootstrap` says where." in found.output
+    told = json.loads(roost("search", "status", "--json").output)
+    assert told["half_done"]
+    assert "./bootstrap.sh" in told["fix"]
+
+
+def test_an_enabled_search_that_does_not_answer_says_that_it_stays(
+    roost: Run, site: Installation, kept: Path, play: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.write_text("")
+    in_site(site, runtime="docker")
+    play(then=lambda: in_site(site, search="http://127.0.0.1:9"))
+    monkeypatch.setattr("roost.cli.search.ANSWER_WITHIN_S", 0.0)
+    error = roost("search", "enable").exception
+    assert "It stays enabled." in str(error)
+    assert "`sudo roost search disable` takes it back" in str(error)
