@@ -43,7 +43,7 @@ from roost.hosts.preflight_wishes import wishes_from
 from roost.models.catalogue import load_catalogue
 from roost.models.findings import model_findings, models_not_checked
 from roost.models.model_slots import parse_slots
-from roost.ops.errors import RoostError
+from roost.ops.errors import RoostError, reason_of
 from roost.ops.run import run
 from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
@@ -181,7 +181,7 @@ def observe(site: Site, facts: HostFacts, status: Status) -> Observation:
         versions=_versions(site, status),
         offloaded=_offloaded(site) if asked else [],
         firewall=firewall_loaded() if facts.is_root else None,
-        unseen=status.unread,
+        unseen=[reason_of(text) for text in status.unread],
     )
 
 

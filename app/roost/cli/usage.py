@@ -15,6 +15,9 @@ from roost.ops.errors import RoostError
 
 Json = Any
 DAYS_BACK = 30
+HOURS_OF = {"h": 1, "d": 24, "w": 7 * 24}
+SINCE_FORMS = "today, yesterday, so long back (24h, 7d, 2w), or YYYY-MM-DD"
+BAD_INPUT = 2
 COLUMNS = (
     ("requests", "requests"), ("failed", "failed"), ("prompt_tokens", "tokens in"), ("cached_tokens", "cached"),
     ("completion_tokens", "tokens out"), ("engine_seconds", "engine s"), ("energy_wh", "Wh"), ("cost", "cost"),
@@ -24,8 +27,8 @@ COLUMNS = (
 def usage(
     *,
     by: Annotated[str, typer.Option(help="key, model, day, separated by commas.")] = "key",
-    since: Annotated[str, typer.Option(help="First day (UTC), or so many days back: 7d.")] = f"{DAYS_BACK}d",
-    until: Annotated[str, typer.Option(help="Last day, YYYY-MM-DD (UTC).")] = "",
+    since: Annotated[str, typer.Option(help=f"First day (UTC): {SINCE_FORMS}.")] = f"{DAYS_BACK}d",
+    until: Annotated[str, typer.Option(help=f"Last day (UTC): {SINCE_FORMS}.")] = "",
     key: Annotated[str, typer.Option(help="Of this key only.")] = "",
     model: Annotated[str, typer.Option(help="Of this model only.")] = "",
     as_json: JsonOption = False,
@@ -34,7 +37,7 @@ def usage(
 
     Example: roost usage --by day,model --since 7d
     """
-    asked = {"by": by, "since": first_day(since), "until": until, "key": key, "model": model}
+    asked = {"by": by, "since": day_of("--since", since), "until": day_of("--until", until), "key": key, "model": model}
     with Api(find_access()) as api:
         found: dict[str, Json] = api.get("/v1/usage?" + urlencode({n: v for n, v in asked.items() if v}))
     if as_json:
@@ -45,15 +48,26 @@ def usage(
     print_table(heads, [[*(row[n] for n in names), *(row[n] for n, _ in COLUMNS)] for row in found["data"]])
 
 
-def first_day(text: str, today: datetime | None = None) -> str:
-    """Return a day as YYYY-MM-DD; `7d` is a week before today.
+def day_of(option: str, text: str, now: datetime | None = None) -> str:
+    """Return a day of UTC as YYYY-MM-DD, which is what usage is counted by; '' stays ''.
 
     Raises:
-        RoostError: it is neither.
+        RoostError: it is none of `SINCE_FORMS`; exit code 2.
     """
-    if text.endswith("d") and text[:-1].isdigit():
-        try:
-            return ((today or datetime.now(UTC)) - timedelta(days=int(text[:-1]))).date().isoformat()
-        except OverflowError:
-            raise RoostError(f"{text} is too long ago.", fix="Write 30d, say.") from None
-    return text
+    now = now or datetime.now(UTC)
+    word = text.strip().lower()
+    if not word:
+        return ""
+    if word in {"today", "yesterday"}:
+        return (now - timedelta(days=word == "yesterday")).date().isoformat()
+    try:
+        if word[:-1].isdigit() and word[-1] in HOURS_OF:
+            return (now - timedelta(hours=int(word[:-1]) * HOURS_OF[word[-1]])).date().isoformat()
+        moment = datetime.fromisoformat(text.strip())
+    except OverflowError:
+        raise RoostError(f"{option} {text} is too long ago.", fix="Write 30d, say.", exit_code=BAD_INPUT) from None
+    except ValueError:
+        raise RoostError(
+            f"{option} does not know the day {text!r}.", fix=f"Write {SINCE_FORMS}.", exit_code=BAD_INPUT
+        ) from None
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).date().isoformat()

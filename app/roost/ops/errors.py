@@ -24,6 +24,11 @@ class RoostError(Exception):
         return f"{self.message} Fix: {self.fix}" if self.fix else self.message
 
 
+def reason_of(text: str) -> str:
+    """Return what a RoostError said without its fix, as the beginning of a sentence; another text as it is."""
+    return text.partition(" Fix: ")[0].rstrip(".")
+
+
 def user_message(error: Exception) -> str:
     """Return what to tell the user: a RoostError's own words, and for the system's errors what to do about them."""
     if not isinstance(error, OSError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from roost.cli.usage import first_day
+from roost.cli.usage import day_of
 from roost.cli.verbs import run_command_line
 from roost.fleet.key_store import FileKeyStore
 from roost.ops.api_keys import KeyDocument, Tier, digest_of
@@ -166,12 +166,25 @@ def test_limits_and_usage_are_shown(shell: Shell, monkeypatch: pytest.MonkeyPatc
     assert "/v1/usage?by=day%2Ckey&since=2030-01-01" in asked
 
 
-def test_since_is_a_day_or_days_back() -> None:
-    today = datetime(2030, 1, 10, tzinfo=UTC)
-    assert first_day("7d", today) == "2030-01-03"
-    assert first_day("2029-12-31", today) == "2029-12-31"
-    with pytest.raises(RoostError, match="too long ago"):
-        first_day("99999999d", today)
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("7d", "2030-01-03"), ("24h", "2030-01-09"), ("2H", "2030-01-09"), ("1w", "2030-01-03"),
+        ("today", "2030-01-10"),
+        ("Yesterday", "2030-01-09"), ("2029-12-31", "2029-12-31"), ("2030-01-01T00:30:00+02:00", "2029-12-31"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_since_is_a_day_a_word_or_so_long_back(text: str, day: str) -> None:
+    assert day_of("--since", text, datetime(2030, 1, 10, 1, tzinfo=UTC)) == day
+
+
+@pytest.mark.parametrize(("text", "said"), [("99999999d", "too long ago"), ("last week", "'last week'"), ("7", "'7'")])
+def test_another_since_is_refused_with_what_may_be_written(text: str, said: str) -> None:
+    with pytest.raises(RoostError, match=said) as caught:
+        day_of("--since", text)
+    assert caught.value.exit_code == 2
+    assert "d" in caught.value.fix
 
 
 @pytest.mark.parametrize(

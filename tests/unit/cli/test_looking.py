@@ -283,3 +283,19 @@ def test_doctor_says_what_preflight_would_refuse_today() -> None:
     assert "root" not in {finding.id for finding in found}
     assert list(still_in_the_way(facts, variables, found)) == []
     assert list(still_in_the_way(facts, {}, [])) == []
+
+
+def test_doctor_says_once_what_this_user_may_not_look_at(
+    roost: Run, site: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise RoostError(f"The key file {path} can only be read by root.", fix="Run it with sudo.", exit_code=4)
+
+    monkeypatch.setattr("roost.cli.api.read_key", refused)
+    out = roost("doctor").output
+    key_file = json.loads(site.site_file.read_text())["api_key_file"]
+    line = (
+        f"not checked: The key file {key_file} can only be read by root: this user may not ask; run sudo roost doctor"
+    )
+    assert line in out.splitlines()
+    assert "Fix: " not in out
