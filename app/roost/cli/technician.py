@@ -56,7 +56,8 @@ def start(
         str, typer.Option(help="Folder to work in: its name here, or MACHINE/NAME of a connected worker.")
     ] = "",
     folder: Annotated[
-        Path | None, typer.Option(help="Folder to work in, by its path: for the technician, and no worker gives it.")
+        Path | None,
+        typer.Option(help="Folder to work in, by its path: for jobs alone, unless it is a workspace already."),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="A tool that this job may call without asking; may be given several times.")

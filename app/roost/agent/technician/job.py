@@ -128,3 +128,5 @@ class Verdict(BaseModel):
 
     reached: bool
     missing: str = ""
+    by_model: bool = False
+    """Whether a model said so; else it was computed."""

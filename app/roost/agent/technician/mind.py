@@ -242,4 +242,6 @@ def _verdict(document: Mapping[str, object]) -> Verdict:
     if not isinstance(reached, bool):
         raise BadCallError("reached is true or false.")
     said = str(document.get("missing") or "").strip()
-    return Verdict(reached=reached, missing=said or ("" if reached else "the model did not say what"))
+    if not said and not reached:
+        return Verdict(reached=False, missing="the model did not say what")
+    return Verdict(reached=reached, missing=said, by_model=True)

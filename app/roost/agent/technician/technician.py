@@ -31,6 +31,7 @@ from roost.durable.driver import Next
 from roost.ops.errors import RoostError
 
 KIND = "technician"
+OTHERWISE = "Say the goal otherwise, or make it smaller; `roost technician show JOB` has what was called."
 
 
 class Mind(Protocol):
@@ -163,7 +164,7 @@ class Technician:
             if decision.reached:
                 self._journal.reflect(job.id, decision.answer)
             else:
-                self._journal.end(job.id, Phase.FAILED, decision.answer)
+                raise RoostError(f"The model gave up.{_of_model(decision.answer)}", fix=OTHERWISE)
             return
         number = len(job.steps) + 1
         call = ToolCall(
@@ -290,9 +291,8 @@ class Technician:
             self._audit.add(job.owner, "job.done", session=job.id)
             return Next.REST
         if len(job.notes) + 1 >= MOST_REFLECTIONS:
-            raise RoostError(
-                f"The goal is not reached after {MOST_REFLECTIONS} attempts: {verdict.missing}", fix="Make it smaller."
-            )
+            missing = _of_model(verdict.missing) if verdict.by_model else f" Missing: {verdict.missing}."
+            raise RoostError(f"The goal is not reached after {MOST_REFLECTIONS} attempts.{missing}", fix=OTHERWISE)
         self._journal.go_on(job.id, (*job.notes, verdict.missing))
         return Next.GO_ON
 
@@ -305,6 +305,11 @@ class Technician:
 
 def _spec(call: ToolCall, tools: Sequence[ToolSpec]) -> ToolSpec | None:
     return next((tool for tool in tools if tool.name == call.name), None)
+
+
+def _of_model(text: str) -> str:
+    """Return what a model said, as that and no more: it need not be so."""
+    return f" The model says: “{text.strip()}”." if text.strip() else " The model does not say why."
 
 
 def question_of(step: Step) -> str:

@@ -38,8 +38,12 @@ class Mind:
 
 
 class Doubtful(Mind):
+    def __init__(self, *, by_model: bool = False) -> None:
+        super().__init__()
+        self.by_model = by_model
+
     async def reflect(self, _job: Job, _tools: list[ToolSpec]) -> Verdict:
-        return Verdict(reached=False, missing="everything")
+        return Verdict(reached=False, missing="everything", by_model=self.by_model)
 
 
 class Absent(Mind):
@@ -101,12 +105,19 @@ def test_a_mind_that_never_ends_is_ended(tmp_path: Path, journal: Journal) -> No
 def test_a_goal_that_is_never_reached_is_given_up(tmp_path: Path, journal: Journal) -> None:
     job = driven(made(tmp_path, journal, Doubtful(), Runner()), journal, journal.add("alice", "goal", None).id)
     assert job.phase == Phase.FAILED
-    assert "everything" in job.answer
+    assert job.answer.startswith("The goal is not reached after 4 attempts. Missing: everything. Fix: ")
+
+
+def test_what_the_model_says_is_missing_is_told_as_its_words(tmp_path: Path, journal: Journal) -> None:
+    job = driven(made(tmp_path, journal, Doubtful(by_model=True), Runner()), journal, journal.add("a", "goal", None).id)
+    assert job.answer.startswith("The goal is not reached after 4 attempts. The model says: “everything”. Fix: ")
 
 
 def test_who_says_that_it_cannot_be_done_has_failed(tmp_path: Path, journal: Journal) -> None:
     technician = made(tmp_path, journal, Mind(reached=False), Runner())
-    assert driven(technician, journal, journal.add("alice", "goal", None).id).phase == Phase.FAILED
+    job = driven(technician, journal, journal.add("alice", "goal", None).id)
+    assert job.phase == Phase.FAILED
+    assert job.answer.startswith("The model gave up. The model says: “done”. Fix: ")
 
 
 def test_without_a_model_a_job_fails_with_the_reason(tmp_path: Path, journal: Journal) -> None:
