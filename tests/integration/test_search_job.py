@@ -21,7 +21,7 @@ from roost.cli import search as verbs
 from roost.cli.serve_search import searching
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import SEARCH_JOB, Identity
-from roost.fleet.search.job import SearchPrograms, SearchWish, ensure_search_secret, search_job
+from roost.fleet.search.job import SearchPrograms, SearchWish, ensure_search_variable, search_job
 from roost.gateway.settings import Settings
 from tests.integration.test_monitoring_job import Client
 from tests.support.agent_hub import served
@@ -78,7 +78,7 @@ async def test_the_agents_tool_finds_the_fleets_searxng(tmp_path: Path, nomad: D
             with pytest.raises(ToolError, match="roost search enable"):
                 await search_web(fleet, "owls")
 
-            assert ensure_search_secret(client)
+            assert ensure_search_variable(client, wish, bind="127.0.0.1")
             text = render_job(REPOSITORY / "nomad", job).replace('host_network = "loopback"', "")  # this Nomad has none
             await asyncio.to_thread(nomad.run, text)
             url = f"http://127.0.0.1:{port}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +30,7 @@ from roost.fleet.node_volumes import GATEWAY_TLS, all_have, described
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import narrow_variable, widen_variable
 from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
-from roost.fleet.search.job import ensure_search_secret, forget_search_secret
+from roost.fleet.search.job import ensure_search_variable, forget_search_variable
 from roost.fleet.site_jobs import (
     Made,
     Programs,
@@ -115,6 +116,10 @@ options:
     description: First key of the API; empty for that of I(secrets_dir).
     type: str
     default: ""
+  search_engines:
+    description: Engines of I(wish)'s search as JSON, apart from it since they may hold keys; empty for none.
+    type: str
+    default: ""
   may_go_back:
     description: Whether the machine may still be put back to the jobs it had, so that what those read has to stay.
     type: bool
@@ -191,7 +196,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     """Apply the jobs."""
     params = module.params
     dry_run: bool = module.check_mode
-    wanted = SiteWish.model_validate(params["wish"])
+    wanted = SiteWish.model_validate(with_engines(params["wish"], params["search_engines"]))
     wish = wanted if dry_run else placeable(client, wanted)
     release = Path(params["release_dir"])
     catalogue = load_catalogue(release / "group_vars" / "models.yaml", custom=params["custom"])
@@ -251,13 +256,20 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
         lines.append(f"{name}: no slot wants it any more, stopped")
         if not dry_run:
             deploy.stop(client, name, purge=True, timeout_s=STOP_TIMEOUT_S)
-            forget = {MONITORING_JOB: forget_watch_key, SEARCH_JOB: forget_search_secret}.get(name)
+            forget = {MONITORING_JOB: forget_watch_key, SEARCH_JOB: forget_search_variable}.get(name)
             if forget:
                 forget(client)
     after = "".join(f"{line}\n" for line in lines)
     diff = {"before": "", "after": after}
     postponed = left or wish != wanted
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, postponed=postponed, diff=diff)
+
+
+def with_engines(wish: dict[str, Any], engines: str) -> dict[str, Any]:
+    """Return the wish with the engines that its search asks, which come as JSON."""
+    if not (engines and wish.get("search")):
+        return wish
+    return {**wish, "search": {**wish["search"], "engines": json.loads(engines)}}
 
 
 def narrowed(
@@ -278,12 +290,12 @@ def placeable(client: NomadClient, wish: SiteWish) -> SiteWish:
 
 
 def own_secrets(client: NomadClient, wish: SiteWish, *, dry_run: bool) -> list[str]:
-    """Have a key of Prometheus' own and a secret of SearXNG's, where they are wanted; a line each that is new."""
+    """Have a key of Prometheus' own, and what only SearXNG reads, where they are wanted; a line each that is new."""
     lines = []
     if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
         lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
-    if wish.search and ensure_search_secret(client, dry_run=dry_run):
-        lines.append(f"{SEARCH_JOB}: a secret of its own")
+    if wish.search and ensure_search_variable(client, wish.search, bind=wish.bind, dry_run=dry_run):
+        lines.append(f"{SEARCH_JOB}: new settings and secrets")
     return lines
 
 
@@ -425,7 +437,10 @@ def main() -> None:
             "state_dir": {"type": "path", "default": ""},
             "listen_cert": {"type": "str", "default": ""},
             "listen_key": {"type": "str", "default": "", "no_log": False},
-            **{name: {"type": "str", "default": "", "no_log": True} for name in ("token", "engine_key", "api_key")},
+            **{
+                name: {"type": "str", "default": "", "no_log": True}
+                for name in ("token", "engine_key", "api_key", "search_engines")
+            },
             "may_go_back": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 240},
         },

@@ -257,8 +257,9 @@ class MonitoringJob(Job):
 class SearchJob(Job):
     """Everything the template of SearXNG shows."""
 
-    settings: PlainFile
-    item: str
+    settings_file: str
+    settings_item: str
+    signing_item: str
     port: int
     cpu_mhz: int
     memory_mib: int

@@ -405,7 +405,7 @@ def job_secrets(
     hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
     secrets: dict[str, dict[str, str]] = {}
     for job in jobs:
-        # know no key; one gets its own from `ensure_watch_key`, one a secret from `ensure_search_secret`
+        # know no key; one gets its own from `ensure_watch_key`, one its secrets from `ensure_search_variable`
         if isinstance(job, RpcWorkerJob | MonitoringJob | SearchJob):
             continue
         items = {"engine_key": engine_key}

@@ -15,7 +15,7 @@ from roost.fleet.deploy import JobChange
 from roost.fleet.engine_start import EngineStart, read_start
 from roost.fleet.job_memory import job_memory
 from roost.fleet.nomad_api import NomadUnreachableError
-from roost.fleet.site_wish import SlotWish
+from roost.fleet.site_wish import SiteWish, SlotWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine
@@ -148,6 +148,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModule:
         "wish": wish, "release_dir": str(REPOSITORY), "custom": {}, "python": "", "state_dir": "", "timeout": 1,
         "artifacts": {"images": {"agent": "a:1", "llama_server": "l:1"}}, "secrets_dir": str(tmp_path),
         "tls_dir": str(tmp_path), "listen_cert": "", "listen_key": "", "token": "", "engine_key": "", "api_key": "",
+        "search_engines": "",
     }  # fmt: skip
     return FakeModule(params=params, check_mode=True)
 
@@ -182,6 +183,18 @@ def test_a_check_says_which_job_follows_the_fetch(
     module.check_mode = False
     with pytest.raises(RoostError, match="Size and hash of qwen3-8b:Q4_K_M are not known yet"):
         jobs.present(module, FakeNomad(there))
+
+
+def test_engines_of_the_search_come_apart_from_what_a_log_shows(jobs: ModuleType, module: FakeModule) -> None:
+    engine = {"name": "brave", "engine": "braveapi", "api_key": "an-engines-key"}
+    identity = {"name": "s", "group": "s", "uid": 1, "gid": 1}
+    search = {"port": 8888, "memory_mib": 512, "command": [], "identity": identity}
+    wish = {**module.params["wish"], "search": search}
+    found = SiteWish.model_validate(jobs.with_engines(wish, json.dumps([engine, "wikipedia"])))
+    assert found.search is not None
+    assert found.search.engines == (engine, "wikipedia")
+    assert jobs.with_engines(wish, "") == wish
+    assert jobs.with_engines(module.params["wish"], json.dumps([engine])) == module.params["wish"]
 
 
 def test_a_check_before_there_is_a_nomad_names_every_job(jobs: ModuleType, module: FakeModule) -> None:

@@ -12,12 +12,13 @@ from roost.fleet.job_text import render_job
 from roost.fleet.jobs import SEARCH_JOB, Driver, Identity
 from roost.fleet.nomad_api import NomadRefusedError
 from roost.fleet.search.job import (
-    ITEM,
+    SETTINGS,
+    SIGNING,
     VARIABLE,
     SearchPrograms,
     SearchWish,
-    ensure_search_secret,
-    forget_search_secret,
+    ensure_search_variable,
+    forget_search_variable,
     search_job,
 )
 from roost.fleet.search.settings import settings_document
@@ -44,7 +45,7 @@ def test_it_listens_on_loopback_runs_as_its_own_user_and_has_its_secret_from_nom
         'host_network = "loopback"',
         'GRANIAN_HOST = "127.0.0.1"',
         'GRANIAN_PORT = "8888"',
-        'SEARXNG_SETTINGS_PATH = "${NOMAD_TASK_DIR}/settings.yml"',
+        'SEARXNG_SETTINGS_PATH = "${NOMAD_SECRETS_DIR}/settings.yml"',
         'path     = "/healthz"',
         f'nomadVar \\"{VARIABLE}\\"',
     ):
@@ -109,14 +110,38 @@ class Variables:
         del self.items[path.removeprefix("var/")]
 
 
+KEYED = WISH.model_copy(update={"engines": ({"name": "brave", "engine": "braveapi", "api_key": "an-engines-key"},)})
+
+
+@pytest.mark.parametrize("driver", ["docker", "raw_exec"])
+def test_what_an_engine_needs_to_be_asked_is_for_the_job_alone_and_no_part_of_its_text(driver: Driver) -> None:
+    nomad: Any = Variables()
+    assert ensure_search_variable(nomad, KEYED, bind="127.0.0.1")
+    settings = yaml.safe_load(nomad.items[VARIABLE][SETTINGS])
+    assert settings["engines"] == [
+        {"disabled": False, "name": "brave", "engine": "braveapi", "api_key": "an-engines-key"}
+    ]
+    text = text_of(driver, KEYED)
+    assert "an-engines-key" not in text
+    assert "braveapi" not in text
+    assert f"{{{{ .{SETTINGS} }}}}" in text
+
+
+def test_other_settings_are_another_job() -> None:
+    assert text_of("docker", KEYED) != text_of("docker")
+    assert text_of("docker", KEYED) == text_of("docker", KEYED)
+
+
 def test_the_secret_is_made_once_and_forgotten_with_the_job() -> None:
     nomad: Any = Variables()
-    assert ensure_search_secret(nomad, dry_run=True)
+    assert ensure_search_variable(nomad, WISH, bind="127.0.0.1", dry_run=True)
     assert nomad.items == {}
-    assert ensure_search_secret(nomad)
-    first = nomad.items[VARIABLE][ITEM]
+    assert ensure_search_variable(nomad, WISH, bind="127.0.0.1")
+    first = nomad.items[VARIABLE][SIGNING]
     assert len(first) == 64
-    assert not ensure_search_secret(nomad)
-    forget_search_secret(nomad)
-    assert ensure_search_secret(nomad)
-    assert nomad.items[VARIABLE][ITEM] != first
+    assert not ensure_search_variable(nomad, WISH, bind="127.0.0.1")
+    assert ensure_search_variable(nomad, KEYED, bind="127.0.0.1")
+    assert nomad.items[VARIABLE][SIGNING] == first
+    forget_search_variable(nomad)
+    assert ensure_search_variable(nomad, WISH, bind="127.0.0.1")
+    assert nomad.items[VARIABLE][SIGNING] != first

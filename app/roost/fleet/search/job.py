@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from roost.fleet.jobs import SEARCH_JOB, Driver, Identity, PlainFile, SearchJob
+from roost.fleet.jobs import SEARCH_JOB, Driver, Identity, SearchJob
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.fleet.nomad_setup import NOT_FOUND, ensure_variable
 from roost.fleet.search.settings import Engine, settings_document
 from roost.ops.errors import RoostError
 
 SETTINGS_FILE = "settings.yml"
-ITEM = "signing"  # of its variable: what SearXNG signs with
+# Items of its variable: what SearXNG signs with, and its settings, which may name keys of engines.
+SIGNING, SETTINGS = "signing", "settings"
 VARIABLE = f"nomad/jobs/{SEARCH_JOB}"
 
 
@@ -66,7 +69,9 @@ def search_job(wish: SearchWish, programs: SearchPrograms, driver: Driver, *, da
         command=command,
         args=args,
         env={
-            "SEARXNG_SETTINGS_PATH": f"${{NOMAD_TASK_DIR}}/{SETTINGS_FILE}",
+            "SEARXNG_SETTINGS_PATH": f"${{NOMAD_SECRETS_DIR}}/{SETTINGS_FILE}",
+            # It reads its settings once: with others it is another job, which has to come up.
+            "ROOST_SEARCH_SETTINGS": hashlib.sha256(settings_of(wish, bind).encode()).hexdigest()[:16],
             # its image's server takes its address from these, what it is started with elsewhere from the settings
             "GRANIAN_HOST": bind,
             "GRANIAN_PORT": str(wish.port),
@@ -74,8 +79,9 @@ def search_job(wish: SearchWish, programs: SearchPrograms, driver: Driver, *, da
             "HOME": "${NOMAD_ALLOC_DIR}/tmp",
             "PYTHONDONTWRITEBYTECODE": "1",
         },
-        settings=PlainFile(SETTINGS_FILE, settings_document(wish.engines, bind=bind, port=wish.port)),
-        item=ITEM,
+        settings_file=SETTINGS_FILE,
+        settings_item=SETTINGS,
+        signing_item=SIGNING,
         port=wish.port,
         cpu_mhz=200,
         memory_mib=wish.memory_mib,
@@ -93,19 +99,32 @@ def no_command() -> RoostError:
     )
 
 
-def ensure_search_secret(client: NomadClient, *, dry_run: bool = False) -> bool:
-    """Give the job a secret of its own unless it has one; return whether that had to be done."""
+def settings_of(wish: SearchWish, bind: str) -> str:
+    """Return the settings of the SearXNG that is wanted."""
+    return settings_document(wish.engines, bind=bind, port=wish.port)
+
+
+def ensure_search_variable(client: NomadClient, wish: SearchWish, *, bind: str, dry_run: bool = False) -> bool:
+    """Store what only the job may read: a secret made once, and its settings; return whether that changed.
+
+    Raises:
+        RoostError: Nomad does not answer, or refuses.
+    """
+    signing = _items(client).get(SIGNING) or secrets.token_hex(32)
+    items = {SIGNING: signing, SETTINGS: settings_of(wish, bind)}
+    return ensure_variable(client, VARIABLE, items, dry_run=dry_run)
+
+
+def _items(client: NomadClient) -> Mapping[str, str]:
     try:
-        held = str((client.get(f"var/{VARIABLE}") or {}).get("Items", {}).get(ITEM, ""))
+        items: Mapping[str, str] = (client.get(f"var/{VARIABLE}") or {}).get("Items", {})
     except NomadRefusedError as error:
         if error.status != NOT_FOUND:
             raise
-        held = ""
-    if held:
-        return False
-    return ensure_variable(client, VARIABLE, {ITEM: secrets.token_hex(32)}, dry_run=dry_run)
+        return {}
+    return items
 
 
-def forget_search_secret(client: NomadClient) -> None:
-    """Take the secret away again."""
+def forget_search_variable(client: NomadClient) -> None:
+    """Take away what only the job could read."""
     client.request("DELETE", f"var/{VARIABLE}")
