@@ -41,7 +41,7 @@ def answer(folder: Path) -> Reply:
     effects = folder / "effects"
     lines = effects.read_text().splitlines() if effects.exists() else []
     reply = Reply.DONE if step.call.arguments["line"] in lines else Reply.AGAIN
-    journal.reply(job.id, OWNER, reply)
+    journal.reply(job.id, OWNER, job.question_id, reply)
     journal.close()
     return reply
 

@@ -136,7 +136,7 @@ async def called_from_here(scene: Scene, hub: Served, mind: Mind) -> None:
         assert {"mcp__ex__add", "write", "read"} <= set(mind.seen)
         assert asks.phase is Phase.ASKING
         assert "May mcp__ex__add be called" in asks.question
-        work.journal.reply(job, "anna", Answer.ALWAYS)
+        work.journal.reply(job, "anna", work.journal.job(job).question_id, Answer.ALWAYS)
         ended = await work.drive(job)
         assert ended.phase is Phase.DONE
         result: ToolResult | None = ended.steps[0].result

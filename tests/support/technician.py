@@ -140,7 +140,7 @@ def child(folder: Path, mode: str, kill_at: int) -> None:
         assert rested.wait(60)
     while (job := journal.job(found.id)).phase == Phase.ASKING and job.replies == tuple(Answer):
         rested.clear()
-        journal.reply(job.id, OWNER, Answer.YES)
+        journal.reply(job.id, OWNER, job.question_id, Answer.YES)
         die("replied")
         driver.start(KIND, job.id)
         assert rested.wait(60)

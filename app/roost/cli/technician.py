@@ -119,7 +119,7 @@ def show(job: JobArgument, *, as_json: JsonOption = False) -> None:
     with desk() as at:
         found = at.journal.job(job, at.owner)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(_shown(found))
         return
     print(f"{found.goal}  ({found.id}, since {local_time(found.created)}): {found.phase.value}")
     for number, line in enumerate(found.plan, 1):
@@ -150,6 +150,7 @@ def cancel(job: JobArgument, *, as_json: JsonOption = False) -> None:
 @app.command("answer")
 def answer(
     job: JobArgument,
+    question: Annotated[str, typer.Argument(help="Id of the question that you saw; it stands beside it.")],
     reply: Annotated[
         str,
         typer.Argument(
@@ -157,17 +158,27 @@ def answer(
             help="Of a call to be made: yes, conversation (in this job), always, no. Of one interrupted: "
             "done (it was done), again (it was not, do it), stop (give up).",
         ),
-    ],
+    ] = "",
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a call may be made, or whether an interrupted one was, which nobody else can know; the job goes on.
 
-    Example: roost technician answer 8f3k2m9q0a1b2c3d yes
+    An answer is for the question that it names: one that comes late is refused, the job may ask something else by now.
+
+    Example: roost technician answer 8f3k2m9q0a1b2c3d 4be1a90c yes
     """
+    if not reply:
+        _reply(question)  # a word that is none is told as that
+        raise RoostError(
+            f"{question} names no question: the job may ask something else by now.",
+            fix=f"`roost technician show {job}` has the question and its id; "
+            f"then: roost technician answer {job} ID {question}",
+            exit_code=2,
+        )
     meant = _reply(reply)
     with desk() as at:
-        at.journal.reply(job, at.owner, meant)
+        at.journal.reply(job, at.owner, question, meant)
         _work(at, [job], as_json=as_json)
 
 
@@ -355,7 +366,7 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
     ended = [at.journal.job(job) for job in jobs]
     for job in ended:
         if as_json:
-            print(json_line({"type": "job", **job.model_dump(mode="json")}), flush=True)
+            print(json_line({"type": "job", **_shown(job)}), flush=True)
         else:
             print(plain(_ending(job)))
     if any(job.phase is Phase.ASKING for job in ended):
@@ -364,10 +375,16 @@ def _work(at: Desk, jobs: list[str], *, as_json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
+def _shown(job: Job) -> dict[str, Json]:
+    """Return a job with its steps for programs; `question_id` is what an answer names."""
+    return {**job.model_dump(mode="json"), "question_id": job.question_id}
+
+
 def _ending(job: Job) -> str:
     """Return how it stands with a job, in a sentence."""
     if job.phase is Phase.ASKING:
-        return f"It asks: {job.question}\nfix: roost technician answer {job.id} {'|'.join(job.replies)}"
+        command = f"roost technician answer {job.id} {job.question_id} {'|'.join(job.replies)}"
+        return f"It asks: {job.question}\nfix: {command}"
     words = {Phase.DONE: "Reached", Phase.FAILED: "Not reached", Phase.CANCELLED: "Cancelled"}
     if job.phase in words:
         return f"{words[job.phase]}: {job.answer}"

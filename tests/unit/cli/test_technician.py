@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from roost.agent.technician.journal import Journal
+from roost.agent.tool import ToolCall
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli import technician
 from roost.cli.api import Access
@@ -17,10 +18,31 @@ from roost.ops.errors import NOT_FOUND, RoostError
 
 
 def test_an_answer_that_is_none_is_told_with_those_there_are() -> None:
-    done = CliRunner().invoke(technician.app, ["answer", "8f3k2m9q0a1b2c3d", "maybe"])
+    for words in (["maybe"], ["4be1a90c", "maybe"]):
+        done = CliRunner().invoke(technician.app, ["answer", "8f3k2m9q0a1b2c3d", *words])
+        assert isinstance(done.exception, RoostError)
+        said = "'maybe' is no answer; there are yes, conversation, always, no, done, again, stop."
+        assert done.exception.message == said
+        assert done.exception.exit_code == 2
+
+
+def test_an_answer_as_it_was_given_once_is_told_to_name_its_question() -> None:
+    done = CliRunner().invoke(technician.app, ["answer", "8f3k2m9q0a1b2c3d", "yes"])
     assert isinstance(done.exception, RoostError)
-    assert done.exception.message == "'maybe' is no answer; there are yes, conversation, always, no, done, again, stop."
-    assert done.exception.exit_code == 2
+    assert (done.exception.message.startswith("yes names no question"), done.exception.exit_code) == (True, 2)
+    assert "roost technician answer 8f3k2m9q0a1b2c3d ID yes" in (done.exception.fix or "")
+
+
+def test_a_question_is_shown_with_what_answers_it(at: technician.Desk) -> None:
+    job = at.journal.add("anna", "goal", None)
+    call = ToolCall(id=f"{job.id}-1", name="send", arguments={}, session=job.id)
+    at.journal.planned(job.id, [])
+    at.journal.intend(job.id, "", call)
+    at.journal.ask_whether(job.id, 1, call, "May send be called?", "send@1")
+    asking = at.journal.job(job.id)
+    command = f"roost technician answer {job.id} {asking.question_id} yes|conversation|always|no"
+    assert technician._ending(asking).endswith(f"fix: {command}")
+    assert technician._shown(asking)["question_id"] == asking.question_id
 
 
 @pytest.fixture

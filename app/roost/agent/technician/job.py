@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from enum import StrEnum
 from typing import Literal
 
@@ -12,6 +14,7 @@ from roost.agent.tool import ToolCall, ToolResult
 
 MOST_CALLS = 60
 MOST_REFLECTIONS = 4
+QUESTION_ID_DIGITS = 8
 
 
 class Phase(StrEnum):
@@ -95,6 +98,18 @@ class Job(BaseModel):
         """Return the step whose outcome is not known yet."""
         last = self.steps[-1] if self.steps else None
         return last if last and last.state != CallState.ENDED else None
+
+    @property
+    def question_id(self) -> str:
+        """Return the id of what is asked: another call, attempt or tool is another question. '' if nothing is asked.
+
+        It follows from what is asked, so also what was asked by a version before has one. Needs the job's steps.
+        """
+        step = self.open_step
+        if self.phase is not Phase.ASKING or step is None:
+            return ""
+        asked = [self.id, self.question, step.call.id, step.attempts, step.mark]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:QUESTION_ID_DIGITS]
 
     @property
     def replies(self) -> tuple[Reply, ...] | tuple[Answer, ...]:

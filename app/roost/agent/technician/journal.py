@@ -84,11 +84,7 @@ class Journal:
             JobNotFoundError: there is none, or it is another's.
         """
         with self._lock:
-            row = self._db.execute("SELECT * FROM job WHERE id = ?", (job,)).fetchone()
-            if row is None or (owner is not None and row["owner"] != owner):
-                raise JobNotFoundError(job)
-            steps = self._db.execute("SELECT * FROM step WHERE job = ? ORDER BY number", (job,)).fetchall()
-        return _job(row, [_step(step) for step in steps])
+            return _found(self._db, job, owner)
 
     def jobs(self, owner: str) -> list[Job]:
         """Return an owner's jobs without their steps, the latest first."""
@@ -170,25 +166,30 @@ class Journal:
         """Note that calls with this mark are not asked about any more in a job."""
         self._set(job.id, allowed=json.dumps(sorted({*job.allowed, mark})))
 
-    def reply(self, job: str, owner: str, reply: Reply | Answer) -> Job:
-        """Note what the user said.
+    def reply(self, job: str, owner: str, question: str, reply: Reply | Answer) -> Job:
+        """Note what the user said to a question, by its id: a late answer is none to the next one.
 
         Raises:
             JobNotFoundError: there is no such job of that owner.
-            RoostError: nothing was asked, or that is no answer to it.
+            RoostError: that is not asked now, was answered already, or that is no answer to it.
         """
-        found = self.job(job, owner)
-        if found.phase != Phase.ASKING:
-            raise RoostError(
-                f"The job {job} asks nothing: it is {found.phase}.", fix=f"See `roost technician show {job}`."
-            )
-        if reply not in found.replies:
-            choices = ", ".join(found.replies)
-            raise RoostError(
-                f"{reply.value} is no answer to that; there are {choices}.", fix=f"See `roost technician show {job}`.",
-                exit_code=2,
-            )  # fmt: skip
-        self._set(job, reply=reply.value)
+        see = f"See `roost technician show {job}`."
+        with self._change() as db:
+            found = _found(db, job, owner)
+            if found.phase != Phase.ASKING:
+                raise RoostError(f"The job {job} asks nothing: it is {found.phase}.", fix=see)
+            if question != found.question_id:
+                raise RoostError(f"The job {job} does not ask {question} now, but {found.question_id}.", fix=see)
+            if found.reply is not None:
+                raise RoostError(
+                    f"The question {question} was answered with {found.reply} already.",
+                    fix="`roost technician resume` goes on with it.",
+                )
+            if reply not in found.replies:
+                choices = ", ".join(found.replies)
+                raise RoostError(f"{reply.value} is no answer to that; there are {choices}.", fix=see, exit_code=2)
+            db.execute(SETTERS["reply"], (reply.value, job))
+            _touch(db, job)
         return self.job(job)
 
     def reflect(self, job: str, answer: str) -> None:
@@ -232,6 +233,15 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+
+def _found(db: Connection, job: str, owner: str | None) -> Job:
+    """Return a job with its steps. Raises JobNotFoundError."""
+    row = db.execute("SELECT * FROM job WHERE id = ?", (job,)).fetchone()
+    if row is None or (owner is not None and row["owner"] != owner):
+        raise JobNotFoundError(job)
+    steps = db.execute("SELECT * FROM step WHERE job = ? ORDER BY number", (job,)).fetchall()
+    return _job(row, [_step(step) for step in steps])
 
 
 def _touch(db: Connection, job: str) -> None:

@@ -139,13 +139,13 @@ def test_an_outcome_that_nobody_knows_is_asked_about(
     assert "interrupted while it called tool" in job.question
     assert driven(technician, journal, job.id).phase == Phase.ASKING  # it goes on waiting
     with pytest.raises(JobNotFoundError):
-        journal.reply(job.id, "bob", reply)
-    journal.reply(job.id, "alice", reply)
+        journal.reply(job.id, "bob", job.question_id, reply)
+    journal.reply(job.id, "alice", job.question_id, reply)
     after = driven(technician, journal, job.id)
     assert (after.phase, len(runner.calls)) == (phase, calls)
     assert len({call.id for call in runner.calls}) == calls  # another attempt has another id
     with pytest.raises(RoostError, match="asks nothing"):
-        journal.reply(job.id, "alice", reply)
+        journal.reply(job.id, "alice", job.question_id, reply)
 
 
 @pytest.mark.parametrize(("finding", "calls"), [(Finding.MADE, 1), (Finding.NOT_MADE, 2)])
@@ -210,5 +210,5 @@ def test_a_job_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
 def test_one_that_was_answered_is_under_way_again(tmp_path: Path, journal: Journal) -> None:
     job = driven(made(tmp_path, journal, Mind(), Runner(Outcome.UNKNOWN)), journal, journal.add("alice", "x", None).id)
     assert journal.under_way() == []
-    journal.reply(job.id, "alice", Reply.DONE)
+    journal.reply(job.id, "alice", job.question_id, Reply.DONE)
     assert journal.under_way() == [job.id]

@@ -89,7 +89,7 @@ def begun(folder: Path, journal: Journal, runner: Runner, *allowed: str) -> Job:
 
 
 def answered(folder: Path, journal: Journal, runner: Runner, job: Job, said: Answer, permits: Permits) -> Job:
-    journal.reply(job.id, "anna", said)
+    journal.reply(job.id, "anna", job.question_id, said)
     return driven(technician(folder, journal, runner, permits), journal, job.id)
 
 
@@ -99,7 +99,7 @@ def test_each_call_is_asked_about_before_it_is_made(tmp_path: Path, journal: Jou
     assert (job.phase, job.replies, runner.calls) == (Phase.ASKING, tuple(Answer), [])
     assert "May mcp__ex__send be called" in job.question
     with pytest.raises(RoostError, match="there are yes, conversation, always, no"):
-        journal.reply(job.id, "anna", Reply.DONE)
+        journal.reply(job.id, "anna", job.question_id, Reply.DONE)
     job = answered(tmp_path, journal, runner, job, Answer.YES, Kept())
     assert (job.phase, [call.allowed for call in runner.calls]) == (Phase.ASKING, [True])
     job = answered(tmp_path, journal, runner, job, Answer.NO, Kept())
@@ -108,6 +108,26 @@ def test_each_call_is_asked_about_before_it_is_made(tmp_path: Path, journal: Jou
     assert job.steps[1].result.outcome is Outcome.REFUSED
     said = [e.detail["answer"] for e in AuditLog(tmp_path / "audit").tail(50) if e.action == "tool.answered"]
     assert said == ["yes", "no"]
+
+
+def test_an_answer_is_for_the_question_that_it_names(tmp_path: Path, journal: Journal) -> None:
+    """The job asks about one call after the other: a yes to the first, given late or twice, is none to the second."""
+    runner = Runner()
+    first = begun(tmp_path, journal, runner)
+    assert first.question_id
+    for wrong in ("", "yes", "0" * 8):
+        with pytest.raises(RoostError, match=f"but {first.question_id}"):
+            journal.reply(first.id, "anna", wrong, Answer.YES)
+    journal.reply(first.id, "anna", first.question_id, Answer.NO)
+    with pytest.raises(RoostError, match="answered with no already"):
+        journal.reply(first.id, "anna", first.question_id, Answer.YES)
+    second = driven(technician(tmp_path, journal, runner), journal, first.id)
+    assert (second.phase, runner.calls) == (Phase.ASKING, [])
+    assert second.question_id not in ("", first.question_id)
+    with pytest.raises(RoostError, match=f"does not ask {first.question_id} now"):
+        journal.reply(first.id, "anna", first.question_id, Answer.YES)
+    over = answered(tmp_path, journal, runner, second, Answer.YES, Kept())
+    assert (over.phase, len(runner.calls), over.question_id) == (Phase.DONE, 1, "")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +159,11 @@ def test_a_call_whose_tool_is_not_there_when_it_is_due_is_not_made(tmp_path: Pat
 def test_a_yes_to_what_became_another_tool_meanwhile_is_none(tmp_path: Path, journal: Journal) -> None:
     runner, kept = Runner(), Kept()
     job = begun(tmp_path, journal, runner)
+    before = job.question_id
     runner.spec = foreign(about="Deletes the account.")
     job = answered(tmp_path, journal, runner, job, Answer.ALWAYS, kept)
     assert (job.phase, runner.calls, kept.marks) == (Phase.ASKING, [], [])  # asked again
+    assert job.question_id != before
     job = answered(tmp_path, journal, runner, job, Answer.ALWAYS, kept)
     assert (job.phase, kept.marks) == (Phase.DONE, [mark_of(runner.spec)])
 
@@ -151,7 +173,7 @@ def test_an_allowed_call_that_was_not_made_yet_is_asked_about_once_its_tool_is_a
 ) -> None:
     runner = Runner()
     job = begun(tmp_path, journal, runner)
-    journal.reply(job.id, "anna", Answer.YES)
+    journal.reply(job.id, "anna", job.question_id, Answer.YES)
     worker = technician(tmp_path, journal, runner)
     asyncio.run(worker.advance(job.id))
     runner.spec = foreign(about="Deletes the account.")
