@@ -25,6 +25,7 @@ from tests.integration.test_worker_process import Scene
 from tests.support.agent_hub import Served
 from tests.support.gateway import REPOSITORY
 from tests.support.net import eventually
+from tests.support.technician import cannot_tell
 
 pytestmark = [
     pytest.mark.timeout(280),
@@ -67,7 +68,7 @@ class Work:
         self.hub = HubRunner(hub.url, "anna", None, pauses_s=(0.2,) * 100)
         local = LocalRunner("anna", named, self.folder / "tools")
         audit = AuditLog(self.folder / "audit")
-        self.technician = Technician(self.journal, mind, Reach(local, self.hub), audit, permits=self.hub)
+        self.technician = Technician(self.journal, mind, Reach(local, self.hub), audit, cannot_tell, self.hub)
 
     async def drive(self, job: str) -> Job:
         while await self.technician.advance(job) is Next.GO_ON:

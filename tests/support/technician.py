@@ -16,9 +16,10 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.permission.policy import Answer
 from roost.agent.technician.job import Call, Decision, Finish, Job, Phase, Verdict
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import KIND, Finding, Technician, ToolsOf, cannot_tell
+from roost.agent.technician.technician import KIND, Finding, Technician, ToolsOf
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
 from roost.durable.driver import Driver, Next
+from roost.ops.errors import RoostError
 
 OWNER = "alice"
 CALLS = 2
@@ -33,6 +34,23 @@ def tools_of_all(runner: ToolRunner) -> ToolsOf:
         return runner
 
     return of
+
+
+async def cannot_tell(_call: ToolCall) -> Finding:
+    """Stand for tools of which no look shows whether they were called."""
+    return Finding.UNCLEAR
+
+
+class NothingAllowed:
+    """Nothing is allowed for good, and nothing can be."""
+
+    async def has(self, _mark: str) -> bool:
+        """Say no."""
+        return False
+
+    async def add(self, _tool: str, _mark: str) -> None:
+        """Keep nothing."""
+        raise RoostError("Nothing can be kept here.")
 
 
 class ScriptedMind:
@@ -118,7 +136,8 @@ def child(folder: Path, mode: str, kill_at: int) -> None:
     tool = kind(folder, repeatable=mode == "repeatable", foreign=mode == "asking", die=die)
     journal, rested = Journal(folder / "jobs.sqlite"), threading.Event()
     inspect = tool.look if mode == "looking" else cannot_tell
-    technician = Technician(journal, ScriptedMind(), tools_of_all(tool), AuditLog(folder / "audit"), inspect, die)
+    audit = AuditLog(folder / "audit")
+    technician = Technician(journal, ScriptedMind(), tools_of_all(tool), audit, inspect, NothingAllowed(), die)
 
     def advance(job: str) -> Next:
         said = asyncio.run(technician.advance(job))

@@ -238,7 +238,7 @@ class Desk:
             await hub.close()
 
         inspect = looker(self.workspaces, self.owner)
-        return Technician(self.journal, mind, Reach(runner, hub), audit, inspect, permits=hub), ended
+        return Technician(self.journal, mind, Reach(runner, hub), audit, inspect, hub), ended
 
 
 @contextmanager

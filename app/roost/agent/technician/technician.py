@@ -62,11 +62,6 @@ Inspect = Callable[[ToolCall], Awaitable[Finding]]
 """Looks whether a call was made, without changing anything."""
 
 
-async def cannot_tell(_call: ToolCall) -> Finding:
-    """Stand for tools of which nobody can tell."""
-    return Finding.UNCLEAR
-
-
 def _nowhere(_place: str) -> None:
     """Do nothing between two steps; tests kill the process there."""
 
@@ -83,19 +78,6 @@ class Permits(Protocol):
         ...
 
 
-class NothingAllowed:
-    """Nothing is, and nothing can be."""
-
-    async def has(self, _mark: str) -> bool:
-        """Say no."""
-        return False
-
-    async def add(self, _tool: str, _mark: str) -> None:
-        """Keep nothing."""
-        raise RoostError("What is allowed for good is kept by a hub.")
-
-
-NOTHING_ALLOWED = NothingAllowed()
 ToolsOf = Callable[[Job], Awaitable[ToolRunner]]
 """Gives a job's tools as they are now. Raises RoostError where they cannot be had."""
 
@@ -109,9 +91,9 @@ class Technician:
         mind: Mind,
         tools_of: ToolsOf,
         audit: AuditLog,
-        inspect: Inspect = cannot_tell,
+        inspect: Inspect,
+        permits: Permits,
         between: Callable[[str], None] = _nowhere,
-        permits: Permits = NOTHING_ALLOWED,
     ) -> None:
         self._journal = journal
         self._mind = mind

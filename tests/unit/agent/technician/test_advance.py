@@ -11,12 +11,12 @@ import pytest
 from roost.agent.audit.log import AuditLog
 from roost.agent.technician.job import MOST_CALLS, Call, Decision, Finish, Job, Phase, Reply, Verdict
 from roost.agent.technician.journal import MIGRATIONS, JobNotFoundError, Journal
-from roost.agent.technician.technician import Finding, Technician, cannot_tell
+from roost.agent.technician.technician import Finding, Technician
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.durable.database import open_database
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
-from tests.support.technician import tools_of_all
+from tests.support.technician import NothingAllowed, cannot_tell, tools_of_all
 
 
 class Mind:
@@ -82,7 +82,7 @@ def driven(technician: Technician, journal: Journal, job: str) -> Job:
 
 
 def made(tmp_path: Path, journal: Journal, mind: Mind, runner: Runner) -> Technician:
-    return Technician(journal, mind, tools_of_all(runner), AuditLog(tmp_path / "audit"), cannot_tell)
+    return Technician(journal, mind, tools_of_all(runner), AuditLog(tmp_path / "audit"), cannot_tell, NothingAllowed())
 
 
 def test_a_job_is_planned_done_and_reflected_upon(tmp_path: Path, journal: Journal) -> None:
@@ -154,7 +154,7 @@ def test_a_look_settles_it(tmp_path: Path, journal: Journal, finding: Finding, c
         return finding
 
     runner = Runner(Outcome.UNKNOWN)
-    technician = Technician(journal, Mind(), tools_of_all(runner), AuditLog(tmp_path / "audit"), look)
+    technician = Technician(journal, Mind(), tools_of_all(runner), AuditLog(tmp_path / "audit"), look, NothingAllowed())
     job = driven(technician, journal, journal.add("alice", "goal", None).id)
     assert (job.phase, len(runner.calls)) == (Phase.DONE, calls)
 

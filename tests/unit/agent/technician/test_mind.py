@@ -29,7 +29,7 @@ from roost.context.tokens import Estimate
 from roost.durable.driver import Next
 from roost.ops.errors import RoostError
 from tests.support.models import Files
-from tests.support.technician import tools_of_all
+from tests.support.technician import NothingAllowed, cannot_tell, tools_of_all
 
 PACKER = Packer(bounds(CostMode.SMART, 4096), Gate(MemoryBlobs(), "alice", Estimate()))
 READ = '{"why": "to see", "tool": "read", "arguments": {"path": "a.txt"}}'
@@ -141,7 +141,8 @@ async def test_a_model_that_is_started_anew_is_waited_for() -> None:
 def test_whatever_a_model_says_a_job_ends(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder: Path = tmp_path_factory.mktemp("job")
     journal, files = Journal(folder / "jobs.sqlite"), Files({"a.txt": "alpha"})
-    technician = Technician(journal, mind(*texts)[0], tools_of_all(files), AuditLog(folder / "audit"))
+    audit = AuditLog(folder / "audit")
+    technician = Technician(journal, mind(*texts)[0], tools_of_all(files), audit, cannot_tell, NothingAllowed())
     made = journal.add("alice", "Read a.txt", None).id
     for _ in range(10 * MOST_CALLS):
         if asyncio.run(technician.advance(made)) == Next.REST:

@@ -12,10 +12,10 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.permission.policy import Answer, mark_of
 from roost.agent.technician.job import Call, CallState, Decision, Finish, Job, Phase, Reply, Verdict
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import Permits, Technician, cannot_tell
+from roost.agent.technician.technician import Permits, Technician
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
 from roost.ops.errors import RoostError
-from tests.support.technician import tools_of_all
+from tests.support.technician import cannot_tell, tools_of_all
 from tests.unit.agent.permission.world import foreign
 from tests.unit.agent.technician.test_advance import driven
 
@@ -81,7 +81,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def technician(folder: Path, journal: Journal, runner: Runner, permits: Permits | None = None) -> Technician:
     audit = AuditLog(folder / "audit")
-    return Technician(journal, Mind(), tools_of_all(runner), audit, cannot_tell, permits=permits or Kept())
+    return Technician(journal, Mind(), tools_of_all(runner), audit, cannot_tell, permits or Kept())
 
 
 def begun(folder: Path, journal: Journal, runner: Runner, *allowed: str) -> Job:

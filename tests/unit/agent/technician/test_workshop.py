@@ -12,11 +12,11 @@ import pytest
 from roost.agent.audit.log import AuditLog
 from roost.agent.technician.job import Job, Phase
 from roost.agent.technician.journal import Journal
-from roost.agent.technician.technician import Technician, cannot_tell
+from roost.agent.technician.technician import Technician
 from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tool import ToolSpec
 from roost.ops.errors import RoostError
-from tests.support.technician import tools_of_all
+from tests.support.technician import NothingAllowed, cannot_tell, tools_of_all
 from tests.unit.agent.technician.test_advance import Mind, Runner
 
 PATIENCE_S = 20.0
@@ -45,7 +45,8 @@ def worked(folder: Path, mind: Mind) -> Phase:
         async def ended() -> None:
             return
 
-        return Technician(journal, mind, tools_of_all(Runner()), AuditLog(folder / "audit"), cannot_tell), ended
+        audit = AuditLog(folder / "audit")
+        return Technician(journal, mind, tools_of_all(Runner()), audit, cannot_tell, NothingAllowed()), ended
 
     try:
         work_until(
