@@ -54,7 +54,7 @@ class Outcome(StrEnum):
 class ToolSpec(BaseModel):
     """A tool as the model, the guards and the runner see it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # goes over the channel: see `channel/wire`
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
     description: str
@@ -76,7 +76,7 @@ class ToolSpec(BaseModel):
 class ToolCall(BaseModel):
     """One call, with the identity under which its intent and its outcome are recorded."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # goes over the channel: see `channel/wire`
 
     id: str
     """Unique; a runner that is given the same id again answers with the recorded result instead of running."""
@@ -92,7 +92,7 @@ class ToolCall(BaseModel):
 class ToolResult(BaseModel):
     """What came of a call."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # goes over the channel: see `channel/wire`
 
     id: str
     outcome: Outcome

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.channel.desk import Desk
-from roost.agent.channel.wire import CALLS_PATH, TOOLS_PATH
+from roost.agent.channel.routes import same_protocol
+from roost.agent.channel.wire import CALLS_PATH, STATED, TOOLS_PATH, sent
 from roost.agent.storage import stored
 from roost.agent.tool import ToolCall
 
@@ -25,7 +26,7 @@ MOST_NAME = 200
 
 def call_routes(desk: Desk, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
     """Return the routes. Only workers of the key that asks are there."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(same_protocol)])
     running: set[asyncio.Task[Response]] = set()
 
     @router.get(TOOLS_PATH, summary="List the tools of connected workers")
@@ -36,7 +37,8 @@ def call_routes(desk: Desk, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
     ) -> JSONResponse:
         runner = desk.runner(owner_of(request), workspace or None)
         found = runner.reachable() if reachable else runner.tools()
-        return JSONResponse({"object": "list", "data": [spec.model_dump(mode="json") for spec in found]})
+        data = [spec.model_dump(mode="json", exclude_defaults=True) for spec in found]  # as in `wire.sent`
+        return JSONResponse({"object": "list", "data": data}, headers=STATED)
 
     @router.post(CALLS_PATH, summary="Have a worker call a tool")
     async def called(request: Request, body: ToolCall) -> Response:
@@ -48,7 +50,7 @@ def call_routes(desk: Desk, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
             result = await desk.runner(owner, body.workspace).run(body)
             came = {"call": result.id, "outcome": result.outcome.value, "changed": list(result.changed)}
             await stored(lambda: audit.add(owner, "tool.result", came, body.session))
-            return Response(result.model_dump_json(), media_type="application/json")
+            return Response(sent(result), headers=STATED, media_type="application/json")
 
         task = asyncio.create_task(made())  # of its own: who leaves does not end it
         running.add(task)
@@ -58,6 +60,6 @@ def call_routes(desk: Desk, owner_of: OwnerOf, audit: AuditLog) -> APIRouter:
     @router.post(f"{CALLS_PATH}/recall", summary="Ask what came of a call, without making it")
     async def recalled(request: Request, body: ToolCall) -> Response:
         result = await desk.runner(owner_of(request), body.workspace).recall(body)
-        return Response(result.model_dump_json(), media_type="application/json")
+        return Response(sent(result), headers=STATED, media_type="application/json")
 
     return router

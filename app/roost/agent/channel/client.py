@@ -18,14 +18,19 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from roost.agent.channel.wire import (
+    FIRST_PROTOCOL,
     MOST_PENDING,
     MOST_RESULT_BYTES,
     PATH,
     POLL_S,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    STATED,
     Announced,
     Lease,
     Request,
     Requests,
+    is_ours,
     recall_id,
     sent,
 )
@@ -40,6 +45,7 @@ FIRST_RETRY_S = 0.25
 LONGEST_RETRY_S = 10.0
 MOST_ANSWER_BYTES = 16 << 20
 """Of what a hub says: sixteen calls with their arguments."""
+ONE_RELEASE = "Bring the older one of the two to the other's release of Roost, see `roost --version` on both machines."
 AGAIN = frozenset({408, 425, 429})
 """Refusals after which it is tried again."""
 
@@ -82,7 +88,7 @@ class WorkerClient:
     ) -> None:
         self._http = http
         self._url = f"{base_url.rstrip('/')}{PATH}"
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {"Authorization": f"Bearer {key}", **STATED}
         self._runner = runner
         self._announced = announced
         self._tell = tell or Tell()
@@ -95,7 +101,7 @@ class WorkerClient:
         """Work until it is cancelled; what runs then is ended, and the hub is told.
 
         Raises:
-            RoostError: the hub refuses the key, or another process took this worker's place.
+            RoostError: the hub refuses the key or this protocol, or another process took this worker's place.
         """
         waits = FIRST_RETRY_S
         told = False
@@ -219,7 +225,7 @@ class WorkerClient:
             async with self._http.request(
                 method, f"{self._url}{path}", data=data, headers=headers, timeout=limit, allow_redirects=False
             ) as got:
-                said, status = await _bounded(got), got.status
+                said, status, stated = await _bounded(got), got.status, got.headers.get(PROTOCOL_HEADER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _AgainError(str(error) or type(error).__name__) from error
         if status == 404 and path:
@@ -228,7 +234,17 @@ class WorkerClient:
             raise _AgainError(f"it answers with status {status}")
         if status >= 300:
             raise refused(status, said)
+        if (stated or not path) and not is_ours(stated):
+            raise other_protocol(stated)
         return said
+
+
+def other_protocol(stated: str | None) -> RoostError:
+    """Return what to tell the user of a hub that states another version of the channel."""
+    return RoostError(
+        f"The hub speaks version {stated or FIRST_PROTOCOL} of the channel, and this release of Roost {PROTOCOL}.",
+        fix=ONE_RELEASE,
+    )
 
 
 D = TypeVar("D", bound=BaseModel)
@@ -264,7 +280,7 @@ def refused(status: int, said: bytes) -> RoostError:
         403: "A worker needs a key with the role user or admin.",
         404: "The service there has no agent: it needs a folder for its state (ROOST_STATE_DIR).",
         409: "End the other process, or this one.",
-        422: "Both sides need the same version of Roost.",
+        422: ONE_RELEASE,
     }
     try:
         text = str(json.loads(said)["error"]["message"])

@@ -5,26 +5,64 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from roost import __version__
 from roost.agent.channel.desk import Desk, NoWorkerError, ReplacedError, TooManyError, Worker
-from roost.agent.channel.wire import MOST_ANNOUNCED_BYTES, PATH, Accepted, Announced, Lease, Requests, sent
+from roost.agent.channel.wire import (
+    FIRST_PROTOCOL,
+    MOST_ANNOUNCED_BYTES,
+    PATH,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    STATED,
+    Accepted,
+    Announced,
+    Lease,
+    Requests,
+    is_ours,
+    sent,
+)
 from roost.agent.tool import ToolResult
 from roost.gateway.errors import ApiError
 
 OwnerOf = Callable[[Request], str]
 
 
+def same_protocol(request: Request) -> None:
+    """Refuse who states another version of the channel. Who states none may be a plain client of the API.
+
+    Raises:
+        ApiError: it is another one.
+    """
+    if PROTOCOL_HEADER in request.headers:
+        speaks_ours(request)
+
+
+def speaks_ours(request: Request) -> None:
+    """Refuse who speaks another version of the channel.
+
+    Raises:
+        ApiError: it does.
+    """
+    stated = request.headers.get(PROTOCOL_HEADER)
+    if not is_ours(stated):
+        theirs = stated or FIRST_PROTOCOL
+        text = f"This hub (Roost {__version__}) speaks version {PROTOCOL} of the channel, and not {theirs}."
+        raise ApiError(422, text, code="other_protocol")
+
+
 def worker_routes(desk: Desk, owner_of: OwnerOf) -> APIRouter:
     """Return the routes below `PATH`. Another key's worker is 404, as one that does not exist."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(same_protocol)])
 
     @router.get(PATH, summary="List connected workers and their workspaces")
     async def listed(request: Request) -> JSONResponse:
         return JSONResponse({"object": "list", "data": [shown(worker) for worker in desk.of(owner_of(request))]})
 
-    @router.post(PATH, summary="Connect a worker", status_code=201)
+    # looked at before the document, which another protocol may write in another way
+    @router.post(PATH, summary="Connect a worker", status_code=201, dependencies=[Depends(speaks_ours)])
     async def came(request: Request, body: Announced) -> JSONResponse:
         await _small(request)
         owner = owner_of(request)
@@ -32,7 +70,7 @@ def worker_routes(desk: Desk, owner_of: OwnerOf) -> APIRouter:
             worker = desk.announce(owner, body)
         except TooManyError as error:
             raise ApiError(429, error.message, kind="rate_limit_error", code="too_many_workers") from None
-        return JSONResponse(Lease(lease=worker.lease, owner=owner).model_dump(), 201)
+        return JSONResponse(Lease(lease=worker.lease, owner=owner).model_dump(), 201, STATED)
 
     @router.put(f"{PATH}/{{lease}}", summary="Change what a worker offers", status_code=204)
     async def changed(request: Request, lease: str, body: Announced) -> Response:

@@ -8,6 +8,12 @@
 
 A request is given out again until the worker asks for what comes `after` it, so a lost answer loses none; the same call
 is not run twice, because the runner knows its id. A result counts once: `accepted` is false for every further one.
+
+Versions. `PROTOCOL` is the number of all this. Both sides state theirs in the header `Roost-Protocol`: the worker with
+all that it asks, programs of the key, too; the hub with a lease, with tools and with what came of a call. With another
+number neither side goes on, and says which is to be brought up. Within one number either side may be of another
+release: fields that it does not know are ignored, so a field may come that says more by itself than leaving it out
+did (its default is what there was before, see `sent`). What may not be ignored is another protocol: count up.
 """
 
 from __future__ import annotations
@@ -18,6 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from roost.agent.tool import ToolCall, ToolSpec
 
+PROTOCOL = 1
+PROTOCOL_HEADER = "Roost-Protocol"
+STATED = {PROTOCOL_HEADER: str(PROTOCOL)}
+FIRST_PROTOCOL = "1"
+"""What a worker or a hub speaks that states none: all did before it was stated."""
 PATH = "/roost/v1/workers"
 TOOLS_PATH, CALLS_PATH = f"{PATH}/tools", f"{PATH}/calls"
 """For programs of the key that call by themselves; see `channel/calls`."""
@@ -43,7 +54,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 class Wire(BaseModel):
     """A document of the channel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def is_ours(stated: str | None, ours: int = PROTOCOL) -> bool:
+    """Say whether the other side speaks this protocol, by what it states, if it states any."""
+    return (stated or FIRST_PROTOCOL) == str(ours)
 
 
 def sent(document: BaseModel) -> str:

@@ -18,7 +18,16 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 
-from roost.agent.channel.wire import ANSWER_S, CALLS_PATH, MOST_TOOL_S, TOOLS_PATH
+from roost.agent.channel.client import ONE_RELEASE, other_protocol
+from roost.agent.channel.wire import (
+    ANSWER_S,
+    CALLS_PATH,
+    MOST_TOOL_S,
+    PROTOCOL_HEADER,
+    STATED,
+    TOOLS_PATH,
+    is_ours,
+)
 from roost.agent.foreign import is_foreign, tool_set
 from roost.agent.permission.policy import ALLOWED_PATH
 from roost.agent.technician.job import Job
@@ -31,6 +40,8 @@ log = structlog.get_logger(__name__)
 QUICK = aiohttp.ClientTimeout(total=20.0)
 LONG = aiohttp.ClientTimeout(total=MOST_TOOL_S + 2 * ANSWER_S)
 LOST = "The hub was lost while this ran: it may have been done. Look before it is done again."
+UNREADABLE = 422
+"""What a hub says to another protocol, and to what it cannot read of one."""
 ELSEWHERE = "/"
 """In a workspace's name: it is a worker's, of the machine that is named before it."""
 T = TypeVar("T")
@@ -42,7 +53,7 @@ class HubRunner:
 
     def __init__(self, base_url: str, key: str, ca: Path | None, pauses_s: Sequence[float] = PAUSES_S) -> None:
         self._base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {"Authorization": f"Bearer {key}", **STATED}
         self._ca = ca
         self._pauses_s = pauses_s
         self._http: aiohttp.ClientSession | None = None
@@ -142,13 +153,18 @@ class HubRunner:
                 timeout=limit,
                 allow_redirects=False,
             ) as got:
-                said, status = await got.read(), got.status
+                said, status, stated = await got.read(), got.status, got.headers.get(PROTOCOL_HEADER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RoostError(f"The hub does not answer: {str(error) or type(error).__name__}.") from None
         if 400 <= status < 500 and status not in {408, 425, 429}:
-            raise RefusedError(f"The hub refused with status {status}: {said[:200].decode(errors='replace')}")
+            raise RefusedError(
+                f"The hub refused with status {status}: {said[:200].decode(errors='replace')}",
+                fix=ONE_RELEASE if status == UNREADABLE else "",
+            )
         if status >= 300:
             raise RoostError(f"The hub answers with status {status}.")
+        if stated and not is_ours(stated):
+            raise other_protocol(stated)
         try:
             return read(json.loads(said) if said else None)
         except (ValueError, LookupError, TypeError):  # a proxy's page, or an answer of another form
