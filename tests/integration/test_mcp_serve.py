@@ -135,7 +135,9 @@ async def test_our_worker_uses_our_server(hub: Served, home: Home, tmp_path: Pat
         connection: Connection = mcp.connections["self"]
         await eventually(lambda: bool(mcp.tools()), 60, "our own server")
         assert connection.server.startswith("roost ")
-        call = ToolCall(id="1", name="mcp__self__read", arguments={"path": "a.txt"}, session="s")
+        plain = ToolCall(id="0", name="mcp__self__read", arguments={"path": "a.txt"}, session="s")
+        assert (await runner.run(plain)).outcome is Outcome.REFUSED  # without a sandbox its own word does not count
+        call = plain.model_copy(update={"id": "1", "allowed": True})
         result = await runner.run(call)
         assert (result.outcome, result.text) == (Outcome.OK, "alpha of project\n")
         wrong = call.model_copy(update={"id": "2", "arguments": {"path": "../secret.txt"}})

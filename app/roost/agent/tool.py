@@ -70,7 +70,7 @@ class ToolSpec(BaseModel):
     A foreign tool's own word for it counts only where the user allowed the tool.
     """
     read_only: bool = False
-    """Of a tool that is not ours: whether it says of itself that it changes nothing, and its server runs here."""
+    """Of a tool that is not ours: whether it says of itself that it changes nothing, and its server has no network."""
 
 
 class ToolCall(BaseModel):

@@ -89,6 +89,11 @@ class McpServer(BaseModel):
             raise ValueError(why)
         return self
 
+    @property
+    def keeps_to_itself(self) -> bool:
+        """Say whether it can pass on nothing that it is given: a program in the sandbox without a network."""
+        return bool(self.command) and self.sandbox and not self.network
+
     def shown(self) -> dict[str, object]:
         """Return it for people: of what may be secret the names only."""
         document = self.model_dump(mode="json", exclude_defaults=True)

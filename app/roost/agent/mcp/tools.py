@@ -89,11 +89,10 @@ def spec_of(server: McpServer, listed: Listed, taken: Collection[str] = ()) -> T
     """Return a server's tool as ours are; None where its arguments cannot be described to a model."""
     if listed.schema is None:
         return None
-    read_only = listed.read_only and not server.url  # one elsewhere is given what the arguments hold
     return ToolSpec(
         name=spec_name(server.name, listed.name, taken), parameters=listed.schema, permission=Permission.FOREIGN,
         description=described(server.name, listed.name, listed.description), timeout_s=server.timeout_s,
-        read_only=read_only, safe_to_repeat=listed.read_only and listed.idempotent,
+        read_only=listed.read_only and server.keeps_to_itself, safe_to_repeat=listed.read_only and listed.idempotent,
     )  # fmt: skip
 
 

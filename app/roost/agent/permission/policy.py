@@ -1,8 +1,8 @@
 """Which calls the user is asked about before they run. Pure: the one place for it, in turns, helpers and jobs alike.
 
 What only reads runs, and so does what changes files of a workspace, because that can be undone. Asked about is a
-command that throws work away, a tool of somebody else's server unless that runs here and says that it only reads, and
-what has an effect beyond this machine. What a sandbox refuses stays refused, whatever the user says here.
+command that throws work away, a tool of somebody else's server unless that has no network and says that it only reads,
+and what has an effect beyond this machine. What a sandbox refuses stays refused, whatever the user says here.
 """
 
 from __future__ import annotations

@@ -92,10 +92,23 @@ def test_only_what_a_server_says_of_its_tool_makes_it_one_that_reads() -> None:
     specs = [found for listed in listed_of(tools) if (found := spec_of(server, listed))]
     assert [spec.read_only for spec in specs] == [False, False, True]
     assert [spec.safe_to_repeat for spec in specs] == [False, False, True]
-    elsewhere = McpServer(name="ex", owner="anna", url="https://mcp.example/mcp")
-    asked = [found for listed in listed_of(tools) if (found := spec_of(elsewhere, listed))]
-    assert [spec.read_only for spec in asked] == [False, False, False]  # to be called is to be given the arguments
-    assert all(needed(spec, call(text="x")) for spec in asked)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        McpServer(name="ex", owner="anna", url="https://mcp.example/mcp"),
+        McpServer(name="ex", owner="anna", command=("x",), network=True),
+        McpServer(name="ex", owner="anna", command=("x",), sandbox=False),
+    ],
+    ids=["elsewhere", "network", "no sandbox"],
+)
+def test_who_can_pass_on_what_the_arguments_hold_is_asked_about_whatever_it_says_of_itself(server: McpServer) -> None:
+    hint = types.ToolAnnotations(read_only_hint=True, idempotent_hint=True)
+    (listed,) = listed_of([types.Tool(name="t", input_schema={"type": "object"}, annotations=hint)])
+    spec = spec_of(server, listed)
+    assert spec is not None
+    assert needed(spec, call(text="x"))
 
 
 def test_of_a_long_call_a_question_shows_the_beginning_the_end_and_how_much_is_missing() -> None:
