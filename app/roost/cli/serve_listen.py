@@ -155,8 +155,11 @@ class Certificate:
 
     def __init__(self, context: ssl.SSLContext, cert: Path, key: Path) -> None:
         self._context, self._cert, self._key = context, cert, key
-        self._seen = self._look()
         self._complained = ""
+        try:
+            self._seen = self._look()
+        except OSError:  # just being replaced: whatever lies there next is another one
+            self._seen = ()
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
         found = (path.stat() for path in (self._cert, self._key))
@@ -182,7 +185,10 @@ class Certificate:
 
 
 async def keep_certificates(servers: Sequence[Server], settings: Listens, every_s: float = CERTIFICATE_POLL_S) -> None:
-    """Have servers with TLS use the certificate that lies in their files now; for ever."""
+    """Have servers with TLS use the certificate that lies in their files now; for ever.
+
+    A fault of ours is logged and does not end it: nobody would notice before the certificate ran out.
+    """
     if not (settings.tls_cert and settings.tls_key):
         return
     contexts = [server.config.ssl for server in servers if server.config.ssl is not None]
@@ -190,7 +196,10 @@ async def keep_certificates(servers: Sequence[Server], settings: Listens, every_
     while found:
         await asyncio.sleep(every_s)
         for certificate in found:
-            certificate.refresh()
+            try:
+                certificate.refresh()
+            except Exception:
+                log.critical("certificate_not_looked_at", path=str(settings.tls_cert), exc_info=True)
 
 
 def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets: bool = False) -> Server:

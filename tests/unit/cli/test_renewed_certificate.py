@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from starlette.responses import PlainTextResponse
+from structlog.testing import capture_logs
 
 from roost.cli.serve_listen import Certificate, Listener, keep_certificates, make_server, open_socket
 from roost.gateway.settings import Settings
@@ -71,6 +72,40 @@ async def test_new_connections_see_the_new_one_and_open_ones_go_on(served: Serve
     writer.write(b"GET / HTTP/1.1\r\nHost: first\r\nConnection: close\r\n\r\n")
     assert (await reader.read()).endswith(b"here")
     writer.close()
+
+
+async def test_a_fault_while_it_looks_is_logged_and_does_not_keep_a_later_one_from_being_used(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, faults = Certificate.refresh, iter(["a fault of ours"])
+
+    def refresh(certificate: Certificate) -> bool:
+        if fault := next(faults, ""):
+            raise ValueError(fault)
+        return real(certificate)
+
+    with capture_logs() as logs:
+        monkeypatch.setattr(Certificate, "refresh", refresh)
+        renew(served[1], "second")
+
+        async def renewed() -> bool:
+            return await shown(served) == "second"
+
+        await eventually(renewed, 10, "the new certificate")
+    assert [one["event"] for one in logs if one["log_level"] == "critical"] == ["certificate_not_looked_at"]
+
+
+def test_files_that_are_just_being_replaced_are_used_when_they_are_there(tmp_path: Path) -> None:
+    renew(tmp_path, "first")
+    cert, key, away = tmp_path / "api.pem", tmp_path / "api-key.pem", tmp_path / "away"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    cert.rename(away)
+    certificate = Certificate(context, cert, key)
+    assert certificate.refresh() is False
+    away.rename(cert)
+    assert certificate.refresh() is True
+    assert certificate.refresh() is False
 
 
 def test_a_pair_that_does_not_belong_together_is_not_taken(tmp_path: Path) -> None:
