@@ -20,10 +20,9 @@ from roost.fleet.nomad_setup import (
     wait_for_leader,
     wait_for_node,
 )
+from roost.ops import service_names
 from roost.ops.errors import RoostError, user_message
 from roost.ops.services import begin_anew
-
-SERVICE = "roost-nomad"
 
 DOCUMENTATION = r"""
 module: roost_nomad_setup
@@ -110,7 +109,7 @@ def begun_anew(module: AnsibleModule, client: NomadClient) -> list[str]:
     if not anew and (params["begun"] or not params["at_work"] or not node_identity.is_silent(client)):
         return []
     if not module.check_mode:
-        begin_anew(SERVICE)
+        begin_anew(service_names.NOMAD)
         wait_for_leader(client, params["timeout"])
     return [node_identity.BEGUN]
 

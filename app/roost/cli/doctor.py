@@ -16,7 +16,6 @@ from cryptography import x509
 from roost import __version__
 from roost.cli.api import Access, Api
 from roost.cli.doctor_models import look_at_models, look_at_plan, look_at_servers
-from roost.cli.logs import NOMAD_UNIT
 from roost.cli.show import print_json
 from roost.cli.status import Status, look
 from roost.fleet.artifacts.from_site import HOST_FILE
@@ -43,6 +42,7 @@ from roost.hosts.preflight_wishes import wishes_from
 from roost.models.catalogue import load_catalogue
 from roost.models.findings import model_findings, models_not_checked
 from roost.models.model_slots import parse_slots
+from roost.ops import service_names
 from roost.ops.errors import RoostError, reason_of
 from roost.ops.run import run
 from roost.ops.site import Site, load_site
@@ -207,10 +207,10 @@ def _offloaded(site: Site) -> list[Offloaded]:
 
 def _services(site: Site, facts: HostFacts) -> list[Service]:
     systemd = facts.init == "systemd"
-    script = f"/etc/init.d/{NOMAD_UNIT}"
-    state = ["systemctl", "is-active", NOMAD_UNIT] if systemd else [script, "status"]
-    start = f"systemctl start {NOMAD_UNIT}" if systemd else f"{script} start"
-    found = [Service(NOMAD_UNIT, _succeeds(state), "roost logs nomad", start)]
+    script = f"/etc/init.d/{service_names.NOMAD}"
+    state = ["systemctl", "is-active", service_names.NOMAD] if systemd else [script, "status"]
+    start = f"systemctl start {service_names.NOMAD}" if systemd else f"{script} start"
+    found = [Service(service_names.NOMAD, _succeeds(state), "roost logs nomad", start)]
     if site.runtime == "docker":
         log = "journalctl -u docker" if systemd else f"the files named docker in {site.log_dir} and /var/log"
         found.append(Service("docker", facts.docker.running if facts.is_root else None, log, "./bootstrap.sh"))

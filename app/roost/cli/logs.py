@@ -16,13 +16,13 @@ import typer
 
 from roost.fleet.jobs import MONITORING_JOB, SEARCH_JOB
 from roost.fleet.nomad_api import NomadClient
+from roost.ops import service_names
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
 BYTES_A_LINE = 400
 MOST_BYTES = 8 << 20
 STREAMS = ("stdout", "stderr")
-NOMAD_UNIT = "roost-nomad"
 SYSTEMD_BOOTED = Path("/run/systemd/system")
 
 
@@ -72,12 +72,12 @@ def nomad_command(log_dir: Path, lines: int, *, follow: bool) -> list[str]:
     Raises:
         RoostError: there is neither.
     """
-    for name in (f"{NOMAD_UNIT}.log", "nomad.log"):
+    for name in (f"{service_names.NOMAD}.log", "nomad.log"):
         if _is_file(log_dir / name):
             return _tail(log_dir / name, lines, follow=follow)
     if SYSTEMD_BOOTED.is_dir() and shutil.which("journalctl"):
         extra = ["--follow"] if follow else []
-        return ["journalctl", "--no-pager", "--output=cat", f"--unit={NOMAD_UNIT}", f"--lines={lines}", *extra]
+        return ["journalctl", "--no-pager", "--output=cat", f"--unit={service_names.NOMAD}", f"--lines={lines}", *extra]
     raise RoostError(f"There is no log of Nomad in {log_dir}.", fix="See `roost doctor`.")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from roost.hosts.findings import Finding
+from roost.ops import service_names
 
 DAY_S = 86400.0
 WARN_DAYS = 60.0
@@ -14,14 +15,18 @@ OTHERS, GROUP = 0o007, 0o070
 NO_PASSWORD = re.compile(r"\bNOPASSWD\b|!\s*authenticate\b")
 # What runs as root although it serves others, and why it has to.
 ROOT_FOR = {
-    "roost-nomad": "a client of Nomad starts tasks as other users",
-    "roost-docker": "Docker's daemon is root's",
-    "roost-firewall": "it loads rules once and ends",
-    "roost-join": "it signs certificates and sets machines up, and listens only while a join token is open",
-    "roost-share": "it reads the node's key and what a run made, both root's, and ends some minutes after the run",
+    service_names.NOMAD: "a client of Nomad starts tasks as other users",
+    service_names.DOCKER: "Docker's daemon is root's",
+    service_names.FIREWALL: "it loads rules once and ends",
+    service_names.JOIN: "it signs certificates and sets machines up, and listens only while a join token is open",
+    service_names.SHARE: "it reads the node's key and what a run made, both root's, and ends minutes after the run",
 }
 # Programs that are not called what they are, by words of their command.
-CALLED = {"nomad agent": "roost-nomad", "-m roost fleet receive": "roost-join", "-m roost.fleet.sharing": "roost-share"}
+CALLED = {
+    "nomad agent": service_names.NOMAD,
+    "-m roost fleet receive": service_names.JOIN,
+    "-m roost.fleet.sharing": service_names.SHARE,
+}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_the_firewall_is_little_exposed_though_it_runs_as_root(tmp_path: Path) -
     tasks = yaml.safe_load((REPOSITORY / "ansible/roles/firewall/tasks/install.yml").read_text())
     given = next(task["roost_service"] for task in tasks if "roost_service" in task)
     service = Service(
-        name=given["name"],
+        name="roost-thing",
         description="",
         type=given["type"],
         command=("/bin/true",),
@@ -59,8 +59,8 @@ def test_the_firewall_is_little_exposed_though_it_runs_as_root(tmp_path: Path) -
 
 def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
     tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
-    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "roost-nomad-watch")
-    service = Service(name=given["name"], description="", command=("/bin/true",), confined=given["confined"])
+    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_nomad_watch }}")
+    service = Service(name="roost-thing", description="", command=("/bin/true",), confined=given["confined"])
     assert exposure(service, tmp_path) <= MOST
 
 

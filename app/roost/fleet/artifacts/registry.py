@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 
 from roost.fleet.artifacts.docker import Docker
 from roost.ops.errors import RoostError
+from roost.ops.service_names import REGISTRY
 
 TIMEOUT_S = 30.0
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 KINDS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
-SEE_LOG = "See `journalctl -u roost-registry` (roost-registry.log without systemd) on the first machine."
+SEE_LOG = f"See `journalctl -u {REGISTRY}` ({REGISTRY}.log without systemd) on the first machine."
 
 
 class Registry(Protocol):
