@@ -87,7 +87,7 @@ class AgentHub:
                 lambda request: asker_of(request).name,
                 agents.audit,
                 agents.forget,
-                agents.sweep_soon,
+                agents.sweeper.soon,
             )
         )
         self._app.include_router(turn_routes(agents, asker_of, still_of))

@@ -26,14 +26,14 @@ from roost.agent.permission.allowed import AllowedStore, OpenQuestions
 from roost.agent.permission.asking import Asking, AskingRunner, Question
 from roost.agent.permission.conversations import asking_of, settle
 from roost.agent.permission.policy import Answer
-from roost.agent.sessions.leftovers import IN_USE_S, sweep
-from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody, UnreadableError
+from roost.agent.sessions.records import Body, ToolCallBody, ToolResultBody
 from roost.agent.sessions.store import SessionStore
+from roost.agent.sessions.sweeping import Sweeper
 from roost.agent.skills.tools import SkillTools
-from roost.agent.specialist import Told
 from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
 from roost.agent.turn import MAIN_SYSTEM, Record, Setting, TurnMetrics, helper_told, take_turn, tell_call
+from roost.agent.work import Told
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds
 from roost.context.conversation import Conversation
@@ -50,7 +50,6 @@ log = structlog.get_logger(__name__)
 RunnerOf = Callable[[str, str | None], ToolRunner]
 """Gives what runs tools for a key, in the workspace that a session chose."""
 MOST_OPEN = 64
-SWEEP_AFTER_S = 2.0
 UNDO = "undo"
 SMALLEST_CONTEXT = 2048
 """Assumed where a server does not say: what fits here fits everywhere."""
@@ -119,8 +118,7 @@ class Agents:
         self._count = count
         self._open: dict[tuple[str, str], _Open] = {}
         self._stopping = False
-        self._removed: set[str] = set()
-        self._sweeping: dict[str, asyncio.Task[None]] = {}
+        self.sweeper = Sweeper(store, blobs)
         self._slots = Slots(lambda secret, model: ApiCounter(base_url, http, secret, model))
 
     async def say(self, asker: Asker, session: str, said: Said) -> Said:
@@ -202,54 +200,12 @@ class Agents:
             return result
 
     async def forget(self, owner: str, session: str) -> None:
-        """Let go of a session that is to be removed; a turn under way in it ends. See `sweep_soon`."""
+        """Let go of a session that is to be removed; a turn under way in it ends. See `Sweeper`."""
         opened = self._open.pop((owner, session), None)
         if opened:
             await opened.live.removed()
             await opened.helpers.cancel()
-        self._removed.add(owner)
-        try:
-            await asyncio.to_thread(self._blobs.mark, owner)  # before it is removed: a crash may come between
-        except OSError as error:  # a full disk keeps nobody from removing
-            log.warning("texts_not_marked", reason=str(error))
-
-    def sweep_soon(self, owner: str) -> None:
-        """Have texts removed that only conversations which are gone referred to, as soon as none is in use."""
-        self._removed.add(owner)
-        if owner not in self._sweeping:
-            self._sweeping[owner] = asyncio.create_task(self._sweep(owner))
-
-    def sweep_marked(self) -> None:
-        """Go on with what the process before did not come to."""
-        try:
-            for owner in self._blobs.marked():
-                self.sweep_soon(owner)
-        except OSError as error:
-            log.warning("texts_not_removed", reason=str(error))
-
-    async def swept(self) -> None:
-        """Wait until the texts of removed sessions are gone."""
-        await asyncio.gather(*self._sweeping.values())
-
-    async def _sweep(self, owner: str) -> None:
-        """Look through an owner's conversations until none of the texts is left that nothing refers to."""
-        wait_s = SWEEP_AFTER_S  # many are removed one after the other: looked through once
-        try:
-            while True:
-                await asyncio.sleep(wait_s)
-                self._removed.discard(owner)
-                try:
-                    done = await asyncio.to_thread(sweep, self.store, self._blobs, owner)
-                    log.info("texts_removed", texts=len(done.gone))
-                    if done.again_s is None and owner not in self._removed:
-                        self._blobs.unmark(owner)  # at once: nobody marks between the question and this
-                        return
-                    wait_s = SWEEP_AFTER_S if done.again_s is None else done.again_s
-                except (OSError, UnreadableError) as error:
-                    log.warning("texts_not_removed", reason=str(error))
-                    wait_s = IN_USE_S
-        finally:
-            del self._sweeping[owner]
+        await self.sweeper.mark(owner)  # before it is removed: a crash may come between
 
     def let_go(self) -> None:
         """The service stops: no turn begins any more, and who only watches is sent away."""
@@ -259,8 +215,7 @@ class Agents:
 
     async def close(self, grace_s: float = 0.0) -> None:
         """End all turns; those under way may go on for `grace_s` seconds first."""
-        for sweeping in self._sweeping.values():
-            sweeping.cancel()  # the next process goes on: see `sweep_marked`
+        self.sweeper.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(*(opened.live.over() for opened in self._open.values()))

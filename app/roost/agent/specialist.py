@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -18,11 +17,12 @@ from roost.agent.calls import BadCallError, Found, check, find_calls, load
 from roost.agent.delegation import Candidate
 from roost.agent.guards import FORMAT_ANCHOR, Budget, Stop, Work, collapse_babble, fingerprint
 from roost.agent.history import call_messages
-from roost.agent.models import Ask, Models, Usage, function_of
+from roost.agent.models import Ask, Models, function_of
 from roost.agent.profiles import profile_of
 from roost.agent.receipts import Receipt, missing, shown
 from roost.agent.router import Action, Routed, by_words, filled, listed
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.agent.work import Tell, Told, Worked
 from roost.context.budget import BYTES_PER_TOKEN
 from roost.context.messages import Call, Message, assistant, user
 from roost.context.pack import Head, Packer
@@ -42,48 +42,8 @@ Say in one or two sentences what is needed next, then make that call. When nothi
 
 Tools:
 """
-AGAIN = "[Called before with the same arguments; nothing was changed since]"
+AGAIN = "[Called before with the same arguments; nothing changed since]"
 NEXT = "Now write the next call, or that you are done."
-
-
-@dataclass
-class Counts:
-    """Of one turn: tool calls by what became of them, and corrections."""
-
-    asked: int = 0
-    run: int = 0
-    blocked: int = 0
-    repaired: int = 0
-    malformed: int = 0
-    repeated: int = 0
-
-
-@dataclass
-class Worked:
-    """What came of the work: calls and results as messages, why it ended (None: because it was done), what it took."""
-
-    messages: list[Message] = field(default_factory=list)
-    stop: Stop | None = None
-    counts: Counts = field(default_factory=Counts)
-    usage: Usage = field(default_factory=Usage)
-    rounds: int = 0
-    summary: str = ""
-    failed: bool = False
-    receipts: list[Receipt] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    """What the request asks for and no receipt shows."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """Something for whoever watches, and for the session: a call before it is made, and its result."""
-
-    call: ToolCall | None = None
-    result: ToolResult | None = None
-    note: str = ""
-
-
-Tell = Callable[[Told], Awaitable[None]]
 
 
 class Specialist:
@@ -372,12 +332,7 @@ class Specialist:
         if known := self._work.known(mark):
             self._work.blocked()
             counts.blocked += 1
-            again = known.model_copy(
-                update={
-                    "id": call.id,
-                    "text": f"[Called before with the same arguments; nothing changed since]\n{known.text}",
-                }
-            )
+            again = known.model_copy(update={"id": call.id, "text": f"{AGAIN}\n{known.text}"})
             await self._tell(Told(call, again, "answered from its result"))
             self._keep(call, again)
             return again, True
@@ -401,20 +356,3 @@ def short(text: str, room: int) -> str:
     """Return a text as it may stand beside the history, where `room` tokens are free for the reply."""
     most = max(room // BESIDE_SHARE, 16) * BYTES_PER_TOKEN // 2
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def explained(stop: Stop) -> str:
-    """Return a sentence for Main, which tells the user, on why the work ended early."""
-    reasons = {
-        Stop.BLOCKED: "the calls that were wanted may not be made",
-        Stop.STUCK: "the same call was wanted again and again",
-        Stop.POLLUTED: "most of what was tried failed",
-        Stop.ROUNDS: "so many rounds were not enough",
-        Stop.TIME: "it took too long",
-        Stop.TOKENS: "it took too many tokens",
-        Stop.CANCELLED: "it was cancelled",
-        Stop.FAILED: "the model that works could not go on",
-        Stop.ASKED: "something has to be known first",
-        Stop.UNDONE: "something that was asked for was not done",
-    }
-    return f"The work ended early: {reasons[stop]}."

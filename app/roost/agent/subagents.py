@@ -18,8 +18,9 @@ from roost.agent.foreign import tool_set
 from roost.agent.guards import Budget
 from roost.agent.models import Ask, Models
 from roost.agent.router import Routed
-from roost.agent.specialist import WHOLE, Specialist, Tell, explained
+from roost.agent.specialist import WHOLE, Specialist
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolRunner, ToolSpec
+from roost.agent.work import Tell, explained
 from roost.context.messages import user
 from roost.context.pack import Head, Packer
 from roost.context.repair import without_thinking

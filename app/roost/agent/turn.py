@@ -20,9 +20,10 @@ from roost.agent.router import Routed, instructions, route
 from roost.agent.sessions.records import Body, EventBody, MessageBody, MetricsBody, ToolCallBody, ToolResultBody
 from roost.agent.skills.skill import Skill
 from roost.agent.skills.tools import SUGGESTED
-from roost.agent.specialist import Specialist, Tell, Told, Worked, explained, short
+from roost.agent.specialist import Specialist, short
 from roost.agent.thinking import Splitter
 from roost.agent.tool import ToolRunner
+from roost.agent.work import Tell, Told, Worked, explained
 from roost.context.events import ContextEvent
 from roost.context.keeper import Keeper
 from roost.context.messages import assistant, user

@@ -95,7 +95,7 @@ class AgentDoor:
             self._folder, self._http, self._base_url, redactor=self._redactor, runner_of=desk.runner,
             count=measures.count,
         )  # fmt: skip
-        agents.sweep_marked()
+        agents.sweeper.all_marked()
         agents.settle()
         if self._until:  # first asked for while the service stops
             agents.let_go()

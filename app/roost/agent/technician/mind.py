@@ -19,9 +19,9 @@ from roost.agent.history import call_messages
 from roost.agent.models import Ask, Models
 from roost.agent.receipts import Receipt, missing
 from roost.agent.router import listed
-from roost.agent.specialist import explained
 from roost.agent.technician.job import Call, CallState, Decision, Finish, Job, Step, Verdict
 from roost.agent.tool import Permission, ToolSpec
+from roost.agent.work import explained
 from roost.context.messages import Message, assistant, user
 from roost.context.pack import Head, Packer
 from roost.context.repair import without_thinking

@@ -16,11 +16,11 @@ from roost.agent.channel.client import WorkerClient
 from roost.agent.channel.wire import Announced
 from roost.agent.live import Live, Said
 from roost.agent.service import Asker
-from roost.agent.specialist import Told
 from roost.agent.tool import Outcome, ToolCall, ToolResult
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Workspaces
 from roost.agent.turn import tell_call
+from roost.agent.work import Told
 from tests.support.agent_hub import Served, announced, client_of, served
 from tests.support.net import eventually
 

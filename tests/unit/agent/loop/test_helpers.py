@@ -22,10 +22,10 @@ from roost.agent.models import Ask, Hear, Reply, Usage
 from roost.agent.profiles import profile_of
 from roost.agent.sessions.records import MessageBody
 from roost.agent.sessions.store import FileSessionStore
-from roost.agent.specialist import Told
 from roost.agent.subagents import Limited, Means, SubAgents
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
 from roost.agent.turn import RoleUse, TurnMetrics
+from roost.agent.work import Told
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds
 from roost.context.gate import Gate

@@ -10,8 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from roost.agent import service
-from roost.agent.sessions import leftovers
+from roost.agent.sessions import leftovers, sweeping
 from roost.agent.sessions.leftovers import IN_USE_S, Swept, references, sweep
 from roost.agent.sessions.records import EventBody, ToolResultBody, UnreadableError
 from roost.agent.sessions.routes import PATH
@@ -165,12 +164,12 @@ async def purged(client: aiohttp.ClientSession, hub: Served, text: str) -> None:
 async def test_they_go_with_a_conversation_that_is_removed_over_the_api(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "SWEEP_AFTER_S", 0.01)
+    monkeypatch.setattr(sweeping, "SWEEP_AFTER_S", 0.01)
     monkeypatch.setattr(leftovers, "IN_USE_S", -1.0)
     async with served(tmp_path) as hub, client_of("anna") as client:
         for number in range(3):
             await purged(client, hub, "secret")
-            await hub.hub.agents.swept()
+            await hub.hub.agents.sweeper.done()
             assert list(FileBlobs(tmp_path / "blobs").kept("anna")) == [], number
             assert hub.hub.agents._blobs.marked() == []
 
@@ -178,12 +177,12 @@ async def test_they_go_with_a_conversation_that_is_removed_over_the_api(
 async def test_what_was_in_use_is_looked_at_again_without_another_removal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "SWEEP_AFTER_S", 0.01)
+    monkeypatch.setattr(sweeping, "SWEEP_AFTER_S", 0.01)
     answers = [Swept(again_s=0.01), Swept()]
-    monkeypatch.setattr(service, "sweep", lambda *_: answers.pop(0))
+    monkeypatch.setattr(sweeping, "sweep", lambda *_: answers.pop(0))
     async with served(tmp_path) as hub, client_of("anna") as client:
         await purged(client, hub, "secret")
-        await hub.hub.agents.swept()
+        await hub.hub.agents.sweeper.done()
     assert answers == []
 
 
@@ -194,11 +193,11 @@ async def test_the_next_process_goes_on_with_what_this_one_did_not_come_to(
         await purged(client, hub, "secret")
     blobs = FileBlobs(tmp_path / "blobs")
     assert (len(blobs.kept("anna")), blobs.marked()) == (1, ["anna"])
-    monkeypatch.setattr(service, "SWEEP_AFTER_S", 0.01)
+    monkeypatch.setattr(sweeping, "SWEEP_AFTER_S", 0.01)
     monkeypatch.setattr(leftovers, "IN_USE_S", -1.0)
     async with aiohttp.ClientSession() as http:
         door = AgentDoor(api, tmp_path, http, "http://127.0.0.1:1", None)
         agents = door._assembled().agents
-        await agents.swept()
+        await agents.sweeper.done()
         await door.close()
     assert (blobs.kept("anna"), blobs.marked()) == ({}, [])
