@@ -26,12 +26,12 @@ from roost.fleet.agent_jobs import (
     gateway_job,
 )
 from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
+from roost.fleet.job_secrets import job_secrets
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import Identity
 from roost.fleet.key_store import NomadKeyStore, ensure_variable_exists, update
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, GATEWAY_POLICY, ensure_job_policy, ensure_variable
-from roost.fleet.site_jobs import job_secrets
 from roost.ops import api_keys
 from roost.ops.api_keys import digest_of
 from roost.ops.pki import LeafSpec, ensure_pki

@@ -16,32 +16,19 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
-from roost.fleet.agent_jobs import KEYS_VARIABLE, ROUTE_VARIABLE
-from roost.fleet.agent_variables import ENDPOINTS_VARIABLE
-from roost.fleet.endpoint_store import ensure_endpoints_variable
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.homecoming import bring_home
 from roost.fleet.job_memory import JobMemory, job_memory
+from roost.fleet.job_programs import Made, Programs, host_engine, programs_of
+from roost.fleet.job_secrets import job_secrets
 from roost.fleet.job_text import Job, render_job
+from roost.fleet.job_variables import TO_BE_MADE, narrowed, own_secrets, store_variables
 from roost.fleet.jobs import META_NODE, MONITORING_JOB, SEARCH_JOB, ModelServerJob, job_name, machine_of
-from roost.fleet.key_store import ensure_variable_exists
-from roost.fleet.monitoring.job import ensure_watch_key, forget_watch_key
+from roost.fleet.monitoring.job import forget_watch_key
 from roost.fleet.node_volumes import GATEWAY_TLS, all_have, described
 from roost.fleet.nomad_api import NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
-from roost.fleet.nomad_setup import narrow_variable, widen_variable
-from roost.fleet.route_store import ensure_variable_exists as ensure_route_variable_exists
-from roost.fleet.search.job import ensure_search_variable, forget_search_variable
-from roost.fleet.site_jobs import (
-    Made,
-    Programs,
-    host_engine,
-    job_secrets,
-    programs_of,
-    site_jobs,
-    stale_jobs,
-    templates_dir,
-    unlocked_slots,
-)
+from roost.fleet.search.job import forget_search_variable
+from roost.fleet.site_jobs import site_jobs, stale_jobs, templates_dir, unlocked_slots
 from roost.fleet.site_wish import SiteWish
 from roost.fleet.start_proof import prove, require
 from roost.models.catalogue import Catalogue, load_catalogue
@@ -79,7 +66,7 @@ options:
     type: path
     required: true
   wish:
-    description: What the jobs shall be; see roost.fleet.site_jobs.SiteWish.
+    description: What the jobs shall be; see roost.fleet.site_wish.SiteWish.
     type: dict
   custom:
     description: Models of the operator, merged over the catalogue's.
@@ -159,7 +146,6 @@ postponed:
 """
 
 STOP_TIMEOUT_S = 60.0
-TO_BE_MADE = ("certificate to be made", "key to be made")
 
 
 def tls_pair(params: dict[str, Any], wish: SiteWish, *, dry_run: bool) -> tuple[str, str] | None:
@@ -272,31 +258,12 @@ def with_engines(wish: dict[str, Any], engines: str) -> dict[str, Any]:
     return {**wish, "search": {**wish["search"], "engines": json.loads(engines)}}
 
 
-def narrowed(
-    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], kept: Collection[str], *, dry_run: bool
-) -> tuple[list[str], bool]:
-    """Remove what no job reads any more; return of which variables, and whether some stays for the jobs in `kept`."""
-    keep = {f"nomad/jobs/{job}" for job in kept}
-    less = [p for p, items in secrets.items() if p not in keep and narrow_variable(client, p, items, dry_run=dry_run)]
-    return less, any(narrow_variable(client, p, items, dry_run=True) for p, items in secrets.items() if p in keep)
-
-
 def placeable(client: NomadClient, wish: SiteWish) -> SiteWish:
     """Have gateways share a certificate as long as Nomad could not place them on every machine with one of its own."""
     own = wish.with_agent and wish.gateway_replicas and wish.gateway_tls_dir
     if not own or all_have(described(client), GATEWAY_TLS):
         return wish
     return wish.model_copy(update={"gateway_tls_dir": ""})
-
-
-def own_secrets(client: NomadClient, wish: SiteWish, *, dry_run: bool) -> list[str]:
-    """Have a key of Prometheus' own, and what only SearXNG reads, where they are wanted; a line each that is new."""
-    lines = []
-    if wish.monitoring and ensure_watch_key(client, dry_run=dry_run):
-        lines.append(f"{MONITORING_JOB}: a key of its own, read-only")
-    if wish.search and ensure_search_variable(client, wish.search, bind=wish.bind, dry_run=dry_run):
-        lines.append(f"{SEARCH_JOB}: new settings and secrets")
-    return lines
 
 
 def brought_home(
@@ -332,29 +299,6 @@ def waiting_lines(waiting: Mapping[str, Sequence[str]], existing: Collection[str
         f"{'is' if len(files) == 1 else 'are'} locked and fetched"
         for job, files in waiting.items()
     ]
-
-
-def store_variables(
-    client: NomadClient, secrets: Mapping[str, Mapping[str, str]], *, agent: bool, to_be_made: bool, dry_run: bool
-) -> list[str]:
-    """Store what jobs will read beside what they read, and places for keys, a router and endpoints; a line each.
-
-    Those places stay once they are there. With `to_be_made` some of it is not known yet.
-    """
-    lines: list[str] = []
-    for path, items in secrets.items():
-        unknown = to_be_made and TO_BE_MADE[0] in items.values()
-        if unknown or widen_variable(client, path, items, dry_run=dry_run):
-            lines.append(f"{path}: new secrets")
-    if not agent:
-        return lines
-    if ensure_variable_exists(client, dry_run=dry_run):
-        lines.append(f"{KEYS_VARIABLE}: new, for the API's keys")
-    if ensure_route_variable_exists(client, dry_run=dry_run):
-        lines.append(f"{ROUTE_VARIABLE}: new, for a trained router")
-    if ensure_endpoints_variable(client, dry_run=dry_run):
-        lines.append(f"{ENDPOINTS_VARIABLE}: new, for endpoints added by hand")
-    return lines
 
 
 def keep_starts(wish: SiteWish, catalogue: Catalogue, memory: JobMemory, starts: Mapping[str, EngineStart]) -> None:

@@ -135,7 +135,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 slots:
-  description: The slots, everything decided; as in roost.fleet.site_jobs.SlotWish.
+  description: The slots, everything decided; as in roost.fleet.site_wish.SlotWish.
   type: list
   returned: always
 models_custom:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import JsonValue
 
-from roost.fleet.agent_jobs import GATEWAY_JOB, AgentChoice, AgentJob, agent_job, gateway_job
-from roost.fleet.artifacts.agent import agent_path
-from roost.fleet.artifacts.engine import RPC_WORKER, engine_command
-from roost.fleet.artifacts.engine_python import engine_python_command
-from roost.fleet.artifacts.monitoring import monitoring_command
+from roost.fleet.agent_jobs import GATEWAY_JOB, AgentChoice, agent_job, gateway_job
 from roost.fleet.devices import (
     BACKEND_PACKAGES,
     RPC,
@@ -30,7 +24,8 @@ from roost.fleet.devices import (
     shader_cache,
 )
 from roost.fleet.engine_args import RpcWorker
-from roost.fleet.job_memory import JobMemory, image_engine, job_memory, tree_engine
+from roost.fleet.job_memory import JobMemory, job_memory
+from roost.fleet.job_programs import Programs, driver_of
 from roost.fleet.job_text import Job
 from roost.fleet.jobs import (
     MODEL_SERVICE_PREFIX,
@@ -38,21 +33,16 @@ from roost.fleet.jobs import (
     NODE_ADDRESS,
     RPC_JOB_PREFIX,
     SEARCH_JOB,
-    Driver,
-    Engine,
     EnginePlace,
-    MonitoringJob,
     NodeChoice,
     RpcWorkerChoice,
     RpcWorkerJob,
-    SearchJob,
     SlotChoice,
-    model_server_job,
-    rpc_worker_job,
 )
-from roost.fleet.monitoring.job import MonitoringPrograms, monitoring_job
-from roost.fleet.search.job import SearchPrograms, search_job
-from roost.fleet.site_wish import HOST_POOL, RpcWish, Runtime, SiteWish, SlotWish
+from roost.fleet.model_jobs import model_server_job, rpc_worker_job
+from roost.fleet.monitoring.job import monitoring_job
+from roost.fleet.search.job import search_job
+from roost.fleet.site_wish import HOST_POOL, RpcWish, SiteWish, SlotWish
 from roost.models.catalogue import Catalogue
 from roost.models.estimate.beside import beside_bytes
 from roost.models.estimate.on_host import HostEngine
@@ -60,71 +50,6 @@ from roost.models.memory import MIB
 from roost.models.schema import Model
 from roost.models.slot_reuse import slots_reusable
 from roost.ops.errors import RoostError
-
-
-@dataclass(frozen=True)
-class Programs:
-    """Where the jobs' programs are: images for containers, commands for plain processes."""
-
-    agent_image: str = ""
-    engine_image: str = ""
-    agent_command: tuple[str, ...] = ()
-    agent_env: Mapping[str, str] = field(default_factory=dict)
-    engine_command: tuple[str, ...] = ()
-    engine_work_dir: str = ""
-    engine_env: Mapping[str, str] = field(default_factory=dict)
-    engine_tree: str = ""
-    rpc_command: tuple[str, ...] = ()
-    monitoring: MonitoringPrograms = field(default_factory=MonitoringPrograms)
-    search: SearchPrograms = field(default_factory=SearchPrograms)
-
-
-class Made(BaseModel):
-    """What the module roost_artifacts returned."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    engine_tree: str = ""
-    agent_tree: str = ""
-    monitoring_tree: str = ""
-    images: dict[str, str] = Field(default_factory=dict)
-
-
-def programs_of(runtime: Runtime, made: Made, python: Path, engine: Engine = "llama.cpp") -> Programs:
-    """Return how the jobs' programs are started from the artifacts that exist; `python` runs trees of Python code."""
-    if runtime == "docker":
-        return Programs(
-            agent_image=made.images["agent"],
-            engine_image=made.images["llama_server"],
-            monitoring=MonitoringPrograms(image=made.images.get("monitoring", "")),
-            search=SearchPrograms(image=made.images.get("search", "")),
-        )
-    tree = Path(made.engine_tree)
-    rpc: list[str] = []
-    if engine == "llama.cpp":
-        command, work_dir = engine_command(tree)
-        rpc, _ = engine_command(tree, RPC_WORKER)
-        environment: dict[str, str] = {}
-    else:
-        work_dir = tree
-        command, environment = engine_python_command(python, tree)
-    return Programs(
-        agent_command=(str(python), "-m", "roost.cli.serve"),
-        agent_env={"PYTHONPATH": agent_path(Path(made.agent_tree))},
-        engine_command=tuple(command),
-        engine_work_dir=str(work_dir),
-        engine_env=environment,
-        engine_tree=str(tree),
-        rpc_command=tuple(rpc),
-        monitoring=MonitoringPrograms(
-            command=tuple(monitoring_command(Path(made.monitoring_tree))) if made.monitoring_tree else ()
-        ),
-    )
-
-
-def driver_of(runtime: Runtime) -> Driver:
-    """Return the Nomad driver that a runtime uses."""
-    return "docker" if runtime == "docker" else "raw_exec"
 
 
 def used_backends(slots: Sequence[SlotWish], gpus: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -373,57 +298,8 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def host_engine(wish: SiteWish, made: Made) -> HostEngine:
-    """Return this host's engine, to be asked what models need; of another engine than llama.cpp nothing is known."""
-    if wish.engine != "llama.cpp":
-        return HostEngine("")
-    if wish.runtime == "docker":
-        image = made.images.get("llama_server", "")
-        return image_engine(image, wish.engine_identity, Path(wish.models_dir), wish.gpus)
-    return tree_engine(Path(made.engine_tree), wish.engine_identity, wish.gpus)
-
-
 def _environment(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def job_secrets(
-    jobs: Sequence[Job],
-    *,
-    engine_key: str,
-    api_keys: Sequence[str],
-    tls: tuple[str, str] | None,
-    authority: str = "",
-    engine_ca: str = "",
-) -> dict[str, dict[str, str]]:
-    """Return what each job may read as its own Nomad variable: path -> items. API keys go as hashes only.
-
-    `authority` is the certificate by which several gateways know each other. The key for that follows from the first
-    API key, which no job can read. `engine_ca` is that by which they know model servers that answer with TLS.
-    """
-    several = any(job.name == GATEWAY_JOB for job in jobs)
-    hashed = "".join(f"{hashlib.sha256(key.encode()).hexdigest()}\n" for key in api_keys)
-    secrets: dict[str, dict[str, str]] = {}
-    for job in jobs:
-        # know no key; one gets its own from `ensure_watch_key`, one its secrets from `ensure_search_variable`
-        if isinstance(job, RpcWorkerJob | MonitoringJob | SearchJob):
-            continue
-        items = {"engine_key": engine_key}
-        if isinstance(job, AgentJob):
-            items["api_key_sha256"] = hashed
-            if tls is not None and not job.tls_volume:
-                items |= {"tls_cert": tls[0], "tls_key": tls[1]}
-            if several:
-                items |= {"peer_key": peer_key(api_keys[0]), "peer_ca": authority}
-            if engine_ca:
-                items["engine_ca"] = engine_ca
-        secrets[f"nomad/jobs/{job.name}"] = items
-    return secrets
-
-
-def peer_key(api_key: str) -> str:
-    """Return the key by which several gateways of a site know each other."""
-    return hmac.new(api_key.encode(), b"roost gateways", hashlib.sha256).hexdigest()
 
 
 def stale_jobs(existing: Sequence[str], wanted: Sequence[Job], elsewhere: Collection[str] = ()) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from roost.fleet.job_programs import Programs
 from roost.fleet.jobs import ModelServerJob
-from roost.fleet.site_jobs import Programs, site_jobs
+from roost.fleet.site_jobs import site_jobs
 from roost.fleet.site_wish import SiteWish
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape

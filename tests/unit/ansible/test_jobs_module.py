@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from roost.fleet import job_variables
 from roost.fleet.deploy import JobChange
 from roost.fleet.engine_start import EngineStart, read_start
 from roost.fleet.job_memory import job_memory
@@ -172,7 +173,7 @@ def test_a_check_says_which_job_follows_the_fetch(
 
     monkeypatch.setattr(jobs, "apply_one", apply_one)
     monkeypatch.setattr(jobs, "store_variables", lambda *_more, **_flags: [])
-    monkeypatch.setattr(jobs, "narrow_variable", lambda *_more, **_flags: False)
+    monkeypatch.setattr(job_variables, "narrow_variable", lambda *_more, **_flags: False)
     with pytest.raises(EndedError):
         jobs.present(module, FakeNomad(there))
     assert applied == ["roost-model-router", "roost-agent"]
@@ -237,8 +238,9 @@ def test_gateways_share_a_certificate_until_each_machine_has_a_place_for_its_own
     ids=["its models do not answer yet", "nothing goes back", "it is at work since before"],
 )
 def test_what_the_job_before_read_stays_while_the_machine_may_go_back_to_it(
-    jobs: ModuleType, monkeypatch: pytest.MonkeyPatch, kept: Sequence[str], goes: bool
+    monkeypatch: pytest.MonkeyPatch, kept: Sequence[str], goes: bool
 ) -> None:
+    nomad: Any = None
     removed: list[str] = []
 
     def narrow(_client: object, path: str, _items: object, *, dry_run: bool) -> bool:
@@ -246,8 +248,8 @@ def test_what_the_job_before_read_stays_while_the_machine_may_go_back_to_it(
             removed.append(path)
         return True
 
-    monkeypatch.setattr(jobs, "narrow_variable", narrow)
+    monkeypatch.setattr(job_variables, "narrow_variable", narrow)
     secrets = {"nomad/jobs/roost-agent": {"engine_key": "k"}}
     gone = list(secrets) if goes else []
-    assert jobs.narrowed(None, secrets, kept, dry_run=False) == (gone, not goes)
+    assert job_variables.narrowed(nomad, secrets, kept, dry_run=False) == (gone, not goes)
     assert removed == gone

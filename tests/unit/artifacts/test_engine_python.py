@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.fleet import site_jobs
+from roost.fleet import job_programs
 from roost.fleet.artifacts import engine_python, gc, llama_wheel, wheels
 from roost.fleet.artifacts.llama_wheel import build_environment, cmake_flags, cpu_level, ensure_wheel, recipe_of
 from roost.fleet.artifacts.plan import AGENT, ENGINE, make_plan
@@ -185,8 +185,8 @@ def test_an_interrupted_compilation_leaves_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_the_job_runs_its_server_from_the_tree() -> None:
-    made = site_jobs.Made(engine_tree="/a/engine-python-1", agent_tree="/a/agent-1")
-    programs = site_jobs.programs_of("local", made, Path("/usr/bin/python3"), "llama-cpp-python")
+    made = job_programs.Made(engine_tree="/a/engine-python-1", agent_tree="/a/agent-1")
+    programs = job_programs.programs_of("local", made, Path("/usr/bin/python3"), "llama-cpp-python")
     assert programs.engine_command == ("/usr/bin/python3", "-m", engine_python.MODULE)
     assert programs.engine_env["PYTHONPATH"] == "/a/engine-python-1/app:/a/engine-python-1/site-packages"
     assert programs.engine_work_dir == "/a/engine-python-1"

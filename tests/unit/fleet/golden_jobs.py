@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from roost.fleet.job_programs import Programs
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import Identity, ModelServerJob
-from roost.fleet.site_jobs import Programs, site_jobs
+from roost.fleet.site_jobs import site_jobs
 from roost.fleet.site_wish import SiteWish, SlotWish
 from roost.models.catalogue import Catalogue, load_catalogue
 

@@ -6,8 +6,9 @@ import pytest
 
 from roost.fleet.agent_jobs import GATEWAY_JOB, AgentJob
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.job_secrets import job_secrets, peer_key
 from roost.fleet.job_text import render_job
-from roost.fleet.site_jobs import job_secrets, peer_key, site_jobs, stale_jobs
+from roost.fleet.site_jobs import site_jobs, stale_jobs
 from roost.ops.errors import RoostError
 from tests.support.gateway import REPOSITORY
 from tests.unit.fleet.golden_jobs import FLEET, catalogue, programs, wish

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.fleet import agent_jobs, job_text, jobs
+from roost.fleet import agent_jobs, job_text, jobs, model_jobs
 from roost.models.footprint import ServerSettings
 
 TEMPLATES = Path(__file__).parents[3] / "nomad"
@@ -28,7 +28,9 @@ AGENT = agent_jobs.AgentChoice("docker", "127.0.0.1", 8360, 256, "info", image="
 
 
 def render_model(place: jobs.EnginePlace, choice: jobs.SlotChoice = CHOICE) -> str:
-    return job_text.render_job(TEMPLATES, jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1"))
+    return job_text.render_job(
+        TEMPLATES, model_jobs.model_server_job(choice, place, WHO, datacenter="dc1", bind="127.0.0.1")
+    )
 
 
 # Nothing of this may be read as HCL: interpolation, directives, escapes that only JSON knows.

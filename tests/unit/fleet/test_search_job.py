@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.job_secrets import job_secrets
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import SEARCH_JOB, Driver, Identity
 from roost.fleet.nomad_api import NomadRefusedError
@@ -22,7 +23,7 @@ from roost.fleet.search.job import (
     search_job,
 )
 from roost.fleet.search.settings import settings_document
-from roost.fleet.site_jobs import job_secrets, stale_jobs
+from roost.fleet.site_jobs import stale_jobs
 from roost.ops.errors import RoostError
 from tests.unit.fleet.golden_jobs import REPOSITORY
 

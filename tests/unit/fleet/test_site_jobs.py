@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from roost.fleet.job_secrets import job_secrets
 from roost.fleet.job_text import Job
 from roost.fleet.jobs import ModelServerJob, RpcWorkerJob
-from roost.fleet.site_jobs import endpoint, job_secrets, site_jobs, stale_jobs, unlocked_slots, used_backends
+from roost.fleet.site_jobs import endpoint, site_jobs, stale_jobs, unlocked_slots, used_backends
 from roost.fleet.site_wish import SlotWish
 from roost.models.schema import ListedDownload, Quirks
 from roost.ops.errors import RoostError

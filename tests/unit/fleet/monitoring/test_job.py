@@ -11,6 +11,7 @@ import yaml
 
 from roost.fleet.agent_jobs import KEYS_ITEM, KEYS_VARIABLE
 from roost.fleet.agent_variables import AGENT_JOB
+from roost.fleet.job_secrets import job_secrets
 from roost.fleet.job_text import render_job
 from roost.fleet.jobs import MONITORING_JOB, Driver, Identity
 from roost.fleet.monitoring.job import (
@@ -21,7 +22,7 @@ from roost.fleet.monitoring.job import (
     monitoring_job,
 )
 from roost.fleet.nomad_api import NomadRefusedError
-from roost.fleet.site_jobs import job_secrets, stale_jobs
+from roost.fleet.site_jobs import stale_jobs
 from roost.ops.api_keys import ApiKey, Role, digest_of, parse_document, without_key
 from tests.unit.fleet.golden_jobs import REPOSITORY
 
