@@ -51,9 +51,18 @@ def _load(client: NomadClient) -> tuple[dict[str, dict[str, str]], int]:
         return {}, 0
     known: dict[str, dict[str, str]] = {}
     for machine, text in (found.get("Items") or {}).items():
-        entry: Json = json.loads(text)
-        known[machine] = {str(name): str(value) for name, value in entry.items()}
+        if (entry := _entry(text)) is not None:
+            known[machine] = {str(name): str(value) for name, value in entry.items()}
     return known, int(found["ModifyIndex"])
+
+
+def _entry(text: str) -> dict[str, Json] | None:
+    """Return what is said of one machine; None for what cannot be read: this is a copy, and may be missing."""
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def publish(client: NomadClient, machine: str, record: UpdateRecord) -> bool:
@@ -71,7 +80,7 @@ def publish(client: NomadClient, machine: str, record: UpdateRecord) -> bool:
             if error.status == CONFLICT:
                 continue
             return False
-        except (NomadUnreachableError, ValueError):
+        except NomadUnreachableError:
             return False
         return True
     return False

@@ -145,9 +145,13 @@ def put_back_jobs(client: NomadClient, folder: Path, node: str, *, first: bool, 
     """Make a machine's jobs what they were; return the names of those that were something else.
 
     Raises:
-        RoostError: one does not become healthy again within `timeout_s` seconds.
+        RoostError: what was kept cannot be read, or one does not become healthy again within `timeout_s` seconds.
     """
-    before: list[Json] | None = json.loads((folder / FOLDER / JOBS).read_text())
+    kept = folder / FOLDER / JOBS
+    try:
+        before: list[Json] | None = json.loads(kept.read_text())
+    except (OSError, ValueError) as error:
+        raise RoostError(f"The jobs that were kept in {kept} cannot be put back: {error}.") from None
     if before is None:
         return []
     names = {str(job["ID"]) for job in before}

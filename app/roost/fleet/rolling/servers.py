@@ -156,14 +156,15 @@ def get_ready(
 ) -> tuple[str, bool]:
     """Do what comes before a server is begun anew; return the snapshot's path, and whether another leads now.
 
-    Where Nomad does not answer here there is nothing to lose, and nothing is done. Servers that are not healthy are
-    waited for: right after a change autopilot calls one so that was late once with an answer to the leader.
+    Where Nomad does not answer here there is nothing to lose, and nothing is done; so where nobody leads for
+    `timeout_s` seconds. Servers that are not healthy are waited for: right after a change autopilot calls one so that
+    was late once with an answer to the leader.
 
     Raises:
         RoostError: the others would be no majority, or one of the steps failed.
     """
     try:
-        found, problem = _look_until_fit(client, mine, restart_problem, timeout_s)
+        found, problem = _look_until_led(client, mine, restart_problem, timeout_s)
     except (NomadUnreachableError, NomadRefusedError):
         return "", False
     if problem:
@@ -201,7 +202,7 @@ def step_down(
         RoostError: those that stay would be no majority, or one of the steps failed.
     """
     try:
-        found, problem = _look_until_led(client, mine, timeout_s)
+        found, problem = _look_until_led(client, mine, leave_problem, timeout_s)
     except NomadUnreachableError:
         return "", False
     except NomadRefusedError as error:
@@ -219,12 +220,14 @@ def step_down(
     return kept, True
 
 
-def _look_until_led(client: NomadClient, mine: str, timeout_s: float) -> tuple[list[RaftServer], str]:
-    """Return who would stay and what is the matter, once there is a leader that says it."""
+def _look_until_led(
+    client: NomadClient, mine: str, problem_of: Callable[[Sequence[RaftServer], str], str], timeout_s: float
+) -> tuple[list[RaftServer], str]:
+    """Return the servers and what is the matter, once there is a leader that says it."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return _look_until_fit(client, mine, leave_problem, timeout_s)
+            return _look_until_fit(client, mine, problem_of, timeout_s)
         except NomadRefusedError as error:
             if error.status != http.client.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
                 raise

@@ -44,8 +44,9 @@ class Breaker:
     def failed(self, now: float, chance: float) -> bool:
         """Take note that a request failed; return whether that opened the breaker. `chance` (0 to 1) is jitter."""
         self.failures += 1
-        if not self.trial and (self.failures < FAILURES or now < self.until):
-            return False  # what fails while it rests was begun before
+        rests = self.rests and now < self.until  # what fails then was begun before
+        if not self.trial and (self.failures < FAILURES or rests):
+            return False
         self.trial = False
         self.rests += 1
         self.until = now + min(LONGEST_REST_S, REST_S * 2.0 ** (self.rests - 1)) * (0.8 + 0.4 * chance)

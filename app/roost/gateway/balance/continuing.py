@@ -11,6 +11,7 @@ What cannot be the same: with a temperature above 0 the rest is drawn anew, what
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ MORE_THAN_TEXT: Mapping[str, tuple[object, ...]] = {
     "timings_per_token": (None, False),
     "return_progress": (None, False),
 }
+NO_PART = "it holds an event that is no part of an answer"
 TEXT_FORMATS: tuple[object, ...] = (None, {}, {"type": "text"})
 
 
@@ -137,8 +139,8 @@ class Transcript:
     def _chunk(self, document: Json) -> None:
         self.first = self.first or document
         choices = document.get("choices")
-        if not isinstance(choices, list):
-            self.more = "it holds an event that is no part of an answer"
+        if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+            self.more = NO_PART
             return
         for choice in choices:
             said = dict(choice.get("delta") or {"content": choice.get("text")})
@@ -153,21 +155,22 @@ class Transcript:
     def _message(self, document: Json) -> None:
         self.first = self.first or document
         kind = document.get("type")
-        if kind == "content_block_start":
-            part = document.get("content_block") or {}
+        part, delta = (document.get(name) or {} for name in ("content_block", "delta"))
+        if not (isinstance(part, dict) and isinstance(delta, dict)):
+            self.more = NO_PART
+        elif kind == "content_block_start":
             if part.get("type") != "text" or self.block:
                 self.more = f"{part.get('type')} has begun"
             self.block = True
             self._take(part.get("text"))
         elif kind == "content_block_delta":
-            delta = document.get("delta") or {}
             if delta.get("type") != "text_delta":
                 self.more = f"{delta.get('type')} has begun"
             self._take(delta.get("text"))
         elif kind in ("content_block_stop", "message_delta", "message_stop"):
             self.finished = True
         elif kind not in ("message_start", "ping"):
-            self.more = "it holds an event that is no part of an answer"
+            self.more = NO_PART
 
     def _take(self, text: object) -> None:
         if isinstance(text, str):
@@ -206,6 +209,8 @@ class Splice:
         if "error" in document:
             return _data(document)
         choices = document.get("choices") or []
+        if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+            return _data(document)
         begins = any("role" in (choice.get("delta") or {}) for choice in choices)
         if self.first and begins:  # such an event says nothing else
             if not any(choice["delta"].get("content") for choice in choices):
@@ -217,9 +222,9 @@ class Splice:
             if isinstance(usage := document.get("usage"), dict):
                 usage |= _usage(usage, self.prompt, self.written)
             if isinstance(timings := document.get("timings"), dict):
-                cached = min(int(timings.get("cache_n") or 0), self.prompt)
+                cached = min(_count(timings.get("cache_n")), self.prompt)
                 timings |= {"cache_n": cached, "prompt_n": self.prompt - cached}
-                timings["predicted_n"] = int(timings.get("predicted_n") or 0) + self.written
+                timings["predicted_n"] = _count(timings.get("predicted_n")) + self.written
         return _data(document)
 
     def _message(self, event: bytes, document: Json) -> bytes:
@@ -227,16 +232,26 @@ class Splice:
         if (kind == "message_start" and self.first) or (kind == "content_block_start" and self.block):
             return b""
         if kind == "message_delta" and isinstance(usage := document.get("usage"), dict):
-            usage["output_tokens"] = int(usage.get("output_tokens") or 0) + self.written
+            usage["output_tokens"] = _count(usage.get("output_tokens")) + self.written
             return b"event: message_delta\n" + _data(document)
         return event + b"\n\n"
 
 
+def _is_choice(choice: object) -> bool:
+    """Say whether a server's choice has the form that one has: what a server says is not to be trusted."""
+    return isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict)
+
+
+def _count(value: object) -> int:
+    """Return a number of tokens as a server says it; 0 for what is none."""
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
 def _usage(usage: Json, prompt: int, written: int) -> Json:
-    completion = int(usage.get("completion_tokens") or 0) + written
+    completion = _count(usage.get("completion_tokens")) + written
     found: Json = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     if isinstance(details := usage.get("prompt_tokens_details"), dict):
-        cached = min(int(details.get("cached_tokens") or 0), prompt)
+        cached = min(_count(details.get("cached_tokens")), prompt)
         found["prompt_tokens_details"] = {**details, "cached_tokens": cached}
     return found
 

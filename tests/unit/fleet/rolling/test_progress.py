@@ -44,6 +44,17 @@ def test_each_machine_writes_its_own_and_keeps_the_others() -> None:
     assert found["two"]["reason"] == "why"
 
 
+def test_what_cannot_be_read_of_one_machine_hides_no_other() -> None:
+    nomad = FakeNomad()
+    client = cast("NomadClient", nomad)
+    assert publish(client, "one", UpdateRecord("passed", "s", "m", "r1", "now"))
+    assert nomad.items
+    nomad.items |= {"two": "{", "three": "[1]"}
+    assert list(published(client)) == ["one"]
+    assert publish(client, "two", UpdateRecord("passed", "s", "m", "r2", "now"))
+    assert sorted(published(client)) == ["one", "two"]
+
+
 def test_where_that_is_not_possible_the_update_goes_on() -> None:
     record = UpdateRecord("passed", "s")
     assert not publish(cast("NomadClient", FakeNomad(gone=True)), "one", record)

@@ -161,6 +161,17 @@ def test_the_first_machine_brings_back_the_fleets_jobs_too() -> None:
     assert [j["ID"] for j in mine] == ["roost-model-main-one", "roost-agent"]
 
 
+@pytest.mark.parametrize("damage", ["{", None])
+def test_jobs_that_were_kept_and_cannot_be_read_are_an_error(tmp_path: Path, damage: str | None) -> None:
+    nomad = FakeNomad({"roost-agent": job("roost-agent")})
+    restore_point.keep(tmp_path, [], [])
+    kept = tmp_path / restore_point.FOLDER / restore_point.JOBS
+    kept.unlink() if damage is None else kept.write_text(damage)
+    with pytest.raises(RoostError, match="cannot be put back"):
+        restore_point.put_back_jobs(cast("NomadClient", nomad), tmp_path, "one", first=True, timeout_s=5)
+    assert "roost-agent" in nomad.jobs
+
+
 def test_jobs_that_nobody_knew_are_left_alone(tmp_path: Path) -> None:
     nomad = FakeNomad({"roost-agent": job("roost-agent")})
     restore_point.keep(tmp_path, [], None)

@@ -138,6 +138,27 @@ def test_one_that_was_late_once_is_waited_for(tmp_path: Path) -> None:
     assert nomad.asked == ["id3"]
 
 
+class ElectingNomad(FakeNomad):
+    """One whose servers have no leader for so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def get(self, path: str) -> dict[str, Any]:
+        self.looks -= 1
+        if self.looks >= 0:
+            raise NomadRefusedError(500, "No cluster leader", path)
+        return super().get(path)
+
+
+def test_an_election_is_waited_for_before_a_server_is_begun_anew(tmp_path: Path) -> None:
+    nomad = ElectingNomad(2)
+    kept, moved = ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)
+    assert (Path(kept).read_bytes(), moved) == (b"state of all", True)
+    assert ready(ElectingNomad(99), "192.0.2.1:4647", tmp_path, timeout_s=0.1) == ("", False), "it may be what mends it"
+
+
 def test_a_leadership_that_stays_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RoostError, match="did not move to m3"):
         ready(FakeNomad(stuck=True), "192.0.2.1:4647", tmp_path, timeout_s=0.1)

@@ -128,6 +128,16 @@ def test_a_breaker_opens_rests_longer_each_time_and_closes() -> None:
     assert not breaker.failed(now, 0.5)
 
 
+def test_one_that_an_older_answer_closed_opens_again_at_once() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        breaker.failed(0.0, 0.5)
+    breaker.succeeded()  # of a request that was begun before
+    assert not breaker.resting(0.1)
+    assert [breaker.failed(0.2, 0.5) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
+    assert breaker.resting(0.3)
+
+
 def test_what_was_begun_before_a_rest_makes_it_no_longer() -> None:
     breaker = Breaker()
     for _ in range(10):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.gateway.balance.continuing import Splice
+from roost.gateway.balance.continuing import NO_PART, Splice, Transcript
 from roost.gateway.request.kinds import CHAT as CHAT_REQUESTS
-from roost.gateway.request.kinds import MESSAGES
+from roost.gateway.request.kinds import MESSAGES, Kind
 from tests.support.fakes import WORDS, FakeEngine, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.net import eventually
@@ -180,6 +180,47 @@ def test_a_stream_of_which_nothing_but_comments_came_gets_its_beginning(first: d
     assert (begin in Splice(MESSAGES, first, False, None, 0).events(begin)) == (not first)
     role = b'data: {"choices": [{"delta": {"role": "assistant", "content": null}}]}\n\n'
     assert (b"assistant" in Splice(CHAT_REQUESTS, first, False, None, 0).events(role)) == (not first)
+
+
+ODD_CHUNKS: list[dict[str, object]] = [
+    {"choices": ["x"]}, {"choices": [None]}, {"choices": {"a": 1}}, {"choices": [{"delta": "x"}]},
+    {"choices": [{"delta": [1]}]},
+]  # fmt: skip
+ODD_EVENTS: list[dict[str, object]] = [
+    {"type": "content_block_start", "content_block": "x"}, {"type": "content_block_delta", "delta": ["x"]},
+    {"type": ["x"]},
+]  # fmt: skip
+ODD_COUNTS: list[tuple[Kind, dict[str, object]]] = [
+    (
+        CHAT_REQUESTS,
+        {"choices": [], "usage": {"completion_tokens": "x", "prompt_tokens_details": {"cached_tokens": []}}},
+    ),
+    (CHAT_REQUESTS, {"choices": [], "timings": {"cache_n": "x", "predicted_n": {}}}),
+    (MESSAGES, {"type": "message_delta", "usage": {"output_tokens": "x"}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd"), [(CHAT_REQUESTS, odd) for odd in ODD_CHUNKS] + [(MESSAGES, odd) for odd in ODD_EVENTS]
+)
+def test_an_odd_event_of_a_server_breaks_no_stream_and_keeps_it_from_going_on(
+    kind: Kind, odd: dict[str, object]
+) -> None:
+    data = b"data: " + json.dumps(odd).encode() + b"\n\n"
+    transcript = Transcript(kind)
+    transcript.keep(data)
+    assert (transcript.text(), transcript.more) == ("", NO_PART)
+    assert json.dumps(odd).encode().replace(b" ", b"")[:-1] in Splice(kind, {}, False, 5, 5).events(data).replace(
+        b" ", b""
+    )
+
+
+@pytest.mark.parametrize(("kind", "odd"), ODD_COUNTS)
+def test_a_server_that_counts_oddly_breaks_no_stream(kind: Kind, odd: dict[str, object]) -> None:
+    data = b"data: " + json.dumps(odd).encode() + b"\n\n"
+    told = Splice(kind, {"id": "1"}, False, 5, 7).events(data)
+    assert b'"x"' not in told
+    assert b":7" in told.replace(b" ", b"")
 
 
 async def test_a_request_that_was_worked_on_for_long_still_waits_for_another_server(tmp_path: Path) -> None:
