@@ -29,6 +29,7 @@ from tests.support.engine import REPOSITORY
 from tests.support.net import eventually, free_port
 from tests.support.nomad import DevNomad, dev_nomad
 from tests.support.searxng import searxng_command
+from tests.support.web_server import serving
 
 ROOT = Identity("root", "root", 0, 0)  # the tests' folders are open to nobody else
 
@@ -50,14 +51,8 @@ async def pages() -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/", found)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield str(site.name)
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url
 
 
 async def test_the_agents_tool_finds_the_fleets_searxng(tmp_path: Path, nomad: DevNomad) -> None:

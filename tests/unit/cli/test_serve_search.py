@@ -18,6 +18,7 @@ from roost.gateway.settings import Settings
 from tests.support.agent_hub import Served, client_of, served
 from tests.support.fakes import FakeJob, FakeNomad
 from tests.support.net import free_port
+from tests.support.web_server import serving
 
 
 @pytest.fixture
@@ -89,13 +90,7 @@ async def test_what_answers_and_is_no_searxng_is_a_failure_of_its_own(
 
     app = web.Application()
     app.router.add_get("/search", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        nomad.set(SEARCH_JOB, ("127.0.0.1", int(site.name.rpartition(":")[2])))
+    async with serving(app) as url:
+        nomad.set(SEARCH_JOB, ("127.0.0.1", int(url.rpartition(":")[2])))
         code = "search_unavailable" if came == 503 else "search_failed"
         assert (await refused(hub))[:2] == (came, code)
-    finally:
-        await runner.cleanup()

@@ -14,8 +14,9 @@ from roost.engines.base import Load, Report, Skill, State
 from roost.engines.http_server import Pace
 from roost.engines.llamacpp import LlamaCppPythonServer, LlamaServer
 from roost.gateway.app import client_session
-from tests.support.fakes import FakeEngine, fake_engine
+from tests.support.fakes import fake_engine
 from tests.support.net import free_port
+from tests.support.web_server import serving
 
 TEXT_ONLY = frozenset({Skill.EMBED, Skill.RERANK})  # what a server lacks that generates text and nothing else
 
@@ -102,17 +103,11 @@ async def _answer(_request: web.Request) -> web.Response:
 
 
 async def test_a_server_without_llama_cpps_pages_is_understood() -> None:
-    engine = FakeEngine()
     app = web.Application()
     app.router.add_get("/v1/models", _answer)
     app.router.add_post("/v1/chat/completions", _answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    engine.port = runner.addresses[0][1]
-    async with client_of(engine.url) as client:
+    async with serving(app) as url, client_of(url) as client:
         assert await probe(client) == Report(State.READY, models=("other",), lacks=TEXT_ONLY)
-    await runner.cleanup()
 
 
 async def test_the_other_engine_is_never_asked_for_its_slots() -> None:

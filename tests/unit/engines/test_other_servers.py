@@ -19,6 +19,7 @@ from roost.gateway.app import client_session
 from tests.support.fakes import fake_engine
 from tests.support.net import free_port
 from tests.support.services import KEY, Anthropic, LmStudio, Ollama, OpenAi, Service, Vllm, running
+from tests.support.web_server import serving
 
 CHAT = "/v1/chat/completions"
 LIMITS = aiohttp.ClientTimeout(total=10)
@@ -224,14 +225,7 @@ async def test_an_answer_that_is_no_message_is_the_services_fault() -> None:
 
     app = web.Application()
     app.router.add_post("/v1/messages", other)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        async with client_session() as session:
-            engine = connect("anthropic", f"http://127.0.0.1:{port}", session, lambda: "k", PACE)
-            async with engine.send(CHAT, json.dumps(question).encode(), LIMITS) as answer:
-                assert answer.status == 502
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url, client_session() as session:
+        engine = connect("anthropic", url, session, lambda: "k", PACE)
+        async with engine.send(CHAT, json.dumps(question).encode(), LIMITS) as answer:
+            assert answer.status == 502

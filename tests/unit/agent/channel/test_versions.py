@@ -30,6 +30,7 @@ from roost.agent.channel.wire import (
 from roost.agent.technician.reach import HubRunner
 from roost.ops.errors import RoostError
 from tests.support.agent_hub import Hands, Served, announced, call, client_of, served
+from tests.support.web_server import serving
 from tests.unit.agent.permission.world import foreign
 
 CALL = {"id", "name", "arguments", "session"}
@@ -67,20 +68,13 @@ async def test_a_hub_is_sent_no_field_that_says_nothing() -> None:
 
     app = web.Application()
     app.router.add_post(PATH, take)
-    site = web.AppRunner(app)
-    await site.setup()
-    await web.TCPSite(site, "127.0.0.1", 0).start()
-    host, port = site.addresses[0][:2]
-    try:
-        async with aiohttp.ClientSession() as http:
-            worker = WorkerClient(http, f"http://{host}:{port}", "anna", Hands(), announced)
-            task = asyncio.create_task(worker.work())
-            said = await asyncio.wait_for(came, 10)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-    finally:
-        await site.cleanup()
+    async with serving(app) as url, aiohttp.ClientSession() as http:
+        worker = WorkerClient(http, url, "anna", Hands(), announced)
+        task = asyncio.create_task(worker.work())
+        said = await asyncio.wait_for(came, 10)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
     assert all("read_only" not in spec for spec in said["tools"])
     assert Announced.model_validate(said) == announced()
 
@@ -94,17 +88,13 @@ async def test_a_job_sends_a_hub_no_field_that_says_nothing() -> None:
 
     app = web.Application()
     app.router.add_post("/{path:.*}", take)
-    site = web.AppRunner(app)
-    await site.setup()
-    await web.TCPSite(site, "127.0.0.1", 0).start()
-    host, port = site.addresses[0][:2]
-    hub = HubRunner(f"http://{host}:{port}", "k", None, (0.01,))
-    try:
-        await hub.run(call())
-        await hub.recall(call())
-    finally:
-        await hub.close()
-        await site.cleanup()
+    async with serving(app) as url:
+        hub = HubRunner(url, "k", None, (0.01,))
+        try:
+            await hub.run(call())
+            await hub.recall(call())
+        finally:
+            await hub.close()
     assert [set(one) for one in came] == [CALL, CALL]
 
 
@@ -153,14 +143,8 @@ async def hub_of(status: int, document: object, stated: str) -> AsyncIterator[st
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield str(site.name)
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from roost.agent.sessions.records import EventBody, MetricsBody
 from roost.agent.skills.skill import Skill
 from roost.agent.turn import MAIN_SYSTEM
 from tests.support.models import Files
+from tests.support.web_server import serving
 
 ALICE = Asker("alice", "secret", "user")
 
@@ -72,18 +73,13 @@ async def hub(folder: Path, *, context: int = 8192, tools: bool = False) -> Asyn
             web.post("/v1/chat/completions", api.chat),
         ]
     )
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession() as http:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving(app) as url, aiohttp.ClientSession() as http:
         more = {"runner_of": lambda _owner, _workspace: Files({"a.txt": "alpha", "b.txt": "beta"})} if tools else {}
         agents = agents_of(folder, http, url, **more)  # type: ignore[arg-type]
         try:
             yield api, agents
         finally:
             await agents.close()
-    await runner.cleanup()
 
 
 async def say(agents: Agents, session: str, text: str) -> list[dict[str, Any]]:

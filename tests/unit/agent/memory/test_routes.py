@@ -24,6 +24,7 @@ from roost.agent.sessions.store import new_id
 from roost.cli.memory import app as verbs
 from roost.cli.serve_agent import is_agents
 from roost.ops.errors import RoostError
+from tests.support.web_server import serving
 from tests.unit.agent.memory.world import Subjects, World
 
 
@@ -169,21 +170,13 @@ async def test_vectors_come_from_the_api(status: int, body: dict[str, object], f
 
     app = web.Application()
     app.add_routes([web.post("/v1/embeddings", embeddings), web.get("/v1/models", models)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    try:
-        async with aiohttp.ClientSession() as http:
-            embedder = ApiEmbedder(f"http://127.0.0.1:{port}", http, "alice")
-            assert await embedder.model() == "e"
-            if fault:
-                with pytest.raises(EmbeddingError, match=fault):
-                    await embedder.embed("e", ["a", "b"])
-            else:
-                first, second = await embedder.embed("e", ["a", "b"])
-                assert [round(number, 3) for number in (*first, *second)] == [0.6, 0.8, 0.0, 1.0]
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url, aiohttp.ClientSession() as http:
+        embedder = ApiEmbedder(url, http, "alice")
+        assert await embedder.model() == "e"
+        if fault:
+            with pytest.raises(EmbeddingError, match=fault):
+                await embedder.embed("e", ["a", "b"])
+        else:
+            first, second = await embedder.embed("e", ["a", "b"])
+            assert [round(number, 3) for number in (*first, *second)] == [0.6, 0.8, 0.0, 1.0]
     assert asked[0]["input"] == ["a", "b"]

@@ -8,6 +8,7 @@ from aiohttp import web
 from roost.agent.technician.reach import HubRunner
 from roost.agent.tool import Outcome, ToolCall
 from roost.ops.errors import RoostError
+from tests.support.web_server import serving
 
 CALL = ToolCall(id="1", name="mcp__x__y", arguments={}, session="s")
 
@@ -19,19 +20,14 @@ async def test_an_answer_that_is_none_of_a_hub_ends_in_a_known_way(text: str) ->
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", anything)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0]
-    hub = HubRunner(f"http://{host}:{port}", "k", None, (0.01,))
-    try:
-        assert (await hub.run(CALL)).outcome is Outcome.UNKNOWN  # it may have been made
-        assert (await hub.recall(CALL)).outcome is Outcome.UNKNOWN
-        assert not await hub.has("m")
-        for ask in (hub.tools(), hub.tools_at("a/b")):
-            with pytest.raises(RoostError, match="no hub of this version"):
-                await ask
-    finally:
-        await hub.close()
-        await runner.cleanup()
+    async with serving(app) as url:
+        hub = HubRunner(url, "k", None, (0.01,))
+        try:
+            assert (await hub.run(CALL)).outcome is Outcome.UNKNOWN  # it may have been made
+            assert (await hub.recall(CALL)).outcome is Outcome.UNKNOWN
+            assert not await hub.has("m")
+            for ask in (hub.tools(), hub.tools_at("a/b")):
+                with pytest.raises(RoostError, match="no hub of this version"):
+                    await ask
+        finally:
+            await hub.close()

@@ -14,6 +14,7 @@ from roost.agent.tools.errors import ToolError
 from roost.agent.tools.searxng import given
 from roost.agent.tools.web_search import FLEET_PATH, FleetSearch, SearchServices, search_web
 from tests.support.agent_hub import client_of, served
+from tests.support.web_server import serving
 
 RESULT = {"title": "Owls", "url": "https://example.org/owls", "content": "They  hunt\nat night.", "engine": "x"}
 FOUND = {"query": "owls", "results": [RESULT] * 12, "unresponsive_engines": [["bing", "timeout"]]}
@@ -30,14 +31,8 @@ async def searxng(body: str, status: int = 200) -> AsyncIterator[tuple[str, list
 
     app = web.Application()
     app.router.add_get("/search", search)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield str(site.name), asked
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url, asked
 
 
 async def test_without_a_service_the_user_is_told_how_to_get_one() -> None:
