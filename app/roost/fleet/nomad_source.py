@@ -11,10 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from pathlib import Path
 from roost.fleet.artifacts import wheels
 from roost.fleet.artifacts.store import locked, publishing, require_space
 from roost.fleet.nomad_release import PROGRAM, Platform
+from roost.ops.building import follow
 from roost.ops.errors import RoostError
 from roost.ops.run import run
 
@@ -38,9 +36,7 @@ MEMORY_FAST = 5 << 30  # one package alone takes 3.3 GB to compile, while others
 MEMORY_LEAST = 5 << 29  # that package one at a time, collecting garbage early: 2.0 GB were seen
 FRUGAL = {"GOMAXPROCS": "1", "GOGC": "25"}
 MEMINFO = Path("/proc/meminfo")
-REPORT_EVERY_S = 10.0
 TAIL_LINES = 15
-INTERRUPT_WAIT_S = 15.0
 GO_DIRECTIVE = re.compile(r"^go (\d+)\.(\d+)(?:\.(\d+))?\s*$", re.MULTILINE)
 REQUIRED = re.compile(rf"^(?:require )?\s*{re.escape(PACKAGE)} v(\S+)\s*$", re.MULTILINE)
 GO_VERSION = re.compile(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?")
@@ -278,46 +274,25 @@ def build(
 
 
 def _run_build(argv: list[str], folder: Path, env: Mapping[str, str], notify: Callable[[str], None]) -> None:
-    start = reported = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     packages = downloads = 0
-    with subprocess.Popen(
-        argv,
-        cwd=folder,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                if line.startswith("go: downloading"):
-                    downloads += 1
-                elif " " not in line.strip():
-                    packages += 1  # -v prints one import path a line
-                else:
-                    tail.append(line.rstrip())
-                now = time.monotonic()
-                if now - reported >= REPORT_EVERY_S:
-                    reported = now
-                    done = f"{downloads} modules fetched, {packages} packages compiled"
-                    notify(f"Building Nomad: {now - start:.0f} s, {done}")
-        except BaseException:
-            _interrupt(process)
-            raise
-    if process.returncode != 0:
-        raise _explain(process.returncode, "\n".join(tail))
-    notify(f"Built Nomad in {time.monotonic() - start:.0f} s")
 
+    def heard(line: str) -> None:
+        nonlocal packages, downloads
+        if line.startswith("go: downloading"):
+            downloads += 1
+        elif " " not in line.strip():
+            packages += 1  # -v prints one import path a line
+        else:
+            tail.append(line.rstrip())
 
-def _interrupt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)  # lets go end its compilers and remove their files
-    try:
-        process.wait(INTERRUPT_WAIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    def report(seconds: float) -> None:
+        notify(f"Building Nomad: {seconds:.0f} s, {downloads} modules fetched, {packages} packages compiled")
+
+    code, seconds = follow(argv, env, heard, report, folder)
+    if code != 0:
+        raise _explain(code, "\n".join(tail))
+    notify(f"Built Nomad in {seconds:.0f} s")
 
 
 def _explain(code: int, tail: str) -> RoostError:

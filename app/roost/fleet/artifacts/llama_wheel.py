@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import subprocess
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from roost.fleet.artifacts.agent import running_python
 from roost.fleet.artifacts.store import Checked, locked, publishing, require_space, tag_of
 from roost.fleet.artifacts.wheels import Target
 from roost.hosts.parse import cpu_info, memory_mib
+from roost.ops.building import follow
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
 from roost.ops.offline import WHEELS, OfflineBundle
@@ -36,9 +34,7 @@ FORMAT = 1  # raise it when the way of compiling changes
 SPACE = 1 << 30
 MEMORY_PER_JOB_MIB = 1024
 PROGRAMS = ("c++", "cmake", "ninja")
-REPORT_EVERY_S = 10.0
 TAIL_LINES = 15
-INTERRUPT_WAIT_S = 15.0
 STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 # Each level of x86-64: what the processor must say it has, and the instructions that ggml may use then.
 LEVELS = (
@@ -223,38 +219,19 @@ def _compile(
 
 
 def _run_build(argv: list[str], env: Mapping[str, str], notify: Callable[[str], None]) -> None:
-    start = reported = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with subprocess.Popen(
-        argv,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                tail.append(line.rstrip()[:500])
-                step, now = STEP.match(line), time.monotonic()
-                if step and now - reported >= REPORT_EVERY_S:
-                    reported = now
-                    notify(f"Compiling {PROJECT}: {step[1]} of {step[2]} files, {now - start:.0f} s")
-        except BaseException:
-            _interrupt(process)
-            raise
-    if process.returncode != 0:
+    done = ""
+
+    def heard(line: str) -> None:
+        nonlocal done
+        tail.append(line.rstrip()[:500])
+        if step := STEP.match(line):
+            done = f"{step[1]} of {step[2]} files, "
+
+    code, seconds = follow(argv, env, heard, lambda s: notify(f"Compiling {PROJECT}: {done}{s:.0f} s"))
+    if code != 0:
         raise explain("\n".join(tail))
-    notify(f"Compiled {PROJECT} in {time.monotonic() - start:.0f} s")
-
-
-def _interrupt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)  # lets ninja end its compilers and remove their files
-    try:
-        process.wait(INTERRUPT_WAIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    notify(f"Compiled {PROJECT} in {seconds:.0f} s")
 
 
 def explain(tail: str) -> RoostError:
