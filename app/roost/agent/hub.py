@@ -44,7 +44,7 @@ from roost.agent.skills.routes import skill_routes
 from roost.agent.skills.store import SkillStore
 from roost.agent.tools.searxng import NOWHERE, Where
 from roost.agent.tools.web_search import FLEET_PATH
-from roost.agent.turn import TurnMetrics
+from roost.agent.turn_metrics import TurnMetrics
 from roost.context.blobs import FileBlobs
 from roost.gateway.errors import ApiError, not_allowed
 from roost.gateway.telemetry import Redactor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from roost.agent.turn import TurnMetrics
+from roost.agent.turn_metrics import TurnMetrics
 from roost.gateway.observe.series import Counts, Distribution
 from roost.ops import metric_names as names
 

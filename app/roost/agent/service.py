@@ -32,7 +32,8 @@ from roost.agent.sessions.sweeping import Sweeper
 from roost.agent.skills.tools import SkillTools
 from roost.agent.subagents import Means, SubAgents
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolRunner
-from roost.agent.turn import MAIN_SYSTEM, Record, Setting, TurnMetrics, helper_told, take_turn, tell_call
+from roost.agent.turn import MAIN_SYSTEM, Record, Setting, helper_told, take_turn, tell_call
+from roost.agent.turn_metrics import TurnMetrics
 from roost.agent.work import Told
 from roost.context.blobs import BlobStore
 from roost.context.budget import CostMode, bounds

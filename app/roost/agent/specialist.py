@@ -128,7 +128,6 @@ class Specialist:
             if self._worked.stop:
                 return
         self._worked.stop = Stop.ROUNDS
-        return
 
     async def _pipeline(self, request: str, routed: Routed, packer: Packer, turn: str) -> bool:
         """Make the calls that the Router decided; say whether the work ends with them."""
@@ -262,7 +261,6 @@ class Specialist:
                 told = short("; ".join(open_ends), room)
                 beside = (assistant('{"done": true}'), user(f"It is not done: {told}. {NEXT}"))
             elif self._made(found):
-                self._worked.counts.repeated += 1
                 beside = (
                     assistant(short(reply.text, room)),
                     user(f"That call was made already and its result stands above. {NEXT}"),

@@ -21,7 +21,6 @@ class Counts:
     blocked: int = 0
     repaired: int = 0
     malformed: int = 0
-    repeated: int = 0
 
 
 @dataclass

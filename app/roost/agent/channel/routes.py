@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from roost import __version__
-from roost.agent.channel.desk import Desk, NoWorkerError, ReplacedError, TooManyError, Worker
+from roost.agent.channel.desk import Desk, NoWorkerError, ReplacedError, TooManyError
 from roost.agent.channel.wire import (
     FIRST_PROTOCOL,
     MOST_ANNOUNCED_BYTES,
@@ -24,6 +24,7 @@ from roost.agent.channel.wire import (
     is_ours,
     sent,
 )
+from roost.agent.channel.worker import Worker
 from roost.agent.tool import ToolResult
 from roost.gateway.errors import ApiError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from roost.agent.channel.client import WorkerClient
-from roost.agent.channel.desk import bounded
+from roost.agent.channel.worker import bounded
 from roost.agent.tool import MOST_CHANGED, Outcome, ToolCall, ToolResult
 from tests.support.agent_hub import Hands, announced, call, served
 from tests.support.net import eventually

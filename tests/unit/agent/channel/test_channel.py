@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 
 from roost.agent.channel.client import WorkerClient
-from roost.agent.channel.desk import Desk, Worker
+from roost.agent.channel.desk import Desk
 from roost.agent.channel.wire import CALLS_PATH, MOST_ANNOUNCED_BYTES, PATH, TOOLS_PATH, Announced, Request
+from roost.agent.channel.worker import Worker
 from roost.agent.hub import MOST_BODY_BYTES
 from roost.agent.skills.skill import Skill
 from roost.agent.tool import Outcome, Permission, ToolRunner

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 
-from roost.agent.channel.desk import LEFT, NOT_BEGUN, SILENT, Desk, NoWorkerError, ReplacedError, TooManyError, Worker
+from roost.agent.channel.desk import SILENT, Desk, NoWorkerError, ReplacedError, TooManyError
 from roost.agent.channel.wire import MOST_PENDING, MOST_RESULT_BYTES, MOST_WORKERS_OF_KEY, Announced
+from roost.agent.channel.worker import LEFT, NOT_BEGUN, Worker
 from roost.agent.tool import Outcome, ToolCall, ToolResult, ToolSpec
 from tests.support.agent_hub import announced, call, tool
 from tests.support.net import eventually

@@ -24,7 +24,7 @@ from roost.agent.sessions.records import MessageBody
 from roost.agent.sessions.store import FileSessionStore
 from roost.agent.subagents import Limited, Means, SubAgents
 from roost.agent.tool import Outcome, Permission, ToolCall, ToolResult, ToolSpec
-from roost.agent.turn import RoleUse, TurnMetrics
+from roost.agent.turn_metrics import RoleUse, TurnMetrics
 from roost.agent.work import Told
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds

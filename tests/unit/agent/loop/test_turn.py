@@ -13,7 +13,8 @@ from roost.agent.guards import Stop
 from roost.agent.history import conversation_of
 from roost.agent.sessions.records import Body, MessageBody, MetricsBody, Record, ToolCallBody, ToolResultBody, now
 from roost.agent.tool import Outcome, ToolRunner
-from roost.agent.turn import DID_NOT_END, MAIN_SYSTEM, Setting, TurnMetrics, take_turn
+from roost.agent.turn import DID_NOT_END, MAIN_SYSTEM, Setting, take_turn
+from roost.agent.turn_metrics import TurnMetrics
 from roost.context.blobs import MemoryBlobs
 from roost.context.budget import CostMode, bounds
 from roost.context.gate import Gate
