@@ -38,6 +38,7 @@ ANSWER_WITHIN_S = 300.0
 """A question that nobody answers for so long counts as answered with no."""
 ASKED, ANSWERED = "question", "question.answered"
 """Names of the two records of a question; the events of who watches are of the same types."""
+NOTICE = "notice"
 UNANSWERED, STOPPED = "unanswered", "stopped"
 """How a question ends that nobody answers, beside the answers themselves."""
 Tell = Callable[[str, dict[str, JsonValue]], Awaitable[None]]
@@ -224,6 +225,7 @@ class Asking:
                 await asyncio.to_thread(self.allowed.add, self.owner, question.tool, need.mark)
             except (OSError, RoostError) as error:  # this call is allowed all the same
                 log.warning("allowed_not_kept", reason=str(error))
+                await self.tell(NOTICE, {"text": f"{question.tool} is allowed this once only: {error}"})
 
     async def _note(self, action: str, detail: dict[str, JsonValue]) -> None:
         await asyncio.to_thread(self.audit.add, self.owner, action, detail, self.session)

@@ -87,6 +87,21 @@ async def test_what_is_allowed_for_longer_is_not_asked_about_again(
     assert ("tool.allowed" in [action for action, _ in audited(tmp_path)]) is True
 
 
+async def test_an_always_that_cannot_be_kept_is_a_yes_and_is_told(tmp_path: Path) -> None:
+    hands = Hands()
+    async with hub(tmp_path, hands) as agents:
+        (tmp_path / "allowed.json").mkdir()  # cannot be read, nor written over
+        session, _, queue = await begun(agents)
+        await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.ALWAYS)
+        assert "this once only" in (await until(queue, "notice"))["text"]
+        await until(queue, "idle")
+        assert len(hands.calls) == 1
+        _, _, queue = await begun(agents, session=session)
+        await agents.answer(ANNA, session, (await until(queue, "question"))["id"], Answer.NO)
+        await until(queue, "idle")
+        assert len(hands.calls) == 1
+
+
 async def test_nobody_who_cannot_answer_is_asked_and_is_told_what_to_set(tmp_path: Path) -> None:
     hands = Hands()
     async with hub(tmp_path, hands) as agents:
