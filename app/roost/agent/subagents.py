@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from roost.agent.delegation import Candidate
 from roost.agent.foreign import tool_set
 from roost.agent.guards import Budget
@@ -26,6 +28,7 @@ from roost.context.pack import Head, Packer
 from roost.context.repair import without_thinking
 from roost.ops.errors import RoostError
 
+log = structlog.get_logger(__name__)
 NAME = "researcher"
 SHARE = 0.5
 """The part of a turn's budget that a sub-agent gets."""
@@ -123,7 +126,7 @@ class SubAgents:
         if not done:
             text = f"It is still being worked on; the report comes with one of the next messages (helper {call.id})."
             return ToolResult(id=call.id, outcome=Outcome.OK, text=text, seconds=self._clock() - began)
-        del self._running[call.id]
+        self._running.pop(call.id, None)  # `cancel` may have ended it
         outcome, text = _outcome(work)
         return ToolResult(id=call.id, outcome=outcome, text=text, seconds=self._clock() - began)
 
@@ -182,5 +185,6 @@ def _outcome(work: asyncio.Task[str]) -> tuple[Outcome, str]:
     if isinstance(error, RoostError):
         return Outcome.FAILED, error.message
     if error is not None:
+        log.error("helper_failed", exc_info=error)
         return Outcome.FAILED, f"A fault of ours ended it: {type(error).__name__}."
     return Outcome.OK, work.result()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
+from structlog.testing import capture_logs
 
 from roost.agent.audit.log import AuditLog
 from roost.agent.delegation import AgentRole, Candidate
@@ -32,6 +33,7 @@ from roost.context.gate import Gate
 from roost.context.pack import Packer
 from roost.context.tokens import Estimate
 from tests.support.models import Answer, Files, ScriptedModels
+from tests.support.net import eventually
 from tests.unit.agent.memory.world import NoEmbedder
 
 URL: dict[str, JsonValue] = {
@@ -100,6 +102,30 @@ def test_a_helper_works_with_a_context_of_its_own_and_reports() -> None:
     assert "Lyra" in result.text
     assert [call.name for call in web.calls] == ["web_fetch"]
     assert helpers.status() == ""
+
+
+class Faulty(ScriptedModels):
+    """Models of which asking is a fault."""
+
+    async def ask(self, ask: Ask, hear: Hear | None = None) -> Reply:
+        del ask, hear
+        raise ValueError("ours")
+
+
+def test_a_fault_of_ours_in_a_helper_is_told_and_stands_in_the_log() -> None:
+    with capture_logs() as logs:
+        result = asyncio.run(SubAgents().run(call_of("researcher", task="Look"), means(Faulty(), Web())))
+    assert (result.outcome, "ValueError" in result.text) == (Outcome.FAILED, True)
+    (line,) = [one for one in logs if one["event"] == "helper_failed"]
+    assert str(line["exc_info"]) == "ours"
+
+
+async def test_a_helper_that_is_ended_while_it_is_waited_for_says_so() -> None:
+    helpers, never = SubAgents(), asyncio.Event()
+    waiting = asyncio.create_task(helpers.run(call_of("researcher", task="Look"), means(Waiting(never), Web())))
+    await eventually(lambda: helpers.pending, 10, "the helper")
+    await helpers.cancel()
+    assert (await waiting).outcome is Outcome.CANCELLED
 
 
 def test_a_helper_may_not_change_anything() -> None:
