@@ -29,6 +29,23 @@ NOMAD = (
 )
 
 
+API_PORT = 8443
+# A fleet with several gateways; what an update may take of its time is short: the model is small.
+UNDER_LOAD: dict[str, object] = {
+    "api_listen_address": "{{ node_address }}",
+    "gateway_replicas": 2,
+    "model_start_s": 30,
+    "update_gate_s": 30,
+    "update_drain_s": 20,
+}
+GREETING = f"""python3 -c '
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="{TLS}/ca.pem")
+address, port, name = sys.argv[1:]
+context.wrap_socket(socket.create_connection((address, int(port)), 10), server_hostname=name).close()
+'"""
+
+
 @dataclass
 class Fleet:
     """Hosts by name, in the order of the inventory; `servers` are those that keep Nomad's state."""
@@ -96,6 +113,17 @@ class Fleet:
         """The JSON that a nomad command prints on a server."""
         return json.loads((on or self.controller).exec(f"{NOMAD} {command}").out)
 
+    def greets(self, host: Host, name: str) -> bool:
+        """Say whether a host's gateway has a certificate of the fleet for a name or an address.
+
+        Raises:
+            AssertionError: it is not the certificate that keeps a client out.
+        """
+        program = f"{GREETING} {host.address} {API_PORT} {name}"
+        done = self.controller.exec(program, check=False)
+        assert done.code == 0 or "CERTIFICATE_VERIFY_FAILED" in done.text, done.text
+        return done.code == 0
+
     def pids(self) -> dict[str, dict[str, int]]:
         """PIDs of what must not restart by itself, by host."""
         return {name: host.pids() for name, host in self.hosts.items()}
@@ -106,7 +134,7 @@ class Fleet:
         `gateway` is the host whose gateway is asked, by a server; else it is the one that the host knows.
         """
         key = self.controller.exec("cat /etc/roost/secrets/api-key").out.strip()
-        access = f"ROOST_API=https://{gateway.address}:8443" if gateway else f"ROOST_API_KEY={key}"
+        access = f"ROOST_API=https://{gateway.address}:{API_PORT}" if gateway else f"ROOST_API_KEY={key}"
         command = f"{access} roost verify --json --model {slot} --timeout {limit_s:.0f}"
         done = host.exec(command, check=False, timeout_s=limit_s + 60)
         assert done.code == 0, f"{host.name}: {done.text}"
@@ -142,4 +170,4 @@ def booted(net: Lan, names: list[str], *, cache: Path, repository: Path, first: 
         yield found
 
 
-__all__ = ["CLONE", "INVENTORY", "NOMAD", "Fleet", "booted", "own_cache"]
+__all__ = ["API_PORT", "CLONE", "INVENTORY", "NOMAD", "UNDER_LOAD", "Fleet", "booted", "own_cache"]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import story
-from tests.e2e.fleet import CLONE, Fleet, booted
+from tests.e2e.fleet import API_PORT, CLONE, UNDER_LOAD, Fleet, booted
+from tests.e2e.load import Load, asking
 from tests.hosts.docker import Result
 from tests.hosts.host import Host, lan, wait_until
 
@@ -23,17 +24,7 @@ NAMES = ["fleet-1", "fleet-2", "fleet-3"]
 REQUESTS = 2000
 VOTERS_S = 60.0
 KEY_S = 20.0
-API_PORT = 8443
-OUT = "/tmp/load.json"  # noqa: S108 - on a disposable host
 DOCKERFILE = f"{CLONE}/images/llama-server/Dockerfile"
-# What an update may take of its time, short here: the model is small.
-VARIABLES: dict[str, object] = {
-    "api_listen_address": "{{ node_address }}",
-    "gateway_replicas": 2,
-    "model_start_s": 30,
-    "update_gate_s": 30,
-    "update_drain_s": 20,
-}
 SLOT = {"slot": "main", "parallel": 2, "cache_ram_mib": 256, "temperature": None}
 
 
@@ -66,7 +57,7 @@ def grown(cache: Path, repository: Path, measure: Measure) -> Iterator[Grown]:
         ask = f"ROOST_API_KEY={key} roost chat 'Hello' --max-tokens 4"
         wait_until("the gateway knows the key", lambda: first.exec(ask, check=False).code == 0, KEY_S)
         before = {name: first.exec(command).out for name, command in KEPT.items()}
-        done = fleet.deploy(variables=VARIABLES)
+        done = fleet.deploy(variables=UNDER_LOAD)
         measure("r: one host becomes three servers", done.seconds)
         yield Grown(fleet, before)
 
@@ -90,34 +81,12 @@ def test_one_machine_becomes_three_servers_with_its_data(grown: Grown) -> None:
     assert {j for j in jobs if "model" in j} == {f"roost-model-main-{name}" for name in NAMES}
 
 
-@dataclass
-class Load:
-    """Clients that ask all the time, on the first host, through the gateways of the others."""
-
-    host: Host
-
-    def look(self) -> dict[str, Json]:
-        """What they asked until now."""
-        return dict(json.loads(self.host.exec(f"cat {OUT}").out))
-
-    def since(self, before: dict[str, Json]) -> dict[str, Json]:
-        """What they asked since then; a failed request fails the test."""
-        now = self.look()
-        assert now["failed"] == 0, "\n".join(now["failures"])
-        return {kind: now[kind] - before[kind] for kind in ("plain", "streamed")}
-
-
 @pytest.fixture(scope="module")
 def load(grown: Grown) -> Iterator[Load]:
-    host = grown.fleet.controller
-    python = host.exec("ls /opt/roost/venvs/*/bin/python | head -n 1").out.strip()
-    urls = " ".join(f"https://{grown.fleet.hosts[name].address}:{API_PORT}" for name in NAMES[1:])
-    words = f"{OUT} /etc/roost/tls/ca.pem /etc/roost/secrets/api-key 4 {urls}"
+    urls = [f"https://{grown.fleet.hosts[name].address}:{API_PORT}" for name in NAMES[1:]]
     wait_until("three gateways", lambda: gateways(grown.fleet) == 3, 60)
-    host.spawn(f"echo $$ > /run/load.pid; exec nice -n 5 {python} {CLONE}/tests/hosts/load.py {words}")
-    wait_until("clients ask", lambda: host.exec(f"cat {OUT}", check=False).code == 0, 20)
-    yield Load(host)
-    host.exec("kill $(cat /run/load.pid)", check=False)
+    with asking(grown.fleet.controller, urls) as load:
+        yield load
 
 
 def gateways(fleet: Fleet) -> int:
@@ -140,7 +109,7 @@ def arguments(fleet: Fleet) -> dict[str, list[str]]:
 
 
 def update(grown: Grown, *args: str, check: bool = True, **variables: object) -> Result:
-    return grown.fleet.deploy(*args, check=check, variables=VARIABLES | variables)
+    return grown.fleet.deploy(*args, check=check, variables=UNDER_LOAD | variables)
 
 
 def test_an_update_of_every_model_server_is_not_noticed_by_clients(grown: Grown, load: Load, measure: Measure) -> None:
