@@ -15,7 +15,7 @@ from roost.fleet.artifacts.agent import running_python
 from roost.fleet.artifacts.ensure import Workshop
 from roost.fleet.artifacts.from_site import site_choices, site_docker, site_variables
 from roost.fleet.bundle import fill, is_kept, recorded
-from roost.fleet.bundle_parts import BundleWish, collect_items, host_packages
+from roost.fleet.bundle_parts import BundleWish, collect_items, host_packages, split_packages
 from roost.ops.site import load_site
 
 
@@ -41,8 +41,9 @@ def bundle(
     variables = site_variables(site)
     choices = site_choices(site, variables)
     workshop = Workshop(choices, site_docker(site), tell)
-    packages = (*host_packages({**variables, "roost_runtime": site.runtime}), *(package or []))
-    wish = BundleWish(tuple(python or [running_python()]), packages)
+    variables = {**variables, "roost_runtime": site.runtime}
+    packages = (*host_packages(variables), *(package or []))
+    wish = BundleWish(tuple(python or [running_python()]), packages, split_packages(variables))
     known = recorded(folder)
     items = collect_items(site, workshop, wish, tell)
     if dry_run:

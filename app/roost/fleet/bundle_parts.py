@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class BundleWish:
 
     python: tuple[str, ...]
     host_packages: tuple[str, ...]
+    split_packages: tuple[str, ...] = ()  # parts of those that only some releases have as packages of their own
 
 
 def host_packages(variables: dict[str, object]) -> tuple[str, ...]:
@@ -42,6 +43,11 @@ def host_packages(variables: dict[str, object]) -> tuple[str, ...]:
     if variables.get("worker_sandbox"):
         named.append(str(variables["worker_sandbox_package"]))
     return tuple(sorted({*HOST_TOOLS, *named, *(map(str, tools) if isinstance(tools, list) else [])}))
+
+
+def split_packages(variables: dict[str, object]) -> tuple[str, ...]:
+    """Return the Debian packages that the roles install too where the release has them, with these variables."""
+    return (str(variables["docker_client_package"]),) if variables["roost_runtime"] == "docker" else ()
 
 
 def collect_items(site: Site, workshop: Workshop, wish: BundleWish, notify: Callable[[str], None]) -> list[Item]:
@@ -55,7 +61,7 @@ def collect_items(site: Site, workshop: Workshop, wish: BundleWish, notify: Call
     items = [*nomad_items(site), *model_items(site), *image_items(workshop, plan)]
     items += engine_deb_items(workshop, plan)
     items += wheel_items(workshop, plan, wish, notify)
-    items += host_deb_items(workshop, wish.host_packages, notify)
+    items += host_deb_items(workshop, wish, notify)
     return items
 
 
@@ -155,7 +161,7 @@ def compiled_items(workshop: Workshop, plan: Plan, notify: Callable[[str], None]
     return [copy_of(wheel, f"{WHEELS}/{BUILT}/{recipe.folder}/{wheel.name}")]
 
 
-def host_deb_items(workshop: Workshop, names: Sequence[str], notify: Callable[[str], None]) -> list[Item]:
+def host_deb_items(workshop: Workshop, wish: BundleWish, notify: Callable[[str], None]) -> list[Item]:
     """Return the packages that machines like this one need, with all they depend on: nothing counts as installed.
 
     apt takes of them what the machine lacks.
@@ -173,6 +179,6 @@ def host_deb_items(workshop: Workshop, names: Sequence[str], notify: Callable[[s
     choices = workshop.choices
     with apt_root(sources, ca=choices.extra_ca_bundle, arch=choices.arch) as apt:
         apt.update()
-        packages = apt.resolve(names)
+        packages = apt.resolve([*wish.host_packages, *apt.known(wish.split_packages)])
         apt.fetch(packages, workshop.debs, notify)
     return [_deb_item(workshop, HOST_DEBS, package, package.deb) for package in packages]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roost.fleet.bundle import Filled, Item, copy_of, fill, text_of
-from roost.fleet.bundle_parts import host_packages
+from roost.fleet.bundle_parts import host_packages, split_packages
 from roost.ops.errors import RoostError
 from roost.ops.offline import OfflineBundle
 
@@ -88,8 +88,11 @@ def test_a_disk_too_small_is_said_before_anything_is_written(tmp_path: Path) -> 
 
 def test_the_packages_follow_the_variables() -> None:
     common: dict[str, object] = {"docker_package": "docker.io", "images_tools": ["debootstrap"]}
+    common["docker_client_package"] = "docker-cli"
     assert {"docker.io", "debootstrap", "python3-venv"} <= set(host_packages({**common, "roost_runtime": "docker"}))
     assert "docker.io" not in host_packages({**common, "roost_runtime": "local"})
+    assert split_packages({**common, "roost_runtime": "docker"}) == ("docker-cli",)
+    assert split_packages({**common, "roost_runtime": "local"}) == ()
     workers = {**common, "roost_runtime": "local", "worker_sandbox": True, "worker_sandbox_package": "bubblewrap"}
     assert "bubblewrap" in host_packages(workers)
     assert "bubblewrap" not in host_packages({**workers, "worker_sandbox": False})

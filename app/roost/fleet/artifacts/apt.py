@@ -193,6 +193,11 @@ class AptRoot:
             where = ", ".join(f"{s.uri} {s.suite}" for s in self.sources)
             raise explain(error, f"The package lists of {where} could not be fetched") from error
 
+    def known(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that the archives have."""
+        asked = [self._apt("apt-cache", "-c", self.folder / "apt.conf", "pkgnames", name).split() for name in names]
+        return [name for name, found in zip(names, asked, strict=True) if name in found]
+
     def resolve(self, packages: Sequence[str]) -> list[Package]:
         """Return `packages` and all they need beyond the dpkg status, sorted by name.
 
