@@ -37,6 +37,7 @@ class AgentJob(Job):
 
     secret_files: list[SecretFile]
     nodes: list[str]
+    other_than: str  # a machine where it never runs; empty: none
     state_mount: str
     tls_volume: str  # where the node's own certificate is mounted; empty: it is among the secrets
     port: int
@@ -72,8 +73,8 @@ class AgentChoice:
 def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> AgentJob:
     """Decide the job of the further gateways: like the agent's, without the page.
 
-    A fixed port has room for one of them a node, so each stands on a node of its own, and answers with the certificate
-    of that node, whose key never leaves it.
+    A fixed port has room for one of them a node, so each stands on a node of its own, never the agent's, which has no
+    other, and answers with the certificate of that node, whose key never leaves it.
     """
     further = replace(choice, args=(*choice.args, "gateway"), node="")
     job = agent_job(further, who, datacenter=datacenter, name=GATEWAY_JOB)
@@ -82,7 +83,7 @@ def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> Agent
         pair = {"ROOST_TLS_CERT": f"{folder}/cert.pem", "ROOST_TLS_KEY": f"{folder}/key.pem"}
         files = [file for file in job.secret_files if file.name not in TLS_FILES]
         job = replace(job, env=dict(sorted({**job.env, **pair}.items())), secret_files=files, tls_volume=folder)
-    return replace(job, count=choice.replicas)
+    return replace(job, count=choice.replicas, other_than=choice.node)
 
 
 def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str = AGENT_JOB) -> AgentJob:
@@ -144,6 +145,7 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         env=dict(sorted(env.items())),
         secret_files=secret_files,
         nodes=[choice.node] if choice.node else [],
+        other_than="",
         state_mount=STATE_MOUNT,
         tls_volume="",
         port=choice.port,

@@ -66,6 +66,19 @@ def test_in_a_fleet_each_answers_with_the_certificate_of_its_own_machine(runtime
     assert secrets[f"nomad/jobs/{AGENT_JOB}"]["tls_key"] == "k"
 
 
+def test_none_takes_the_port_of_the_agent_on_its_machine() -> None:
+    """Were it placed first, the agent, which is tied to that machine, could be placed nowhere."""
+    fleet = {**FLEET, **LISTEN, "gateway_replicas": 2}
+    jobs = site_jobs(wish("docker", [], SLOT, fleet), catalogue(), programs("docker"))
+    found = {job.name: job for job in jobs if isinstance(job, AgentJob)}
+    [home] = found[AGENT_JOB].nodes
+    text = render_job(REPOSITORY / "nomad", found[GATEWAY_JOB])
+    constraint = text[text.index("constraint {") :].split("}\n")[0]
+    assert 'operator  = "!="' in constraint
+    assert f'value     = "{home}"' in constraint
+    assert '"!="' not in render_job(REPOSITORY / "nomad", found[AGENT_JOB])
+
+
 def test_they_need_an_address_for_each_other() -> None:
     with pytest.raises(RoostError, match="reach each other") as caught:
         agents("docker", gateway_replicas=1)
