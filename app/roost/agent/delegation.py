@@ -1,7 +1,7 @@
 """Which models play which role: Main talks, the Router decides, the Specialist acts. One model may play all three.
 
-The mode follows from the models there are. An explicit choice wins; then the slot that the catalogue gave a model, then
-a word in its name. Models that may not be used unasked (clouds) get no role unless they are named.
+The mode follows from the models there are: by the slot that the catalogue gave a model, then by a word in its name.
+Models that may not be used unasked (clouds) get no role.
 """
 
 from __future__ import annotations
@@ -59,29 +59,22 @@ class Delegation:
         return self.models[role]
 
 
-def delegate(candidates: Sequence[Candidate], chosen: Mapping[AgentRole, str] | None = None) -> Delegation:
+def delegate(candidates: Sequence[Candidate]) -> Delegation:
     """Return who plays which role.
 
     Raises:
-        RoostError: there is no model, or one that was chosen is not there.
+        RoostError: there is no model.
     """
-    usable = [one for one in candidates if one.generates]
-    by_name = {one.name: one for one in usable}
+    free = [one for one in candidates if one.generates and one.auto]
+    if not free:
+        raise RoostError("There is no model to talk to.", fix="See `roost models` and `roost doctor`.")
     reasons: dict[AgentRole, str] = {}
     players: dict[AgentRole, Candidate] = {}
-    for role, name in (chosen or {}).items():
-        if name not in by_name:
-            raise RoostError(f"There is no model {name!r} for {role}.", fix="See `roost models`.")
-        players[role], reasons[role] = by_name[name], "chosen"
-    free = [one for one in usable if one.auto]
     for role in AgentRole:
-        if role not in players and (found := _find(role, free)):
+        if found := _find(role, free):
             players[role], reasons[role] = found
     if AgentRole.MAIN not in players:
-        if not free and not players:
-            raise RoostError("There is no model to talk to.", fix="See `roost models` and `roost doctor`.")
-        players[AgentRole.MAIN] = free[0] if free else next(iter(players.values()))
-        reasons[AgentRole.MAIN] = "the first that there is"
+        players[AgentRole.MAIN], reasons[AgentRole.MAIN] = free[0], "the first that there is"
     for role in (AgentRole.SPECIALIST, AgentRole.ROUTER):
         if role not in players:
             stand_in = AgentRole.SPECIALIST if role == AgentRole.ROUTER else AgentRole.MAIN

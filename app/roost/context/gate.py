@@ -70,15 +70,6 @@ class Gate:
         """
         return self.blobs.get(self.owner, reference, start, length).decode("utf-8", "replace")
 
-    def drill_lines(self, reference: str, first: int, last: int) -> str:
-        """Return lines of a whole text, counted from 1, both included.
-
-        Raises:
-            BlobNotFoundError: the owner has no such text.
-        """
-        lines = self.blobs.get(self.owner, reference).split(b"\n")
-        return b"\n".join(lines[max(first - 1, 0) : max(last, 0)]).decode("utf-8", "replace")
-
 
 async def admit(
     text: str,

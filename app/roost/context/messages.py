@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 Wire = dict[str, Any]
 """A message as JSON: https://platform.openai.com/docs/api-reference/chat/create, `messages`."""
@@ -85,29 +84,3 @@ def tool(call_id: str, text: str) -> Message:
 def to_wire(messages: Sequence[Message]) -> list[Wire]:
     """Return messages as the API has them."""
     return [message.wire() for message in messages]
-
-
-def from_wire(message: Mapping[str, Any]) -> Message:
-    """Read a message of the API; of a content in parts its texts are taken.
-
-    Raises:
-        ValueError: its role is not known.
-    """
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    calls = tuple(
-        Call(
-            id=str(call.get("id") or f"call_{number}"),
-            name=str(call.get("function", {}).get("name", "")),
-            arguments=_as_text(call.get("function", {}).get("arguments", "{}")),
-        )
-        for number, call in enumerate(message.get("tool_calls") or ())
-    )
-    return Message(
-        role=Role(message["role"]), text=content or "", calls=calls, call_id=str(message.get("tool_call_id") or "")
-    )
-
-
-def _as_text(arguments: JsonValue) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

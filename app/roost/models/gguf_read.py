@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,15 +99,6 @@ class HttpReader:
             raise _ends_early()
         self.block = min(2 * self.block, LARGEST_BLOCK_BYTES)
         self.buffer = memoryview(bytes(self.buffer) + data)
-
-
-def header_of_bytes(data: bytes) -> Header:
-    """Read a header from the beginning of a file that is in memory.
-
-    Raises:
-        RoostError: it is not a usable GGUF file.
-    """
-    return parse_header(FileReader(BytesIO(data), len(data)))
 
 
 def header_of_file(path: Path) -> Header:

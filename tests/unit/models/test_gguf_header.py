@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from roost.models import gguf_header, gguf_read
 from roost.models.estimate.shape import header_of_shape
-from roost.models.gguf_header import Header, Skipped, Tensor, quantisation_block, type_number
-from roost.models.gguf_read import MAX_TRANSFER_BYTES, header_of_bytes, header_of_file, header_of_url, part_names
+from roost.models.gguf_header import Header, Skipped, Tensor, parse_header, quantisation_block, type_number
+from roost.models.gguf_read import MAX_TRANSFER_BYTES, FileReader, header_of_file, header_of_url, part_names
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
 from tests.support.examples import examples
@@ -28,6 +29,11 @@ SMALL = Header(
     {"general.architecture": "llama", "llama.block_count": 2, "llama.rope.freq_base": 10000.0, "split.tied": True},
     (Tensor("a.weight", (256, 4), type_number("Q4_K")), Tensor("b.bias", (8,), type_number("F32"))),
 )
+
+
+def header_of_bytes(data: bytes) -> Header:
+    """Read a header from the beginning of a file that is in memory."""
+    return parse_header(FileReader(BytesIO(data), len(data)))
 
 
 def test_reads_back_what_was_written() -> None:

@@ -34,14 +34,7 @@ def test_the_mode_follows_from_the_models(models: list[Candidate], mode: Delegat
     assert all(role.value in found.why for role in AgentRole)
 
 
-def test_an_explicit_choice_wins() -> None:
-    found = delegate([MAIN, ROUTER, SPECIALIST, CLOUD], {AgentRole.SPECIALIST: "gpt-tool"})
-    assert found[AgentRole.SPECIALIST].name == "gpt-tool"
-    assert "gpt-tool (chosen)" in found.why
-
-
 def test_what_is_not_there_is_said() -> None:
-    with pytest.raises(RoostError, match="no model to talk to"):
-        delegate([CLOUD])
-    with pytest.raises(RoostError, match="no model 'x' for main"):
-        delegate([MAIN], {AgentRole.MAIN: "x"})
+    for models in ([], [CLOUD], [Candidate("embed", generates=False)]):
+        with pytest.raises(RoostError, match="no model to talk to"):
+            delegate(models)
