@@ -27,6 +27,7 @@ from roost.models.catalogue import load_catalogue
 from roost.models.fetch import Places
 from tests.support.fetching import ensure_model
 from tests.support.net import free_port, wait_until
+from tests.support.processes import end
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = "smollm2-135m-instruct"
@@ -124,12 +125,7 @@ def llama_server(folder: Path, extra: Sequence[str] = (), port: int = 0) -> Iter
         wait_until(lambda: _is_ready(engine), START_TIMEOUT_S, "the model server to be ready")
         yield engine
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, STOP_TIMEOUT_S)
 
 
 def _is_ready(engine: EngineProcess) -> bool:

@@ -17,6 +17,7 @@ from roost.fleet.engine_args import Offload, ServerFiles, offload_args, server_a
 from roost.models.estimate.oracle import settings_arguments
 from roost.models.footprint import LayerSplit, ServerSettings
 from tests.support.net import free_port, wait_until
+from tests.support.processes import end
 
 MIB = 1 << 20
 READY_S = 300.0
@@ -155,12 +156,7 @@ def loaded(
         wait_until(lambda: _ready(found), READY_S, "the model server to be ready", step_s=0.1)
         yield found
     finally:
-        running.terminate()
-        try:
-            running.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+        end(running, STOP_S)
 
 
 def _ready(server: Loaded) -> bool:

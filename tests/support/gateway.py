@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from roost.gateway.settings import Settings
 from roost.web.front import Front
 from roost.web.sessions import Sessions
 from tests.support.net import eventually, free_port, wait_until
+from tests.support.processes import end
 
 API_KEY = "roost-key-of-the-tests"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -133,12 +133,7 @@ def service(
         wait_until(lambda: _up(process, port, log), START_TIMEOUT_S, "the service to answer")
         yield Service(process, port, log)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 30)
 
 
 def _up(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:

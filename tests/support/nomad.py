@@ -22,6 +22,7 @@ from roost.fleet.nomad_binary import NomadRequest, ensure_nomad
 from roost.fleet.nomad_setup import AGENT_POLICY
 from tests.support.engine import REPOSITORY, cache_dir
 from tests.support.net import free_port, wait_until
+from tests.support.processes import end
 
 Json = Any
 START_TIMEOUT_S = 60.0
@@ -136,12 +137,7 @@ def dev_nomad(folder: Path) -> Iterator[DevNomad]:
             nomad.ask("DELETE", f"job/{job['ID']}")
         wait_until(lambda: _all_ended(nomad), START_TIMEOUT_S, "the jobs to end", 0.2)
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 20)
 
 
 def _bootstrapped(nomad: DevNomad, process: subprocess.Popen[bytes], folder: Path) -> bool:

@@ -18,6 +18,7 @@ from roost.fleet.artifacts.monitoring import monitoring_command
 from roost.fleet.artifacts.plan import Choices, make_plan
 from tests.support.engine import REPOSITORY, cache_dir
 from tests.support.net import free_port, wait_until
+from tests.support.processes import end
 
 START_TIMEOUT_S = 60.0
 
@@ -69,12 +70,7 @@ def prometheus(folder: Path, configuration: Path) -> Iterator[str]:
         wait_until(lambda: _ready(process, folder, port), START_TIMEOUT_S, "Prometheus to be ready", 0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 20)
 
 
 def _ready(process: subprocess.Popen[bytes], folder: Path, port: int) -> bool:

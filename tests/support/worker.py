@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from tests.support.gateway import REPOSITORY
 from tests.support.net import wait_until
+from tests.support.processes import end
 
 USER = 8364
 
@@ -83,10 +83,4 @@ def worker(home: Home, words: Sequence[str] = ()) -> Iterator[Running]:
         running.connected(len(running.events("connected")) + 1)
         yield running
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 30)
