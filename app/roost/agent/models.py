@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
-from pydantic import JsonValue
+from aiohttp.http_exceptions import LineTooLong
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from roost.agent.delegation import Candidate
 from roost.agent.tool import ToolSpec
@@ -101,16 +101,18 @@ class ApiModels:
                 self._base + MODELS_PATH, headers=self._headers, timeout=self._timeout
             ) as answer:
                 await _refuse(answer)
-                entries = (await answer.json())["data"]
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+                listed = _List.model_validate_json(await answer.read())
+        except ValidationError:
+            raise RoostError("What answers is no gateway of Roost.", fix="Check ROOST_API.") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(error) from None
-        return [_candidate(entry) for entry in entries]
+        return [entry.candidate() for entry in listed.data]
 
     async def ask(self, ask: Ask, hear: Hear | None = None) -> Reply:
         """Return the answer, told piece by piece to `hear`, which may end it.
 
         Raises:
-            RoostError: the gateway does not answer, refuses, or breaks off.
+            RoostError: the gateway does not answer, refuses, breaks off, or says what cannot be read.
         """
         body: dict[str, Any] = {
             "model": ask.model, "messages": to_wire(ask.messages), "max_tokens": ask.max_tokens,
@@ -136,54 +138,150 @@ class ApiModels:
         return Reply(**{**reply, "seconds": time.monotonic() - began})
 
 
-async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+class _Said(BaseModel):
+    """Part of what a server says. It need not be one of ours: what has another form is refused as a whole."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Details(_Said):
+    cached_tokens: int | None = None
+
+
+class _Usage(_Said):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+    def taken(self) -> Usage:
+        details = self.prompt_tokens_details
+        cached = details.cached_tokens if details else 0
+        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0, cached or 0)
+
+
+class _Function(_Said):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallPart(_Said):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(_Said):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_CallPart] | None = None
+
+
+class _Choice(_Said):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Failure(_Said):
+    message: str = ""
+
+
+class _Event(_Said):
+    """One document of a stream."""
+
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: _Failure | str | None = None
+
+
+class _About(_Said):
+    slot: str | None = None
+    context: int | None = None
+    auto: bool = True
+    can: list[str] | None = None
+
+
+class _Listed(_Said):
+    id: str
+    roost: _About | None = None
+
+    def candidate(self) -> Candidate:
+        known = self.roost or _About()
+        return Candidate(
+            name=self.id, slot=known.slot or "", context=known.context or 0, auto=known.auto,
+            generates=known.can is None or "generate" in known.can,
+        )  # fmt: skip
+
+
+class _List(_Said):
+    data: list[_Listed]
+
+
+async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[_Event]:
     """Yield the documents of a stream of server-sent events.
 
     Raises:
-        RoostError: it reports an error, or ends before its end mark.
+        RoostError: it reports an error, cannot be read, or ends before its end mark.
     """
-    async for line in stream:
+    while line := await _line(stream):
         if not line.startswith(DATA):
             continue
         data = line[len(DATA) :].strip()
         if data == DONE:
             return
-        document = json.loads(data)
-        if "error" in document:
-            raise RoostError(f"The answer broke off: {document['error'].get('message', '')}", fix="Ask again.")
-        yield document
+        try:
+            event = _Event.model_validate_json(data)
+        except ValidationError:
+            raise _unreadable() from None
+        if event.error is not None:
+            said = event.error if isinstance(event.error, str) else event.error.message
+            raise RoostError(f"The answer broke off: {said}", fix="Ask again.")
+        yield event
     raise RoostError("The answer broke off before its end.", fix="Ask again.")
 
 
-async def _collected(events: AsyncIterator[dict[str, Any]], hear: Hear | None) -> dict[str, Any]:
+async def _line(stream: aiohttp.StreamReader) -> bytes:
+    try:
+        return await stream.readline()
+    except (LineTooLong, ValueError):  # longer than any event is
+        raise _unreadable() from None
+
+
+def _unreadable() -> RoostError:
+    return RoostError(
+        "What the model's server says cannot be read.", fix="Ask another model, or see what `roost endpoints` lists."
+    )
+
+
+async def _collected(events: AsyncIterator[_Event], hear: Hear | None) -> dict[str, Any]:
     text: list[str] = []
     reasoning: list[str] = []
     calls: dict[int, dict[str, str]] = {}
     finish = model = ""
     usage = Usage()
     async for event in events:
-        model = event.get("model") or model
-        if event.get("usage"):
-            usage = _usage(event["usage"])
-        for choice in event.get("choices", []):
-            finish = choice.get("finish_reason") or finish
-            delta = choice.get("delta") or {}
-            for key, parts in (("content", text), ("reasoning_content", reasoning)):
-                if piece := delta.get(key):
+        model = event.model or model
+        if event.usage:
+            usage = event.usage.taken()
+        for choice in event.choices or ():
+            finish = choice.finish_reason or finish
+            delta = choice.delta or _Delta()
+            for piece, parts in ((delta.content, text), (delta.reasoning_content, reasoning)):
+                if piece:
                     parts.append(piece)
-                    if hear and not await hear(piece, key != "content"):
+                    if hear and not await hear(piece, parts is reasoning):
                         return {
                             "text": "".join(text),
                             "reasoning": "".join(reasoning),
                             "finish": "ended",
                             "usage": usage,
                         }
-            for call in delta.get("tool_calls") or ():
-                kept = calls.setdefault(call.get("index", 0), {"id": "", "name": "", "arguments": ""})
-                function = call.get("function") or {}
-                kept["id"] += call.get("id") or ""
-                kept["name"] += function.get("name") or ""
-                kept["arguments"] += function.get("arguments") or ""
+            for call in delta.tool_calls or ():
+                kept = calls.setdefault(call.index, {"id": "", "name": "", "arguments": ""})
+                function = call.function or _Function()
+                kept["id"] += call.id or ""
+                kept["name"] += function.name or ""
+                kept["arguments"] += function.arguments or ""
     return {
         "text": "".join(text), "reasoning": "".join(reasoning), "finish": finish, "model": model, "usage": usage,
         "calls": tuple(Call(**call) for _, call in sorted(calls.items())),
@@ -196,20 +294,6 @@ def function_of(tool: ToolSpec) -> dict[str, JsonValue]:
         "type": "function",
         "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
     }
-
-
-def _usage(said: dict[str, Any]) -> Usage:
-    details = said.get("prompt_tokens_details") or {}
-    return Usage(said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0, details.get("cached_tokens") or 0)
-
-
-def _candidate(entry: dict[str, Any]) -> Candidate:
-    known = entry.get("roost") or {}
-    can = known.get("can")
-    return Candidate(
-        name=entry["id"], slot=known.get("slot") or "", context=known.get("context") or 0,
-        auto=known.get("auto", True), generates=can is None or "generate" in can,
-    )  # fmt: skip
 
 
 async def _refuse(answer: aiohttp.ClientResponse) -> None:
