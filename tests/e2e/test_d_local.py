@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import story
+from tests.e2e.person import person, whole_proc
 from tests.e2e.story import Site
 from tests.hosts import host as hosts
 
@@ -16,13 +19,13 @@ Measure = Callable[[str, float], None]
 
 @pytest.fixture(scope="module")
 def clean(cache: Path, repository: Path) -> Iterator[Site]:
-    with story.clean_site(hosts.SYSTEMD, "host-d", cache=cache, repository=repository) as site:
+    with story.clean_site(hosts.PEOPLE, "host-d", cache=cache, repository=repository) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
 def installed(clean: Site, measure: Measure) -> Site:
-    measure("d: first run", story.first_run(clean, "--run-local").seconds)
+    measure("d: first run", story.first_run(clean, "--run-local", "--set", "worker_sandbox=true").seconds)
     return clean
 
 
@@ -50,6 +53,42 @@ def test_setup_ends_in_a_running_model_without_a_hub(installed: Site, measure: M
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)
+
+
+def test_the_worker_is_a_service_of_its_user(installed: Site, measure: Measure) -> None:
+    """It outlives its user's sessions, comes back, runs programs in the sandbox, and goes without a trace."""
+    host = installed.host
+    begin = time.monotonic()
+    with whole_proc(host), person(host, "anna", lingers=True) as anna:
+        anna.run("mkdir project && echo heliotrope >project/notes.txt && roost workspace add project")
+        before = anna.files()
+        anna.run("roost worker install --only read")
+        anna.logged_out()
+        anna.connected(1)
+        pid = anna.main_pid()
+        read = anna.results_of("Read the file notes.txt", until="heliotrope")
+        assert (read[-1]["outcome"], "heliotrope" in read[-1]["text"]) == ("ok", True), read
+        anna.logged_out()
+        assert anna.main_pid() == pid
+        host.exec(f"kill -9 {pid}")
+        anna.connected(2)
+        assert json.loads(anna.run("roost worker status --json").out) == {
+            "installed": True, "state": "active", "linger": True
+        }  # fmt: skip
+        anna.run("roost worker install --only shell")
+        anna.connected(3)
+        ran = anna.results_of("Run the command `cat notes.txt`", until="heliotrope")
+        assert (ran[-1]["outcome"], "heliotrope" in ran[-1]["text"]) == ("ok", True), ran
+        last = anna.main_pid()
+        anna.run("roost worker uninstall")
+        assert host.exec(f"kill -0 {last}", check=False).code != 0
+        assert (anna.units(), anna.files() ^ before) == ("", set())
+        # One that gives up is remembered by systemd.
+        refused = anna.run("roost worker install --only no-such-tool", check=False)
+        assert (refused.code, "no-such-tool" in refused.err) == (1, True), refused.text
+        anna.run("roost worker uninstall")
+        assert (anna.units(), anna.files() ^ before) == ("", set())
+    measure("d: the worker as a service", time.monotonic() - begin)
 
 
 @pytest.mark.long

@@ -73,6 +73,8 @@ printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecSt
 )
 # The same a release later, for `tests/run full`.
 FLEET_13 = replace(FLEET, name="fleet-13", suite="trixie")
+# One that people log in to: systemd keeps services of theirs.
+PEOPLE = replace(SYSTEMD, name="people", include=(*SYSTEMD.include, "libpam-systemd"))
 NEIGHBOUR = Root("neighbour", ("python3", "curl", *COMMON))
 
 

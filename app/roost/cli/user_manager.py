@@ -124,6 +124,12 @@ def systemctl(*words: str) -> None:
         raise RoostError(f"systemctl --user {' '.join(words)}: {said}", fix="See `journalctl --user -e`.")
 
 
+def forget(unit: str) -> None:
+    """Have this user's systemd list a unit no longer whose file is gone, also where it had failed."""
+    systemctl("daemon-reload")
+    _run("reset-failed", unit)  # for one that had not failed, and so is unknown by now, it is an error
+
+
 def asked(*words: str) -> str:
     """Return what this user's systemd answers."""
     return _run(*words).stdout.strip()

@@ -83,11 +83,10 @@ def worker(
     services = search_services(access)
     configure("warning", [access.key, *filter(None, [services.brave_key])])
     folder = state_folder() / whose.called
+    tools = chosen(standard_tools(box, services, networks), only or [])  # refused before the lock, whose holder works
     with only_one(folder):
         foreign = Foreign(whose.servers.of(owner), whose, only or [])
-        runner = LocalRunner(
-            owner, named, folder, chosen(standard_tools(box, services, networks), only or []), foreign.tools
-        )
+        runner = LocalRunner(owner, named, folder, tools, foreign.tools)
         offers = offer(owner, named, runner, identity(folder))
         if not offers().workspaces:
             sys.stderr.write(f"{NO_FOLDERS}\n")

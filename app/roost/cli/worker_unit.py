@@ -18,7 +18,16 @@ import roost
 from roost.agent.tools.hubs import OTHER_HUB
 from roost.cli.principal import PRIVATE, identify, refuse_root, settings_folder, state_folder
 from roost.cli.show import print_json
-from roost.cli.user_manager import asked, has_systemd, journal, need_systemd, shown, systemctl, systemd_variables
+from roost.cli.user_manager import (
+    asked,
+    forget,
+    has_systemd,
+    journal,
+    need_systemd,
+    shown,
+    systemctl,
+    systemd_variables,
+)
 from roost.cli.worker_lock import holder, named, runs_already
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
@@ -105,11 +114,14 @@ def uninstall(*, as_json: JsonOption = False) -> None:
     if there:
         if has_systemd():
             systemctl("disable", "--now", unit.name)
-        (unit.parent / "default.target.wants" / unit.name).unlink(missing_ok=True)  # what `disable` does
+        wanted = unit.parent / "default.target.wants" / unit.name
+        wanted.unlink(missing_ok=True)  # what `disable` does
         unit.unlink()
         if has_systemd():
-            systemctl("daemon-reload")
+            forget(unit.name)
+        remove_empty(wanted.parent, below=unit.parents[2])
     environment_file().unlink(missing_ok=True)
+    remove_empty(environment_file().parent, below=environment_file().parents[1])
     if as_json:
         print_json({"removed": there})
     else:
@@ -209,6 +221,19 @@ def kept(path: Path, text: str, mode: int) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text, mode=mode)
     return True
+
+
+def remove_empty(folder: Path, *, below: Path) -> None:
+    """Remove a folder and those above it, up to `below`, which stays: as far as they are there and hold nothing."""
+    for one in (folder, *folder.parents):
+        if one == below:
+            return
+        try:
+            one.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
 
 
 def linger() -> bool:

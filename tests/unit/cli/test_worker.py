@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from roost.agent.tools.workspaces import unfit
 from roost.cli.api import Access
+from roost.cli.principal import Principal
 from roost.cli.worker import checked_networks, identity, refuse_plain, worker
 from roost.cli.worker_lock import holder, only_one
 from roost.cli.workspace import app
@@ -126,6 +127,16 @@ def test_networks_are_checked() -> None:
     assert checked_networks(["192.0.2.0/24"]) == ["192.0.2.0/24"]
     with pytest.raises(RoostError, match="allow-network"):
         checked_networks(["192.0.2.1/24"])
+
+
+def test_a_tool_that_there_is_not_is_refused_before_it_counts_as_running(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOST_API", "http://127.0.0.1:8360")
+    monkeypatch.setenv("ROOST_API_KEY", "key")
+    monkeypatch.setattr("roost.cli.worker.identify", lambda: Principal(Access("x", "y"), "anna", "1" * 32))
+    assert "no tool 'no-such-tool'" in refusal("worker", "--only", "no-such-tool")
+    assert not list(home.rglob("lock"))  # by it `roost worker install` knows that its service works
 
 
 def test_only_one_runs_and_its_id_stays(tmp_path: Path) -> None:

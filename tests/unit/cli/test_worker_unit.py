@@ -25,6 +25,7 @@ SYSTEMCTL = """#!/bin/sh
 echo "$@" >>"$HOME/asked"
 case "$2" in
 is-active) echo active ;;
+reset-failed) exit 1 ;;
 show-environment) echo PATH=/usr/bin; echo "$SYSTEMD_HAS" ;;
 show) echo "MainPID=$SERVICE_PID"; echo "SubState=$SERVICE_IS" ;;
 esac
@@ -97,6 +98,9 @@ def test_it_is_written_started_kept_and_taken_away(home: Path) -> None:
     assert not unit.exists()
     assert not kept.exists()
     assert not wanted.is_symlink()
+    assert list((home / ".config").iterdir()) == []
+    verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
+    assert [verb for verb in verbs if not verb.startswith("show")][-3:] == ["disable", "daemon-reload", "reset-failed"]
     assert (run("status").exit_code, run("uninstall").exit_code) == (1, 0)
 
 
@@ -121,6 +125,15 @@ def test_the_service_finds_what_this_shell_does_and_systemd_finds_the_service(
         assert run("install").exit_code == 0
     assert (home / "it's here/systemd/user/roost-worker.service").exists()
     assert not unit.exists()
+
+
+def test_what_others_keep_beside_the_service_stays(home: Path) -> None:
+    assert run("install").exit_code == 0
+    beside = [home / ".config/systemd/user/other.service", home / ".config/roost/workspaces.json"]
+    for file in beside:
+        file.write_text("{}")
+    assert run("uninstall").exit_code == 0
+    assert sorted(file for file in (home / ".config").rglob("*") if file.is_file()) == sorted(beside)
 
 
 def test_a_dry_run_writes_nothing(home: Path) -> None:

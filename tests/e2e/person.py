@@ -1,0 +1,104 @@
+"""What a suite does as a user of the host who is not root: with a key of theirs, and the worker as their service."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.hosts.docker import Result
+from tests.hosts.host import Host, wait_until
+
+UNIT = "roost-worker.service"
+CONNECTED = "Connected; works for "
+COMES_S = 90.0  # it is started anew after 10 s
+SESSION_ENDS_S = 60.0
+PROC = "/mnt"
+KEPT = ".local/"  # what the worker itself keeps of its calls, which another `roost worker` goes on with
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of a host, who logs in for each thing they do. `key` is theirs for the API."""
+
+    host: Host
+    name: str
+    key: str
+
+    @property
+    def home(self) -> str:
+        """The home folder."""
+        return f"/home/{self.name}"
+
+    def run(self, command: str, *, check: bool = True) -> Result:
+        """Log in, run a shell command with the key in its environment, log out."""
+        words = f"export ROOST_API_KEY={shlex.quote(self.key)}; {command}"
+        return self.host.exec(f"su --login {self.name} --command {shlex.quote(words)}", check=check)
+
+    def logged_out(self) -> None:
+        """Wait until no session is left."""
+        listed = f"loginctl list-sessions --no-legend | grep -w {self.name}"
+        wait_until("the sessions end", lambda: self.host.exec(listed, check=False).code != 0, SESSION_ENDS_S)
+
+    def files(self) -> set[str]:
+        """Return what is in the home folder: kind, mode, owner and path of each, without `KEPT`."""
+        found = self.host.exec(f"find {self.home} -mindepth 1 -printf '%y %m %u %P\\n'").out.splitlines()
+        return {line for line in found if not f"{line.split(' ', 3)[3]}/".startswith(KEPT)}
+
+    def units(self) -> str:
+        """Return what the user's systemd knows of the service, loaded or as a file."""
+        asked = [f"list-units --all {UNIT}", f"list-unit-files {UNIT}"]
+        return self.run("; ".join(f"systemctl --user --no-legend {words}" for words in asked), check=False).out
+
+    def main_pid(self) -> int:
+        """Return the process of the service; 0 for none."""
+        return int(self.run(f"systemctl --user show --property MainPID --value {UNIT}").out)
+
+    def connected(self, times: int) -> None:
+        """Wait until the service has connected to the API so many times since the host was booted."""
+        said = f"journalctl --quiet --output cat _SYSTEMD_USER_UNIT={UNIT}"
+        wait_until(
+            f"the worker connects ({times})", lambda: self.host.exec(said).out.count(CONNECTED) >= times, COMES_S
+        )
+
+    def results_of(self, request: str, until: str) -> list[dict[str, Any]]:
+        """Say something to the agent; return the results of tools, to the first with a word: the turn ends there."""
+        stops = shlex.quote(f'/"tool_result".*{until}/q')
+        said = self.run(f"roost agent --json {shlex.quote(request)} | sed {stops}").out
+        events = [json.loads(line) for line in said.splitlines()]
+        return [event for event in events if event["type"] == "tool_result"]
+
+
+@contextmanager
+def person(host: Host, name: str, *, lingers: bool = False) -> Iterator[Person]:
+    """Have somebody with an account and a key, and if wanted services without a session; all that goes at the end."""
+    host.exec(f"useradd --create-home --shell /bin/sh {name}")
+    if lingers:
+        host.exec(f"loginctl enable-linger {name}")
+    uid = host.exec(f"id -u {name}").out.strip()
+    try:
+        yield Person(host, name, str(json.loads(host.exec(f"roost keys add {name} --json").out)["key"]))
+    finally:
+        host.exec(f"roost keys revoke {name} --purge")
+        if lingers:
+            host.exec(f"loginctl disable-linger {name} && systemctl stop user@{uid}.service")
+        wait_until(
+            "the user's processes end", lambda: not host.exec(f"pgrep -U {uid}", check=False).out, SESSION_ENDS_S
+        )
+        host.exec(f"userdel --remove {name} 2>&1")
+
+
+@contextmanager
+def whole_proc(host: Host) -> Iterator[None]:
+    """Show the host a whole /proc, as machines have, which users' namespaces are made of.
+
+    Docker hides parts of its own, where the kernel gives no namespace one, and has /proc/sys read-only.
+    """
+    host.exec(f"mount -t proc proc {PROC} && mount --bind {PROC}/sys/user /proc/sys/user")
+    try:
+        yield
+    finally:
+        host.exec(f"umount /proc/sys/user {PROC}")
