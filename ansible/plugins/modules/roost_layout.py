@@ -31,7 +31,7 @@ options:
     description: Group of the users.
     type: str
   users:
-    description: Users, each with name, uid and comment.
+    description: Users, each with name, uid and comment; with C(reserved) one whose number may be somebody's already.
     type: list
     elements: dict
   folders:
@@ -112,7 +112,7 @@ def main() -> None:
         made = ensure_layout(
             manifest,
             params["group"],
-            [SystemUser(u["name"], int(u["uid"]), u["comment"]) for u in params["users"]],
+            [SystemUser(u["name"], int(u["uid"]), u["comment"], u.get("reserved") is True) for u in params["users"]],
             [Folder(Path(f["path"]), str(f["mode"]), int(f.get("uid", 0))) for f in params["folders"]],
             params["files"],
             groups=params["groups"],

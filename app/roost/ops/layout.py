@@ -21,11 +21,16 @@ NO_SHELL = "/usr/sbin/nologin"
 
 @dataclass(frozen=True)
 class SystemUser:
-    """A user that owns nothing but what it is given. `uid` is the same on every host and in the images."""
+    """A user that owns nothing but what it is given. `uid` is the same on every host and in the images.
+
+    One that is `reserved` is for what may be enabled later, so that useradd gives its number to nobody: where somebody
+    has it already, it is left out.
+    """
 
     name: str
     uid: int
     comment: str
+    reserved: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def ensure_layout(
     Raises:
         RoostError: a user's number belongs to somebody else.
     """
+    users = [user for user in users if not user.reserved or _holder(user.uid) in ("", user.name)]
     if not dry_run:
         _record(manifest, "path", [*(str(f.path) for f in folders), *files])
         _record(manifest, "user", [*(u.name for u in users), *accounts])
@@ -142,15 +148,19 @@ def _has_group(name: str) -> bool:
     return True
 
 
-def _has_user(user: SystemUser) -> bool:
+def _holder(uid: int) -> str:
     try:
-        found = pwd.getpwuid(user.uid).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        found = ""
+        return ""
+
+
+def _has_user(user: SystemUser) -> bool:
+    found = _holder(user.uid)
     if found not in ("", user.name):
         raise RoostError(
             f"The user number {user.uid} belongs to {found!r}, Roost wants it for {user.name!r}.",
-            fix="Set roost_agent_uid or roost_engine_uid to a free number: `--set roost_agent_uid=NUMBER`.",
+            fix=f"Give it a free one: `--set {user.name.replace('-', '_')}_uid=NUMBER`.",
         )
     return found == user.name
 

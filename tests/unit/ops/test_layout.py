@@ -84,8 +84,17 @@ def test_second_pass_changes_nothing_and_a_wrong_mode_is_put_right(tmp_path: Pat
 
 def test_number_of_somebody_else_is_a_clear_error(tmp_path: Path) -> None:
     manifest, folders = wanted(tmp_path)
-    with pytest.raises(RoostError, match="belongs to 'root'"):
-        ensure_layout(manifest, "root", [SystemUser("roost-agent", 0, "x")], folders, [])
+    with pytest.raises(RoostError, match="belongs to 'root'") as refused:
+        ensure_layout(manifest, "root", [SystemUser("roost-search", 0, "x")], folders, [])
+    assert "--set roost_search_uid=" in refused.value.fix
+
+
+def test_a_reserved_number_is_taken_while_it_is_free_and_left_to_who_has_it(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    users = [SystemUser("r-later", 60123, "x", reserved=True), SystemUser("r-other", 0, "x", reserved=True)]
+    made = ensure_layout(manifest, "root", users, folders, [])
+    assert [line for line in made if line.startswith("user")] == ["user r-later (60123)"]
+    assert manifest.owned("user") == ["r-later"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_a_clear_error(tmp_path: Path) -> None:
