@@ -145,7 +145,8 @@ def shown(unit: str) -> State:
 
 def journal(unit: str) -> str:
     """Return the last lines that a unit's process wrote, as one; empty where this user may not see them."""
-    words = ["journalctl", "--user", "--unit", unit, "--lines", "3", "--output", "cat", "--quiet"]
+    last = ["--lines", "3", "--output", "cat", "--quiet", "_TRANSPORT=stdout"]  # not what systemd says of it
+    words = ["journalctl", "--user", "--unit", unit, *last]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
