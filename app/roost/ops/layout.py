@@ -60,9 +60,9 @@ def ensure_layout(
     Returns one line a change made, or that would be made with `dry_run`.
 
     Raises:
-        RoostError: a user's number belongs to somebody else.
+        RoostError: a user's number belongs to somebody else, or the user has another one.
     """
-    users = [user for user in users if not user.reserved or _holder(user.uid) in ("", user.name)]
+    users = [user for user in users if not user.reserved or _may_be_reserved(user)]
     if not dry_run:
         _record(manifest, "path", [*(str(f.path) for f in folders), *files])
         _record(manifest, "user", [*(u.name for u in users), *accounts])
@@ -155,12 +155,25 @@ def _holder(uid: int) -> str:
         return ""
 
 
+def _may_be_reserved(user: SystemUser) -> bool:
+    """Say whether nobody has the number, nor that name another one."""
+    found = _holder(user.uid)
+    return found == user.name or (not found and not PRESENT["user"](user.name))
+
+
 def _has_user(user: SystemUser) -> bool:
     found = _holder(user.uid)
+    variable = f"{user.name.replace('-', '_')}_uid"
     if found not in ("", user.name):
         raise RoostError(
             f"The user number {user.uid} belongs to {found!r}, Roost wants it for {user.name!r}.",
-            fix=f"Give it a free one: `--set {user.name.replace('-', '_')}_uid=NUMBER`.",
+            fix=f"Give it a free one: `--set {variable}=NUMBER`.",
+        )
+    if not found and PRESENT["user"](user.name):
+        number = pwd.getpwnam(user.name).pw_uid
+        raise RoostError(
+            f"The user {user.name!r} is there with the number {number}, Roost wants {user.uid}.",
+            fix=f"Keep its number: `--set {variable}={number}`.",
         )
     return found == user.name
 

@@ -128,3 +128,11 @@ def test_folders_that_others_use_too_go_only_when_empty(tmp_path: Path, others: 
     assert folder.parent.exists() is bool(others)
     assert len(would) == (1 if others else 3)
     assert remove_layout(manifest, [folder / "ours"], if_empty=shared) == []
+
+
+def test_an_account_that_has_another_number_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roost.ops.layout.run", lambda *_: pytest.fail("nothing may be made"))
+    users = [SystemUser("daemon", 8361, "")]
+    with pytest.raises(RoostError, match="'daemon' is there with the number 1, Roost wants 8361") as caught:
+        ensure_layout(Manifest(tmp_path / "manifest"), "root", users, [], [])
+    assert caught.value.fix == "Keep its number: `--set daemon_uid=1`."
