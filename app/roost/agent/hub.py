@@ -51,6 +51,7 @@ from roost.gateway.telemetry import Redactor
 from roost.ops.api_keys import Role
 from roost.ops.asgi import ask
 from roost.ops.metric_names import AGENT_PAGE
+from roost.ops.validation import in_words, place
 
 WHO_PATH = "/v1/key"
 OPENAPI_PATH = "/openapi.json"
@@ -275,6 +276,5 @@ def _shape_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return ApiError(422, f"{where}: {first['msg']}" if where else first["msg"], param=where or None).response()
+        where = place(error.errors()[0], beyond=1)
+        return ApiError(422, in_words(error, beyond=1), param=where or None).response()

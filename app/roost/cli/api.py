@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from roost.ops.errors import NOT_FOUND, RoostError
+from roost.ops.errors import NOT_ALLOWED, NOT_FOUND, USAGE, RoostError
 from roost.ops.site import NOT_INSTALLED, Site, load_site
 
 CONNECT_TIMEOUT_S = 5.0
@@ -93,7 +93,7 @@ def find_access() -> Access:
             raise
         if base:
             fix = "export ROOST_API_KEY=KEY; `sudo roost keys add NAME` makes one on that machine."
-            raise RoostError("ROOST_API is set, ROOST_API_KEY is not.", fix=fix, exit_code=NOT_INSTALLED) from None
+            raise RoostError("ROOST_API is set, ROOST_API_KEY is not.", fix=fix, exit_code=USAGE) from None
         fix = "Run ./bootstrap.sh; or set ROOST_API and ROOST_API_KEY, both, to ask an API elsewhere."
         raise RoostError(error.message, fix=fix, exit_code=NOT_INSTALLED) from None
     return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.api_ca))
@@ -111,10 +111,16 @@ def _checked(access: Access) -> Access:
         fine = False
     if not fine:
         raise RoostError(
-            f"ROOST_API is {access.base_url!r}, which is no address of an API.", fix="Write http://127.0.0.1:8360, say."
+            f"ROOST_API is {access.base_url!r}, which is no address of an API.",
+            fix="Write http://127.0.0.1:8360, say.",
+            exit_code=USAGE,
         )
     if not (access.key.isascii() and access.key.isprintable()):
-        raise RoostError("The API key holds characters that no key has.", fix="Copy it again, without anything else.")
+        raise RoostError(
+            "The API key holds characters that no key has.",
+            fix="Copy it again, without anything else.",
+            exit_code=USAGE,
+        )
     return access
 
 
@@ -159,6 +165,10 @@ def read_key(path: Path) -> str:
         raise RoostError(
             f"The key file {path} cannot be read: {error.strerror}.", fix="Run ./bootstrap.sh again."
         ) from None
+
+
+EXIT_CODES = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 422: USAGE}
+"""What a verb ends with where the API refuses, by its status."""
 
 
 class Api:
@@ -317,7 +327,7 @@ class Api:
             404: where or f"See `{_lists(answer.request.url.path)}` for what there is.",
             503: "See what is missing with `roost status` and `roost doctor`.",
         }
-        code = NOT_FOUND if answer.status_code == httpx.codes.NOT_FOUND else 1
+        code = EXIT_CODES.get(answer.status_code, 1)
         raise RoostError(f"The API refused: {said}", fix=fixes.get(answer.status_code, ""), exit_code=code)
 
     @contextmanager

@@ -130,7 +130,7 @@ def reset(
             raise RoostError(
                 f"{name} is not set in {path}.",
                 fix="See where it is from with `roost config show --origin`.",
-                exit_code=BAD_INPUT,
+                exit_code=NOT_FOUND,
             )
     merge(path.read_text(), dict.fromkeys(names), path)  # whether the file can be changed that way
     after = look(site)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from roost.cli.show import print_json, print_table
 from roost.fleet.artifacts.from_site import site_variables
@@ -15,6 +16,7 @@ from roost.fleet.monitoring.rules import Thresholds, rules_text
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.site import Site, load_site
+from roost.ops.validation import in_words
 
 app = typer.Typer(help="Grafana dashboards and alert rules, for a monitoring of your own.", no_args_is_help=True)
 
@@ -88,6 +90,7 @@ def _of_this_machine() -> tuple[str, str, Thresholds]:
         limits = Thresholds.model_validate(site_variables(site)["monitoring_thresholds"])
     except RoostError:
         return DEFAULT_SOURCE, DEFAULT_API, Thresholds()
-    except ValueError as error:
-        raise RoostError(f"monitoring_thresholds is not valid: {error}.", fix="Correct it in host.yaml.") from None
+    except ValidationError as error:
+        said = in_words(error)
+        raise RoostError(f"monitoring_thresholds is not valid: {said}.", fix="Correct it in host.yaml.") from None
     return site.monitoring or DEFAULT_SOURCE, site.api, limits

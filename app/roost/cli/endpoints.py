@@ -17,7 +17,7 @@ from roost.fleet import endpoint_list
 from roost.fleet.document_store import update
 from roost.fleet.endpoint_list import Change, Drain, EndpointDocument
 from roost.fleet.endpoint_store import file_store
-from roost.ops.errors import NOT_FOUND, RoostError
+from roost.ops.errors import NOT_FOUND, USAGE, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
@@ -311,7 +311,9 @@ def _key(file: str | None, variable: str | None) -> str | None:
         return _text_of(Path(file)).strip()
     if variable:
         if variable not in os.environ:
-            raise RoostError(f"The environment variable {variable} is not set.", fix="Set it, or give --key-file.")
+            raise RoostError(
+                f"The environment variable {variable} is not set.", fix="Set it, or give --key-file.", exit_code=USAGE
+            )
         return os.environ[variable].strip()
     return None
 
@@ -328,7 +330,9 @@ def _text_of(path: Path) -> str:
         return path.read_text()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise RoostError(f"{path} cannot be read: {why}.", fix="Name a file that you may read.") from None
+        raise RoostError(
+            f"{path} cannot be read: {why}.", fix="Name a file that you may read.", exit_code=USAGE
+        ) from None
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -14,7 +14,7 @@ from roost.fleet.key_store import FileKeyStore, KeyStore, NomadKeyStore, update
 from roost.fleet.nomad_api import NomadClient
 from roost.ops import api_keys
 from roost.ops.api_keys import FIRST_KEY, ApiKey, KeyDocument, Role, Tier
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 from roost.ops.site import load_site
 
 app = typer.Typer(no_args_is_help=True)
@@ -157,7 +157,7 @@ def change(
     fields = _fields(role, models, tier, expires, owner, datetime.now(UTC))
     budget = _budget(tokens_per_day, tokens_per_month, cost_per_day, cost_per_month)
     if not fields and not budget:
-        raise RoostError("Nothing to change was named.", fix="See `roost keys set --help`.")
+        raise RoostError("Nothing to change was named.", fix="See `roost keys set --help`.", exit_code=USAGE)
     wanted = {**fields, **({"budget": budget} if budget else {})}
     document = change_keys(file, lambda d: api_keys.changed(d, name, wanted), dry_run=dry_run)
     row = key_row(api_keys.required(document, name), datetime.now(UTC))

@@ -12,7 +12,7 @@ from roost.cli.show import print_json, print_table
 from roost.context.modes import Origin, chosen_mode, parse_mode, set_cost_mode
 from roost.ops import api_keys
 from roost.ops.api_keys import Tier, TierChange
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 
 app = typer.Typer(invoke_without_command=True)
 Json = Any
@@ -72,7 +72,7 @@ def change(
     """
     wanted = TierChange(requests=requests, tokens=tokens, concurrent=concurrent, waiting=waiting)
     if wanted == TierChange():
-        raise RoostError("No number was named.", fix="See `roost limits set --help`.")
+        raise RoostError("No number was named.", fix="See `roost limits set --help`.", exit_code=USAGE)
     document = change_keys(file, lambda d: api_keys.with_tier(d, tier, wanted), dry_run=dry_run)
     _report(tier, document.tiers.get(tier), dry_run=dry_run, as_json=as_json)
 

@@ -17,7 +17,7 @@ import typer
 from roost.fleet.jobs import MONITORING_JOB, SEARCH_JOB
 from roost.fleet.nomad_api import NomadClient
 from roost.ops import service_names
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.site import Site, load_site
 
 BYTES_A_LINE = 400
@@ -62,7 +62,7 @@ def job_of(site: Site, source: str) -> str:
     jobs |= {name: job for name, (job, address) in beside.items() if address}
     if source not in jobs:
         known = ", ".join([*jobs, "nomad", "bootstrap"])
-        raise RoostError(f"There is no log of {source!r}.", fix=f"Use one of: {known}.", exit_code=2)
+        raise RoostError(f"There is no log of {source!r}.", fix=f"Use one of: {known}.", exit_code=NOT_FOUND)
     return jobs[source]
 
 

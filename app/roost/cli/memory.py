@@ -14,7 +14,7 @@ from roost.agent.memory.facts import MOST_IDS
 from roost.cli.api import Api, find_access
 from roost.cli.sessions import days, written
 from roost.cli.show import local_time, plain, print_json, print_table
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
@@ -109,7 +109,7 @@ def forget(
     Example: roost memory forget --older-than 365d --source agent --dry-run
     """
     if not (facts or older_than or source or session or everything):
-        raise RoostError("That would be everything.", fix=FORGET_NEEDS)
+        raise RoostError("That would be everything.", fix=FORGET_NEEDS, exit_code=USAGE)
     body: dict[str, Json] = {
         "ids": facts or [], "source": source, "session": session, "everything": everything, "dry_run": True,
     }  # fmt: skip
@@ -165,7 +165,7 @@ def _print(facts: list[dict[str, Json]], *, as_json: bool) -> None:
 
 def _ask(doomed: list[dict[str, Json]]) -> None:
     if not sys.stdin.isatty():
-        raise RoostError(f"{len(doomed)} facts would be forgotten for good.", fix="Say so with --yes.")
+        raise RoostError(f"{len(doomed)} facts would be forgotten for good.", fix="Say so with --yes.", exit_code=USAGE)
     for fact in doomed:
         print(f"{fact['id']} {plain(fact['text'])}")
     typer.confirm(f"Forget these {len(doomed)} facts for good?", abort=True)

@@ -8,7 +8,7 @@ import uvicorn
 
 from roost.cli.serve_listen import Listener, open_socket, parse_listen
 from roost.models.share import build
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 from roost.ops.site import Site
 
 NODE = "node"  # stem of the certificate by which the fleet knows a node
@@ -42,7 +42,7 @@ def address_of(listen: str) -> Listener:
     try:
         return parse_listen(listen)
     except ValueError:
-        raise RoostError(f"{listen!r} is not ADDR:PORT.", fix="Write 192.0.2.7:8465, say.") from None
+        raise RoostError(f"{listen!r} is not ADDR:PORT.", fix="Write 192.0.2.7:8465, say.", exit_code=USAGE) from None
 
 
 def server_config(site: Site) -> uvicorn.Config:

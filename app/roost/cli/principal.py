@@ -15,7 +15,7 @@ from roost.agent.mcp.servers import McpServers
 from roost.agent.tools.hubs import KnownHubs, folder_name, is_local, made_here, moved
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli.api import Access, Api, find_access
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_ALLOWED, RoostError
 
 WHO_PATH = "/v1/key"
 ROOT_FIX = (
@@ -157,4 +157,4 @@ def refuse_root(what: str) -> None:
         RoostError: it is root.
     """
     if os.geteuid() == 0:
-        raise RoostError(what, fix=ROOT_FIX, exit_code=2)
+        raise RoostError(what, fix=ROOT_FIX, exit_code=NOT_ALLOWED)

@@ -13,7 +13,7 @@ import typer
 
 from roost.cli.api import Api, find_access
 from roost.cli.show import local_time, plain, print_json, print_table
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 
 app = typer.Typer(no_args_is_help=True)
 Json = Any
@@ -138,7 +138,7 @@ def purge(
     Example: roost sessions purge --older-than 90d --dry-run
     """
     if not sessions and not older_than and not archived:
-        raise RoostError("That would be every conversation.", fix=PURGE_NEEDS)
+        raise RoostError("That would be every conversation.", fix=PURGE_NEEDS, exit_code=USAGE)
     before = datetime.now(UTC) - timedelta(days=days(older_than)) if older_than else None
     with Api(find_access()) as api:
         if sessions:
@@ -185,7 +185,7 @@ def days(text: str) -> int:
     """
     if text.endswith("d") and text[:-1].isdigit() and len(text) <= 6:
         return int(text[:-1])
-    raise RoostError(f"{text!r} is no age.", fix="Write 90d, say.")
+    raise RoostError(f"{text!r} is no age.", fix="Write 90d, say.", exit_code=USAGE)
 
 
 def described(body: dict[str, Json]) -> str:
@@ -221,7 +221,9 @@ def whole(api: Api, session: str) -> dict[str, Json]:
 
 def _ask(doomed: list[dict[str, Json]]) -> None:
     if not sys.stdin.isatty():
-        raise RoostError(f"{len(doomed)} conversations would be removed for good.", fix="Say so with --yes.")
+        raise RoostError(
+            f"{len(doomed)} conversations would be removed for good.", fix="Say so with --yes.", exit_code=USAGE
+        )
     for one in doomed:
         print(f"{one['id']} {one['title'] or 'Untitled'}")
     typer.confirm(f"Remove these {len(doomed)} conversations for good?", abort=True)

@@ -14,7 +14,7 @@ from roost.fleet.artifacts.from_site import site_variables
 from roost.fleet.stage.make import Request, stage_of
 from roost.fleet.stage.write import changes, missing_sources, put
 from roost.models.catalogue import load_catalogue
-from roost.ops.errors import RoostError
+from roost.ops.errors import USAGE, RoostError
 from roost.ops.site import load_site
 
 
@@ -34,9 +34,11 @@ def stage(
     Example: roost stage /srv/images/node --os linux
     """
     if not root.is_dir():
-        raise RoostError(f"{root} is no folder.", fix="Make the image's root first, for example with debootstrap.")
+        raise RoostError(
+            f"{root} is no folder.", fix="Make the image's root first, for example with debootstrap.", exit_code=USAGE
+        )
     if root.resolve() == Path("/"):
-        raise RoostError("That is this machine itself.", fix="Use ./bootstrap.sh for it.")
+        raise RoostError("That is this machine itself.", fix="Use ./bootstrap.sh for it.", exit_code=USAGE)
     if os.geteuid() != 0 and not dry_run:
         raise RoostError("Files of an image belong to root.", fix="Run it with sudo.", exit_code=4)
     site = load_site()

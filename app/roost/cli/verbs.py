@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +14,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command, get_group
 
 from roost import __version__
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_ALLOWED, RoostError, user_message
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 NO_VERB = "NoArgsIsHelpError"  # of a group: typer has no public name for it
@@ -74,7 +75,7 @@ VERBS = {
 }
 EPILOG = (
     "Example: roost chat 'What is the capital of France?'\n\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not installed here, 4 only another user (root) may, "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not installed here, 4 only another user (root) or key may, "
     "6 there is nothing of that name, 130 stopped; some verbs have more, in their own --help."
 )
 
@@ -133,7 +134,7 @@ def make_app() -> typer.Typer:
 def run_command_line() -> int:
     """Run the verb that the arguments name; return the exit code."""
     try:
-        return int(get_command(make_app()).main(prog_name="roost", standalone_mode=False) or 0)
+        return _run()
     except RoostError as error:
         return _refused(error.message, error.fix, error.exit_code)
     except TyperException as error:
@@ -147,6 +148,21 @@ def run_command_line() -> int:
         return _refused("Stopped; nothing more was done.", "", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read it has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        reason, _, fix = user_message(error).partition(" Fix: ")
+        denied = isinstance(error, PermissionError)
+        return _refused(
+            reason, fix or "See what it says, correct that, and run it again.", NOT_ALLOWED if denied else FAILED
+        )
+
+
+def _run() -> int:
+    code = int(get_command(make_app()).main(prog_name="roost", standalone_mode=False) or 0)
+    sys.stdout.flush()  # here a reader that has gone is still noticed
+    return code
 
 
 def _refused(message: str, fix: str, code: int) -> int:

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import NOT_FOUND, USAGE, RoostError
+from roost.ops.validation import in_words
 
 EngineName = Literal["llama.cpp", "llama-cpp-python", "ollama", "lmstudio", "vllm", "openai", "anthropic"]
 CLOUD: frozenset[str] = frozenset({"openai", "anthropic"})
@@ -107,9 +108,7 @@ def parse_document(text: str) -> EndpointDocument:
     try:
         return EndpointDocument.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise ValueError(in_words(error)) from None
 
 
 def made_endpoint(fields: dict[str, object]) -> HandEndpoint:
@@ -123,25 +122,31 @@ def made_endpoint(fields: dict[str, object]) -> HandEndpoint:
     try:
         endpoint = HandEndpoint.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RoostError(f"The endpoint's {where} is not valid: {first['msg']}.", fix="Correct it.") from None
+        raise RoostError(
+            f"The endpoint is not valid: {in_words(error)}.", fix="Correct that.", exit_code=USAGE
+        ) from None
     endpoint = endpoint.model_copy(update={"url": checked_url(endpoint.url, allow_http=endpoint.allow_http)})
     if endpoint.name in RESERVED:
         raise RoostError(
             f"{endpoint.name!r} is the name of a role.",
             fix=f"Choose another name; to serve the role give it as the slot: --slot {endpoint.name}",
+            exit_code=USAGE,
         )
     if endpoint.slot and endpoint.slot != endpoint.name and not endpoint.auto:
         raise RoostError(
             f"Serving the slot {endpoint.slot!r}, the endpoint would get prompts of those who did not ask for it.",
             fix="Leave the slot out, or allow that (--auto).",
+            exit_code=USAGE,
         )
     if endpoint.ca and not CERTIFICATES.search(endpoint.ca):
-        raise RoostError("The certificates of the authority are no PEM text.", fix="Give a file of certificates.")
+        raise RoostError(
+            "The certificates of the authority are no PEM text.", fix="Give a file of certificates.", exit_code=USAGE
+        )
     key = endpoint.key.get_secret_value()
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise RoostError("The endpoint's key holds characters that no key has.", fix="Copy it again, nothing else.")
+        raise RoostError(
+            "The endpoint's key holds characters that no key has.", fix="Copy it again, nothing else.", exit_code=USAGE
+        )
     return endpoint
 
 
@@ -155,19 +160,22 @@ def checked_url(text: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(text.strip())
         if parts.username is not None or parts.password is not None:
-            raise RoostError("The URL holds a user or a password.", fix="Give the key with --key-file.")
+            raise RoostError(
+                "The URL holds a user or a password.", fix="Give the key with --key-file.", exit_code=USAGE
+            )
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise RoostError(f"{text!r} is no URL: {error}.", fix=shape) from None
+        raise RoostError(f"{text!r} is no URL: {error}.", fix=shape, exit_code=USAGE) from None
     if parts.scheme not in ("http", "https") or not host or re.search(r"\s", text.strip()):
-        raise RoostError(f"{text!r} is no URL of a server.", fix=shape)
+        raise RoostError(f"{text!r} is no URL of a server.", fix=shape, exit_code=USAGE)
     if parts.query or parts.fragment:
-        raise RoostError(f"{text!r} has a query or a fragment, which a base URL has not.", fix=shape)
+        raise RoostError(f"{text!r} has a query or a fragment, which a base URL has not.", fix=shape, exit_code=USAGE)
     _check_address(host)
     if parts.scheme == "http" and not is_loopback(host) and not allow_http:
         raise RoostError(
             f"{text!r} is http beyond this machine: prompts, answers and the key could be read on the way.",
             fix="Use https, or say that the network may be trusted (--allow-http).",
+            exit_code=USAGE,
         )
     shown = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/").removesuffix("/v1")
@@ -181,11 +189,15 @@ def _check_address(host: str) -> None:
         if not NUMBERS.fullmatch(host):
             return  # a name
         # Resolvers read 2852039166 and 0xa9.254.169.254 as addresses, too.
-        raise RoostError(f"{host} is an address in an unusual form.", fix="Write it as 192.0.2.1.") from None
+        raise RoostError(
+            f"{host} is an address in an unusual form.", fix="Write it as 192.0.2.1.", exit_code=USAGE
+        ) from None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise RoostError(f"{host} is no address of a model server.", fix="Give the host's own address.")
+        raise RoostError(
+            f"{host} is no address of a model server.", fix="Give the host's own address.", exit_code=USAGE
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -207,7 +219,9 @@ def with_endpoint(document: EndpointDocument, endpoint: HandEndpoint, *, replace
     """
     if document.find(endpoint.name) and not replace:
         raise RoostError(
-            f"There is an endpoint named {endpoint.name!r}.", fix="Choose another name, or give --replace."
+            f"There is an endpoint named {endpoint.name!r}.",
+            fix="Choose another name, or give --replace.",
+            exit_code=USAGE,
         )
     others = tuple(other for other in document.endpoints if other.name != endpoint.name)
     return _next(document, endpoints=(*others, endpoint))
@@ -220,7 +234,9 @@ def without_endpoint(document: EndpointDocument, name: str) -> EndpointDocument:
         RoostError: there is none of that name.
     """
     if not document.find(name):
-        raise RoostError(f"No endpoint named {name!r} was added by hand.", fix="See `roost endpoints list`.")
+        raise RoostError(
+            f"No endpoint named {name!r} was added by hand.", fix="See `roost endpoints list`.", exit_code=NOT_FOUND
+        )
     return _next(
         document,
         endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint.name != name),

@@ -21,6 +21,7 @@ from roost.models.catalogue import Catalogue
 from roost.models.footprint import HOST
 from roost.models.model_slots import ModelSlot, parse_slots
 from roost.ops.errors import RoostError
+from roost.ops.validation import in_words
 
 BAD_INPUT = 2
 MIB = 1 << 20
@@ -72,10 +73,8 @@ def _host(file: Path, document: object, vendors: Collection[str] | None) -> Host
     try:
         described = _DOCUMENT.validate_python(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise RoostError(
-            f"{file} does not describe a machine: {where or 'the whole file'}: {first['msg']}.",
+            f"{file} does not describe a machine: {in_words(error)}.",
             fix="Record it again with `roost hosts --json` of this version.",
             exit_code=BAD_INPUT,
         ) from None

@@ -17,6 +17,7 @@ from roost.models.gguf_header import Header
 from roost.models.model_slots import ModelSlot
 from roost.models.obtainable import Obtainable, WhyNot
 from roost.ops.errors import RoostError
+from roost.ops.validation import in_words
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ def read_survey(document: Mapping[str, Any]) -> Survey:
     try:
         return _SURVEY.validate_python(dict(document))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise RoostError(
-            f"What a machine says of itself is not understood: {where}: {first['msg']}.",
+            f"What a machine says of itself is not understood: {in_words(error)}.",
             fix="Run it again: every machine then has this release.",
         ) from None
 

@@ -16,6 +16,7 @@ from roost.gateway.request.shape import ShapeLimits
 from roost.gateway.tags import parse_pools
 from roost.ops.api_keys import Tier, TierLimits
 from roost.ops.errors import RoostError
+from roost.ops.validation import problem
 
 ENV_FILE = "ROOST_ENV_FILE"  # NAME=VALUE lines; how a service unit gives variables that no list of processes shows
 LONGEST_S = 366 * 86400.0  # an event loop's clock takes no infinity
@@ -162,7 +163,7 @@ def read_settings(kind: type[S]) -> S:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper().removeprefix("ROOST_")
         if not name:  # of several variables together
-            raise RoostError(f"The environment is not valid: {first['msg']}.", fix="Correct it.") from None
+            raise RoostError(f"The environment is not valid: {problem(first)}.", fix="Correct it.") from None
         raise RoostError(
-            f"The environment variable ROOST_{name} is not valid: {first['msg']}.", fix="Correct it."
+            f"The environment variable ROOST_{name} is not valid: {problem(first)}.", fix="Correct it."
         ) from None

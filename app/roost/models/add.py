@@ -19,6 +19,7 @@ from roost.models.source_types import HubSource, PathSource, Source, UrlSource
 from roost.ops.errors import RoostError
 from roost.ops.fetch import Fetcher
 from roost.ops.files import sha256_file
+from roost.ops.validation import in_words
 
 HF = "hf:"
 UNKNOWN = "0" * 64  # the schema wants a hash; where none is known the entry is shown without it
@@ -62,10 +63,8 @@ def look_at(wanted: Wanted, reach: Reach, *, dry_run: bool = False) -> Added:
             return _of_address(wanted, reach, dry_run=dry_run)
         return _of_file(wanted)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
         raise RoostError(
-            f"{wanted.what} cannot be written as an entry: {where}: {problem['msg']}.",
+            f"{wanted.what} cannot be written as an entry: {in_words(error)}.",
             fix="Give its name with --name, or write the entry into models_custom yourself.",
         ) from error
 

@@ -29,6 +29,7 @@ from roost.models.schema import (
 )
 from roost.models.source_types import KINDS, Strict
 from roost.ops.errors import NOT_FOUND, RoostError
+from roost.ops.validation import problem
 from roost.ops.yaml_text import load_yaml
 
 CUSTOM_NAME = "models.custom.yaml"
@@ -214,6 +215,5 @@ def _explain(error: ValidationError) -> str:
         steps = pairwise(("", *item["loc"]))
         parts = [str(p) for before, p in steps if p != "[key]" and not (isinstance(before, int) and p in KINDS)]
         key = ".".join(parts) or "(the whole file)"
-        problem = "is not a known key" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"  {key}: {problem}")
+        lines.append(f"  {key}: {problem(item)}")
     return "\n".join(lines)

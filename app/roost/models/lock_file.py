@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.site import DEFAULT_PATH
+from roost.ops.validation import in_words
 from roost.ops.yaml_text import load_yaml
 
 NAME = "models.lock.yaml"
@@ -71,9 +72,7 @@ def read_locks(path: Path) -> dict[str, Locked]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RoostError(f"{path} is not valid YAML: {error}", fix=fix) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RoostError(f"{path} is not valid: {where}: {first['msg']}.", fix=fix) from None
+        raise RoostError(f"{path} is not valid: {in_words(error)}.", fix=fix) from None
 
 
 def add_lock(path: Path, name: str, entry: Locked) -> Locked:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_valid
 from roost.models.schema import MODEL_NAME, ROLES, Role
 from roost.models.source_types import Strict
 from roost.ops.errors import RoostError
+from roost.ops.validation import place, problem
 
 SLOT_NAME = r"^[a-z][a-z0-9-]{0,30}$"
 LEAST_CONTEXT = 256  # tokens; below it an engine is of no use
@@ -88,7 +89,7 @@ def parse_slots(entries: object) -> list[ModelSlot]:
     try:
         slots = TypeAdapter(list[ModelSlot]).validate_python(entries)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, item['loc'])) or 'model_slots'}: {item['msg']}" for item in error.errors()]
+        lines = [f"  {place(item) or 'model_slots'}: {problem(item)}" for item in error.errors()]
         raise RoostError("The variable model_slots is not valid:\n" + "\n".join(lines), fix=fix) from None
     twice = _twice([slot.slot for slot in slots])
     if twice:

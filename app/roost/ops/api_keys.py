@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from roost.ops.errors import NOT_FOUND, RoostError
+from roost.ops.errors import NOT_FOUND, USAGE, RoostError
+from roost.ops.validation import in_words
 
 PREFIX = "roost-"
 SECRET_BYTES = 32
@@ -187,11 +188,13 @@ def parse_expiry(text: str, now: datetime) -> datetime | None:
             when = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         raise RoostError(
-            f"{text!r} is no time that a key could expire at.", fix="Write 12h, 30d, 2w, 2030-12-31, or never."
+            f"{text!r} is no time that a key could expire at.",
+            fix="Write 12h, 30d, 2w, 2030-12-31, or never.",
+            exit_code=USAGE,
         ) from None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     if when <= now:
-        raise RoostError(f"{text} is in the past.", fix="Write a later time, or revoke the key.")
+        raise RoostError(f"{text} is in the past.", fix="Write a later time, or revoke the key.", exit_code=USAGE)
     return when
 
 
@@ -205,7 +208,9 @@ def with_key(document: KeyDocument, key: ApiKey) -> KeyDocument:
         RoostError: the name is taken or reserved.
     """
     if RESERVED.fullmatch(key.name):
-        raise RoostError(f"The name {key.name!r} is that of the first key.", fix="Choose another name.")
+        raise RoostError(
+            f"The name {key.name!r} is that of the first key.", fix="Choose another name.", exit_code=USAGE
+        )
     if known := document.find(key.name):
         what = "was used by a revoked key" if known.revoked else "is taken"
         raise RoostError(
@@ -213,6 +218,7 @@ def with_key(document: KeyDocument, key: ApiKey) -> KeyDocument:
             fix=f"Choose another name, or make a new key for it with `roost keys rotate {key.name}`."
             if not known.revoked
             else f"Choose another name, or free this one with `roost keys revoke {key.name} --purge`.",
+            exit_code=USAGE,
         )
     return document.model_copy(update={"keys": (*document.keys, key)})
 
@@ -297,6 +303,4 @@ def made_key(fields: dict[str, object]) -> ApiKey:
     try:
         return ApiKey.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RoostError(f"The key's {where} is not valid: {first['msg']}.", fix="Correct it.") from None
+        raise RoostError(f"The key is not valid: {in_words(error)}.", fix="Correct that.", exit_code=USAGE) from None

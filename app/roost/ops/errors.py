@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 
+USAGE = 2
+"""Exit code of wrong usage: an option, an argument or a choice that there is not, or nobody there to be asked."""
+NOT_ALLOWED = 4
+"""Exit code where another user, or another key, may and this one may not."""
 NOT_FOUND = 6
 """Exit code of every verb that was asked for something which is not there, by its name."""
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file
+from roost.ops.validation import in_words
 
 CONTENTS = "bundle.json"
 FORMAT = 1
@@ -61,7 +62,7 @@ class OfflineBundle:
             ) from None
         except ValidationError as error:
             raise RoostError(
-                f"{folder / CONTENTS} is not valid: {error.errors()[0]['msg']}.", fix="Make the bundle again."
+                f"{folder / CONTENTS} is not valid: {in_words(error)}.", fix="Make the bundle again."
             ) from None
         if self.contents.format != FORMAT:
             raise RoostError(

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roost.ops.errors import RoostError
+from roost.ops.validation import in_words
 
 DEFAULT_PATH = Path("/etc/roost/site.json")
 NOT_INSTALLED = 3  # the exit code of commands that need an installation
@@ -80,6 +81,4 @@ def load_site(path: Path | None = None) -> Site:
     except PermissionError:
         raise RoostError(f"{where} cannot be read.", fix="Run the command as root.", exit_code=4) from None
     except ValidationError as error:
-        raise RoostError(
-            f"{where} is not valid: {error.errors()[0]['msg']}.", fix="Run ./bootstrap.sh again."
-        ) from None
+        raise RoostError(f"{where} is not valid: {in_words(error)}.", fix="Run ./bootstrap.sh again.") from None

@@ -164,7 +164,7 @@ def test_logs_of_files(site: Installation, roost: Run) -> None:
 def test_logs_that_do_not_exist(site: Installation, roost: Run) -> None:
     error = roost("logs", "coding").exception
     assert isinstance(error, RoostError)
-    assert (error.exit_code, error.fix) == (2, "Use one of: agent, main, nomad, bootstrap.")
+    assert (error.exit_code, error.fix) == (6, "Use one of: agent, main, nomad, bootstrap.")
     site.nomad.answers["job/roost-agent/allocations"] = []
     error = roost("logs").exception
     assert isinstance(error, RoostError)

@@ -56,6 +56,25 @@ def roost(*words: str, more: Mapping[str, str] | None = None) -> subprocess.Comp
     )  # fmt: skip
 
 
+def test_a_fault_of_the_system_is_told_without_a_traceback(tmp_path: Path) -> None:
+    done = roost("status", more={"ROOST_SITE": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "\nfix: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_fault_to_be_told() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [*ARGV, "--help"], env=environment(), stdin=subprocess.DEVNULL, stdout=writes, stderr=subprocess.PIPE,
+        text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_version_and_help() -> None:
     assert roost("--version").stdout == "roost 0.1.0\n"
     shown = roost("--help")

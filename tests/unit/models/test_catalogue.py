@@ -53,12 +53,12 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
     ("path", "value", "key"),
     [
         (("licence",), None, f"models.{DEFAULT}.licence: "),
-        (("colour",), "red", f"models.{DEFAULT}.colour: is not a known key"),
+        (("colour",), "red", f"models.{DEFAULT}.colour: is not known"),
         (("roles",), {"boss": 1}, f"models.{DEFAULT}.roles.boss: "),
         (("roles", "main"), 101, f"models.{DEFAULT}.roles.main: "),
-        (("tier",), "huge", f"models.{DEFAULT}.tier: Value error, must be one of embedded, potato"),
-        (("parameters", "active"), 1 << 40, f"models.{DEFAULT}.parameters: Value error, active cannot be more"),
-        (("shape",), {"block_count": 1}, f"models.{DEFAULT}.shape: Value error, lacks embedding_length"),
+        (("tier",), "huge", f"models.{DEFAULT}.tier: must be one of embedded, potato"),
+        (("parameters", "active"), 1 << 40, f"models.{DEFAULT}.parameters: active cannot be more"),
+        (("shape",), {"block_count": 1}, f"models.{DEFAULT}.shape: lacks embedding_length"),
         (("shape", "block_count"), {}, f"models.{DEFAULT}.shape.block_count."),
         (("quantisations",), {}, f"models.{DEFAULT}.quantisations: "),
         (("quantisations", "Q 4"), {}, f"models.{DEFAULT}.quantisations.Q 4: "),
@@ -77,8 +77,8 @@ def _edited(folder: Path, *path: str | int, value: object) -> Path:
             f"{AT_Q4_1}.sources.0.repository: ",
         ),
         ((*Q4_1, "sources", 0), {"kind": "hub", "repository": "a/b", "file": "../x"}, f"{AT_Q4_1}.sources.0.file: "),
-        ((*Q4_1, "file"), {"name": "x.gguf"}, f"{AT_Q4_1}: Value error, file.bytes and file.sha256 may be left out"),
-        ((*Q4_1, "file"), {"name": "x.gguf", "bytes": 7}, f"{AT_Q4_1}: Value error, file.bytes and file.sha256 may be"),
+        ((*Q4_1, "file"), {"name": "x.gguf"}, f"{AT_Q4_1}: file.bytes and file.sha256 may be left out"),
+        ((*Q4_1, "file"), {"name": "x.gguf", "bytes": 7}, f"{AT_Q4_1}: file.bytes and file.sha256 may be"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, path: tuple[str | int, ...], value: object, key: str) -> None:
@@ -94,7 +94,7 @@ def test_mistakes_name_file_and_key(tmp_path: Path, path: tuple[str | int, ...],
     [
         ("models: [", "is not valid YAML"),
         ("", "(the whole file): "),
-        ("model: {}", "  model: is not a known key"),
+        ("model: {}", "  model: is not known"),
         ("models: {Bad Name: {}}", "models.Bad Name: "),
     ],
 )

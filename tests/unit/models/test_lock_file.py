@@ -36,8 +36,8 @@ def test_the_first_one_stays(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("models: [", "is not valid YAML"),
-        ("models: {one: {}}", "models.one.repository: Field required"),
-        ("other: {}", "other: Extra inputs"),
+        ("models: {one: {}}", "models.one.repository: is missing"),
+        ("other: {}", "other: is not known"),
         (f"models: {{one: {{{ENTRY.model_dump_json()[1:-1].replace('1' * 64, 'ABC')}}}}}", "models.one.sha256"),
     ],
 )

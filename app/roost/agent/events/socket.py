@@ -19,6 +19,7 @@ from roost.agent.live import Live, Said, StoppingError, TooMuchError
 from roost.agent.service import Agents, Asker
 from roost.agent.sessions.store import SessionNotFoundError
 from roost.ops.errors import RoostError
+from roost.ops.validation import in_words
 
 PROTOCOL = "roost.events"
 MOST_CHARACTERS = 200_000
@@ -113,9 +114,7 @@ async def _hear(socket: WebSocket, agents: Agents, asker: Asker, live: Live) -> 
         try:
             asked = ASKED.validate_json(message.get("text") or message.get("bytes") or "")
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            await _send(socket, {"type": "refused", "code": "invalid", "message": f"{where}: {first['msg']}"})
+            await _send(socket, {"type": "refused", "code": "invalid", "message": in_words(error)})
             continue
         if isinstance(asked, Cancel):
             await _send(socket, {"type": "accepted", "cancelled": await live.cancel()})

@@ -15,6 +15,7 @@ from roost.agent.sessions.records import now
 from roost.ops.errors import RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
+from roost.ops.validation import in_words
 
 log = structlog.get_logger(__name__)
 MOST = 200
@@ -97,7 +98,7 @@ class AllowedStore:
             ) from None
         except ValidationError as error:
             raise _DamagedError(
-                f"{self._file} is damaged ({str(error).splitlines()[0]}). Nothing of it is allowed.",
+                f"{self._file} is damaged ({in_words(error)}). Nothing of it is allowed.",
                 fix="Put back a copy of it, or allow something: it is kept aside then, and a new one begun.",
             ) from None
 

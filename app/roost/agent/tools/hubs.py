@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from roost.ops.errors import RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
+from roost.ops.validation import in_words
 
 KNOWN: TypeAdapter[dict[str, dict[str, str]]] = TypeAdapter(dict[str, dict[str, str]])
 SHORT_DIGITS = 16
@@ -98,7 +99,9 @@ class KnownHubs:
         except FileNotFoundError:
             return {}
         except ValidationError as error:
-            raise RoostError(f"{self._file} cannot be read: {error}.", fix=f"Correct {self._file}.") from error
+            raise RoostError(
+                f"{self._file} cannot be read: {in_words(error)}.", fix=f"Correct {self._file}."
+            ) from error
 
 
 def made_here() -> str:

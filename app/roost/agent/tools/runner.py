@@ -29,6 +29,7 @@ from roost.agent.tools.web_fetch import fetch_tool
 from roost.agent.tools.web_search import SearchServices, search_web_tool
 from roost.agent.tools.workspaces import Named
 from roost.agent.tools.write import WRITE
+from roost.ops.validation import place, problem
 
 log = structlog.get_logger(__name__)
 HARMLESS = frozenset({Permission.READ, Permission.NETWORK})
@@ -230,5 +231,5 @@ def _bounded(call: ToolCall, outcome: Outcome, done: Done, spec: ToolSpec) -> To
 
 
 def _problems(error: ValidationError) -> str:
-    parts = [f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()]
+    parts = [f"{place(e) or 'arguments'}: {problem(e)}" for e in error.errors()]
     return f"The arguments do not fit: {'; '.join(parts)}."

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from roost.ops.errors import NOT_FOUND, RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
+from roost.ops.validation import in_words
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TOO_WIDE = frozenset(
@@ -177,10 +178,9 @@ class Workspaces:
             return [Workspace.model_validate(entry) for entry in json.loads(self._file.read_text())]
         except FileNotFoundError:
             return []
-        except (ValueError, ValidationError) as error:
-            raise RoostError(
-                f"{self._file} cannot be read: {error}.", fix=f"Correct or remove {self._file}."
-            ) from error
+        except ValueError as error:
+            why = in_words(error) if isinstance(error, ValidationError) else str(error)
+            raise RoostError(f"{self._file} cannot be read: {why}.", fix=f"Correct or remove {self._file}.") from error
 
     def _save(self, found: list[Workspace]) -> None:
         text = json.dumps([w.model_dump(mode="json") for w in found], indent=1)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roost.ops.errors import RoostError
 from roost.ops.pki import LeafSpec
+from roost.ops.validation import in_words
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,5}$")
 HOST_KEY = re.compile(r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]+={0,2}$")
@@ -98,9 +99,9 @@ def parse(text: bytes) -> Wish:
     try:
         return Wish.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RoostError(f"The machine's request is not valid: {where}: {first['msg']}.") from None
+        raise RoostError(
+            f"The machine's request is not valid: {in_words(error)}.", fix="Join with the same version of Roost."
+        ) from None
 
 
 def leaves_of(wish: Wish, *, region: str, loopback: str, server: bool) -> list[LeafSpec]:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from roost.gateway.choice.decide import NO_GUESS, Guess
 from roost.gateway.choice.grams import vector
 from roost.gateway.secret_file import WatchedFile
+from roost.ops.validation import in_words
 
 FORMAT = 1
 MOST_BUCKETS, MOST_SUBJECTS = 1 << 16, 64
@@ -126,7 +127,7 @@ def parse_router(text: str) -> LinearRouter:
     try:
         return LinearRouter(RouterFile.model_validate_json(text))
     except ValidationError as error:
-        raise ValueError(str(error.errors(include_url=False, include_input=False)[0]["msg"])) from None
+        raise ValueError(in_words(error)) from None
 
 
 @cache

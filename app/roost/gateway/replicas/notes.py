@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roost.gateway.account.limits import Count
 from roost.gateway.account.usage import SUM_FIELDS, Group
+from roost.ops.validation import in_words
 
 MOST_ROWS = 500
 MOST_BYTES = 4 << 20
@@ -107,4 +108,4 @@ def parse_note(text: bytes) -> Note:
     try:
         return Note.model_validate_json(text)
     except ValidationError as error:
-        raise ValueError(f"no note of a replica: {error.errors()[0]['msg']}") from None
+        raise ValueError(f"no note of a replica: {in_words(error)}") from None

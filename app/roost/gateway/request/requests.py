@@ -18,6 +18,7 @@ from roost.gateway.errors import ApiError
 from roost.gateway.request.bodies import Asked
 from roost.gateway.request.kinds import CHAT, COMPLETIONS, RESPONSES, Kind
 from roost.gateway.request.shape import LARGEST_NUMBERS, ShapeLimits, check_grammar, check_numbers, check_schema
+from roost.ops.validation import place, problem
 
 DEFAULT_LIMITS = ShapeLimits()
 UNSET: tuple[object, ...] = (None, False, "", [], {})
@@ -96,8 +97,7 @@ def parse(kind: Kind, body: bytes, limits: ShapeLimits = DEFAULT_LIMITS) -> Pars
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise ApiError(400, f"The body is not valid JSON: {first['msg']}.") from None
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        where, said = place(first), problem(first)
         message = f"{where}: {said}." if where else f"{said[0].upper()}{said[1:]}."
         raise ApiError(400, message, param=where or None) from None
     check_schema("json_schema", request.json_schema, limits)

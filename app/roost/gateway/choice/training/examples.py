@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roost.gateway.choice.semantic import SUBJECT
 from roost.ops.errors import RoostError
+from roost.ops.validation import in_words
 
 PACKAGE = "roost.gateway.choice.training"
 TEMPLATE_FILES = ("examples_en.yaml", "vocabulary.yaml", "examples_more.yaml")
@@ -162,10 +163,8 @@ def read_examples(path: Path) -> list[Example]:
         try:
             found.append(Example.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
             raise RoostError(
-                f"{path}, line {number}: {where + ': ' if where else ''}{first['msg']}.",
+                f"{path}, line {number}: {in_words(error)}.",
                 fix='Write one object a line: {"text": "…", "subject": "coding"}.',
                 exit_code=BAD_INPUT,
             ) from None
