@@ -13,7 +13,7 @@ from roost.cli.usage import day_of
 from roost.cli.verbs import run_command_line
 from roost.fleet.key_store import FileKeyStore
 from roost.ops.api_keys import KeyDocument, Tier, digest_of
-from roost.ops.errors import NOT_FOUND, RoostError
+from roost.ops.errors import NOT_FOUND, USAGE, RoostError
 from tests.unit.cli.fakes import KEY, Handler, running
 
 
@@ -81,7 +81,7 @@ def test_a_dry_run_changes_nothing_and_finds_what_would_fail(shell: Shell, keys_
         assert shell.keys(*words, "--dry-run")[0] == 0
         assert keys_file.read_text() == before
     code, _, err = shell.keys("add", "alice", "--dry-run")
-    assert (code, "is taken" in err, "fix: " in err) == (1, True, True)
+    assert (code, "is taken" in err, "fix: " in err) == (USAGE, True, True)
 
 
 def test_a_key_is_changed_rotated_and_revoked(shell: Shell) -> None:
@@ -105,7 +105,7 @@ def test_a_key_is_changed_rotated_and_revoked(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("add", "Not A Name"), "name is not valid"),
+        (("add", "Not A Name"), "not valid: name: should be made of"),
         (("add", "admin"), "first key"),
         (("add", "a", "--expires", "soon"), "no time"),
         (("set", "nobody", "--tier", "bulk"), "no key named"),
@@ -116,7 +116,8 @@ def test_a_key_is_changed_rotated_and_revoked(shell: Shell) -> None:
 )
 def test_what_is_wrong_is_said_with_a_fix(shell: Shell, words: tuple[str, ...], said: str) -> None:
     code, out, err = shell.keys(*words)
-    assert (code, out) == (NOT_FOUND if said == "no key named" else 1, "")
+    codes = {"no key named": NOT_FOUND, "secrets/api-key": 1}
+    assert (code, out) == (codes.get(said, USAGE), "")
     assert said in err
     assert "fix: " in err
 
@@ -205,7 +206,7 @@ def test_an_access_that_is_none_is_named(
     monkeypatch.setenv(variable, value)
     for command in ("usage", "limits"):
         code, _, err = shell.run(command)
-        assert (code, said in err) == (1, True), err
+        assert (code, said in err) == (USAGE, True), err
 
 
 @pytest.mark.parametrize("body", [b"<html>hi", b"[1]", b""])
