@@ -15,6 +15,23 @@ choose() {
 "
 }
 
+# known_variable NAME: refuses what group_vars/all.yaml does not have, before there is a Python; what a value may be,
+# which name is near and what a variable of before is called now roost.ops.host_file says.
+known_variable() {
+    case $1 in *[!a-z0-9_]* | '') refuse "--set: '$1' is no name of a variable. Every one stands in group_vars/all.yaml." ;; esac
+    [ -r "$source_dir/group_vars/all.yaml" ] || return 0
+    if grep -q "^$1:" "$source_dir/group_vars/all.yaml"; then return 0; fi
+    if grep -qF "Renamed(\"$1\"" "$source_dir/app/roost/ops/variable_names.py"; then return 0; fi
+    # Without the last character, then the last two, and so on: the first that a variable begins with.
+    part=$1
+    while [ ${#part} -gt 2 ]; do
+        part=${part%?}
+        near=$(sed -n "s/^\(${part}[a-z0-9_]*\):.*/\1/p" "$source_dir/group_vars/all.yaml" | head -n 5 | tr '\n' ' ')
+        [ -z "$near" ] || refuse "--set: There is no variable '$1'. Some that begin like that: ${near% }."
+    done
+    refuse "--set: There is no variable '$1'. Every one stands in group_vars/all.yaml."
+}
+
 # quoted TEXT: as a YAML string.
 quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/''/g")"; }
 
@@ -104,6 +121,7 @@ parse() {
         --purge) want purge --purge ;;
         --set)
             case $value in *=*) ;; *) refuse "--set needs NAME=VALUE, not '$value'." ;; esac
+            known_variable "${value%%=*}"
             [ "${value%%=*}" != roost_runtime ] || runtime_set=yes
             choose "${value%%=*}" "${value#*=}"
             ;;

@@ -25,6 +25,10 @@ NOBODY = "65534"
         (["--set"], "--set needs a value"),
         (["--set", "nonsense"], "NAME=VALUE"),
         (["--set=", "--yes"], "--set needs a value"),
+        (["--set", "=5"], "'' is no name of a variable"),
+        (["--set", "api port=5"], "'api port' is no name of a variable"),
+        (["--set", "api_prot=5"], "There is no variable 'api_prot'. Some that begin like that: api_port."),
+        (["--set", "zzz=5"], "There is no variable 'zzz'. Every one stands in group_vars/all.yaml."),
         (["--offline"], "--offline needs a value"),
         (["--offline", "--yes"], "--offline needs a value"),
         (["--check=yes"], "--check takes no value"),
@@ -89,6 +93,11 @@ def test_choices_become_variables_that_are_kept(tmp_path: Path) -> None:
         "roost_cache_dir='/c a''che'",
         f"extra_ca_bundle='{SCRIPT}'",
     ]
+
+
+def test_a_name_of_before_is_left_to_who_knows_the_new_one(tmp_path: Path) -> None:
+    done = call(tmp_path, 'parse --set "api_names=[a]"; printf "%s" "$chosen"')
+    assert (done.code, done.out) == (0, "api_names=[a]\n")
 
 
 def test_what_an_earlier_run_kept_counts_until_another_is_chosen(tmp_path: Path) -> None:
