@@ -1,7 +1,8 @@
 """Runs on a host with its own Python: asks gateways all the time, streamed and plain, and tries nothing a second time.
 
-Usage: load.py OUT CA KEY_FILE WORKERS URL... Writes what was asked and what failed to OUT as JSON, again and again,
-until it is ended. Every request has a connection of its own; whatever is not a whole answer counts as failed.
+Usage: load.py OUT CA KEY_FILE WORKERS URL... CA is that of https, - for plain http. Writes what was asked and what failed
+to OUT as JSON, again and again, until it is ended. Every request has a connection of its own; whatever is not a whole
+answer counts as failed.
 """
 
 from __future__ import annotations
@@ -47,18 +48,24 @@ class Tally:
             return json.dumps(found | {"slowest_s": self.slowest_s, "failures": self.failures[-SHOWN:]})
 
 
-def ask(url: str, context: ssl.SSLContext, key: str, *, streamed: bool) -> str:
-    """Ask once; return what was wrong with the answer, or nothing."""
+def connect(url: str, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    """Return a connection that is not made yet; with TLS where there is a context."""
     parts = urlsplit(url)
+    host = parts.hostname or ""
+    if context is None:
+        return http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT_S)
+    return http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT_S, context=context)
+
+
+def ask(url: str, context: ssl.SSLContext | None, key: str, *, streamed: bool) -> str:
+    """Ask once; return what was wrong with the answer, or nothing."""
     body = {
         "model": "main",
         "messages": [{"role": "user", "content": f"Count from {time.monotonic_ns() % 1000} on."}],
         "max_tokens": 8 if streamed else 2,
         "stream": streamed,
     }
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context
-    )
+    connection = connect(url, context)
     try:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
@@ -93,7 +100,7 @@ def streamed_problem(text: str) -> str:
     return "" if ended else "the stream says no end"
 
 
-def work(number: int, urls: list[str], context: ssl.SSLContext, key: str, tally: Tally) -> None:
+def work(number: int, urls: list[str], context: ssl.SSLContext | None, key: str, tally: Tally) -> None:
     """Ask for ever, in turns the gateways; every second worker streams."""
     turn = number // 2
     while True:
@@ -106,8 +113,11 @@ def work(number: int, urls: list[str], context: ssl.SSLContext, key: str, tally:
 def main(words: list[str]) -> None:
     """Ask until ended."""
     out, authority, key_file, workers, *urls = words
-    context = ssl.create_default_context(cafile=authority)
-    context.check_hostname = False  # the certificate has the name of all gateways, and the test knows their addresses
+    context = None if authority == "-" else ssl.create_default_context(cafile=authority)
+    if context:
+        context.check_hostname = (
+            False  # the certificate has the name of all gateways, and the test knows their addresses
+        )
     key, tally = Path(key_file).read_text().strip(), Tally()
     for number in range(int(workers)):
         threading.Thread(target=work, args=(number, urls, context, key, tally), daemon=True).start()

@@ -58,6 +58,7 @@ class FakeEngine:
     file_bytes: int | None = None  # of its model; servers that say so and agree can go on for each other
     template: Literal["", "plain", "changes"] = ""  # whether it shows its prompts, and changes the text so far
     dies_after: int = 2  # events, in the modes that break off
+    says_why: bool = False  # whether the last event of a stream has a reason why it ended
     flood: bool = False  # a stream never ends, and comes as fast as it is taken
     context: int = 2048
     parameters: int | None = None
@@ -238,7 +239,8 @@ class FakeEngine:
         head = self._head("chat.completion.chunk")
         try:
             for number, word in enumerate(WORDS[said:]):
-                choice = {"index": 0, "finish_reason": None, "delta": {"content": word}}
+                why = "stop" if self.says_why and word == WORDS[-1] else None
+                choice = {"index": 0, "finish_reason": why, "delta": {"content": word}}
                 event = b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
                 if self.mode == "die-mid-event" and number == self.dies_after:
                     await answer.write(event[:20])

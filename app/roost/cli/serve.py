@@ -16,8 +16,9 @@ from typing import Literal, get_args
 import uvloop
 
 from roost.cli.serve_agent import Turns, agent_hub
+from roost.cli.serve_handover import keeper_path, open_sockets
 from roost.cli.serve_hub import load_hub_settings, run_hub
-from roost.cli.serve_listen import listeners, open_socket
+from roost.cli.serve_listen import listeners
 from roost.cli.serve_search import searching
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.app import build, client_session, running
@@ -40,8 +41,8 @@ ABOUT = {
 
 
 async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: bool) -> None:
-    wanted = listeners(settings)
-    places = [(listener, open_socket(listener)) for listener in wanted]
+    keeper = keeper_path(settings.state_dir)
+    places = open_sockets(listeners(settings), keeper)
     async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
         gateway = build(settings, session, on_secrets=redactor.know)
         sessions = Sessions(settings.state_dir, settings.web_session_s)
@@ -66,7 +67,7 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
         gc.set_threshold(*GC_THRESHOLDS)
         sys.setswitchinterval(SWITCH_S)
         let_go = partial(hub.let_go, settings.drain_s) if hub else lambda: None
-        await serve_until_stopped(app, places, settings, beside, let_go, sockets=hub is not None)
+        await serve_until_stopped(app, places, settings, beside, let_go, sockets=hub is not None, keeper=keeper)
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
 

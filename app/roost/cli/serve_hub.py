@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roost import __version__
 from roost.agent.tools.searxng import given
 from roost.cli.serve_agent import Turns, agent_hub
-from roost.cli.serve_listen import listeners, open_socket
+from roost.cli.serve_handover import keeper_path, open_sockets
+from roost.cli.serve_listen import listeners
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
 from roost.gateway.telemetry import Redactor
@@ -99,7 +100,8 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
     Raises:
         RoostError: an address cannot be listened on, or a certificate cannot be used.
     """
-    places = [(listener, open_socket(listener)) for listener in listeners(settings)]
+    keeper = keeper_path(settings.state_dir)
+    places = open_sockets(listeners(settings), keeper)
 
     try:
         async with gateway_session(str(settings.gateway_ca) if settings.gateway_ca else None) as session:
@@ -121,7 +123,7 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
             sessions = Sessions(settings.state_dir, settings.web_session_s)
             app = hub_app(agent or forward, sessions)
             let_go = partial(agent.let_go, settings.drain_s) if agent else lambda: None
-            await serve_until_stopped(app, places, settings, beside, let_go, sockets=agent is not None)
+            await serve_until_stopped(app, places, settings, beside, let_go, sockets=agent is not None, keeper=keeper)
     except (OSError, ssl.SSLError) as error:
         raise RoostError(
             f"The authority of the gateways, {settings.gateway_ca}, cannot be used: {error}.",

@@ -8,7 +8,7 @@ import ipaddress
 import math
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +18,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from roost.cli.serve_websocket import MOST_MESSAGE_BYTES, PING_S, PONG_S, websocket_protocol
-from roost.gateway.connection.protocol import http_protocol
+from roost.gateway.connection.protocol import LAST_REQUEST_S, http_protocol
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
 BACKLOG = 2048
 CERTIFICATE_POLL_S = 10.0
 HIGHEST_PORT = 65535
+ARRIVING_POLL_S = 0.05
 CUT_S = 3.0  # for what was cut after `drain_s` to end in order
 
 
@@ -71,6 +72,26 @@ class Listener:
 
 class Server(uvicorn.Server):
     """A server among several in one process: signals are the process's business, not each server's."""
+
+    def __init__(self, config: uvicorn.Config, arriving: Collection[object]) -> None:
+        super().__init__(config)
+        self._arriving = arriving
+
+    def stop(self) -> None:
+        """Accept nothing more from this moment, and end when what was accepted has its answers.
+
+        The sockets are closed, never shut down: another process may have them too.
+        """
+        self.should_exit = True
+        for server in getattr(self, "servers", ()):  # none before it has started
+            server.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; handshakes under way have their time first, since uvicorn knows nothing of them."""
+        for _ in range(round(LAST_REQUEST_S / ARRIVING_POLL_S)):
+            if self._arriving:
+                await asyncio.sleep(ARRIVING_POLL_S)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -208,9 +229,10 @@ def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets:
     Raises:
         RoostError: its certificate cannot be used.
     """
+    protocol = http_protocol(settings.header_timeout_s)
     config = uvicorn.Config(
         app,
-        http=http_protocol(settings.header_timeout_s),
+        http=protocol,
         ws=websocket_protocol() if sockets else "none",
         ws_max_size=MOST_MESSAGE_BYTES,
         ws_ping_interval=PING_S,
@@ -232,4 +254,4 @@ def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets:
             f"The TLS certificate or its key cannot be used: {error}.",
             fix="Check the files that ROOST_TLS_CERT and ROOST_TLS_KEY name.",
         ) from None
-    return Server(config)
+    return Server(config, protocol.arriving)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import structlog
 from starlette.types import ASGIApp
 
-from roost.cli.serve_listen import CUT_S, Listener, Listens, keep_certificates, make_server
+from roost.cli.serve_handover import Opened, keep_with
+from roost.cli.serve_listen import CUT_S, Listens, keep_certificates, make_server
 from roost.gateway.draining import Drain
 from roost.gateway.telemetry import report_of_loop
 
@@ -44,28 +45,29 @@ class Stop:
 
 async def serve_until_stopped(
     app: ASGIApp,
-    places: Sequence[tuple[Listener, socket.socket]],
+    places: Sequence[Opened],
     settings: Listens,
     beside: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
     let_go: Callable[[], None] = lambda: None,
     *,
     sockets: bool = False,
+    keeper: Path | None = None,
 ) -> None:
     """Serve `app` at open sockets until a signal. `beside(stop)` runs all the while, and ends after the last request.
 
     `let_go` is called when it comes: it ends requests that only wait for something. `sockets`: the application takes
-    WebSockets, too.
+    WebSockets, too. `keeper`: who keeps the open sockets for the successor of this process.
 
     Raises:
         RoostError: a certificate cannot be used.
     """
     drain = Drain(app)
-    servers = [make_server(drain, listener, settings, sockets=sockets) for listener, _ in places]
+    servers = [make_server(drain, place.listener, settings, sockets=sockets) for place in places]
 
     def close() -> None:
         let_go()
         for server in servers:
-            server.should_exit = True
+            server.stop()
 
     stop = Stop(drain, settings.drain_s, close)
     loop = asyncio.get_running_loop()
@@ -73,16 +75,18 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with beside(stop):
-        for listener, sock in places:
-            host, port = sock.getsockname()[:2]
-            log.info("listening", host=host, port=port, tls=listener.tls)
+        for place in places:
+            host, port = place.sock.getsockname()[:2]
+            log.info("listening", host=host, port=port, tls=place.listener.tls, taken_over=place.taken_over)
         renewing = asyncio.create_task(keep_certificates(servers, settings))
+        keeping = asyncio.create_task(keep_with(keeper, [place.sock for place in places]))
         try:
             async with asyncio.TaskGroup() as group:
-                for server, (_, sock) in zip(servers, places, strict=True):
-                    group.create_task(server.serve(sockets=[sock]))
+                for server, place in zip(servers, places, strict=True):
+                    group.create_task(server.serve(sockets=[place.sock]))
         finally:
             renewing.cancel()
+            keeping.cancel()
         drain.cut()  # what the servers gave up
         await drain.quiet(CUT_S)  # its usage is counted before the account is closed
     faulthandler.cancel_dump_traceback_later()

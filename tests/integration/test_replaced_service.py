@@ -1,0 +1,241 @@
+"""A service that is replaced while clients that know one address ask all the time, and try nothing a second time.
+
+Real processes: the keeper of listening sockets, the service, and the clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from roost.cli.serve_handover import FOLDER
+from roost.ops.listen_keeper import NAME
+from roost.ops.pki import LeafSpec, ensure_pki
+from tests.support.fakes import FakeEngine, fake_engine
+from tests.support.gateway import API_KEY, REPOSITORY, Service, service, write_keys
+from tests.support.net import eventually, free_port, wait_until
+
+WORKERS = 6
+REPLACEMENTS = 3
+SOON_S = 30.0
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Path]:
+    """Run the keeper for a service whose state is in the folder that this returns."""
+    state = tmp_path / "state"
+    (state / FOLDER).mkdir(mode=0o700, parents=True)
+    with keeper_process(state):
+        yield state
+
+
+@contextmanager
+def keeper_process(state: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a keeper until the context ends."""
+    script = REPOSITORY / "app/roost/ops/listen_keeper.py"
+    process = subprocess.Popen([sys.executable, "-I", "-S", script, state / FOLDER])
+    try:
+        wait_until((state / FOLDER / NAME).exists, SOON_S, "the keeper")
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(SOON_S) == 0
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    """Run a model server."""
+    async with fake_engine(says_why=True) as made:
+        yield made
+
+
+@pytest.fixture
+def environment(tmp_path: Path, engine: FakeEngine) -> dict[str, str]:
+    """Return the service's settings."""
+    key = tmp_path / "engine-key"
+    key.write_text(engine.key)
+    return {
+        "ROOST_API_KEYS_FILE": str(write_keys(tmp_path)),
+        "ROOST_ENGINE_KEY_FILE": str(key),
+        "ROOST_STATIC_ENDPOINTS": engine.url,
+    }
+
+
+class Clients:
+    """What clients have seen so far, as tests/hosts/load.py writes it."""
+
+    def __init__(self, seen: Path) -> None:
+        self._seen = seen
+
+    def found(self) -> dict[str, Any]:
+        """Return what was asked, and what failed."""
+        return dict(json.loads(self._seen.read_text())) if self._seen.exists() else {"plain": 0, "streamed": 0}
+
+    async def more(self, of_each: int = 5) -> None:
+        """Wait until that many more requests of each kind had their answer."""
+        wanted = {kind: self.found()[kind] + of_each for kind in ("plain", "streamed")}
+        await eventually(lambda: all(self.found()[kind] >= count for kind, count in wanted.items()), SOON_S, "answers")
+
+
+@contextmanager
+def clients(folder: Path, url: str, authority: Path | None = None) -> Iterator[Clients]:
+    """Have clients ask until the context ends."""
+    key, seen = folder / "key", folder / "seen.json"
+    key.write_text(API_KEY)
+    program = REPOSITORY / "tests/hosts/load.py"
+    process = subprocess.Popen([sys.executable, program, seen, str(authority or "-"), key, str(WORKERS), url])
+    try:
+        yield Clients(seen)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def end(running: Service, how: signal.Signals = signal.SIGTERM) -> None:
+    """End a service and wait until it has ended."""
+    running.process.send_signal(how)
+    await asyncio.to_thread(running.process.wait, 30)
+
+
+async def ready(running: Service) -> None:
+    """Wait until it has a model server."""
+    await eventually(lambda: '"state": "ready"' in running.log.read_text(), SOON_S, "the endpoint")
+
+
+@pytest.fixture
+def tls(tmp_path: Path, environment: dict[str, str]) -> tuple[Path, str]:
+    """Have the service listen with TLS too; return its authority and its address."""
+    ensure_pki(tmp_path, [LeafSpec("api", ("roost.test", "127.0.0.1"))])
+    port = free_port()
+    environment |= {
+        "ROOST_LISTEN": f"127.0.0.1:{port}",
+        "ROOST_TLS_CERT": str(tmp_path / "api.pem"),
+        "ROOST_TLS_KEY": str(tmp_path / "api-key.pem"),
+    }
+    return tmp_path / "ca.pem", f"https://127.0.0.1:{port}"
+
+
+async def test_nobody_is_refused_while_it_is_replaced(
+    tmp_path: Path, keeper: Path, environment: dict[str, str]
+) -> None:
+    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    port = free_port()
+    with ExitStack() as services:
+        running = services.enter_context(service(tmp_path, environment, port=port))
+        await ready(running)
+        with clients(tmp_path, running.url) as asking:
+            for _ in range(REPLACEMENTS):
+                await asking.more()
+                await end(running)
+                running = services.enter_context(service(tmp_path, environment, port=port))
+            await asking.more()
+            found = asking.found()
+        assert running.log.read_text().count('"taken_over": true') == REPLACEMENTS
+    assert found["failed"] == 0, found
+
+
+async def test_nor_with_tls(tmp_path: Path, keeper: Path, environment: dict[str, str], tls: tuple[Path, str]) -> None:
+    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    port, (authority, url) = free_port(), tls
+    with ExitStack() as services:
+        running = services.enter_context(service(tmp_path, environment, port=port))
+        await ready(running)
+        with clients(tmp_path, url, authority) as asking:
+            for _ in range(REPLACEMENTS):
+                await asking.more()
+                await end(running)
+                running = services.enter_context(service(tmp_path, environment, port=port))
+            await asking.more()
+            found = asking.found()
+    assert found["failed"] == 0, found
+
+
+async def test_a_killed_one_takes_with_it_only_what_it_was_answering(
+    tmp_path: Path, keeper: Path, environment: dict[str, str]
+) -> None:
+    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    port = free_port()
+    with ExitStack() as services:
+        running = services.enter_context(service(tmp_path, environment, port=port))
+        await ready(running)
+        with clients(tmp_path, running.url) as asking:
+            await asking.more()
+            await end(running, signal.SIGKILL)
+            services.enter_context(service(tmp_path, environment, port=port))
+            await asking.more()
+            found = asking.found()
+    assert found["failed"] <= WORKERS, found
+    assert not [failure for failure in found["failures"] if "refused" in failure.lower()]
+
+
+async def test_who_comes_while_a_stream_still_ends_waits(
+    tmp_path: Path, keeper: Path, environment: dict[str, str], engine: FakeEngine
+) -> None:
+    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    port = free_port()
+    with ExitStack() as services:
+        running = services.enter_context(service(tmp_path, environment, port=port))
+        await ready(running)
+        engine.mode = "slow"
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        async with aiohttp.ClientSession(running.url, headers=headers) as client:
+            stream = await client.post("/v1/chat/completions", json=CHAT | {"stream": True})
+            assert b"data: " in await stream.content.readany()
+            running.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: '"stopping"' in running.log.read_text(), SOON_S, "it to stop")
+            later = asyncio.create_task(client.get("/v1/models"))
+            engine.mode = "ready"
+            engine.go.set()
+            assert (await stream.read()).endswith(b"data: [DONE]\n\n")
+            await asyncio.to_thread(running.process.wait, 30)
+            assert not later.done()
+            services.enter_context(service(tmp_path, environment, port=port))
+            assert (await later).status == 200
+
+
+async def test_a_keeper_that_begins_anew_between_two_services_refuses_nobody(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    state, port = tmp_path / "state", free_port()
+    (state / FOLDER).mkdir(mode=0o700, parents=True)
+    environment |= {"ROOST_STATE_DIR": str(state)}
+    with ExitStack() as services:
+        with keeper_process(state):
+            running = services.enter_context(service(tmp_path, environment, port=port))
+            await ready(running)
+        with keeper_process(state), clients(tmp_path, running.url) as asking:
+            await eventually(lambda: running.log.read_text().count("listeners_kept") == 2, SOON_S, "it to be kept")
+            await asking.more()
+            await end(running)
+            running = services.enter_context(service(tmp_path, environment, port=port))
+            await asking.more()
+            found = asking.found()
+    assert found["failed"] == 0, found
+
+
+async def test_without_a_keeper_it_is_as_it_was(tmp_path: Path, environment: dict[str, str]) -> None:
+    """And the test's clients do see it where a service refuses them."""
+    environment |= {"ROOST_STATE_DIR": str(tmp_path)}
+    port = free_port()
+    with ExitStack() as services:
+        running = services.enter_context(service(tmp_path, environment, port=port))
+        await ready(running)
+        assert "listeners_not_kept" in running.log.read_text()
+        with clients(tmp_path, running.url) as asking:
+            await asking.more()
+            await end(running)
+            services.enter_context(service(tmp_path, environment, port=port))
+            await asking.more()
+            found = asking.found()
+    assert [failure for failure in found["failures"] if "refused" in failure.lower()]
