@@ -22,6 +22,8 @@ ANSWER_S = 60.0  # the issue's limit after a fault
 AGENT_MIB = 150.0
 FAULTS = ("model-server", "agent", "nomad")
 REST_S = 15.0
+LOAD_OUT = "/tmp/load.json"  # noqa: S108 - on a disposable host
+LOAD_WORKERS = 2
 # What Python leaves in a clone that was used, and what apt has to remember of packages that came and went.
 AFTER_PURGE = (
     rf"^{CLONE}/.*__pycache__",
@@ -71,11 +73,67 @@ def ask(host: Host, limit_s: float = ANSWER_S) -> float:
     Raises:
         AssertionError: no such answer came within `limit_s` seconds.
     """
+    return float(answered(host, limit_s)["seconds"])
+
+
+def answered(host: Host, limit_s: float = ANSWER_S) -> dict[str, Any]:
+    """The same; return what tests/hosts/ask.py said.
+
+    Raises:
+        AssertionError: no such answer came within `limit_s` seconds.
+    """
     done = host.exec(f"python3 {CLONE}/tests/hosts/ask.py {limit_s}", check=False, timeout_s=limit_s + 60)
     assert done.code == 0, f"no answer within {limit_s:.0f} s: {done.text}"
     reply = json.loads(done.out)
     assert "Paris" in reply["answer"], reply
-    return float(reply["seconds"])
+    return dict(reply)
+
+
+@contextlib.contextmanager
+def nobody_is_refused(host: Host) -> Iterator[None]:
+    """Meanwhile clients that know the one address ask all the time and try nothing again: each has a whole answer."""
+    words = f"{LOAD_OUT} - /etc/roost/secrets/api-key {LOAD_WORKERS} {status(host)['api']}"
+    host.spawn(f"echo $$ > /run/load.pid; exec nice -n 5 python3 {CLONE}/tests/hosts/load.py {words}")
+    try:
+        _more_answers(host)
+        yield
+        _more_answers(host)
+        found = _asked(host)
+    finally:
+        host.exec(f"kill $(cat /run/load.pid); rm -f /run/load.pid {LOAD_OUT}*", check=False)
+    assert found["failed"] == 0, found
+
+
+def _asked(host: Host) -> dict[str, Any]:
+    said = host.exec(f"cat {LOAD_OUT}", check=False).out
+    return dict(json.loads(said)) if said else {"plain": 0, "streamed": 0}
+
+
+def _more_answers(host: Host) -> None:
+    before = _asked(host)
+
+    def more() -> bool:
+        now = _asked(host)
+        return all(int(now[kind]) > int(before[kind]) for kind in ("plain", "streamed"))
+
+    wait_until("more requests of each kind", more, ANSWER_S)
+
+
+def the_port_is_kept(host: Host) -> None:
+    """What keeps the agent's socket has it, after a kill too: the agent hands it over again."""
+    folder = "/var/lib/roost/agent/listen"
+    assert host.exec(f"stat -c '%U %a' {folder}").out.split() == ["roost-agent", "700"]
+    killed = host.exec("pgrep -f bin/roost-listen").out.split()
+    host.exec(f"kill -9 {' '.join(killed)}")
+
+    def has_it() -> bool:
+        keeper = host.exec("pgrep -u roost-agent -f bin/roost-listen", check=False).out.split()
+        listens = host.exec("ss -lntpH", check=False).out.splitlines()
+        return keeper != killed and any(
+            f"pid={pid}," in line and ":8360 " in line for pid in keeper for line in listens
+        )
+
+    wait_until("the keeper has the socket again", has_it, ANSWER_S)
 
 
 def status(host: Host) -> dict[str, Any]:
@@ -175,7 +233,10 @@ def survives_kill(host: Host, process: str, measure: Measure) -> None:
     before = host.pids()
     begin = time.monotonic()
     host.exec(f"kill -9 {before[process]}")
-    measure(f"{host.name}: answer after kill -9 of {process}", ask(host))
+    reply = answered(host)
+    measure(f"{host.name}: answer after kill -9 of {process}", float(reply["seconds"]))
+    # Who comes meanwhile waits; whose connection it had is told.
+    assert process != "agent" or not [why for why in reply["failures"] if "refused" in why.lower()], reply
     wait_until(f"{process} is back", lambda: is_new(host, process, before), ANSWER_S)
     if process == "nomad":
         at_rest(host, before)

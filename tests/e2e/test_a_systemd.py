@@ -116,7 +116,9 @@ def test_reboot(installed: Site, measure: Measure) -> None:
 
 def test_agent_configuration_moves_only_the_agent(installed: Site) -> None:
     before = installed.host.pids()
-    installed.host.bootstrap("--yes", "--set", "agent_log_level=debug")
+    story.the_port_is_kept(installed.host)
+    with story.nobody_is_refused(installed.host):
+        installed.host.bootstrap("--yes", "--set", "agent_log_level=debug")
     story.only_agent_moves(installed.host, before)
 
 

@@ -25,6 +25,10 @@ def test_second_run_changes_nothing(installed: Site, measure: Measure) -> None:
     story.second_run_changes_nothing(installed.host, measure)
 
 
+def test_the_port_is_kept(installed: Site) -> None:
+    story.the_port_is_kept(installed.host)
+
+
 @pytest.mark.parametrize("process", story.FAULTS)
 def test_a_killed_process_comes_back(installed: Site, process: str, measure: Measure) -> None:
     story.survives_kill(installed.host, process, measure)

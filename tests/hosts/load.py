@@ -1,6 +1,6 @@
 """Runs on a host with its own Python: asks gateways all the time, streamed and plain, and tries nothing a second time.
 
-Usage: load.py OUT CA KEY_FILE WORKERS URL... CA is that of https, - for plain http. Writes what was asked and what failed
+Usage: load.py OUT CA KEY_FILE WORKERS URL... CA is that of https, - for plain http. What was asked and what failed goes
 to OUT as JSON, again and again, until it is ended. Every request has a connection of its own; whatever is not a whole
 answer counts as failed.
 """

@@ -18,6 +18,7 @@ import structlog
 from roost.cli.serve_listen import Listener, open_socket
 from roost.ops.errors import RoostError
 from roost.ops.listen_keeper import NAME, Place, RefusedError, Said, check_listens, peer_user, receive, send
+from roost.ops.service_names import LISTEN
 
 log = structlog.get_logger(__name__)
 FOLDER = "listen"  # below the service's state; the keeper's service makes its socket there
@@ -71,7 +72,7 @@ def _open(listener: Listener, keeper: Path | None) -> Opened:
 def _with_keeper(error: RoostError, problem: str) -> RoostError:
     return RoostError(
         f"{error} What may hold it for this service gave no answer of use: {problem}.",
-        fix="Stop what uses the port, or choose another one; if it is roost-listen, restart that.",
+        fix=f"Stop what uses the port, or choose another one; if it is {LISTEN}, restart that.",
     )
 
 

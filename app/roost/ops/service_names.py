@@ -4,6 +4,7 @@ from __future__ import annotations
 
 DOCKER = "roost-docker"
 FIREWALL = "roost-firewall"
+LISTEN = "roost-listen"
 NOMAD = "roost-nomad"
 REGISTRY = "roost-registry"
 JOIN = "roost-join"

@@ -31,7 +31,7 @@ def written(folder: str, *patterns: str) -> dict[str, list[str]]:
 
 def test_both_languages_call_a_service_the_same() -> None:
     shared = IN_ANSIBLE.keys() & IN_PYTHON.keys()
-    assert shared == {"DOCKER", "FIREWALL", "NOMAD", "REGISTRY"}
+    assert shared == {"DOCKER", "FIREWALL", "LISTEN", "NOMAD", "REGISTRY"}
     assert {name: IN_ANSIBLE[name] for name in shared} == {name: IN_PYTHON[name] for name in shared}
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
 from roost.cli import serve_handover
@@ -212,6 +213,11 @@ def test_a_port_that_a_stuck_keeper_may_have_says_so(tmp_path: Path, monkeypatch
         with pytest.raises(RoostError, match="Cannot listen on") as caught:
             opened(tmp_path, taken.getsockname()[1])
     assert "roost-listen" in str(caught.value.fix)
+
+
+def test_the_playbook_makes_the_folder_that_services_look_into() -> None:
+    defaults = yaml.safe_load((REPOSITORY / "group_vars/all.yaml").read_text())
+    assert defaults["roost_listen_dir"] == f"{{{{ roost_agent_state_dir }}}}/{FOLDER}"
 
 
 def test_without_a_folder_of_state_there_is_no_keeper(tmp_path: Path) -> None:

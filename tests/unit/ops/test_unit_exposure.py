@@ -64,6 +64,16 @@ def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
     assert exposure(service, tmp_path) <= MOST
 
 
+def test_what_keeps_sockets_is_little_exposed(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/jobs/tasks/main.yml").read_text())
+    given = next(task["roost_service"] for task in tasks if "roost_service" in task)
+    folder = tuple(given["writable"])
+    service = Service(
+        given["name"], "", command=("/bin/true",), user="nobody", confined=given["confined"], writable=folder
+    )
+    assert exposure(service, tmp_path) <= MOST
+
+
 def test_the_score_is_not_low_by_itself(tmp_path: Path) -> None:
     assert exposure(Service(name="roost-thing", description="", command=("/bin/true",)), tmp_path) > MOST
 
