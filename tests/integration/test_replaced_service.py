@@ -6,28 +6,22 @@ Real processes: the keeper of listening sockets, the service, and the clients.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from roost.cli.serve_handover import FOLDER
-from roost.ops.listen_keeper import NAME
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.fakes import FakeEngine, fake_engine
-from tests.support.gateway import API_KEY, REPOSITORY, Service, service, write_keys
-from tests.support.net import eventually, free_port, wait_until
+from tests.support.gateway import API_KEY, Service, service, write_keys
+from tests.support.net import eventually, free_port
+from tests.support.replaced import SOON_S, WORKERS, clients, keeper_process
 
-WORKERS = 6
 REPLACEMENTS = 3
-SOON_S = 30.0
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -38,19 +32,6 @@ def keeper(tmp_path: Path) -> Iterator[Path]:
     (state / FOLDER).mkdir(mode=0o700, parents=True)
     with keeper_process(state):
         yield state
-
-
-@contextmanager
-def keeper_process(state: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a keeper until the context ends."""
-    script = REPOSITORY / "app/roost/ops/listen_keeper.py"
-    process = subprocess.Popen([sys.executable, "-I", "-S", script, state / FOLDER])
-    try:
-        wait_until((state / FOLDER / NAME).exists, SOON_S, "the keeper")
-        yield process
-    finally:
-        process.terminate()
-        assert process.wait(SOON_S) == 0
 
 
 @pytest.fixture
@@ -70,36 +51,6 @@ def environment(tmp_path: Path, engine: FakeEngine) -> dict[str, str]:
         "ROOST_ENGINE_KEY_FILE": str(key),
         "ROOST_STATIC_ENDPOINTS": engine.url,
     }
-
-
-class Clients:
-    """What clients have seen so far, as tests/hosts/load.py writes it."""
-
-    def __init__(self, seen: Path) -> None:
-        self._seen = seen
-
-    def found(self) -> dict[str, Any]:
-        """Return what was asked, and what failed."""
-        return dict(json.loads(self._seen.read_text())) if self._seen.exists() else {"plain": 0, "streamed": 0}
-
-    async def more(self, of_each: int = 5) -> None:
-        """Wait until that many more requests of each kind had their answer."""
-        wanted = {kind: self.found()[kind] + of_each for kind in ("plain", "streamed")}
-        await eventually(lambda: all(self.found()[kind] >= count for kind, count in wanted.items()), SOON_S, "answers")
-
-
-@contextmanager
-def clients(folder: Path, url: str, authority: Path | None = None) -> Iterator[Clients]:
-    """Have clients ask until the context ends."""
-    key, seen = folder / "key", folder / "seen.json"
-    key.write_text(API_KEY)
-    program = REPOSITORY / "tests/hosts/load.py"
-    process = subprocess.Popen([sys.executable, program, seen, str(authority or "-"), key, str(WORKERS), url])
-    try:
-        yield Clients(seen)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def end(running: Service, how: signal.Signals = signal.SIGTERM) -> None:

@@ -69,7 +69,7 @@ def test_what_keeps_sockets_is_little_exposed(tmp_path: Path) -> None:
     given = next(task["roost_service"] for task in tasks if "roost_service" in task)
     folder = tuple(given["writable"])
     service = Service(
-        given["name"], "", command=("/bin/true",), user="nobody", confined=given["confined"], writable=folder
+        "roost-thing", "", command=("/bin/true",), user="nobody", confined=given["confined"], writable=folder
     )
     assert exposure(service, tmp_path) <= MOST
 
