@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.load import asking
 from tests.hosts.docker import Result
 from tests.hosts.host import CLONE, Host, Kind, Lan, lan, running, wait_until
 from tests.hosts.snapshot import Difference, Snapshot, compare
@@ -22,8 +23,7 @@ ANSWER_S = 60.0  # the issue's limit after a fault
 AGENT_MIB = 150.0
 FAULTS = ("model-server", "agent", "nomad")
 REST_S = 15.0
-LOAD_OUT = "/tmp/load.json"  # noqa: S108 - on a disposable host
-LOAD_WORKERS = 2
+NOTHING = {"plain": 0, "streamed": 0}
 # What Python leaves in a clone that was used, and what apt has to remember of packages that came and went.
 AFTER_PURGE = (
     rf"^{CLONE}/.*__pycache__",
@@ -92,48 +92,26 @@ def answered(host: Host, limit_s: float = ANSWER_S) -> dict[str, Any]:
 @contextlib.contextmanager
 def nobody_is_refused(host: Host) -> Iterator[None]:
     """Meanwhile clients that know the one address ask all the time and try nothing again: each has a whole answer."""
-    words = f"{LOAD_OUT} - /etc/roost/secrets/api-key {LOAD_WORKERS} {status(host)['api']}"
-    host.spawn(f"echo $$ > /run/load.pid; exec nice -n 5 python3 {CLONE}/tests/hosts/load.py {words}")
-    try:
-        _more_answers(host)
+    with asking(host, [str(status(host)["api"])]) as load:
+        wait_until("requests of each kind", lambda: all(load.since(NOTHING).values()), ANSWER_S)
         yield
-        _more_answers(host)
-        found = _asked(host)
-    finally:
-        host.exec(f"kill $(cat /run/load.pid); rm -f /run/load.pid {LOAD_OUT}*", check=False)
-    assert found["failed"] == 0, found
-
-
-def _asked(host: Host) -> dict[str, Any]:
-    said = host.exec(f"cat {LOAD_OUT}", check=False).out
-    return dict(json.loads(said)) if said else {"plain": 0, "streamed": 0}
-
-
-def _more_answers(host: Host) -> None:
-    before = _asked(host)
-
-    def more() -> bool:
-        now = _asked(host)
-        return all(int(now[kind]) > int(before[kind]) for kind in ("plain", "streamed"))
-
-    wait_until("more requests of each kind", more, ANSWER_S)
+        before = load.look()
+        wait_until("more of each kind", lambda: all(load.since(before).values()), ANSWER_S)
 
 
 def the_port_is_kept(host: Host) -> None:
-    """What keeps the agent's socket has it, after a kill too: the agent hands it over again."""
-    folder = "/var/lib/roost/agent/listen"
-    assert host.exec(f"stat -c '%U %a' {folder}").out.split() == ["roost-agent", "700"]
-    killed = host.exec("pgrep -f bin/roost-listen").out.split()
-    host.exec(f"kill -9 {' '.join(killed)}")
+    """What keeps the agent's socket is the agent's user; after a kill it is back and is handed the socket again."""
+    assert host.exec("stat -c '%U %a' /var/lib/roost/agent/listen").out.split() == ["roost-agent", "700"]
+    before = handed_over(host)
+    assert before > 0
+    host.exec("kill -9 $(pgrep -u roost-agent -f bin/roost-listen)")
+    wait_until("the socket to be handed over again", lambda: handed_over(host) > before, ANSWER_S)
 
-    def has_it() -> bool:
-        keeper = host.exec("pgrep -u roost-agent -f bin/roost-listen", check=False).out.split()
-        listens = host.exec("ss -lntpH", check=False).out.splitlines()
-        return keeper != killed and any(
-            f"pid={pid}," in line and ":8360 " in line for pid in keeper for line in listens
-        )
 
-    wait_until("the keeper has the socket again", has_it, ANSWER_S)
+def handed_over(host: Host) -> int:
+    """How many sockets were handed to the keeper so far, as its log says."""
+    logs = "journalctl -u roost-listen -o cat; cat /var/log/roost/roost-listen.log"
+    return host.exec(f"({logs}) 2>/dev/null", check=False).out.count(": kept\n")
 
 
 def status(host: Host) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Runs on a host with its own Python: asks gateways all the time, streamed and plain, and tries nothing a second time.
 
-Usage: load.py OUT CA KEY_FILE WORKERS URL... CA is that of https, - for plain http. What was asked and what failed goes
-to OUT as JSON, again and again, until it is ended. Every request has a connection of its own; whatever is not a whole
-answer counts as failed.
+Usage: load.py OUT CA KEY_FILE WORKERS URL... CA is for https, - where there is none. What was asked and what
+failed goes to OUT as JSON, again and again, until it is ended. Every request has a connection of its own; whatever is
+not a whole answer counts as failed.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Tally:
 
 
 def connect(url: str, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
-    """Return a connection that is not made yet; with TLS where there is a context."""
+    """Return a connection that is not made yet."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if context is None:
+    if parts.scheme == "http":
         return http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT_S)
     return http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT_S, context=context)
 

@@ -51,7 +51,7 @@ async def at_work(folder: Path) -> AsyncIterator[tuple[NomadClient, Path, int, s
     state = folder / "state"
     (state / FOLDER).mkdir(mode=0o700, parents=True)
     async with fake_engine(says_why=True) as engine:
-        with nomad_server(folder) as client, keeper_process(state):
+        with nomad_server(folder) as client, keeper_process(state / FOLDER):
             ensure_job_policy(client, AGENT_JOB, AGENT_POLICY)
             assert ensure_variable_exists(client)
             ensure_variable(client, ROUTE_VARIABLE, {ROUTE_ITEM: ""})

@@ -30,7 +30,7 @@ def keeper(tmp_path: Path) -> Iterator[Path]:
     """Run the keeper for a service whose state is in the folder that this returns."""
     state = tmp_path / "state"
     (state / FOLDER).mkdir(mode=0o700, parents=True)
-    with keeper_process(state):
+    with keeper_process(state / FOLDER):
         yield state
 
 
@@ -162,10 +162,10 @@ async def test_a_keeper_that_begins_anew_between_two_services_refuses_nobody(
     (state / FOLDER).mkdir(mode=0o700, parents=True)
     environment |= {"ROOST_STATE_DIR": str(state)}
     with ExitStack() as services:
-        with keeper_process(state):
+        with keeper_process(state / FOLDER):
             running = services.enter_context(service(tmp_path, environment, port=port))
             await ready(running)
-        with keeper_process(state), clients(tmp_path, running.url) as asking:
+        with keeper_process(state / FOLDER), clients(tmp_path, running.url) as asking:
             await eventually(lambda: running.log.read_text().count("listeners_kept") == 2, SOON_S, "it to be kept")
             await asking.more()
             await end(running)

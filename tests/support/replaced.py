@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,26 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from roost.cli.serve_handover import FOLDER
 from roost.ops.listen_keeper import NAME
 from tests.support.gateway import API_KEY, REPOSITORY
 from tests.support.net import eventually, wait_until
+from tests.support.processes import end
 
 WORKERS = 6
 SOON_S = 30.0
 
 
 @contextmanager
-def keeper_process(state: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a keeper until the context ends."""
+def keeper_process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a keeper at a folder, as machines do, until the context ends; it may have been stopped or killed by then."""
     script = REPOSITORY / "app/roost/ops/listen_keeper.py"
-    process = subprocess.Popen([sys.executable, "-I", "-S", script, state / FOLDER])
+    process = subprocess.Popen([sys.executable, "-I", "-S", script, folder])
     try:
-        wait_until((state / FOLDER / NAME).exists, SOON_S, "the keeper")
+        wait_until((folder / NAME).exists, SOON_S, "the keeper")
         yield process
     finally:
-        process.terminate()
-        assert process.wait(SOON_S) == 0
+        process.send_signal(signal.SIGCONT)
+        end(process, SOON_S)
 
 
 class Clients:
@@ -58,5 +59,4 @@ def clients(folder: Path, url: str, authority: Path | None = None) -> Iterator[C
     try:
         yield Clients(seen)
     finally:
-        process.terminate()
-        process.wait()
+        end(process, SOON_S)

@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,24 +22,10 @@ from roost.cli.serve_listen import Listener
 from roost.ops.errors import RoostError
 from roost.ops.listen_keeper import NAME, Place
 from tests.support.gateway import REPOSITORY
-from tests.support.net import eventually, free_port, wait_until
+from tests.support.net import eventually, free_port
+from tests.support.replaced import SOON_S, keeper_process
 
-SOON_S = 20.0
 LOOPBACK = "127.0.0.1"
-
-
-@contextmanager
-def keeper_process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the keeper as machines do."""
-    script = REPOSITORY / "app/roost/ops/listen_keeper.py"
-    process = subprocess.Popen([sys.executable, "-I", "-S", script, folder])
-    try:
-        wait_until((folder / NAME).exists, SOON_S, "the keeper")
-        yield process
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        process.wait(SOON_S)
 
 
 @contextmanager
