@@ -138,7 +138,9 @@ def run_command_line() -> int:
     except RoostError as error:
         return _refused(error.message, error.fix, error.exit_code)
     except TyperException as error:
-        if type(error).__name__ == NO_VERB:  # the help is printed already
+        if type(error).__name__ == NO_VERB:
+            # With rich the help is printed already, and nothing is left to say.
+            sys.stderr.write(f"{said}\n" if (said := error.format_message().strip()) else "")
             return USAGE
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "roost"
