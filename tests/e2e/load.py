@@ -46,4 +46,4 @@ def asking(host: Host, urls: Sequence[str]) -> Iterator[Load]:
     try:
         yield Load(host)
     finally:
-        host.exec("kill $(cat /run/load.pid)", check=False)
+        host.exec(f"kill $(cat /run/load.pid); rm -f {PROGRAM}", check=False)
