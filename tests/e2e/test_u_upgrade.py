@@ -38,6 +38,8 @@ def fleet(cache: Path, earlier: Path) -> Iterator[Fleet]:
     """Three hosts as the revision before leaves them."""
     with lan("upgrade") as net, booted(net, NAMES, cache=cache, repository=earlier) as found:
         fleet = Fleet(net, found, NAMES)
+        # It could place its gateways before its agent, on the agent's own machine.
+        fleet.deploy(variables=UNDER_LOAD | {"gateway_replicas": 0})
         fleet.deploy(variables=UNDER_LOAD)
         yield fleet
 

@@ -43,6 +43,7 @@ SYSTEMD = Kind(
     roots.SYSTEMD, "exec /sbin/init", "SIGRTMIN+3", "systemctl is-system-running | grep -Eq 'running|degraded'"
 )
 PEOPLE = Kind(roots.PEOPLE, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
+SYSTEMD_13 = Kind(roots.SYSTEMD_13, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
 FLEET = Kind(roots.FLEET, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
 FLEET_13 = Kind(roots.FLEET_13, SYSTEMD.init, SYSTEMD.stop_signal, SYSTEMD.ready)
 SYSV = Kind(roots.SYSV, "exec /sbin/init", "SIGINT", "runlevel | grep -q ' 2$' && ! pgrep -x rc")

@@ -71,7 +71,8 @@ printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecSt
     >etc/systemd/system/ssh.service.d/keys.conf
 """,
 )
-# The same a release later, for `tests/run full`.
+# The same a release later; of the fleet's for `tests/run full`.
+SYSTEMD_13 = replace(SYSTEMD, name="systemd-13", suite="trixie")
 FLEET_13 = replace(FLEET, name="fleet-13", suite="trixie")
 # One that people log in to: systemd keeps services of theirs.
 PEOPLE = replace(SYSTEMD, name="people", include=(*SYSTEMD.include, "libpam-systemd"))

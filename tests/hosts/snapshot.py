@@ -52,12 +52,13 @@ VOLATILE = (
 )
 # How the snapshot itself shows up, and what a kernel, an init system or a dockerd does by itself.
 NOISE = (
-    r"processes: sshd: root@notty",  # the way by which somebody looks, kept open for a minute
+    r"processes: sshd(-session)?: root@notty",  # the way by which somebody looks, kept open for a minute
     r"processes: (ps|sh|sed|awk|cut|find|xargs|bash|sleep|/bin/sh|sh -c)\b",
     r"processes: \[.*\]$",
     r"processes: .*systemd",
     r"processes: .*\bgetty\b",
-    r"processes: sshd: ",  # a login, such as Ansible's
+    r"processes: sshd(-session)?: ",  # a login, such as Ansible's; sshd-session from Debian 13 on
+    r"processes: \[sshd(-session)?\] <defunct>$",
     r"mounts: /run/docker/netns/",
     r"mounts: /sys/fs/cgroup/",  # the outer kernel's controllers: whoever mounts one there, a reboot shows it here
 )
