@@ -36,10 +36,10 @@ need_debian() {
     for pair in dnf:Fedora apk:Alpine pkg:FreeBSD zypper:openSUSE pacman:Arch; do
         have "${pair%%:*}" || continue
         die "This machine installs packages with ${pair%%:*} (${pair##*:}). Roost sets up Debian 12 and newer for now; \
-nothing was changed." "Use a Debian 12 machine or virtual machine." 3
+nothing was changed." "Use a machine with Debian 12 or 13, or such a virtual machine." 3
     done
     die "No package manager known to Roost is here; it sets up Debian 12 and newer for now. Nothing was changed." \
-        "Use a Debian 12 machine or virtual machine." 3
+        "Use a machine with Debian 12 or 13, or such a virtual machine." 3
 }
 
 apt_get() {

@@ -27,7 +27,9 @@ def _states(names: Sequence[str]) -> dict[str, str]:
     try:
         listing = STATUS.read_text(errors="replace")
     except FileNotFoundError:
-        raise RoostError("This is not a Debian system: dpkg's status is missing.", fix="Use Debian 12.") from None
+        raise RoostError(
+            "This is not a Debian system: dpkg's status is missing.", fix="Use Debian 12 or newer."
+        ) from None
     wanted = set(names)
     found: dict[str, str] = {}
     for block in listing.split("\n\n"):
