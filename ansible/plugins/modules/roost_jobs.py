@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from pydantic import ValidationError
 
 from roost.fleet import deploy
+from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.engine_start import EngineStart
 from roost.fleet.homecoming import bring_home
 from roost.fleet.job_memory import JobMemory, job_memory
@@ -108,7 +109,8 @@ options:
     type: str
     default: ""
   may_go_back:
-    description: Whether the machine may still be put back to the jobs it had, so that what those read has to stay.
+    description: Whether the machine may still be put back to the jobs it had, so that what those read has to stay, and
+      others wait for their turn, so that gateways on them do not change yet.
     type: bool
     default: false
   timeout:
@@ -139,8 +141,9 @@ starts:
   type: dict
   returned: when not in check mode
 postponed:
-  description: Whether the jobs are to be run once more when all machines are through, since gateways share a
-    certificate until each machine has a place for its own, or since something stays that only jobs of before read.
+  description: Whether the jobs are to be run once more when all machines are through, since gateways change last, or
+    share a certificate until each machine has a place for its own, or since something stays that only jobs of before
+    read.
   type: bool
   returned: always
 """
@@ -223,13 +226,19 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
     )
     lines += store_variables(client, secrets, agent=wish.with_agent, to_be_made=tls == TO_BE_MADE, dry_run=dry_run)
     lines += own_secrets(client, wish, dry_run=dry_run)
+    later: list[str] = []
     for job in jobs:
-        change = apply_one(module, client, job, release, dry_run=dry_run)
-        if change.changed:
+        # Gateways stand on the other machines, which get what they run from in their own turns.
+        waits = params["may_go_back"] and not dry_run and job.name == GATEWAY_JOB
+        change = apply_one(module, client, job, release, dry_run=dry_run or waits)
+        if change.changed and waits:
+            later.append(job.name)
+        elif change.changed:
             applied.append(job.name)
             lines += [f"{job.name}: {line}" for line in change.lines]
     # What a job read before it was changed goes only now, or once nothing goes back to that job any more.
-    less, left = narrowed(client, secrets, applied if params["may_go_back"] and not dry_run else (), dry_run=dry_run)
+    before = [*applied, *later] if params["may_go_back"] and not dry_run else []
+    less, left = narrowed(client, secrets, before, dry_run=dry_run)
     lines += [f"{path}: without what no job reads any more" for path in less]
     lines += brought_home(module, client, wish, jobs, applied)
     proofs = {} if dry_run else proven(client, jobs, applied)
@@ -247,7 +256,7 @@ def present(module: AnsibleModule, client: NomadClient) -> None:
                 forget(client)
     after = "".join(f"{line}\n" for line in lines)
     diff = {"before": "", "after": after}
-    postponed = left or wish != wanted
+    postponed = bool(left or later) or wish != wanted
     module.exit_json(changed=bool(lines), applied=applied, starts=starts, postponed=postponed, diff=diff)
 
 

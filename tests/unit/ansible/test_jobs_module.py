@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from roost.fleet import job_variables
+from roost.fleet.agent_jobs import GATEWAY_JOB
 from roost.fleet.deploy import JobChange
 from roost.fleet.engine_start import EngineStart, read_start
 from roost.fleet.job_memory import job_memory
@@ -230,6 +231,41 @@ def test_gateways_share_a_certificate_until_each_machine_has_a_place_for_its_own
     assert jobs.placeable(FakeNomad(None), one) == one, "nobody is asked where there is one gateway"
     other = wish.model_copy(update={"with_agent": False})
     assert jobs.placeable(FakeNomad(None), other) == other, "nor on the other machines, which run none of its jobs"
+
+
+@pytest.mark.parametrize("in_turn", [True, False], ids=["a machine's turn", "all are through"])
+def test_gateways_change_when_every_machine_has_what_they_run_from(
+    jobs: ModuleType, module: FakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_turn: bool
+) -> None:
+    """In the turn of the first machine the others have neither the agent's new image nor its new program."""
+    done: dict[str, bool] = {}
+    kept: list[str] = []
+
+    def apply_one(_m: object, _c: object, job: SimpleNamespace, _release: object, *, dry_run: bool) -> JobChange:
+        done[job.name] = not dry_run
+        return JobChange(job.name, True, ["image"])
+
+    def narrowed(_c: object, _secrets: object, names: Sequence[str], **_flags: bool) -> tuple[list[str], bool]:
+        kept.extend(names)
+        return [], False
+
+    for name in ("ca.pem", "api.pem", "api-key.pem"):
+        (tmp_path / name).write_text("pem")
+    slots = [slot for slot in module.params["wish"]["slots"] if slot["model"] == SMALL]
+    module.params["wish"] |= {"slots": slots, "gateway_replicas": 2, "listen": "192.0.2.1:8443"}
+    module.params["may_go_back"] = in_turn
+    module.check_mode = False
+    monkeypatch.setattr(jobs, "apply_one", apply_one)
+    monkeypatch.setattr(jobs, "narrowed", narrowed)
+    monkeypatch.setattr(jobs, "proven", lambda *_: {})
+    for name in ("store_variables", "own_secrets", "brought_home"):
+        monkeypatch.setattr(jobs, name, lambda *_more, **_flags: [])
+    with pytest.raises(EndedError):
+        jobs.present(module, FakeNomad([GATEWAY_JOB]))
+    assert done == {"roost-model-router": True, "roost-agent": True, GATEWAY_JOB: not in_turn}
+    assert module.result["postponed"] is in_turn
+    assert (GATEWAY_JOB in module.result["applied"]) is not in_turn
+    assert (GATEWAY_JOB in kept) is in_turn, "the gateways that go on read what they read before"
 
 
 @pytest.mark.parametrize(
