@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -180,19 +181,41 @@ def _has_user(user: SystemUser) -> bool:
 
 def _folder(folder: Folder, *, dry_run: bool) -> str:
     mode = int(folder.mode, 8)
+    made = not os.path.lexists(folder.path)
+    if made:
+        if dry_run:
+            return f"folder {folder.path} {folder.mode}"
+        folder.path.mkdir(parents=True)
+    handle = _open_folder(folder.path)
     try:
-        state = folder.path.stat()
-    except FileNotFoundError:
-        if not dry_run:
-            folder.path.mkdir(parents=True)
-            os.chown(folder.path, folder.uid, 0)
-            folder.path.chmod(mode)
+        state = os.fstat(handle)
+        same = (state.st_mode & 0o7777, state.st_uid, state.st_gid) == (mode, folder.uid, 0)
+        if not same and not dry_run:
+            os.fchown(handle, folder.uid, 0)
+            os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+    if made:
         return f"folder {folder.path} {folder.mode}"
-    if not folder.path.is_dir():
-        raise RoostError(f"{folder.path} is not a folder.", fix=f"Move {folder.path} out of the way.")
-    if (state.st_mode & 0o7777, state.st_uid, state.st_gid) == (mode, folder.uid, 0):
-        return ""
-    if not dry_run:
-        os.chown(folder.path, folder.uid, 0)
-        folder.path.chmod(mode)
-    return f"folder {folder.path} {state.st_mode & 0o7777:04o} -> {folder.mode}"
+    return "" if same else f"folder {folder.path} {state.st_mode & 0o7777:04o} -> {folder.mode}"
+
+
+def _open_folder(path: Path) -> int:
+    """Return a descriptor of a folder, whatever its name leads to a moment later.
+
+    A link may stand for it, say to another disk, but not below a folder of a service: that would choose what root
+    gives it.
+
+    Raises:
+        RoostError: it is none.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if _of_service(path.parent) else 0))
+    except OSError as error:
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP, errno.ENOENT}:
+            raise
+        raise RoostError(f"{path} is not a folder.", fix=f"Move {path} out of the way.") from None
+
+
+def _of_service(folder: Path) -> bool:
+    return folder.stat().st_uid not in {0, os.geteuid()}

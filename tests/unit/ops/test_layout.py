@@ -26,7 +26,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return ""
 
     monkeypatch.setattr(layout, "run", record)
-    monkeypatch.setattr(os, "chown", lambda *_args: None)
+    monkeypatch.setattr(os, "fchown", lambda *_args: None)
     return seen
 
 
@@ -102,6 +102,24 @@ def test_a_file_in_the_place_of_a_folder_is_a_clear_error(tmp_path: Path) -> Non
     (tmp_path / "etc").write_text("")
     with pytest.raises(RoostError, match="is not a folder"):
         ensure_layout(manifest, "root", [], folders, [])
+
+
+def test_a_service_does_not_choose_by_a_link_what_root_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, own = tmp_path / "etc", tmp_path / "agent"
+    target.mkdir(mode=0o755)
+    own.mkdir()
+    (own / "listen").symlink_to(target)
+    folder = Folder(own / "listen", "0700")
+    with monkeypatch.context() as services:
+        services.setattr(layout, "_of_service", lambda path: path == own)
+        with pytest.raises(RoostError, match="is not a folder"):
+            ensure_layout(Manifest(tmp_path / "manifest"), "root", [], [folder], [])
+    assert target.stat().st_mode & 0o7777 == 0o755
+    # Where nobody else could make the link, it is somebody's wish.
+    ensure_layout(Manifest(tmp_path / "manifest"), "root", [], [folder], [])
+    assert target.stat().st_mode & 0o7777 == 0o700
 
 
 def test_a_path_below_an_owned_folder_goes_and_one_elsewhere_stays(tmp_path: Path) -> None:
