@@ -11,7 +11,7 @@ from urllib.parse import quote
 from roost.fleet import own_token
 from roost.fleet.jobs import FLEET_NETWORK, META_NODE
 from roost.fleet.nomad_api import NomadClient
-from roost.fleet.rolling.servers import remove_peer
+from roost.fleet.rolling.servers import hand_over, remove_peer
 from roost.ops.errors import RoostError
 
 Json = Any
@@ -181,13 +181,22 @@ def resume(client: NomadClient, who: Collection[str]) -> bool:
 def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
     """Take servers out of Raft, so that the others need no majority of those that are gone, and end their tokens.
 
+    One that stays leads them meanwhile: a leader that removes itself may not have told the others yet that it did.
     Return the names of both.
+
+    Raises:
+        RoostError: the leadership did not move, or a server was not taken out.
     """
     gone = own_token.forget(client, names_of(client, who))
-    for server in client.get("operator/raft/configuration")["Servers"]:
-        if _machine(server["Node"]) in who or _host(server["Address"]) in who:
-            remove_peer(client, server["ID"])
-            gone.append(server["Node"])
+    found = client.get("operator/raft/configuration")["Servers"]
+    leaving = [server for server in found if _machine(server["Node"]) in who or _host(server["Address"]) in who]
+    staying = [server for server in found if server not in leaving and server["Voter"]]
+    for leader in [server for server in leaving if server["Leader"]]:
+        if staying:
+            hand_over(client, leader["Address"], _machine(staying[0]["Node"]))
+    for server in leaving:
+        remove_peer(client, server["ID"])
+        gone.append(server["Node"])
     return gone
 
 

@@ -55,6 +55,8 @@ class FakeNomad:
         self.tokens = [f"roost-role-snapshots-m{number}" for number in self.numbers]
         self.nodes = [node(number) for number in self.numbers]
         self.members = [member(number) for number in self.numbers]
+        self.leading = 5
+        self.removed_by: list[int] = []  # who led when a server was removed
 
     def get(self, path: str) -> Any:  # noqa: ANN401 (Nomad's JSON)
         if path.startswith("node/"):
@@ -64,7 +66,20 @@ class FakeNomad:
             "nodes": self.nodes,
             "agent/members": {"Members": self.members},
             "operator/raft/configuration": {
-                "Servers": [{**server(number), "ID": f"raft{number}"} for number in self.numbers]
+                "Servers": [
+                    {**server(number, leader=number == self.leading), "ID": f"raft{number}"} for number in self.numbers
+                ]
+            },
+            "operator/autopilot/health": {
+                "Servers": [
+                    {
+                        **server(number, leader=number == self.leading),
+                        "ID": f"raft{number}",
+                        "Name": f"m{number}.global",
+                        "Healthy": True,
+                    }
+                    for number in self.numbers
+                ]
             },
             "acl/tokens": [
                 {"Name": name, "Type": "client", "Policies": ["roost-role-snapshots"], "AccessorID": name}
@@ -75,14 +90,20 @@ class FakeNomad:
     def list_jobs(self) -> list[dict[str, Any]]:
         return []
 
+    def leader(self) -> str:
+        return f"192.0.2.{self.leading}:4647"
+
     def put(self, path: str, _body: object, **params: str) -> None:
-        if path == "agent/force-leave":
+        if path == "operator/raft/transfer-leadership":
+            self.leading = int(params["id"].removeprefix("raft"))
+        elif path == "agent/force-leave":
             self.members = [m for m in self.members if m["Name"] != params["node"]]
         else:
             self.nodes = [n for n in self.nodes if path != f"node/{n['ID']}/purge"]
 
     def request(self, _method: str, path: str, *, params: dict[str, str] | None = None) -> None:
         if path == "operator/raft/peer" and params:
+            self.removed_by.append(self.leading)
             self.numbers.remove(int(params["id"].removeprefix("raft")))
         self.tokens = [name for name in self.tokens if path != f"acl/token/{name}"]
 
@@ -96,6 +117,15 @@ def test_whoever_leaves_keeps_no_token_whatever_it_calls_itself(left: Any) -> No
     done = left(cast("NomadClient", nomad), LEFT)
     assert "snapshots-m7" in done
     assert nomad.tokens == ["roost-role-snapshots-m5", "roost-role-snapshots-m6"]
+
+
+@pytest.mark.parametrize("leading", [5, 6, 7])
+def test_servers_are_taken_out_by_one_that_stays(leading: int) -> None:
+    nomad = FakeNomad()
+    nomad.leading = leading
+    assert {"m6.global", "m7.global"} <= set(leave_servers(cast("NomadClient", nomad), ["192.0.2.6", "192.0.2.7"]))
+    assert nomad.numbers == [5]
+    assert nomad.removed_by == [5, 5]
 
 
 def test_a_server_that_lost_its_node_is_still_known_by_name() -> None:
