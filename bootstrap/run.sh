@@ -81,6 +81,8 @@ go_back() {
     [ ! -e "$tmp/old-resolved.json" ] || cp -p "$tmp/old-resolved.json" "$state_dir/artifacts/resolved.json"
     sed '/^roost_images_update:/d' "$tmp/run.yaml" >"$tmp/run.yaml.new"
     mv "$tmp/run.yaml.new" "$tmp/run.yaml"
+    # A release that does not ask for the port which this service keeps could not listen there.
+    [ -e "$old_release/app/roost/ops/listen_keeper.py" ] || service roost-listen stop >/dev/null 2>&1 || true
     play "$old_release" "$(venv_of "$old_release")" playbook.yaml
     if [ "$code" -eq 0 ]; then
         say "" "Roost runs as before the upgrade. The reason for its failure stands above." >&2

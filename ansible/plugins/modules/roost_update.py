@@ -17,7 +17,8 @@ from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
-from roost.ops.services import begin_anew, service_files
+from roost.ops.service_names import LISTEN
+from roost.ops.services import begin_anew, service_files, stop
 
 DOCUMENTATION = r"""
 module: roost_update
@@ -199,7 +200,13 @@ def put_back(params: dict[str, Any]) -> list[str]:
         raise RoostError("Nothing of before is kept here.")
     client = client_of(params)
     back = restore_point.put_back_files(folder)
+    manifest = Manifest(Path(params["manifest"]))
     stamps = Path(params["manifest"]).parent / STAMPS
+    unit = service_files(LISTEN, stamps)[0]
+    if unit.exists() and not restore_point.knows(folder, unit):
+        stop(LISTEN)  # of a release that does not ask it for the port that it would keep
+        back.append(f"service {LISTEN}")
+    manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
     for name, files in params["services"].items():
         if set(back) & {*files, *map(str, service_files(name, stamps))}:
             begin_anew(name)

@@ -92,7 +92,8 @@ def install(
     changed = kept(environment_file(), variables, 0o600) | kept(unit, text, 0o644)
     systemctl("daemon-reload")
     systemctl("enable", unit.name)
-    systemctl("restart" if changed else "start", unit.name)
+    unnamed = service_process and process != service_process  # of an older release: this one says its number
+    systemctl("restart" if changed or unnamed else "start", unit.name)
     await_worker(unit.name, folder)
     lingers = linger()
     if as_json:

@@ -165,7 +165,10 @@ class Shelf:
         self._held[place] = _Held(sock.dup(), owner)
 
     def take(self, place: Place) -> socket.socket | None:
-        """Return the socket that is kept for a place, which stays kept as before; None if there is none."""
+        """Return the socket that is kept for a place, which stays kept as before; None if there is none.
+
+        What listens at that port for nobody any more goes then: it would be in the way, at this address or at all.
+        """
         held = self._held.get(place)
         if held:
             try:
@@ -173,7 +176,11 @@ class Shelf:
             except RefusedError as why:  # somebody shut it down
                 self._drop(place, f"of no use any more, {why}")
                 held = None
-        return held.sock if held else None
+        if held:
+            return held.sock
+        for other in [other for other, kept in self._held.items() if other.port == place.port and kept.owner is None]:
+            self._drop(other, f"its port is wanted at {place}")
+        return None
 
     def left(self, owner: int) -> None:
         """Note that a service has ended."""

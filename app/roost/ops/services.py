@@ -225,6 +225,19 @@ def begin_anew(name: str, places: Places | None = None) -> None:
         run([Path(places.init_dir) / name, "restart"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 
 
+def stop(name: str, places: Places | None = None) -> None:
+    """Stop a service until it is started again.
+
+    Raises:
+        RoostError: it does not stop.
+    """
+    places = places or Places()
+    if SYSTEMD_RUNS.is_dir():
+        run(["systemctl", "stop", f"{name}.service"], timeout_s=TIMEOUT_S, fix=f"See `journalctl -u {name}`.")
+    else:
+        run([Path(places.init_dir) / name, "stop"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
+
+
 def _content(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 

@@ -82,7 +82,7 @@ def spec_of(name: str, default: object, specs: Mapping[str, Spec]) -> Spec:
     for kind, word in ((bool, "bool"), (int, "int"), (float, "float"), (list, "list"), (dict, "dict")):
         if isinstance(default, kind):
             return Spec(word)
-    return Spec("raw" if isinstance(default, str) and "{{" in default else "str")
+    return Spec("raw" if _is_template(default) else "str")
 
 
 def wanted(name: str, value: object, spec: Spec) -> str:
@@ -90,7 +90,7 @@ def wanted(name: str, value: object, spec: Spec) -> str:
 
     None is the default, and a template is left to Ansible.
     """
-    if value is None or (isinstance(value, str) and "{{" in value):
+    if value is None or _is_template(value):
         return ""
     if spec.choices:
         return "" if value in spec.choices else f"one of {', '.join(str(choice) for choice in spec.choices)}"
@@ -116,8 +116,17 @@ def problems(values: Mapping[str, object], defaults: Mapping[str, object], specs
 
 
 def sentence(name: str, what: str, value: object) -> str:
-    """Say that a variable is something else than it was set to."""
-    return f"{name} is {what}, not {str(value).strip()!r}."
+    """Say that a variable is something else than it was set to.
+
+    Of lists and mappings, or texts that may be some, only the kind is shown: they may hold keys.
+    """
+    text = str(value).strip()
+    simple = not isinstance(value, (list, dict)) and not text.startswith(("[", "{"))
+    return f"{name} is {what}, not {repr(text) if simple else 'that list or mapping'}."
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _is_kind(value: object, kind: str) -> bool:
@@ -142,7 +151,7 @@ def _is_kind(value: object, kind: str) -> bool:
 
 def _read(value: object, kind: str) -> object:
     """Return a text as the number or the switch that Ansible makes of it; anything else as it is."""
-    if not isinstance(value, str) or kind not in {"int", "float", "bool"} or "{{" in value:
+    if not isinstance(value, str) or kind not in {"int", "float", "bool"} or _is_template(value):
         return value
     try:
         return load_yaml(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from roost.models.estimate.measured import MeasuredStore
 from roost.models.estimate.on_host import HostEngine
 from roost.models.footprint import LayerSplit
 from roost.ops.errors import RoostError
-from tests.support.ansible_module import REPOSITORY
+from tests.support.ansible_module import REPOSITORY, load_module
 
 WISH = SimpleNamespace(listen="192.0.2.1:8443")
 
@@ -31,12 +30,7 @@ WISH = SimpleNamespace(listen="192.0.2.1:8443")
 @pytest.fixture
 def jobs() -> ModuleType:
     """Return the module's code."""
-    spec = importlib.util.spec_from_file_location("roost_jobs", REPOSITORY / "ansible/plugins/modules/roost_jobs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module("roost_jobs")
 
 
 def test_a_check_knows_that_the_pair_will_be_made(jobs: ModuleType, tmp_path: Path) -> None:

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.record import UpdateRecord
-from tests.support.ansible_module import run_module
+from roost.ops.ownership import Manifest
+from roost.ops.service_names import LISTEN
+from tests.support.ansible_module import load_module, run_module
 from tests.support.net import free_port
 
 
@@ -88,3 +92,36 @@ def test_what_cannot_be_put_back_is_said_with_the_first_reason(tmp_path: Path) -
     assert "could not be put back" in said
     assert "Not begun: three." in said
     assert fix.startswith("Read its log.")
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asks the keeper", "does not know it"])
+def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, asks: bool
+) -> None:
+    module = load_module("roost_update")
+    units = tmp_path / "units"
+    units.mkdir()
+    unit = units / LISTEN
+    done: list[str] = []
+    monkeypatch.setattr(module, "service_files", lambda name, stamps: [units / name, stamps / f"{name}.sha256"])
+    monkeypatch.setattr(module, "stop", lambda name: done.append(f"stop {name}"))
+    monkeypatch.setattr(module, "begin_anew", lambda name: done.append(f"restart {name}"))
+    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish"):
+        monkeypatch.setattr(module, name, lambda *_more: None)
+    monkeypatch.setattr(module, "Asker", lambda *_more: None)
+
+    def put_back_jobs(*_more: object, **_flags: object) -> list[str]:
+        done.append("jobs")
+        return []
+
+    monkeypatch.setattr(module.restore_point, "put_back_jobs", put_back_jobs)
+    if asks:
+        unit.write_text("[Service]")
+    restore_point.keep(tmp_path / "update", [unit] if asks else [], [])
+    unit.write_text("[Service] of the update")
+    params = arguments(tmp_path, services={LISTEN: []}, engine_key="", driver="docker", first=True, reason="")
+    back = module.put_back(params)
+    assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"stop {LISTEN}", "jobs"])
+    assert f"service {LISTEN}" in back
+    # What a failed run took away and the way back brought is ours again.
+    assert Manifest(tmp_path / "manifest").owned("unit") == ([LISTEN] if asks else [])

@@ -27,6 +27,7 @@ case "$2" in
 is-active) echo active ;;
 reset-failed) exit 1 ;;
 show-environment) echo PATH=/usr/bin; echo "$SYSTEMD_HAS" ;;
+restart) [ -z "$NEW_WORKER_SAYS" ] || echo "$SERVICE_PID" >"$NEW_WORKER_SAYS" ;;
 show) echo "MainPID=$SERVICE_PID"; echo "SubState=$SERVICE_IS" ;;
 esac
 exit "${SYSTEMCTL_SAYS:-0}"
@@ -181,13 +182,17 @@ def test_beside_a_worker_that_runs_nothing_is_installed(bare: Path) -> None:
     assert done.stdout == ""
 
 
-def test_a_worker_of_before_that_does_not_say_who_it_is_may_be_the_service(
+def test_a_worker_of_before_that_does_not_say_who_it_is_gives_way_to_one_that_does(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert run("install").exit_code == 0
     lock = principal.state_folder() / ANNA.called / "lock"
     lock.write_text("")
-    monkeypatch.setattr(worker_unit, "named", lambda _: os.getpid())
-    assert run("install").exit_code == 0, home
+    monkeypatch.setenv("NEW_WORKER_SAYS", str(lock))
+    again = run("install", "--json")
+    assert (again.exit_code, json.loads(again.stdout)["changed"]) == (0, False)
+    verbs = [line.split()[1] for line in (home / "asked").read_text().splitlines()]
+    assert verbs.count("restart") == 2
 
 
 def test_a_service_that_ends_again_is_not_said_to_run(bare: Path) -> None:

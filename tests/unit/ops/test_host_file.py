@@ -87,5 +87,16 @@ def test_a_value_that_cannot_be_is_refused_with_what_may_stand_there(word: str, 
     assert caught.value.exit_code == 2
 
 
+def test_a_value_that_may_hold_keys_is_not_shown() -> None:
+    engines = [{"name": "brave", "api_key": "an-engines-key"}]
+    (said,) = problems({"web_search_engines": str(engines)}, ALL, SPECS)
+    assert said.startswith("web_search_engines is a list")
+    assert "an-engines-key" not in said
+
+
+def test_both_kinds_of_template_are_left_to_ansible() -> None:
+    assert problems({"api_port": "{% if a %}8360{% else %}9000{% endif %}", "docker_hold": "{{ b }}"}, ALL, SPECS) == []
+
+
 def test_every_default_is_a_value_that_may_stand_there() -> None:
     assert problems(ALL, ALL, SPECS) == []

@@ -167,6 +167,23 @@ def test_where_nobody_comes_in_time_clients_are_refused_again(world: World) -> N
     assert f"{LOOPBACK}:{port}: nobody came for it" in world.said[-2]
 
 
+def test_a_socket_that_nobody_serves_is_not_in_the_way_of_one_at_all_addresses(world: World) -> None:
+    with listening() as sock, listening() as other, world.connect() as service:
+        port, apart = port_of(sock), port_of(other)
+        world.keep(service, sock)
+        world.keep(service, other)
+        sock.close()
+        other.close()
+        assert world.take(port, "0.0.0.0") == 0  # noqa: S104 - a name of a place
+        assert not refused(port), "its service is there"
+        world.ends(service)
+    assert world.take(port, "0.0.0.0") == 0  # noqa: S104 - a name of a place
+    with socket.create_server(("0.0.0.0", port)):  # noqa: S104 - as the next service does
+        assert not refused(port)
+    assert refused(port)
+    assert world.take(apart) == apart, "another port is not touched"
+
+
 def test_services_that_take_it_and_die_at_their_start_buy_no_time(world: World) -> None:
     with listening() as sock, world.connect() as service:
         port = port_of(sock)
