@@ -246,25 +246,16 @@ def scene() -> Iterator[Scene]:
         archive(root / "absolute.tar", f"{outside}/pwned")
         archive(root / "dots.tar", "../outside/pwned")
         archive(root / "through.tar", "pwn/pwned")
-        places: list[tuple[int, str | tuple[str, int]]] = [
-            (socket.AF_UNIX, str(outside / "docker.sock")),
-            (socket.AF_INET, ("", 0)),
-        ]
-        port = 0
-        for family, place in places:
-            listener = stack.enter_context(socket.socket(family))
-            listener.bind(place)
+        tcp, udp = one_port(stack)
+        port = int(tcp.getsockname()[1])
+        udp.settimeout(0.5)
+        named, abstract = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2))
+        named.bind(str(outside / "docker.sock"))
+        abstract.bind(f"\0roost-escape-{port}")
+        for listener in (tcp, named, abstract):
             listener.listen()
             threading.Thread(target=serve, args=(listener,), daemon=True).start()
-            stack.callback(listener.close)
-            port = listener.getsockname()[1] if family == socket.AF_INET else port
-        abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
-        abstract.bind(f"\0roost-escape-{port}")
-        abstract.listen()
-        threading.Thread(target=serve, args=(abstract,), daemon=True).start()
-        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        udp.bind(("127.0.0.1", port))
-        udp.settimeout(0.5)
+            stack.callback(listener.shutdown, socket.SHUT_RDWR)  # closing alone does not wake who waits in accept
         for path in (base, *base.rglob("*")):
             os.chown(path, USER or -1, -1)
         for path in (base, outside, root):
@@ -280,6 +271,21 @@ def scene() -> Iterator[Scene]:
         stack.callback(victim.kill)
         shared = shared_memory(stack)
         yield Scene(base, port, udp, victim, shared)
+
+
+def one_port(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Return a TCP socket and a UDP one at the same port, which is free for both."""
+    while True:
+        with ExitStack() as tried:
+            tcp = tried.enter_context(socket.socket())
+            udp = tried.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            tcp.bind(("", 0))
+            try:
+                udp.bind(("127.0.0.1", tcp.getsockname()[1]))
+            except OSError:  # somebody has that one
+                continue
+            stack.push(tried.pop_all())
+            return tcp, udp
 
 
 def shared_memory(stack: ExitStack) -> int:
