@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import story
-from tests.e2e.person import person
-from tests.e2e.searxng_image import NAME as SEARXNG
-from tests.e2e.searxng_image import load_searxng
 from tests.e2e.story import Site
 from tests.hosts import host as hosts
 from tests.hosts.docker import docker
 from tests.hosts.host import CLONE, Host, Lan, lan
 from tests.hosts.snapshot import compare
-from tests.support.searxng import engine_of_pages
 
 Measure = Callable[[str, float], None]
 LISTEN_PORT = 8443
-PAGES_PORT = 8470
 # Raft's log, the client's state and the tasks' logs change while Nomad runs, and the agent counts every question.
 NOMAD_AT_WORK = (r"^/var/lib/roost/nomad/", r"^/var/lib/roost/agent/")
-AFTER_A_RUN = (*NOMAD_AT_WORK, r"/__pycache__(/|$)", r"^/var/lib/roost/last-verify\.json$")
 
 
 @pytest.fixture(scope="module")
@@ -104,32 +97,6 @@ def test_the_agent_answers_and_remembers(installed: Site) -> None:
     ]
     host.exec(f"roost sessions purge {kept['id']} --yes")
     assert "intact: 1 entries" in host.exec("roost audit verify").out
-
-
-def test_web_search_comes_answers_and_goes(installed: Site, tmp_path: Path, measure: Measure) -> None:
-    """SearXNG itself, with one engine that asks a web server of the test, asked by the agent's tool through the hub."""
-    host = installed.host
-    load_searxng(host, tmp_path)
-    host.spawn(f"exec python3 {CLONE}/tests/hosts/pages.py {PAGES_PORT}")
-    before, pids = host.snapshot(), host.pids()
-    entry = json.dumps([engine_of_pages(f"http://127.0.0.1:{PAGES_PORT}")])
-    host.exec(f"printf 'web_search_engines: %s\\n' {shlex.quote(entry)} >>/etc/roost/host.yaml")
-    done = host.exec(f"roost search enable --json --image {SEARXNG}")
-    measure("a: roost search enable", done.seconds)
-    told = json.loads(done.out)
-    assert (told["healthy"], told["answered"]["results"]) == (True, 1)
-    found = json.loads(host.exec("roost search status --json --query owls").out)
-    assert (found["enabled"], found["healthy"], found["answered"]["results"]) == (True, True, 1)
-    with person(host, "anna") as anna:
-        assert "About barn owls\nhttps://example.org/a" in anna.tool("web_search", query="barn owls")
-    story.second_run_changes_nothing(host, measure)
-    host.exec("roost search disable")
-    assert json.loads(host.exec("roost search status --json").out)["enabled"] is False
-    # Its image stays in the cache, as one of before does.
-    difference = compare(before, host.snapshot(), ignore_paths=AFTER_A_RUN, ignore_sections=["images"])
-    assert not difference, str(difference)
-    assert host.pids() == pids
-    host.exec(f"pkill -f '[h]osts/pages.py'; docker image rm {SEARXNG}")
 
 
 @pytest.mark.parametrize("process", story.FAULTS)
