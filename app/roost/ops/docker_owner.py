@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roost.ops.dpkg import installed
 from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
 from roost.ops.run import run
@@ -26,7 +27,11 @@ class Brought:
 
 
 def hand_over(manifest: Manifest, brought: Brought, *, dry_run: bool = False) -> list[str]:
-    """Forget that Docker is ours, so that nothing of it is ever removed; return what was, or would be, forgotten."""
+    """Forget that Docker is ours, so that nothing of it is ever removed; return what was, or would be, forgotten.
+
+    Its packages are no longer held at their version: that was ours, and with it apt could not even say that what they
+    need has to stay.
+    """
     kinds = (("package", brought.packages), ("path", brought.paths), ("group", brought.groups))
     gone = []
     for kind, names in kinds:
@@ -35,6 +40,8 @@ def hand_over(manifest: Manifest, brought: Brought, *, dry_run: bool = False) ->
         gone += [f"{kind} {name}" for name in known]
         if known and not dry_run:
             manifest.forget(kind, *known)
+            if theirs := sorted(installed(known)) if kind == "package" else []:
+                run(["apt-mark", "unhold", *theirs])
     return gone
 
 

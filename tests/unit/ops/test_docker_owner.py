@@ -48,7 +48,10 @@ def test_where_no_docker_answers_nothing_is_used(monkeypatch: pytest.MonkeyPatch
     assert used_by_others() == []
 
 
-def test_handing_over_forgets_docker_and_nothing_else(tmp_path: Path) -> None:
+def test_handing_over_forgets_docker_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(docker_owner, "run", lambda argv: ran.append(" ".join(argv)))
+    monkeypatch.setattr(docker_owner, "installed", lambda names: set(names) & {"docker.io"})
     manifest = Manifest(tmp_path / "manifest")
     manifest.own("package", "docker.io", "jq")
     manifest.own("path", "/var/lib/docker", "/etc/roost")
@@ -56,6 +59,8 @@ def test_handing_over_forgets_docker_and_nothing_else(tmp_path: Path) -> None:
     brought = Brought(["docker.io", "iptables"], ["/var/lib/docker", "/etc/docker"], ["docker"])
     expected = ["package docker.io", "path /var/lib/docker", "group docker"]
     assert hand_over(manifest, brought, dry_run=True) == expected
+    assert ran == []
     assert hand_over(manifest, brought) == expected
+    assert ran == ["apt-mark unhold docker.io"], "what it needs could not be left beside it"
     assert [manifest.owned(kind) for kind in ("package", "path", "group")] == [["jq"], ["/etc/roost"], ["roost"]]
     assert hand_over(manifest, brought) == []
