@@ -80,35 +80,31 @@ def tls(tmp_path: Path, environment: dict[str, str]) -> tuple[Path, str]:
 async def test_nobody_is_refused_while_it_is_replaced(
     tmp_path: Path, keeper: Path, environment: dict[str, str]
 ) -> None:
-    environment |= {"ROOST_STATE_DIR": str(keeper)}
-    port = free_port()
-    with ExitStack() as services:
-        running = services.enter_context(service(tmp_path, environment, port=port))
-        await ready(running)
-        with clients(tmp_path, running.url) as asking:
-            for _ in range(REPLACEMENTS):
-                await asking.more()
-                await end(running)
-                running = services.enter_context(service(tmp_path, environment, port=port))
-            await asking.more()
-            found = asking.found()
-        assert running.log.read_text().count('"taken_over": true') == REPLACEMENTS
-    assert found["failed"] == 0, found
+    await replaced_under_load(tmp_path, keeper, environment, listeners=1)
 
 
 async def test_nor_with_tls(tmp_path: Path, keeper: Path, environment: dict[str, str], tls: tuple[Path, str]) -> None:
+    await replaced_under_load(tmp_path, keeper, environment, listeners=2, tls=tls)
+
+
+async def replaced_under_load(
+    folder: Path, keeper: Path, environment: dict[str, str], *, listeners: int, tls: tuple[Path, str] | None = None
+) -> None:
+    """Replace the service again and again: no client fails, and each one has its listeners of the one before."""
     environment |= {"ROOST_STATE_DIR": str(keeper)}
-    port, (authority, url) = free_port(), tls
+    port = free_port()
     with ExitStack() as services:
-        running = services.enter_context(service(tmp_path, environment, port=port))
+        running = services.enter_context(service(folder, environment, port=port))
         await ready(running)
-        with clients(tmp_path, url, authority) as asking:
+        authority, url = tls or (None, running.url)
+        with clients(folder, url, authority) as asking:
             for _ in range(REPLACEMENTS):
                 await asking.more()
                 await end(running)
-                running = services.enter_context(service(tmp_path, environment, port=port))
+                running = services.enter_context(service(folder, environment, port=port))
             await asking.more()
             found = asking.found()
+        assert running.log.read_text().count('"taken_over": true') == listeners * REPLACEMENTS
     assert found["failed"] == 0, found
 
 
