@@ -14,7 +14,8 @@ What a projector takes to compute is told the same way by mtmd's clip.cpp, and i
     alloc_compute_meta:      CUDA0 compute buffer size =   248.10 MiB
 
 Older ones name the same with other beginnings, and devices as `using device CUDA0 (NAME) - 7971 MiB free`. A buffer on
-a worker of another host is called `RPC0[HOST:PORT]`.
+a worker of another host is called `RPC0[HOST:PORT]`. Weights repacked for the processor lie in buffers `CPU_REPACK`, or
+`AMX` where it multiplies matrices by itself (ggml-cpu/amx/amx.cpp): all are the machine's own memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 HOST = "CPU"
+OF_HOST = (HOST, "AMX")  # first words of buffers in the machine's own memory
 KINDS = {"model": "model", "KV": "kv", "RS": "kv", "compute": "compute", "output": "output"}
 SOFTWARE = ("llvmpipe", "lavapipe", "swiftshader")  # renderers that pass for a card and compute on the processor
 LISTED = re.compile(r"\s-\s+(\S+)\s*: (.+) \((\d+) MiB, (\d+) MiB free\)\s*$")
@@ -142,7 +144,7 @@ def _device(buffer: str) -> str:
     worker = RPC_BUFFER.fullmatch(buffer)
     if worker:
         return worker[1]
-    return HOST if buffer.split("_")[0] == HOST or buffer.endswith("_Host") else buffer
+    return HOST if buffer.split("_")[0] in OF_HOST or buffer.endswith("_Host") else buffer
 
 
 def planned_text(planned: Mapping[str, int]) -> str:

@@ -37,6 +37,11 @@ def test_processor_only() -> None:
     assert found.buffers == {"CPU": Buffers(model=92.10, kv=360.0, compute=22.64, output=0.38)}
 
 
+def test_weights_that_a_processor_repacks_are_on_no_card() -> None:
+    found = start("cpu-amx")
+    assert found.buffers == {"CPU": Buffers(model=95.34 + 28.69, kv=22.5, compute=15.14, output=0.38)}
+
+
 def test_layers_on_two_cards() -> None:
     found = start("cuda-two-cards")
     assert (found.layers, found.of) == (33, 33)

@@ -84,6 +84,19 @@ def test_a_limit_stays_while_better_figures_become_known(
     assert (tmp_path / "asked").read_text().count("asked") == 1
 
 
+def test_what_a_processor_repacks_is_measured_as_the_hosts(
+    catalogue: Catalogue, models_dir: Path, tmp_path: Path
+) -> None:
+    """Recorded on a processor with AMX, whose buffers were once taken for a card: nothing was kept then."""
+    start = read_start((Path(__file__).parent / "start_logs" / "cpu-amx.txt").read_text())
+    assert start is not None
+    settings = ServerSettings(512, 2, cache_ram_mib=0)
+    memory = job_memory(catalogue, models_dir, tmp_path, _engine(tmp_path, "Host 92 22 15"), ask=True)
+    assert memory.started(MODEL, QUANTISATION, settings, CPU_ONLY, start)
+    kept = memory.estimator.estimate(MODEL, QUANTISATION, settings, CPU_ONLY)
+    assert (kept.origin, [device.device for device in kept.devices]) == ("measured", ["CPU"])
+
+
 def test_an_engine_that_needs_more_gets_more(catalogue: Catalogue, models_dir: Path, tmp_path: Path) -> None:
     memory = job_memory(catalogue, models_dir, tmp_path, _engine(tmp_path, "Host 92 700 115"), ask=True)
     assert memory.limit_mib(MODEL, QUANTISATION, SETTINGS, CPU_ONLY) > 832 + 300
