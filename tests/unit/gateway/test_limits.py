@@ -24,6 +24,8 @@ from tests.unit.gateway.test_proxy_faults import CHAT, QUESTION, metric
 ALICE = made_key({"name": "alice", "sha256": digest_of("alice")})
 TOKENS = USAGE["total_tokens"]
 
+pytestmark = pytest.mark.usefixtures("noon")
+
 
 class World:
     """A limiter with a clock that stands until it is moved."""

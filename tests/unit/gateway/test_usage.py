@@ -43,13 +43,14 @@ from tests.support.fakes import USAGE, WORDS, fake_engine
 from tests.support.gateway import Served, quick_settings, served
 from tests.support.killed_usage import LAST, kill_gateways
 from tests.support.net import eventually
+from tests.unit.gateway.conftest import DAY_S
 from tests.unit.gateway.test_access import key, write_document
 from tests.unit.gateway.test_limits import chat
 from tests.unit.gateway.test_proxy_faults import CHAT, QUESTION, metric
 
 QUICK = Pace(sync_s=0.005, absorb_s=0.01)
-DAY_S = 86400.0
-TODAY = datetime.now(UTC).date().isoformat()
+
+pytestmark = pytest.mark.usefixtures("noon")
 
 
 def use(**more: object) -> Use:
@@ -436,8 +437,9 @@ async def test_usage_is_seen_by_its_owner_and_all_of_it_by_an_administrator(tmp_
         assert alice["estimated"] == 0
         assert float(str(alice["energy_wh"])) > 0
         assert [row["key"] for row in await asked(gateway, who="bob")] == ["bob"]
-        (row,) = await asked(gateway, f"?by=day,model&since={TODAY}&until={TODAY}", who="alice")
-        assert (row["day"], row["model"], row["requests"]) == (TODAY, "tiny", 2)
+        today = day_of(time.time())
+        (row,) = await asked(gateway, f"?by=day,model&since={today}&until={today}", who="alice")
+        assert (row["day"], row["model"], row["requests"]) == (today, "tiny", 2)
         assert await asked(gateway, "?until=2000-01-01") == []
         for wrong in ("?by=colour", "?since=yesterday"):
             async with gateway.client.get(f"{gateway.url}/v1/usage{wrong}") as answer:
