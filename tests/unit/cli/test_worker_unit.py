@@ -219,12 +219,18 @@ def test_another_unit_of_that_name_and_root_are_refused(home: Path, monkeypatch:
 
 
 def test_systemd_takes_the_unit(home: Path) -> None:
-    unit = home / "roost-worker.service"
+    unit = home / "units" / "roost-worker.service"
+    unit.parent.mkdir()
     unit.write_text(render_systemd(worker_unit.service([], ["192.0.2.0/24"])))
+    for target in ("basic", "shutdown"):  # what every unit stands on; nothing of this machine's own is looked at
+        (unit.parent / f"{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
     (home / "run").mkdir()
     said = subprocess.run(
         ["systemd-analyze", "verify", "--user", str(unit)], capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run")},
+        env={
+            "PATH": os.environ["PATH"], "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run"),
+            "SYSTEMD_UNIT_PATH": str(unit.parent),
+        },
     )  # fmt: skip
     assert (said.returncode, said.stderr) == (0, "")
 
