@@ -93,8 +93,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @contextmanager
 def listening(family: socket.AddressFamily = socket.AF_INET) -> Iterator[socket.socket]:
-    """Have a socket that listens as a service's does."""
-    with socket.create_server(("::1" if family == socket.AF_INET6 else LOOPBACK, 0), family=family) as sock:
+    """Have a socket that listens as a service's does; of IPv6 at `::`, for the loopback of a container has no `::1`."""
+    with socket.create_server(("::" if family == socket.AF_INET6 else LOOPBACK, 0), family=family) as sock:
         sock.setblocking(False)
         yield sock
 
