@@ -54,7 +54,7 @@ def test_logout_ends_the_session_and_forgets_conversations(desk: Desk, scripted:
     page.get_by_role("button", name="Log out everywhere").click()
     expect(page.get_by_label("API key")).to_be_visible()
     assert "A secret" not in page.evaluate(KEPT)
-    expect(other.get_by_label("API key")).to_be_visible()  # its next question told it
+    expect(other.get_by_label("API key")).to_be_visible(timeout=20_000)  # its next question told it
     expect(other.get_by_role("alert")).to_contain_text("logged out")
     assert page.context.cookies() == []
 
