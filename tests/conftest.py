@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 
@@ -23,6 +24,17 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_is_behind_no_proxy() -> Iterator[None]:
+    """Where this machine has a proxy, downloads need it; what the tests start on loopback it cannot reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        if any(name.lower().endswith("_proxy") for name in os.environ):
+            given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+            for name in ("no_proxy", "NO_PROXY"):
+                patch.setenv(name, ",".join(filter(None, (given, "localhost", "127.0.0.1"))))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     """Return an installation on which all is well; the verbs of this process use it."""
-    for name in [n for n in os.environ if n.startswith("ROOST_")]:
+    for name in [n for n in os.environ if n.startswith("ROOST_") or n.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # loopback must not go through a proxy
