@@ -88,7 +88,7 @@ copy_release() {
     rm -f "$tmp/release.tar"
     cat >"$new/bin/roost" <<WRAPPER
 #!/bin/sh
-PYTHONPATH=$release/app exec $venv/bin/python -P -m roost "\$@"
+PYTHONPATH=$release/app exec $venv/bin/python -X utf8 -P -m roost "\$@"
 WRAPPER
     chmod -R go-w,a+rX "$new"
     chmod 755 "$new/bin/roost"

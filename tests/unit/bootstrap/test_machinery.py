@@ -181,13 +181,26 @@ def test_a_release_is_named_by_its_content_and_appears_whole(tmp_path: Path) -> 
     release = next((tmp_path / "opt/roost/releases").iterdir())
     files = [line.removeprefix(f"{release}/") for line in done.out.splitlines() if line.startswith(str(release))]
     assert files == ["app/roost/x.py", "bin/roost", "playbook.yaml", "requirements/roost.txt"]
-    assert f"PYTHONPATH={release}/app exec /v/bin/python -P -m roost" in done.out
+    assert f"PYTHONPATH={release}/app exec /v/bin/python -X utf8 -P -m roost" in done.out
     assert done.out.endswith("/v\n")
     before = call(tmp_path, put + "release_id").out
     (source / "app/roost/__pycache__/z.pyc").touch()
     assert call(tmp_path, put + "release_id").out == before
     (source / "playbook.yaml").chmod(0o755)
     assert call(tmp_path, put + "release_id").out != before
+
+
+def test_the_command_reads_and_writes_utf8_in_whatever_locale(tmp_path: Path) -> None:
+    """In one of ISO 8859-1 an arrow on the screen ended it with a UnicodeEncodeError."""
+    package = tmp_path / "source/app/roost"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys; print(sys.flags.utf8_mode)")
+    for name in ("playbook.yaml", "requirements"):
+        (tmp_path / "source" / name).touch()
+    put = f"source_dir={tmp_path}/source; venv={sys.prefix}; release=$install_dir/releases/1; copy_release; "
+    done = call(tmp_path, put + "LC_ALL=C.UTF-8 PYTHONUTF8=0 $release/bin/roost")
+    assert (done.out, done.err) == ("1\n", "")
 
 
 def test_the_previous_release_stays_and_older_ones_go(tmp_path: Path) -> None:
