@@ -18,15 +18,26 @@ pytestmark = pytest.mark.usefixtures("commands")
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Keep the host's own users out of it: record what would be run."""
+    """Keep the host's own users out of it: record what would be run, and whom a folder would belong to."""
     seen: list[list[str]] = []
+    owners: dict[int, tuple[int, int]] = {}  # user and group, by inode
+    look = os.fstat
 
     def record(argv: Sequence[str | Path], **_kwargs: object) -> str:
         seen.append([str(word) for word in argv])
         return ""
 
+    def give(handle: int, uid: int, gid: int) -> None:
+        owners[look(handle).st_ino] = uid, gid
+
+    def given(handle: int) -> os.stat_result:
+        found = look(handle)
+        whose = owners.get(found.st_ino, (found.st_uid, found.st_gid))
+        return os.stat_result((*found[:4], *whose, *found[6:10]))
+
     monkeypatch.setattr(layout, "run", record)
-    monkeypatch.setattr(os, "fchown", lambda *_args: None)
+    monkeypatch.setattr(os, "fchown", give)
+    monkeypatch.setattr(os, "fstat", given)
     return seen
 
 
@@ -108,7 +119,8 @@ def test_a_service_does_not_choose_by_a_link_what_root_gives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, own = tmp_path / "etc", tmp_path / "agent"
-    target.mkdir(mode=0o755)
+    target.mkdir()
+    target.chmod(0o755)
     own.mkdir()
     (own / "listen").symlink_to(target)
     folder = Folder(own / "listen", "0700")
