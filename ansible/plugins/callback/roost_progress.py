@@ -37,6 +37,12 @@ class Named(Protocol):
         """Return its name; a task's has `ROLE : ` in front."""
 
 
+class Task(Named, Protocol):
+    """A task, as far as it matters here."""
+
+    ignore_unreachable: bool | None
+
+
 class Play(Named, Protocol):
     """A play, as far as it matters here."""
 
@@ -53,7 +59,7 @@ class TaskResult(Protocol):
     """What became of a task."""
 
     host: Machine
-    task: Named
+    task: Task
     result: dict[str, Any]
 
 
@@ -207,8 +213,10 @@ class CallbackModule(CallbackBase):
         self._fail(result, failure_message(result.result))
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
-        """Say why."""
+        """Say why, unless the playbook goes on without it."""
         self._details("unreachable", result)
+        if result.task.ignore_unreachable:
+            return
         self._fail(result, failure_message(result.result))
 
     def _fail(self, result: TaskResult, message: str) -> None:

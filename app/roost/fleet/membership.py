@@ -140,23 +140,26 @@ def server_names(client: NomadClient) -> set[str]:
     return {_machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
 
 
-def drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[str]:
-    """Have machines, by name or address, give up what they run; return the names of those that did anything.
+def begin_drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[str]:
+    """Have machines, by name or address, give up what they run; return the names of those that had work so far.
 
-    What may run on no other machine ends. A machine that is down has nothing left to give up.
+    What may run on no other machine ends, within `timeout_s` seconds.
+    """
+    wanted = _nodes(client, who)
+    for node in wanted:
+        spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
+        client.put(f"node/{node['ID']}/drain", spec)
+    return [str(node["Name"]) for node in wanted if node["SchedulingEligibility"] == "eligible"]
+
+
+def await_drained(client: NomadClient, who: Collection[str], timeout_s: float) -> None:
+    """Wait until nothing runs on machines that give up what they run. One that is down has nothing left to give up.
 
     Raises:
         RoostError: something still runs there after `timeout_s` seconds.
     """
-    done: list[str] = []
-    wanted = _nodes(client, who)
-    for node in wanted:
-        if node["SchedulingEligibility"] == "eligible" or node["Drain"]:
-            done.append(node["Name"])
-        spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
-        client.put(f"node/{node['ID']}/drain", spec)
     deadline = time.monotonic() + timeout_s + GRACE_S
-    for node in wanted:
+    for node in _nodes(client, who):
         while client.get(f"node/{node['ID']}")["Status"] == READY:
             left = [a for a in client.get(f"node/{node['ID']}/allocations") or [] if a["ClientStatus"] in RUNNING]
             if not left:
@@ -165,7 +168,6 @@ def drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[s
                 still = ", ".join(sorted({a["JobID"] for a in left}))
                 raise RoostError(f"{node['Name']} still runs {still}.", fix="Stop it by hand, and try again.")
             time.sleep(POLL_S)
-    return done
 
 
 def resume(client: NomadClient, who: Collection[str]) -> bool:
@@ -181,13 +183,14 @@ def resume(client: NomadClient, who: Collection[str]) -> bool:
 def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
     """Take servers out of Raft, so that the others need no majority of those that are gone, and end their tokens.
 
-    One that stays leads them meanwhile: a leader that removes itself may not have told the others yet that it did.
-    Return the names of both.
+    One that stays leads them meanwhile: a leader that removes itself may not have told the others yet that it did. The
+    tokens end last: who could not be taken out goes on as before. Return the names of both.
 
     Raises:
         RoostError: the leadership did not move, or a server was not taken out.
     """
-    gone = own_token.forget(client, names_of(client, who))
+    gone: list[str] = []
+    names = names_of(client, who)
     found = client.get("operator/raft/configuration")["Servers"]
     leaving = [server for server in found if _machine(server["Node"]) in who or _host(server["Address"]) in who]
     staying = [server for server in found if server not in leaving and server["Voter"]]
@@ -197,7 +200,7 @@ def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
     for server in leaving:
         remove_peer(client, server["ID"])
         gone.append(server["Node"])
-    return gone
+    return gone + own_token.forget(client, names)
 
 
 def forget(client: NomadClient, who: Collection[str]) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from roost.fleet.membership import compose, forget, leave_servers, names_of
+from roost.fleet.membership import begin_drain, compose, forget, leave_servers, names_of, resume
 from roost.fleet.nomad_api import NomadClient
+from roost.ops.errors import RoostError
 
 
 def node(number: int, status: str = "ready", eligible: str = "eligible") -> dict[str, Any]:
@@ -57,6 +58,8 @@ class FakeNomad:
         self.members = [member(number) for number in self.numbers]
         self.leading = 5
         self.removed_by: list[int] = []  # who led when a server was removed
+        self.removes = True
+        self.drains: list[tuple[str, bool]] = []  # nodes, and whether they may have work from then on
 
     def get(self, path: str) -> Any:  # noqa: ANN401 (Nomad's JSON)
         if path.startswith("node/"):
@@ -93,8 +96,10 @@ class FakeNomad:
     def leader(self) -> str:
         return f"192.0.2.{self.leading}:4647"
 
-    def put(self, path: str, _body: object, **params: str) -> None:
-        if path == "operator/raft/transfer-leadership":
+    def put(self, path: str, body: Any, **params: str) -> None:  # noqa: ANN401 (Nomad's JSON)
+        if path.endswith("/drain"):
+            self.drains.append((path, body["MarkEligible"]))
+        elif path == "operator/raft/transfer-leadership":
             self.leading = int(params["id"].removeprefix("raft"))
         elif path == "agent/force-leave":
             self.members = [m for m in self.members if m["Name"] != params["node"]]
@@ -103,6 +108,8 @@ class FakeNomad:
 
     def request(self, _method: str, path: str, *, params: dict[str, str] | None = None) -> None:
         if path == "operator/raft/peer" and params:
+            if not self.removes:
+                raise RoostError("No leader.")
             self.removed_by.append(self.leading)
             self.numbers.remove(int(params["id"].removeprefix("raft")))
         self.tokens = [name for name in self.tokens if path != f"acl/token/{name}"]
@@ -132,3 +139,23 @@ def test_a_server_that_lost_its_node_is_still_known_by_name() -> None:
     nomad = FakeNomad()
     nomad.nodes = []
     assert names_of(cast("NomadClient", nomad), LEFT) == {"m7", *LEFT}
+
+
+def test_who_could_not_be_taken_out_keeps_its_token() -> None:
+    nomad = FakeNomad()
+    nomad.removes = False
+    with pytest.raises(RoostError):
+        leave_servers(cast("NomadClient", nomad), LEFT)
+    assert "roost-role-snapshots-m7" in nomad.tokens
+
+
+def test_only_who_had_work_has_it_again() -> None:
+    nomad = FakeNomad()
+    nomad.nodes = [node(6, eligible="ineligible") | {"Drain": False}, node(7) | {"Drain": False}]
+    client = cast("NomadClient", nomad)
+    had = begin_drain(client, ["m6", "m7"], 30)
+    assert had == ["m7"]
+    assert nomad.drains == [("node/id6/drain", False), ("node/id7/drain", False)]
+    nomad.nodes[1] |= {"SchedulingEligibility": "ineligible", "Drain": True}
+    resume(client, had)
+    assert nomad.drains[2:] == [("node/id7/drain", True)]
