@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ from tests.unit.cli.fakes import Installation
 
 ENTRY = {"ansible_host": "192.0.2.12", "node_address": "192.0.2.12"}
 BEFORE = {"fleet": {"hosts": {"one": {"node_address": "192.0.2.11"}}}}
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the verbs run as root, whoever runs the tests."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
 
 
 @pytest.fixture
