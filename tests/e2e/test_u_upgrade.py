@@ -92,3 +92,14 @@ def test_purge_leaves_nothing_of_either(fleet: Fleet) -> None:
         left = host.exec("ls -d /etc/roost /opt/roost /var/lib/roost 2>/dev/null", check=False)
         assert left.out == "", f"{host.name}: {left.out}"
         assert not host.pids(), host.name
+
+
+def test_bare_machines_get_agent_and_gateways_in_one_run(fleet: Fleet, measure: Measure) -> None:
+    """An agent and two gateways on three machines with one port: the agent's own machine is taken by no gateway."""
+    done = fleet.deploy(variables=UNDER_LOAD)
+    measure("u: three bare hosts with two gateways, first run", done.seconds)
+    for host in fleet.hosts.values():
+        assert "Paris" in fleet.ask(host, gateway=host), host.name
+        assert fleet.greets(host, host.name), host.name
+    again = fleet.deploy(variables=UNDER_LOAD)
+    assert story.changes(again.out) == 0, again.out
