@@ -1,9 +1,12 @@
-"""Ansible filters: in which order machines are updated, and whether there may be servers as the inventory says."""
+"""Ansible filters: in which order machines are updated, whether there may be servers as the inventory says, and hashes
+of what a machine is to be brought to, which are made where the secrets among it are known already."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from roost.fleet.footprint import compare
+from roost.fleet.rolling import record
 from roost.fleet.rolling.order import batches, handover
 from roost.fleet.rolling.servers import choice_problem
 
@@ -40,4 +43,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"roost_update_order": roost_update_order, "roost_servers_problem": roost_servers_problem}
+        return {
+            "roost_update_order": roost_update_order,
+            "roost_servers_problem": roost_servers_problem,
+            "roost_settings_hash": record.hash_of,
+            "roost_wish_hash": compare.hash_of,
+        }

@@ -36,12 +36,13 @@ options:
     type: path
     required: true
   wish:
-    description: All that the machine is to be brought to and the fleet around it, in whatever form; its hash is kept.
-    type: raw
+    description: Hash of all that the machine is to be brought to and of the fleet around it (filter roost_wish_hash).
+    type: str
     required: true
   settings:
-    description: The part of it that roost_update knows as settings.
-    type: raw
+    description: Hash of the part of it that roost_update knows as settings (filter roost_settings_hash).
+    type: str
+    default: ""
   made:
     description: Hash of what the machine got from the first one.
     type: str
@@ -104,7 +105,7 @@ EXAMPLES = r"""
   roost_footprint:
     state: compared
     folder: /var/lib/roost/update
-    wish: "{{ all_variables }}"
+    wish: "{{ all_variables | roost_wish_hash }}"
     trees: [/etc/roost]
     manifest: /var/lib/roost/manifest
     node: two
@@ -140,7 +141,7 @@ def see(params: dict[str, Any], client: NomadClient) -> compare.Footprint:
     )
     ask = Asker(params["engine_key"], tls / "ca.pem")
     nomad, fault = look_at_nomad(client, params["node"], ask, params["nomad_version"], first=params["first"])
-    return compare.Footprint(compare.hash_of(params["wish"]), look(sights) | nomad, fault)
+    return compare.Footprint(params["wish"], look(sights) | nomad, fault)
 
 
 def compared(params: dict[str, Any], client: NomadClient) -> list[str]:
@@ -158,9 +159,10 @@ def kept(params: dict[str, Any], client: NomadClient) -> list[str]:
     folder = Path(params["folder"])
     known = record.read(folder)
     if not known.state:
-        settings = record.hash_of(params["settings"])
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        known = replace(known, state="passed", settings=settings, made=params["made"], release=params["release"], at=at)
+        known = replace(
+            known, state="passed", settings=params["settings"], made=params["made"], release=params["release"], at=at
+        )
         record.write(folder, known)
         publish(client, params["node"], known)
     now = see(params, client)
@@ -176,8 +178,8 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["kept", "compared"], "required": True},
             "folder": {"type": "path", "required": True},
-            "wish": {"type": "raw", "required": True},
-            "settings": {"type": "raw"},
+            "wish": {"type": "str", "required": True},
+            "settings": {"type": "str", "default": ""},
             "made": {"type": "str", "default": ""},
             "release": {"type": "str", "default": ""},
             "trees": {"type": "list", "elements": "path", "default": []},

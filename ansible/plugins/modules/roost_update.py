@@ -69,8 +69,9 @@ options:
     type: dict
     default: {}
   settings:
-    description: All that the machine is to be brought to, in whatever form; only its hash is kept.
-    type: raw
+    description: Hash of all that the machine is to be brought to (filter roost_settings_hash).
+    type: str
+    default: ""
   force:
     description: Whether something new comes although the settings are the same.
     type: bool
@@ -107,7 +108,7 @@ EXAMPLES = r"""
     token: "{{ operator_token }}"
     manifest: /var/lib/roost/manifest
     files: [/etc/roost/nomad.d/nomad.hcl]
-    settings: "{{ all_variables }}"
+    settings: "{{ all_variables | roost_settings_hash }}"
 """
 
 RETURN = r"""
@@ -156,7 +157,7 @@ def kept(module: AnsibleModule) -> None:
     """Say whether there is something new, and keep what is there."""
     params = module.params
     folder = Path(params["folder"])
-    settings = record.hash_of(params["settings"])
+    settings = params["settings"]
     known = record.read(folder)
     pending = bool(params["force"]) or known.differs(settings)
     if not module.check_mode:
@@ -237,7 +238,7 @@ def main() -> None:
             "manifest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "dict", "default": {}},
-            "settings": {"type": "raw"},
+            "settings": {"type": "str", "default": ""},
             "force": {"type": "bool", "default": False},
             "begin": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
