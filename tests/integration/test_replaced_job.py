@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from roost.cli.serve_handover import FOLDER
 from roost.fleet import deploy
 from roost.fleet.agent_jobs import ROUTE_ITEM, ROUTE_VARIABLE, AgentChoice, AgentJob, agent_job
 from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
@@ -23,6 +22,7 @@ from roost.fleet.jobs import Identity
 from roost.fleet.key_store import ensure_variable_exists
 from roost.fleet.nomad_api import NomadClient
 from roost.fleet.nomad_setup import AGENT_POLICY, ensure_job_policy, ensure_variable
+from roost.ops.listen_keeper import FOLDER
 from tests.support.fakes import fake_engine
 from tests.support.gateway import API_KEY, REPOSITORY
 from tests.support.net import free_port

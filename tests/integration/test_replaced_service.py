@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from roost.cli.serve_handover import FOLDER
+from roost.ops.listen_keeper import FOLDER, NAME
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.fakes import FakeEngine, fake_engine
 from tests.support.gateway import API_KEY, Service, service, write_keys
@@ -51,6 +51,11 @@ def environment(tmp_path: Path, engine: FakeEngine) -> dict[str, str]:
         "ROOST_ENGINE_KEY_FILE": str(key),
         "ROOST_STATIC_ENDPOINTS": engine.url,
     }
+
+
+def of_job(state: Path) -> dict[str, str]:
+    """Return what a job says of its state and of the keeper."""
+    return {"ROOST_STATE_DIR": str(state), "ROOST_LISTEN_KEEPER": str(state / FOLDER / NAME)}
 
 
 async def end(running: Service, how: signal.Signals = signal.SIGTERM) -> None:
@@ -91,7 +96,7 @@ async def replaced_under_load(
     folder: Path, keeper: Path, environment: dict[str, str], *, listeners: int, tls: tuple[Path, str] | None = None
 ) -> None:
     """Replace the service again and again: no client fails, and each one has its listeners of the one before."""
-    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    environment |= of_job(keeper)
     port = free_port()
     with ExitStack() as services:
         running = services.enter_context(service(folder, environment, port=port))
@@ -111,7 +116,7 @@ async def replaced_under_load(
 async def test_a_killed_one_takes_with_it_only_what_it_was_answering(
     tmp_path: Path, keeper: Path, environment: dict[str, str]
 ) -> None:
-    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    environment |= of_job(keeper)
     port = free_port()
     with ExitStack() as services:
         running = services.enter_context(service(tmp_path, environment, port=port))
@@ -129,7 +134,7 @@ async def test_a_killed_one_takes_with_it_only_what_it_was_answering(
 async def test_who_comes_while_a_stream_still_ends_waits(
     tmp_path: Path, keeper: Path, environment: dict[str, str], engine: FakeEngine
 ) -> None:
-    environment |= {"ROOST_STATE_DIR": str(keeper)}
+    environment |= of_job(keeper)
     port = free_port()
     with ExitStack() as services:
         running = services.enter_context(service(tmp_path, environment, port=port))
@@ -156,7 +161,7 @@ async def test_a_keeper_that_begins_anew_between_two_services_refuses_nobody(
 ) -> None:
     state, port = tmp_path / "state", free_port()
     (state / FOLDER).mkdir(mode=0o700, parents=True)
-    environment |= {"ROOST_STATE_DIR": str(state)}
+    environment |= of_job(state)
     with ExitStack() as services:
         with keeper_process(state / FOLDER):
             running = services.enter_context(service(tmp_path, environment, port=port))
@@ -173,7 +178,7 @@ async def test_a_keeper_that_begins_anew_between_two_services_refuses_nobody(
 
 async def test_without_a_keeper_it_is_as_it_was(tmp_path: Path, environment: dict[str, str]) -> None:
     """And the test's clients do see it where a service refuses them."""
-    environment |= {"ROOST_STATE_DIR": str(tmp_path)}
+    environment |= of_job(tmp_path)
     port = free_port()
     with ExitStack() as services:
         running = services.enter_context(service(tmp_path, environment, port=port))
@@ -186,3 +191,10 @@ async def test_without_a_keeper_it_is_as_it_was(tmp_path: Path, environment: dic
             await asking.more()
             found = asking.found()
     assert [failure for failure in found["failures"] if "refused" in failure.lower()]
+
+
+async def test_one_that_is_run_by_hand_asks_for_no_keeper(tmp_path: Path, environment: dict[str, str]) -> None:
+    with service(tmp_path, environment | {"ROOST_STATE_DIR": str(tmp_path)}, port=free_port()) as running:
+        await ready(running)
+        await end(running)
+        assert "listeners" not in running.log.read_text()

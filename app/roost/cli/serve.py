@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import uvloop
 
 from roost.cli.serve_agent import Turns, agent_hub
-from roost.cli.serve_handover import keeper_path, open_sockets
+from roost.cli.serve_handover import open_sockets
 from roost.cli.serve_hub import load_hub_settings, run_hub
 from roost.cli.serve_listen import listeners
 from roost.cli.serve_search import searching
@@ -41,7 +41,7 @@ ABOUT = {
 
 
 async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: bool) -> None:
-    keeper = keeper_path(settings.state_dir)
+    keeper = settings.listen_keeper
     places = open_sockets(listeners(settings), keeper)
     async with client_session(settings.engine_ca_file, traced=bool(settings.otel_endpoint)) as session:
         gateway = build(settings, session, on_secrets=redactor.know)

@@ -1,6 +1,7 @@
 """What a service says to the keeper of its listening sockets (`ops/listen_keeper.py`).
 
-Without a keeper, or with one of no use, a service listens by itself and refuses connections while it is replaced.
+Without a keeper, or with one of no use, a service listens by itself and refuses connections while it is replaced. Jobs
+of an installation name theirs (ROOST_LISTEN_KEEPER); who runs a service otherwise has none, and none is missed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import structlog
 
 from roost.cli.serve_listen import Listener, open_socket
 from roost.ops.errors import RoostError
-from roost.ops.listen_keeper import NAME, Place, RefusedError, Said, check_listens, peer_user, receive, send
+from roost.ops.listen_keeper import Place, RefusedError, Said, check_listens, peer_user, receive, send
 from roost.ops.service_names import LISTEN
 
 log = structlog.get_logger(__name__)
-FOLDER = "listen"  # below the service's state; the keeper's service makes its socket there
 ANSWER_S = 1.0  # the keeper waits for nobody: one that takes longer is stuck
 PATIENCE_S = 2.0  # for a keeper that ends with the port in its hands
 PAUSE_S = 0.1
@@ -35,11 +35,6 @@ class Opened:
     listener: Listener
     sock: socket.socket
     taken_over: bool = False
-
-
-def keeper_path(state_dir: Path | None) -> Path | None:
-    """Return where the keeper answers, for a service with that folder of state; None without one."""
-    return state_dir / FOLDER / NAME if state_dir else None
 
 
 def open_sockets(listeners: Sequence[Listener], keeper: Path | None) -> list[Opened]:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roost import __version__
 from roost.agent.tools.searxng import given
 from roost.cli.serve_agent import Turns, agent_hub
-from roost.cli.serve_handover import keeper_path, open_sockets
+from roost.cli.serve_handover import open_sockets
 from roost.cli.serve_listen import listeners
 from roost.cli.serve_until import serve_until_stopped
 from roost.gateway.settings import Duration, Wait, read_settings
@@ -41,6 +41,7 @@ class HubSettings(BaseSettings):
     listen: str = ""  # ADDR:PORT beyond loopback; needs tls_cert and tls_key
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    listen_keeper: Path | None = None  # socket of who keeps these while it is replaced; without it nobody is asked
 
     gateways: str = "http://127.0.0.1:8360"  # base URLs, separated by commas; the first that answers is asked
     gateway_ca: Path | None = None  # the authority of their certificates, where it is not one that the system knows
@@ -100,7 +101,7 @@ async def run_hub(settings: HubSettings, redactor: Redactor | None = None) -> No
     Raises:
         RoostError: an address cannot be listened on, or a certificate cannot be used.
     """
-    keeper = keeper_path(settings.state_dir)
+    keeper = settings.listen_keeper
     places = open_sockets(listeners(settings), keeper)
 
     try:

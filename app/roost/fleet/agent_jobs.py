@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from roost.fleet.agent_variables import AGENT_JOB, ENDPOINTS_ITEM, ENDPOINTS_VARIABLE
 from roost.fleet.jobs import MODEL_SERVICE_PREFIX, Driver, Identity, Job
+from roost.ops import listen_keeper
 
 GATEWAY_JOB = "roost-gateway"  # further gateways, on other nodes; all of them, the agent too, register this service
 PEER_NAME = "gateway.roost.internal"  # what the certificates of gateways are made out to, whatever their address
@@ -89,6 +90,7 @@ def gateway_job(choice: AgentChoice, who: Identity, *, datacenter: str) -> Agent
 def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str = AGENT_JOB) -> AgentJob:
     """Decide the agent's job: it finds model servers through the Task API, with its own identity only."""
     own = f"nomad/jobs/{name}"
+    state = STATE_MOUNT if choice.driver == "docker" else choice.state_dir
     secret_files = [
         SecretFile("engine_key", own, "engine_key"),
         SecretFile("api_key_sha256", own, "api_key_sha256", reread=True),
@@ -105,7 +107,8 @@ def agent_job(choice: AgentChoice, who: Identity, *, datacenter: str, name: str 
         "ROOST_ROUTE_FILE": "${NOMAD_SECRETS_DIR}/router.json",
         "ROOST_ENDPOINTS_FILE": "${NOMAD_SECRETS_DIR}/endpoints.json",
         "ROOST_ENDPOINTS_VARIABLE": ENDPOINTS_VARIABLE,
-        "ROOST_STATE_DIR": STATE_MOUNT if choice.driver == "docker" else choice.state_dir,
+        "ROOST_STATE_DIR": state,
+        "ROOST_LISTEN_KEEPER": f"{state}/{listen_keeper.FOLDER}/{listen_keeper.NAME}" if state else "",
         "ROOST_ENGINE_KEY_FILE": "${NOMAD_SECRETS_DIR}/engine_key",
         "ROOST_NOMAD_SOCKET": "${NOMAD_SECRETS_DIR}/api.sock",
         "ROOST_MODEL_SERVICE_PREFIX": MODEL_SERVICE_PREFIX,

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     listen: str = ""  # ADDR:PORT beyond loopback; needs tls_cert and tls_key
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    listen_keeper: Path | None = None  # socket of who keeps these while it is replaced; without it nobody is asked
 
     api_keys_file: Path | None = None  # one hex SHA-256 of an administrator's key a line
     keys_file: Path | None = None  # the document that `roost keys` writes

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VERSION = 1  # of what is said; another one is refused, and the service then listens by itself
+FOLDER = "listen"  # below the state of whom it keeps sockets for
 NAME = "keeper.sock"
 HOLD_S = 30.0  # from the end of a service to that of its socket: longer than Nomad takes to start the next
 MOST_BYTES = 512  # of a message

@@ -17,10 +17,12 @@ import yaml
 from structlog.testing import capture_logs
 
 from roost.cli import serve_handover
-from roost.cli.serve_handover import FOLDER, Opened, keep_with, keeper_path, open_sockets
+from roost.cli.serve_handover import Opened, keep_with, open_sockets
+from roost.cli.serve_hub import HubSettings
 from roost.cli.serve_listen import Listener
+from roost.gateway.settings import Settings
 from roost.ops.errors import RoostError
-from roost.ops.listen_keeper import NAME, Place
+from roost.ops.listen_keeper import FOLDER, NAME, Place
 from tests.support.gateway import REPOSITORY
 from tests.support.net import eventually, free_port
 from tests.support.replaced import SOON_S, keeper_process
@@ -204,8 +206,11 @@ def test_the_playbook_makes_the_folder_that_services_look_into() -> None:
     assert defaults["roost_listen_dir"] == f"{{{{ roost_agent_state_dir }}}}/{FOLDER}"
 
 
-def test_without_a_folder_of_state_there_is_no_keeper(tmp_path: Path) -> None:
-    assert keeper_path(None) is None
-    assert keeper_path(tmp_path) == tmp_path / FOLDER / NAME
+async def test_where_none_is_named_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `roost serve` by hand and on staged hosts."""
+    monkeypatch.setattr(serve_handover, "_connect", pytest.fail)
+    assert Settings(state_dir=tmp_path).listen_keeper is HubSettings(state_dir=tmp_path).listen_keeper is None
     (found,) = open_sockets([Listener(LOOPBACK, 0, tls=False)], None)
-    found.sock.close()
+    with found.sock, capture_logs() as logs:
+        await asyncio.wait_for(keep_with(None, [found.sock]), SOON_S)
+    assert logs == []

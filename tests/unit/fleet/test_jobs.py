@@ -10,6 +10,7 @@ import pytest
 
 from roost.fleet import agent_jobs, job_text, jobs, model_jobs
 from roost.models.footprint import ServerSettings
+from roost.ops.listen_keeper import FOLDER, NAME
 
 TEMPLATES = Path(__file__).parents[3] / "nomad"
 WHO = jobs.Identity("roost-engine", "roost", 8362, 8362)
@@ -121,8 +122,10 @@ def test_the_agent_rereads_its_keys_and_keeps_its_state() -> None:
     assert text.count('change_mode = "restart"') == 1  # the engine's key: who has an open connection keeps the old one
     assert 'source = "roost-agent"' in text
     assert 'ROOST_STATE_DIR = "/state"' in text
+    assert f'ROOST_LISTEN_KEEPER = "/state/{FOLDER}/{NAME}"' in text
     local = render_agent(agent_jobs.AgentChoice("raw_exec", "127.0.0.1", 8360, 256, "info", state_dir="/srv/agent"))
     assert 'ROOST_STATE_DIR = "/srv/agent"' in local
+    assert f'ROOST_LISTEN_KEEPER = "/srv/agent/{FOLDER}/{NAME}"' in local
     assert "volume" not in local
 
 
