@@ -74,3 +74,42 @@ def test_where_there_is_nothing_to_do_only_plays_that_look_have_machines() -> No
         if re.search(r":!fleet_settled$|&fleet_new|^fleet_(new|order(_early)?)$", hosts)
     }
     assert set(plays) - changing == {"Look at the machines, and decide", "Ask for an answer"}
+
+
+def applied(without: set[str]) -> dict[str, set[str]]:
+    """Return the tags under which each role of the playbook runs, but for roles with one of those."""
+    found: dict[str, set[str]] = {}
+
+    def walk(part: Any) -> None:  # noqa: ANN401 (YAML)
+        if isinstance(part, list):
+            for entry in part:
+                walk(entry)
+        elif isinstance(part, dict):
+            name = part.get("role") or part.get("ansible.builtin.import_role", {}).get("name")
+            if name:
+                found.setdefault(name, set()).update(part.get("tags", []))
+            for entry in part.values():
+                walk(entry)
+
+    walk(yaml.safe_load((ROOT / "playbook.yaml").read_text()))
+    return {name: tags for name, tags in found.items() if not tags & without}
+
+
+def test_the_folders_that_a_role_uses_are_made_under_its_tags_too() -> None:
+    """A new release's folder is there when somebody runs a part of the playbook alone."""
+    layout = ROOT / "ansible/roles/layout"
+    computed = yaml.safe_load((layout / "vars/main.yml").read_text())
+    paths = str([value for name, value in computed.items() if name.startswith("layout_folders")])
+    folders = set(re.findall(r"'path': '{{ (\w+)", paths)) - {"roost_cache_dir"}  # that one bootstrap.sh has made
+    assert "roost_listen_dir" in folders
+    (making,) = [task for task in yaml.safe_load((layout / "tasks/main.yml").read_text()) if "roost_layout" in task]
+    for name, tags in applied(without={"always", "layout", "preflight", "verify"}).items():
+        read = "".join(texts(ROOT / "ansible/roles" / name, "tasks", "vars", "templates").values())
+        if any(re.search(rf"\b{folder}\b", read) for folder in folders):
+            assert tags <= set(making.get("tags", [])), name
+
+
+def test_what_is_written_down_of_jobs_is_written_with_them() -> None:
+    tasks = yaml.safe_load((ROOT / "ansible/roles/layout/tasks/main.yml").read_text())
+    (writing,) = [task for task in tasks if "roost_texts" in task]
+    assert writing.get("tags") == ["jobs"]
