@@ -26,6 +26,7 @@ from roost.hosts.collect import collect
 from roost.hosts.doctor import (
     Certificate,
     Job,
+    Needed,
     Observation,
     Offloaded,
     SecretFile,
@@ -44,12 +45,15 @@ from roost.models.findings import model_findings, models_not_checked
 from roost.models.model_slots import parse_slots
 from roost.ops import service_names
 from roost.ops.errors import RoostError, reason_of
+from roost.ops.listen_keeper import NAME, answers
 from roost.ops.run import run
 from roost.ops.site import Site, load_site
 from roost.ops.variables import load_variables
 
 DOCTORS_OWN = {"root", "init"}  # said by doctor in words of its own, as full disks are
 ASK_TIMEOUT_S = 10.0
+ANSWER_S = 2.0  # what keeps sockets waits for nobody: one that takes longer is stuck
+LISTEN_NEEDED = Needed("warning", "While the agent is replaced its clients are refused, who would wait a moment.")
 FIREWALL_ASK = ["nft", "list", "table", "inet", "roost"]
 
 
@@ -207,14 +211,37 @@ def _offloaded(site: Site) -> list[Offloaded]:
 
 def _services(site: Site, facts: HostFacts) -> list[Service]:
     systemd = facts.init == "systemd"
-    script = f"/etc/init.d/{service_names.NOMAD}"
-    state = ["systemctl", "is-active", service_names.NOMAD] if systemd else [script, "status"]
-    start = f"systemctl start {service_names.NOMAD}" if systemd else f"{script} start"
-    found = [Service(service_names.NOMAD, _succeeds(state), "roost logs nomad", start)]
+    name = service_names.NOMAD
+    found = [Service(name, _runs(name, systemd=systemd), "roost logs nomad", _command(name, "start", systemd=systemd))]
+    if site.listen_dir:
+        found.append(_listen(site, site.listen_dir / NAME, as_root=facts.is_root, systemd=systemd))
     if site.runtime == "docker":
         log = "journalctl -u docker" if systemd else f"the files named docker in {site.log_dir} and /var/log"
         found.append(Service("docker", facts.docker.running if facts.is_root else None, log, "./bootstrap.sh"))
     return found
+
+
+def _listen(site: Site, door: Path, *, as_root: bool, systemd: bool) -> Service:
+    """Look at what keeps the listening sockets of the agent or a gateway here; nobody but root gets to its socket."""
+    name = service_names.LISTEN
+    runs = _runs(name, systemd=systemd)
+    return Service(
+        name,
+        runs,
+        f"journalctl -u {name}" if systemd else f"{site.log_dir}/{name}.log",
+        _command(name, "start", systemd=systemd),
+        again=_command(name, "restart", systemd=systemd),
+        answers=not runs or (answers(door, ANSWER_S) if as_root else None),
+        needed=LISTEN_NEEDED,
+    )
+
+
+def _runs(name: str, *, systemd: bool) -> bool:
+    return _succeeds(["systemctl", "is-active", name] if systemd else [f"/etc/init.d/{name}", "status"])
+
+
+def _command(name: str, verb: str, *, systemd: bool) -> str:
+    return f"systemctl {verb} {name}" if systemd else f"/etc/init.d/{name} {verb}"
 
 
 def _succeeds(command: list[str]) -> bool:

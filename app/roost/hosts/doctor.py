@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from roost.hosts.facts import HostFacts
-from roost.hosts.findings import Finding, NotChecked
+from roost.hosts.findings import Finding, NotChecked, Severity
 
 DAY_S = 86400.0
 EXPIRY_WARNING_DAYS = 30
@@ -18,13 +18,28 @@ AS_ROOT = "only root may look; run sudo roost doctor"
 
 
 @dataclass(frozen=True)
+class Needed:
+    """How bad it is when a service is not there, and what goes wrong then."""
+
+    severity: Severity
+    why: str
+
+
+FOR_ALL = Needed("error", "Nothing of Roost works without it.")
+
+
+@dataclass(frozen=True)
 class Service:
-    """A service of the machine: whether it runs, None where that cannot be told; commands for its log and its start."""
+    """A service of the machine: whether it runs and answers, None where that cannot be told; commands for its log, its
+    start, and its start `again`."""
 
     name: str
     running: bool | None
     log: str
     start: str
+    again: str = ""
+    answers: bool | None = True
+    needed: Needed = FOR_ALL
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ def not_checked(facts: HostFacts, seen: Observation) -> list[NotChecked]:
     if seen.firewall is None:
         found.append(NotChecked("whether the firewall's rules are loaded", AS_ROOT))
     found += [NotChecked(f"the service {s.name}", AS_ROOT) for s in seen.services if s.running is None]
+    found += [NotChecked(f"whether the service {s.name} answers", AS_ROOT) for s in seen.services if s.answers is None]
     if seen.nomad_leader is None and not seen.nomad_problem:
         found.append(NotChecked("Nomad and its jobs", "Nomad was not asked"))
     found += [NotChecked(f"the version of {v.what}", "it did not say") for v in seen.versions if not v.running]
@@ -134,9 +150,14 @@ def _services(seen: Observation) -> Iterator[Finding]:
     for service in seen.services:
         if service.running is False:
             yield Finding(
-                f"service:{service.name}", "error", f"The service {service.name} does not run.",
-                "Nothing of Roost works without it.",
-                f"Look at its log: {service.log}. Start it: {service.start}",
+                f"service:{service.name}", service.needed.severity, f"The service {service.name} does not run.",
+                service.needed.why, f"Look at its log: {service.log}. Start it: {service.start}",
+            )  # fmt: skip
+        elif service.answers is False:
+            yield Finding(
+                f"service:{service.name}", service.needed.severity,
+                f"The service {service.name} runs, but does not answer.", service.needed.why,
+                f"Look at its log: {service.log}. Start it again: {service.again}",
             )  # fmt: skip
 
 

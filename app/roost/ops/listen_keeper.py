@@ -299,6 +299,20 @@ def open_door(folder: Path) -> socket.socket:
     return door
 
 
+def answers(door: Path, timeout_s: float) -> bool:
+    """Say whether a keeper answers at a Unix socket: its own user with words, others by hanging up."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(str(door))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                send(connection, {"verb": "answer"})
+                connection.recv(MOST_BYTES)
+    except OSError:
+        return False
+    return True
+
+
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 

@@ -57,6 +57,7 @@ class Site(BaseModel):
     install_dir: Path
     docker_host: str = ""
     monitoring: str = ""  # where Prometheus answers, if it runs
+    listen_dir: Path | None = None  # where listening sockets of the agent or a gateway are kept
     search: str = ""  # where SearXNG answers, if it runs here
     engine_gpus: list[str] = Field(default_factory=list)  # what the engine's packages are chosen for, beside processors
     fleet: str = ""  # name of the machine that a fleet is set up from; empty for a machine alone

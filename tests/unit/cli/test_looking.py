@@ -22,6 +22,7 @@ from roost.hosts.findings import Finding, NotChecked
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
 from roost.ops.variables import load_variables
+from tests.support.replaced import keeper_process
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fakes import MODEL, Broken, Installation, nomad_job
 
@@ -212,6 +213,39 @@ def test_doctor_finds_what_is_wrong(site: Installation, roost: Run, monkeypatch:
     if os.geteuid() == 0:
         assert found[f"secret:{folder / 'secrets' / 'gossip-key'}"] == "error"
     assert "service:roost-nomad" not in found
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected", "missed"), [(True, True, False), (False, True, True), (False, False, False)]
+)
+def test_doctor_misses_the_keeper_of_sockets_only_where_one_should_be(
+    site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch, *, runs: bool, expected: bool, missed: bool
+) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda command: runs or "roost-listen" not in " ".join(command))
+    folder = site.folder / "listen"
+    folder.mkdir()
+    if expected:
+        site.site_file.write_text(json.dumps({**json.loads(site.site_file.read_text()), "listen_dir": str(folder)}))
+    with keeper_process(folder):
+        found = {f["id"]: f for f in json.loads(roost("doctor", "--json").stdout)["findings"]}
+    assert ("service:roost-listen" in found) is missed
+    if missed:
+        assert found["service:roost-listen"]["severity"] == "warning"
+        assert " start" in found["service:roost-listen"]["fix"]
+
+
+def test_doctor_says_that_the_keeper_of_sockets_does_not_answer(
+    site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_verb, "_succeeds", lambda _command: True)
+    site.site_file.write_text(json.dumps({**json.loads(site.site_file.read_text()), "listen_dir": str(site.folder)}))
+    said = json.loads(roost("doctor", "--json").stdout)
+    if os.geteuid() == 0:
+        (found,) = [f for f in said["findings"] if f["id"] == "service:roost-listen"]
+        assert "does not answer" in found["what"]
+        assert "restart" in found["fix"]
+    else:
+        assert "whether the service roost-listen answers" in {item["what"] for item in said["not_checked"]}
 
 
 def test_doctor_when_all_is_well(site: Installation, roost: Run, monkeypatch: pytest.MonkeyPatch) -> None:

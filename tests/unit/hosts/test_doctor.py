@@ -10,6 +10,7 @@ import pytest
 from roost.hosts.doctor import (
     Certificate,
     Job,
+    Needed,
     Observation,
     Offloaded,
     SecretFile,
@@ -22,6 +23,7 @@ from roost.hosts.facts import Disk, HostFacts, facts_from
 from roost.hosts.gpus import Gpu
 from tests.unit.hosts.machines import machine
 
+LISTEN = Needed("warning", "Clients are refused.")
 NOW = 1_800_000_000.0
 DAY = 86400.0
 
@@ -58,6 +60,20 @@ def test_nothing_is_wrong() -> None:
             {"services": [Service("docker", running=False, log="journalctl -u docker", start="x")]},
             "error service:docker",
             "docker",
+        ),
+        (
+            {
+                "services": [
+                    Service("roost-listen", running=False, log="x", start="systemctl start roost-listen", needed=LISTEN)
+                ]
+            },
+            "warning service:roost-listen",
+            "systemctl start roost-listen",
+        ),
+        (
+            {"services": [Service("roost-listen", running=True, log="x", start="y", again="z restart", answers=False)]},
+            "error service:roost-listen",
+            "z restart",
         ),
         ({"nomad_problem": "refused"}, "error nomad", "roost logs nomad"),
         ({"nomad_leader": ""}, "error nomad-leader", "roost logs nomad"),
@@ -113,6 +129,11 @@ def test_a_machine_that_starts_nothing_is_named() -> None:
         ({"is_root": False}, {"firewall": True, "services": []}, ["secrets and their modes"]),
         ({}, {"services": []}, ["whether the firewall's rules are loaded"]),
         ({}, {"firewall": True}, ["the service docker"]),
+        (
+            {},
+            {"firewall": True, "services": [Service("roost-listen", running=True, log="x", start="x", answers=None)]},
+            ["whether the service roost-listen answers"],
+        ),
         ({}, {"firewall": True, "services": [], "nomad_leader": None}, ["Nomad and its jobs"]),
         ({}, {"firewall": True, "services": [], "nomad_leader": None, "nomad_problem": "refused"}, []),
         ({}, {"firewall": True, "services": [], "versions": [Version("Nomad", "1", "")]}, ["the version of Nomad"]),

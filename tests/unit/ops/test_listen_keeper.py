@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from roost.ops.listen_keeper import (
     RefusedError,
     Said,
     Shelf,
+    answers,
     check_listens,
     open_door,
     place_of,
@@ -30,6 +33,7 @@ from roost.ops.listen_keeper import (
     send,
 )
 from tests.support.net import free_port
+from tests.support.replaced import SOON_S, keeper_process
 
 LOOPBACK = "127.0.0.1"
 
@@ -321,3 +325,20 @@ def test_places_are_written_as_people_do() -> None:
     assert str(Place(LOOPBACK, 80)) == "127.0.0.1:80"
     with listening() as sock, pytest.raises(RefusedError, match="not at"):
         check_listens(sock, Place(LOOPBACK, port_of(sock) + 1))
+
+
+def test_whether_one_answers_is_told_for_its_own_user_and_for_others(tmp_path: Path) -> None:
+    door = tmp_path / NAME
+    assert not answers(door, 1.0)
+    with keeper_process(tmp_path) as process:
+        assert answers(door, SOON_S)
+        process.send_signal(signal.SIGSTOP)
+        assert not answers(door, 0.1)
+    door.unlink(missing_ok=True)
+    with open_door(tmp_path) as listening:  # which hangs up, as a keeper does on another user
+        listening.settimeout(SOON_S)
+        hung_up = threading.Thread(target=lambda: listening.accept()[0].close())
+        hung_up.start()
+        assert answers(door, SOON_S)
+        hung_up.join()
+    assert not answers(door, 1.0)
