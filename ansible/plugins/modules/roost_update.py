@@ -17,6 +17,7 @@ from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
+from roost.ops.pki import renewal_due
 from roost.ops.service_names import LISTEN
 from roost.ops.services import begin_anew, service_files, stop
 
@@ -68,6 +69,11 @@ options:
     description: By service, the files with which it has to begin anew.
     type: dict
     default: {}
+  certificates:
+    description: Certificates with which what runs begins anew where they are renewed, as they are near their end.
+    type: list
+    elements: path
+    default: []
   settings:
     description: Hash of all that the machine is to be brought to (filter roost_settings_hash).
     type: str
@@ -159,7 +165,9 @@ def kept(module: AnsibleModule) -> None:
     folder = Path(params["folder"])
     settings = params["settings"]
     known = record.read(folder)
-    pending = bool(params["force"]) or known.differs(settings)
+    ca = Path(params["tls_dir"]) / "ca.pem"
+    renewed = any(renewal_due(Path(path), ca) for path in params["certificates"])
+    pending = bool(params["force"]) or renewed or known.differs(settings)
     if not module.check_mode:
         # Broken off while it was changed: what it had before that is kept already.
         if not (known.state == "changing" and restore_point.exists(folder)):
@@ -238,6 +246,7 @@ def main() -> None:
             "manifest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "dict", "default": {}},
+            "certificates": {"type": "list", "elements": "path", "default": []},
             "settings": {"type": "str", "default": ""},
             "force": {"type": "bool", "default": False},
             "begin": {"type": "bool", "default": False},

@@ -215,6 +215,22 @@ def wants_renewal(path: Path) -> bool:
         return True
 
 
+def renewal_due(path: Path, ca_path: Path) -> bool:
+    """Say whether a run will renew the certificate at `path`; not one that is missing, nor one that ends with its CA.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if not path.exists() or not ca_path.exists():
+        return False
+    try:
+        ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+        ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except ValueError:
+        return True
+    return wants_renewal(path) and ends < ca.not_valid_after_utc
+
+
 def _is_new(tls_dir: Path) -> bool:
     """Say whether the CA is to be made: nothing is there of it, or a key that never signed anything.
 

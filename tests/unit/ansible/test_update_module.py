@@ -10,7 +10,9 @@ import pytest
 
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.record import UpdateRecord
+from roost.ops import pki
 from roost.ops.ownership import Manifest
+from roost.ops.pki import LeafSpec, ensure_pki
 from roost.ops.service_names import LISTEN
 from tests.support.ansible_module import load_module, run_module
 from tests.support.net import free_port
@@ -35,6 +37,19 @@ def keep(folder: Path, *, check: bool = False, **more: object) -> dict[str, Any]
     found = run_module("roost_update", arguments(folder, **more), check=check)
     assert not found["failed"], found
     return found
+
+
+def test_a_certificate_near_its_end_makes_a_machine_wait_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nomad begins anew with the one that a run makes: others take over first, as for any change."""
+    ensure_pki(tmp_path, [LeafSpec("node", ("192.0.2.1",))])
+    record.write(tmp_path / "update", UpdateRecord("passed", "one"))
+    node = [str(tmp_path / "node.pem")]
+    assert not keep(tmp_path, certificates=node)["pending"]
+    monkeypatch.setattr(pki, "LEAF_DAYS", pki.RENEW_BEFORE_DAYS - 1)
+    ensure_pki(tmp_path, [LeafSpec("node", ("192.0.2.1",))], renew=True)
+    assert keep(tmp_path, certificates=node)["pending"]
 
 
 def test_a_machine_that_passed_with_the_same_has_nothing_pending(tmp_path: Path) -> None:

@@ -66,6 +66,24 @@ def test_certificate_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest
     assert pki.ensure_pki(tmp_path, [NODE]) == ["node"]
 
 
+def test_what_a_run_will_renew_is_known_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, ca = tmp_path / "node.pem", tmp_path / "ca.pem"
+    assert not pki.renewal_due(node, ca), "a machine that has none yet"
+    pki.ensure_pki(tmp_path, [NODE])
+    now = dt.datetime.now(dt.UTC)
+    for day, due in (
+        (pki.LEAF_DAYS - pki.RENEW_BEFORE_DAYS - 1, False),
+        (pki.LEAF_DAYS - pki.RENEW_BEFORE_DAYS + 1, True),
+    ):
+        monkeypatch.setattr(pki, "_now", lambda day=day: now + dt.timedelta(days=day))
+        assert pki.renewal_due(node, ca) == due == bool(pki.ensure_pki(tmp_path, [NODE], dry_run=True))
+    monkeypatch.setattr(pki, "_now", lambda: now + dt.timedelta(days=pki.CA_DAYS - 30))
+    pki.ensure_pki(tmp_path, [NODE])
+    assert not pki.renewal_due(node, ca), "it ends with its authority, and no run can do better"
+    node.write_text("damaged")
+    assert pki.renewal_due(node, ca)
+
+
 def test_certificate_of_another_authority_is_replaced(tmp_path: Path) -> None:
     ours, other = tmp_path / "ours", tmp_path / "other"
     ours.mkdir()
