@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.hosts.docker import Result
 from tests.hosts.host import Host, wait_until
 
+MCP_CLIENT = Path(__file__).parents[1] / "hosts" / "mcp_ask.py"
 UNIT = "roost-worker.service"
 CONNECTED = "Connected; works for "
 COMES_S = 90.0  # it is started anew after 10 s
@@ -70,6 +72,12 @@ class Person:
         said = self.run(f"roost agent --json {shlex.quote(request)} | sed {stops}").out
         events = [json.loads(line) for line in said.splitlines()]
         return [event for event in events if event["type"] == "tool_result"]
+
+    def tool(self, name: str, **arguments: str) -> str:
+        """Call a tool of the agent's as a client of `roost mcp serve`; return what it says."""
+        python = self.host.exec("sed -n 's/.* exec \\([^ ]*\\) .*-m roost .*/\\1/p' $(command -v roost)").out.strip()
+        words = shlex.join([python, "-", name, json.dumps(arguments)])
+        return self.run(f"{words} <<'END'\n{MCP_CLIENT.read_text()}\nEND").out
 
 
 @contextmanager

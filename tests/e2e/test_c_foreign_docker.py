@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import story
+from tests.e2e.person import person
+from tests.e2e.searxng_image import pages_served, searxng_loaded
 from tests.e2e.story import Site
 from tests.hosts import host as hosts
 from tests.hosts.host import Host, wait_until
+from tests.hosts.snapshot import Difference, compare
+from tests.support.searxng import engine_of_pages
 
 Measure = Callable[[str, float], None]
+IMPORT = "tar -C / -c bin sbin lib lib64 usr/bin usr/lib64 usr/lib/x86_64-linux-gnu | docker import -"
+# What Nomad and the agent do all the time, what Python and a run leave, and history.json: what was current, by which
+# older images are told. SearXNG's is in it from then on, as its image stays for another `enable`.
+AFTER_A_RUN = (
+    r"^/var/lib/roost/(nomad|agent)/",
+    r"^/var/lib/roost/(last-verify|artifacts/history)\.json$",
+    r"/__pycache__(/|$)",
+)
 SETTINGS = '{"labels": ["theirs=1"], "log-opts": {"max-size": "3m"}}\n'
 
 
@@ -22,7 +35,7 @@ def give_docker(host: Host) -> None:
     host.exec("mkdir -p /etc/docker")
     host.write("/etc/docker/daemon.json", SETTINGS)
     host.exec("apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install docker.io")
-    host.exec("tar -C / -c bin sbin lib lib64 usr/bin usr/lib64 usr/lib/x86_64-linux-gnu | docker import - theirs:1")
+    host.exec(f"{IMPORT} theirs:1")
     host.exec("docker run -d --name theirs --restart unless-stopped --publish 9999:9999 theirs:1 sleep 100000")
 
 
@@ -57,6 +70,30 @@ def test_second_run_changes_nothing(installed: Site, measure: Measure) -> None:
     before = theirs(installed.host)
     story.second_run_changes_nothing(installed.host, measure)
     assert theirs(installed.host) == before
+
+
+def test_web_search_comes_answers_and_goes(installed: Site, tmp_path: Path, measure: Measure) -> None:
+    """SearXNG itself, with one engine that asks a web server of the test, asked by the agent's tool through the hub."""
+    host = installed.host
+    before, pids = host.snapshot(), host.pids()
+    with searxng_loaded(host, tmp_path) as image, pages_served(host) as address:
+        entry = json.dumps([engine_of_pages(address)])
+        host.exec(f"printf 'web_search_engines: %s\\n' {shlex.quote(entry)} >>/etc/roost/host.yaml")
+        done = host.exec(f"roost search enable --json --image {image}")
+        measure("c: roost search enable", done.seconds)
+        told = json.loads(done.out)
+        assert (told["healthy"], told["answered"]["results"]) == (True, 1)
+        found = json.loads(host.exec("roost search status --json --query owls").out)
+        assert (found["enabled"], found["healthy"], found["answered"]["results"]) == (True, True, 1)
+        with person(host, "anna") as anna:
+            assert "About barn owls\nhttps://example.org/a" in anna.tool("web_search", query="barn owls")
+        story.second_run_changes_nothing(host, measure)
+        host.exec("roost search disable")
+        assert json.loads(host.exec("roost search status --json").out)["enabled"] is False
+    difference = compare(before, host.snapshot(), ignore_paths=AFTER_A_RUN)
+    ours = tuple(line for line in difference.added if line.startswith("images: roost/search:"))
+    assert (len(ours), difference) == (1, Difference(ours, (), ())), str(difference)
+    assert host.pids() == pids
 
 
 def test_purge_leaves_docker_and_theirs_running(installed: Site) -> None:

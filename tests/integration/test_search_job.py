@@ -28,7 +28,7 @@ from tests.support.agent_hub import served
 from tests.support.engine import REPOSITORY
 from tests.support.net import eventually, free_port
 from tests.support.nomad import DevNomad, dev_nomad
-from tests.support.searxng import searxng_command
+from tests.support.searxng import engine_of_pages, searxng_command
 from tests.support.web_server import serving
 
 ROOT = Identity("root", "root", 0, 0)  # the tests' folders are open to nobody else
@@ -60,12 +60,9 @@ async def test_the_agents_tool_finds_the_fleets_searxng(tmp_path: Path, nomad: D
     client: Any = Client(nomad)
     port = free_port()
     async with pages() as address, nomad.socket(tmp_path / "nomad.sock") as socket:
-        engine: dict[str, object] = {
-            "name": "local", "engine": "json_engine", "shortcut": "lo", "categories": "general", "enable_http": True,
-            "search_url": f"{address}/?q={{query}}", "results_query": "items", "title_query": "t", "url_query": "u",
-            "content_query": "c",
-        }  # fmt: skip
-        wish = SearchWish(port=port, memory_mib=512, engines=(engine,), command=tuple(command), identity=ROOT)
+        wish = SearchWish(
+            port=port, memory_mib=512, engines=(engine_of_pages(address),), command=tuple(command), identity=ROOT
+        )
         job = search_job(wish, SearchPrograms(), "raw_exec", datacenter="dc1", bind="127.0.0.1")
         settings = Settings(nomad_socket=socket, nomad_token=SecretStr(nomad.agent_token()))
         async with served(tmp_path / "hub", search=searching(settings)) as hub:
