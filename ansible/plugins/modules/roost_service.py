@@ -19,7 +19,8 @@ short_description: Run a service, by systemd or by SysV init
 description:
   - Writes the unit or the init script, enables and starts it. Without systemd, a supervisor of ours starts the daemon
     again whenever it ends.
-  - Restarted only if its unit, its program or a file of I(restart_on) changed since it was started.
+  - Restarted only if its unit, its program or a file of I(restart_on) changed since it was started. A C(oneshot)
+    runs again then, without I(stop_command) before it.
 options:
   name:
     description: Name of the service.
@@ -79,6 +80,15 @@ options:
     type: list
     elements: str
     default: []
+  before:
+    description: Services that are started after it, where they exist.
+    type: list
+    elements: str
+    default: []
+  before_network:
+    description: Whether a C(oneshot) is in place before any network is (systemd).
+    type: bool
+    default: false
   user:
     description: User it runs as.
     type: str
@@ -167,6 +177,8 @@ def service_of(params: dict[str, Any]) -> Service:
         environment={str(key): str(value) for key, value in params["environment"].items()},
         requires=tuple(params["requires"] or params["restart_on"]),
         after=tuple(params["after"]),
+        before=tuple(params["before"]),
+        before_network=params["before_network"],
         open_files=params["open_files"],
         oom_score_adjust=params["oom_score_adjust"],
         kill_children=params["kill_children"],
@@ -195,6 +207,8 @@ def main() -> None:
             "changed_before": {"type": "bool", "default": False},
             "requires": words,
             "after": words,
+            "before": words,
+            "before_network": {"type": "bool", "default": False},
             "user": {"type": "str", "default": "root"},
             "environment": {"type": "dict", "default": {}},
             "open_files": {"type": "int", "default": 0},

@@ -18,6 +18,7 @@ from roost.ops.units import SUPERVISOR, Places, Service, render_systemd, render_
 
 SYSTEMD_RUNS = Path("/run/systemd/system")
 TIMEOUT_S = 180
+SAID_LINES = 8  # of the journal, where a service did not start
 
 
 class Init(Protocol):
@@ -54,6 +55,27 @@ def _succeeds(*words: str) -> bool:
     return True
 
 
+def _verb_anew(kind: str) -> str:
+    """Return what begins a service anew; what a oneshot put in place is there until the new is, and if that fails."""
+    return "reload-or-restart" if kind == "oneshot" else "restart"
+
+
+def _systemctl(verb: str, name: str) -> None:
+    """Start or stop a unit.
+
+    Raises:
+        RoostError: it failed; the message ends with what the service said, which systemctl does not repeat.
+    """
+    fix = f"See `systemctl status {name}` and `journalctl -u {name}`."
+    try:
+        run(["systemctl", verb, f"{name}.service"], timeout_s=TIMEOUT_S, fix=fix)
+    except RoostError as error:
+        said = ""
+        with contextlib.suppress(RoostError):
+            said = run(["journalctl", "--unit", name, "--lines", str(SAID_LINES), "--output", "cat", "--no-pager"])
+        raise RoostError(f"{error.message}\n{said.strip()}".strip(), fix=fix) from None
+
+
 class Systemd:
     """systemd as PID 1."""
 
@@ -85,13 +107,9 @@ class Systemd:
 
     def start(self, *, again: bool) -> None:
         """Start or restart the unit."""
-        # A oneshot whose effect was undone counts as active for systemd, so it is always restarted.
-        verb = "restart" if again or self.service.type == "oneshot" else "start"
-        run(
-            ["systemctl", verb, self.unit.name],
-            timeout_s=TIMEOUT_S,
-            fix=f"See `systemctl status {self.service.name}` and `journalctl -u {self.service.name}`.",
-        )
+        # A oneshot whose effect was undone counts as active for systemd, so it is always run again.
+        verb = _verb_anew(self.service.type) if again or self.service.type == "oneshot" else "start"
+        _systemctl(verb, self.service.name)
 
     def remove(self) -> None:
         """Stop, disable and remove the unit."""
@@ -212,7 +230,7 @@ def state_of(name: str, places: Places | None = None) -> str:
 
 
 def begin_anew(name: str, places: Places | None = None) -> None:
-    """Restart a service with the files that are there now.
+    """Restart a service with the files that are there now; a oneshot runs again, and undoes nothing before.
 
     Raises:
         RoostError: it does not start.
@@ -220,7 +238,8 @@ def begin_anew(name: str, places: Places | None = None) -> None:
     places = places or Places()
     if SYSTEMD_RUNS.is_dir():
         run(["systemctl", "daemon-reload"])
-        run(["systemctl", "restart", f"{name}.service"], timeout_s=TIMEOUT_S, fix=f"See `journalctl -u {name}`.")
+        kind = run(["systemctl", "show", "--property=Type", "--value", f"{name}.service"]).strip()
+        _systemctl(_verb_anew(kind), name)
     else:
         run([Path(places.init_dir) / name, "restart"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 
@@ -233,7 +252,7 @@ def stop(name: str, places: Places | None = None) -> None:
     """
     places = places or Places()
     if SYSTEMD_RUNS.is_dir():
-        run(["systemctl", "stop", f"{name}.service"], timeout_s=TIMEOUT_S, fix=f"See `journalctl -u {name}`.")
+        _systemctl("stop", name)
     else:
         run([Path(places.init_dir) / name, "stop"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 

@@ -344,7 +344,8 @@ $2" ;;
     stop) verb_stop ;;
     restart | force-reload)
         check_required || return 1
-        verb_stop
+        # What a oneshot put in place stays until the new is there, and if that fails.
+        [ "$type" = oneshot ] || verb_stop
         verb_start "$@"
         ;;
     reload) verb_reload "$@" ;;

@@ -26,9 +26,10 @@ class Service:
     """What runs outside Nomad.
 
     A `daemon` stays in the foreground and is started again whenever it ends; a `oneshot` puts something in place
-    (`command`) and takes it away (`stop_command`). Names in `after` are started first where both exist. Nothing
-    starts while a file of `requires` is missing. `environment_file` holds NAME=VALUE lines that the program reads
-    itself (its path is in ROOST_ENV_FILE): no shell of root ever reads it, and no list of processes shows its values.
+    (`command`) and takes it away (`stop_command`); begun anew it only runs again. Names in `after` are started first
+    where both exist, those in `before` later. Nothing starts while a file of `requires` is missing. `environment_file`
+    holds NAME=VALUE lines that the program reads itself (its path is in ROOST_ENV_FILE): no shell of root ever reads
+    it, and no list of processes shows its values.
 
     `confined` takes from it whatever it does not name: the file system is read-only but for `writable`, there are no
     capabilities but `capabilities`, no devices but `devices` (systemd).
@@ -49,6 +50,8 @@ class Service:
     folder: str = ""  # the one it runs in, where that matters
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    before_network: bool = False  # a oneshot that is in place before any network is (systemd)
     open_files: int = 0  # limit of open files; 0: as it is
     oom_score_adjust: int = 0
     kill_children: bool = False  # stop whatever the daemon started, too

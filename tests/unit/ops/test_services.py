@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from roost.ops import services
+from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
-from roost.ops.services import Change, Host, SysV, ensure, remove
+from roost.ops.services import Change, Host, Systemd, SysV, begin_anew, ensure, remove
 from roost.ops.units import Places, Service
 
 SERVICE = Service(name="roost-thing", description="A thing", command=("sleep", "infinity"))
@@ -90,3 +93,112 @@ def test_the_logs_of_a_removed_service_go_with_it(tmp_path: Path, monkeypatch: p
     manifest.own("unit", SERVICE.name)
     remove(Host(SysV(SERVICE, places), manifest, tmp_path / "services"), SERVICE, dry_run=False)
     assert [path.name for path in logs.iterdir()] == ["bootstrap.log"]
+
+
+RULES = Service(
+    name="roost-rules",
+    description="Rules",
+    type="oneshot",
+    command=("cp", "wanted", "loaded"),
+    stop_command=("rm", "loaded"),
+    check_command=("test", "-e", "loaded"),
+)
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl that notes what it is asked, and fails where it finds a file `broken`; and the journal beside it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    asked = tmp_path / "asked"
+    answers = f"""#!/bin/sh
+case $1 in
+show) case "$*" in *roost-rules*) echo oneshot ;; *) echo exec ;; esac ;;
+daemon-reload) ;;
+*)
+    echo "$*" >>{asked}
+    [ ! -e {tmp_path}/broken ] || {{ echo "Job failed. See the journal." >&2; exit 1; }}
+    ;;
+esac
+"""
+    for name, text in {"systemctl": answers, "journalctl": "#!/bin/sh\necho 'firewall.nft:3: syntax error'\n"}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(services, "SYSTEMD_RUNS", tmp_path)
+    return asked
+
+
+def test_what_a_oneshot_put_in_place_stays_until_the_new_is_there(systemctl: Path, tmp_path: Path) -> None:
+    places = Places(systemd_dir=str(tmp_path))
+    Systemd(RULES, places).start(again=True)
+    begin_anew(RULES.name, places)
+    Systemd(SERVICE, places).start(again=True)
+    begin_anew(SERVICE.name, places)
+    assert systemctl.read_text().splitlines() == [
+        "reload-or-restart roost-rules.service",
+        "reload-or-restart roost-rules.service",
+        "restart roost-thing.service",
+        "restart roost-thing.service",
+    ]
+    unit = Systemd(RULES, places).text
+    assert "ExecReload=cp wanted loaded\n" in unit
+
+
+@pytest.mark.usefixtures("systemctl")
+def test_a_load_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(RoostError, match=r"syntax error") as error:
+        Systemd(RULES, Places(systemd_dir=str(tmp_path))).start(again=True)
+    assert error.value.fix
+    with pytest.raises(RoostError, match=r"syntax error"):
+        begin_anew(RULES.name)
+
+
+def test_by_its_script_too_what_is_in_place_outlives_a_load_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "SYSTEMD_RUNS", tmp_path / "none")
+    folder = str(tmp_path)
+    places = Places(install_dir=folder, run_dir=folder, log_dir=folder, init_dir=f"{folder}/init.d")
+    wanted, loaded = tmp_path / "wanted", tmp_path / "loaded"
+    rules = Service(
+        name="roost-rules",
+        description="Rules",
+        type="oneshot",
+        command=("cp", str(wanted), str(loaded)),
+        stop_command=("rm", str(loaded)),
+        check_command=("test", "-e", str(loaded)),
+    )
+    init = SysV(rules, places)
+    init.unit.parent.mkdir()
+    init.unit.write_text(init.text)
+    init.unit.chmod(0o700)
+    init.install()
+    wanted.write_text("before")
+    init.start(again=False)
+    wanted.unlink()
+    with pytest.raises(RoostError, match="wanted"):
+        init.start(again=True)
+    with pytest.raises(RoostError, match="wanted"):
+        begin_anew(rules.name, places)
+    assert loaded.read_text() == "before"
+    wanted.write_text("after")
+    begin_anew(rules.name, places)
+    assert loaded.read_text() == "after"
+
+
+def test_rules_are_there_before_the_network_and_before_what_opens_ports() -> None:
+    early = Service(
+        name="roost-rules", description="", command=("true",), type="oneshot", before_network=True, before=("docker",)
+    )
+    unit = Systemd(early, Places()).text
+    for line in (
+        "DefaultDependencies=no",
+        "Wants=network-pre.target",
+        "Before=network-pre.target shutdown.target docker.service",
+        "Conflicts=shutdown.target",
+    ):
+        assert f"{line}\n" in unit
+    assert "# X-Start-Before:    docker\n" in SysV(early, Places()).text
+    assert "network-pre" not in Systemd(RULES, Places()).text
