@@ -129,9 +129,14 @@ def test_second_run_changes_nothing(fleet: Fleet, measure: Measure) -> None:
 def test_what_was_changed_by_hand_on_one_machine_is_put_right(fleet: Fleet) -> None:
     before = fleet.pids()
     second = fleet.hosts["fleet-2"]
+    unit = "/etc/systemd/system/roost-snapshots.service"
+    as_written = second.exec(f"cat {unit}").out
     second.exec("chmod 0777 /etc/roost/firewall.nft")
-    assert story.changes(fleet.deploy().out) == 1
+    # What systemd has read of it is as it was: only the file tells.
+    second.exec(f"echo '# by hand' >>{unit} && systemctl daemon-reload")
+    assert story.changes(fleet.deploy().out) == 2
     assert second.exec("stat -c %a /etc/roost/firewall.nft").out.strip() == "644"
+    assert second.exec(f"cat {unit}").out == as_written
     assert fleet.pids() == before
 
 

@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
-from roost.ops.services import Host, ensure, init_of, remove
+from roost.ops.services import STAMPS, Host, ensure, init_of, remove
 from roost.ops.units import Places, Service
 
 DOCUMENTATION = r"""
@@ -231,7 +231,7 @@ def main() -> None:
     service = service_of(params)
     places = Places(install_dir=params["install_dir"], run_dir=params["run_dir"], log_dir=params["log_dir"])
     manifest = Path(params["manifest"])
-    host = Host(init_of(service, places), Manifest(manifest), manifest.parent / "services")
+    host = Host(init_of(service, places), Manifest(manifest), manifest.parent / STAMPS)
     try:
         if params["state"] == "present":
             change = ensure(

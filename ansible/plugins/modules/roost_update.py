@@ -19,7 +19,7 @@ from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
 from roost.ops.service_names import LISTEN
-from roost.ops.services import begin_anew, service_files, stop
+from roost.ops.services import STAMPS, begin_anew, service_files, stop
 
 DOCUMENTATION = r"""
 module: roost_update
@@ -135,9 +135,6 @@ back:
   type: list
   returned: with state restored
 """
-
-
-STAMPS = "services"  # beside the manifest, see roost_service
 
 
 def client_of(params: dict[str, Any]) -> NomadClient:

@@ -17,6 +17,7 @@ from roost.ops.run import run
 from roost.ops.units import SUPERVISOR, Places, Service, render_systemd, render_sysv
 
 SYSTEMD_RUNS = Path("/run/systemd/system")
+STAMPS = "services"  # the folder beside the manifest that says what each was started with
 TIMEOUT_S = 180
 SAID_LINES = 8  # of the journal, where a service did not start
 

@@ -18,7 +18,7 @@ from roost.ops.files import sha256_file
 from roost.ops.ownership import Manifest, user_present
 from roost.ops.pki import wants_renewal
 from roost.ops.run import run
-from roost.ops.services import state_of
+from roost.ops.services import STAMPS, service_files, state_of
 from roost.ops.units import Places
 
 Json = Any
@@ -62,6 +62,10 @@ def look(sights: Sights, places: Places | None = None) -> dict[str, str]:
         found |= {name: found.get(name) or path_state(Path(name), deep=False) for name in manifest.owned("path")}
         found["manifest"] = sha256_file(sights.manifest) if sights.manifest.is_file() else ABSENT
         services += manifest.owned("unit")
+        # By themselves: once the init system has read a unit that was changed by hand, its word of it is as before.
+        stamps = sights.manifest.parent / STAMPS
+        for path in (path for name in manifest.owned("unit") for path in service_files(name, stamps, places)):
+            found[str(path)] = path_state(path)
     for name in dict.fromkeys(services):
         found[f"service {name}"] = state_of(name, places)
     if sights.certificates:

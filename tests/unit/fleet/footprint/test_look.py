@@ -14,8 +14,10 @@ from roost.fleet.footprint import look as looking
 from roost.fleet.footprint.look import Sights, hash_of_job, look, look_at_nomad
 from roost.fleet.gate import Asker
 from roost.fleet.nomad_api import NomadClient, NomadUnreachableError
+from roost.ops import services
 from roost.ops.ownership import Manifest
 from roost.ops.pki import LeafSpec, ensure_pki
+from roost.ops.units import Places
 
 Change = Callable[[Path], object]
 CHANGES: dict[str, Change] = {
@@ -125,3 +127,25 @@ def test_a_nomad_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
     client = cast("NomadClient", Silent())
     seen = look_at_nomad(client, "one", Asker("key", tmp_path / "ca.pem"), "1.11.3", first=True)
     assert seen == ({}, "Nomad does not answer.")
+
+
+@pytest.mark.parametrize("systemd", [True, False])
+def test_a_unit_changed_by_hand_is_seen_though_the_init_system_has_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, systemd: bool
+) -> None:
+    monkeypatch.setattr(looking, "state_of", lambda *_: "runs")
+    monkeypatch.setattr(services, "SYSTEMD_RUNS", tmp_path if systemd else tmp_path / "none")
+    places = Places(systemd_dir=str(tmp_path / "units"), init_dir=str(tmp_path / "init.d"))
+    manifest = Manifest(tmp_path / "manifest")
+    manifest.own("unit", "roost-thing")
+    sights = Sights(manifest=manifest.path, services=["docker"])
+    unit, stamp = services.service_files("roost-thing", tmp_path / "services", places)
+    for file in (unit, stamp):
+        file.parent.mkdir()
+        file.write_text("as it was written")
+    before = look(sights, places)
+    assert look(sights, places) == before
+    for file in (unit, stamp):
+        file.write_text("changed by hand")
+        assert [name for name, state in look(sights, places).items() if before[name] != state] == [str(file)]
+        file.write_text("as it was written")
