@@ -68,6 +68,10 @@ names:
   description: Packages that were installed or removed, or would be, those they bring along included.
   type: list
   returned: always
+owned:
+  description: Those of the packages that were asked for which Roost brought, now or in a run before.
+  type: list
+  returned: with C(state=present)
 kept:
   description: Packages of ours that stay because others need them now.
   type: list
@@ -96,15 +100,20 @@ def present(module: AnsibleModule, manifest: Manifest) -> None:
     names = module.params["names"]
     missing = sorted(set(names) - installed(names))
     if not missing:
-        module.exit_json(changed=False, names=[])
+        module.exit_json(changed=False, names=[], owned=owned(names, manifest))
     if module.check_mode:
-        report(module, would_install(missing), "installed")
+        report(module, would_install(missing), "installed", owned=sorted({*missing, *owned(names, manifest)}))
     with contextlib.ExitStack() as stack:
         apt = stack.enter_context(sources(module.params))
         if not module.params["start_services"]:
             stack.enter_context(packages.services_kept_from_starting(manifest))
         new = packages.install(apt, missing, manifest)
-    report(module, new, "installed")
+    report(module, new, "installed", owned=owned(names, manifest))
+
+
+def owned(names: list[str], manifest: Manifest) -> list[str]:
+    """Return those of the packages that are ours."""
+    return sorted(set(names) & set(manifest.owned("package")))
 
 
 def would_install(missing: list[str]) -> list[str]:

@@ -49,15 +49,47 @@ def render(
         }
         for name, variables in variants.items()
     ]
-    play = {"hosts": "one", "gather_facts": False, "tasks": tasks}
-    if (where / "vars/main.yml").exists():
-        play["vars_files"] = [str(where / "vars/main.yml")]
+    _play(folder, where, tasks)
+    return {name: (folder / f"{name}.out").read_text() for name in variants}
+
+
+def decide(
+    folder: Path, role: str, file: str, task: str, variants: Mapping[str, Mapping[str, Any]], *, check: bool = False
+) -> dict[str, bool]:
+    """Return for each variant of variables whether a role does a task (of one file, by its name), by its `when`.
+
+    Raises:
+        AssertionError: there is no such task, or Ansible failed; the message has what it printed.
+    """
+    where = ROOT / "ansible/roles" / role
+    found = [one for one in yaml.safe_load((where / "tasks" / file).read_text()) if one["name"] == task]
+    assert found, f"{role}/{file} has no task {task!r}"
+    (folder / "group_vars").symlink_to(ROOT / "group_vars")
+    entry = {"ansible_connection": "local", "hardware_node_address": HOSTS["one"], "hardware_host": SYSTEMD}
+    (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": {"one": entry}}}))
+    tasks = [
+        {
+            "name": name,
+            "when": found[0]["when"],
+            "vars": dict(variables),
+            "check_mode": False,
+            "ansible.builtin.copy": {"content": "", "dest": str(folder / f"{name}.out"), "mode": "0644"},
+        }
+        for name, variables in variants.items()
+    ]
+    _play(folder, where, tasks, *(["--check"] if check else []))
+    return {name: (folder / f"{name}.out").exists() for name in variants}
+
+
+def _play(folder: Path, role: Path, tasks: list[dict[str, Any]], *options: str) -> None:
+    play: dict[str, Any] = {"hosts": "one", "gather_facts": False, "tasks": tasks}
+    if (role / "vars/main.yml").exists():
+        play["vars_files"] = [str(role / "vars/main.yml")]
     (folder / "play.yaml").write_text(yaml.safe_dump([play], sort_keys=False))
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONPATH": str(ROOT / "app")}
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yaml", "play.yaml",
-         "-e", f"ansible_python_interpreter={sys.executable}"],
+         "-e", f"ansible_python_interpreter={sys.executable}", *options],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: (folder / f"{name}.out").read_text() for name in variants}

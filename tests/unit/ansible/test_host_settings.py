@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.unit.ansible.rendering import render
+from tests.unit.ansible.rendering import decide, render
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2wlBhJVZyk0vZq3kGJ0Y0Yw0sXyq3YkY3w0a5Wc9sM ada@desk"
 
@@ -59,3 +60,23 @@ def test_the_registry_listens_in_the_fleet_for_its_certificates(tmp_path_factory
     assert settings["http"]["addr"] == "192.0.2.11:8466"
     assert settings["http"]["tls"]["clientcas"] == ["/etc/roost/tls/ca.pem"]
     assert settings["storage"]["filesystem"]["rootdirectory"] == "/var/lib/roost/registry"
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_the_package_s_own_registry_is_left_out_after_a_run_that_was_broken_off_too(
+    tmp_path: Path, *, check: bool
+) -> None:
+    ours, theirs = ["docker-registry"], list[str]()
+    variants = {
+        "installed": {"registry_installed": {"changed": True, "owned": ours}},
+        "was there from a run before": {"registry_installed": {"changed": False, "owned": ours}},
+        "was there before Roost": {"registry_installed": {"changed": False, "owned": theirs}},
+    }
+    task = "Registry | Leave the package's own service out"
+    found = decide(tmp_path, "registry", "install.yml", task, variants, check=check)
+    # A check installs nothing, so there is no such service to look at.
+    assert found == {
+        "installed": not check,
+        "was there from a run before": True,
+        "was there before Roost": False,
+    }
