@@ -16,7 +16,8 @@ nap() {
 trap 'kill "$!" 2>/dev/null || true; exit 0' TERM INT
 while :; do
     pause=300
-    if [ -z "$(find "$folder" -maxdepth 1 -name "$pattern" -mmin "-$minutes" 2>/dev/null)" ]; then
+    # A file of the future is of before the clock was set back, and says nothing.
+    if [ -z "$(find "$folder" -maxdepth 1 -name "$pattern" -mmin "-$minutes" ! -mmin -0 2>/dev/null)" ]; then
         "$@" </dev/null || pause=30
     fi
     nap "$pause"

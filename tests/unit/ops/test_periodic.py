@@ -40,7 +40,13 @@ def ps(*words: str) -> str:
 
 @pytest.mark.parametrize(
     ("age_s", "content", "due"),
-    [(None, "", True), (700, "old.snap", True), (60, "new.snap", False), (60, "else.txt", True)],
+    [
+        (None, "", True),
+        (700, "old.snap", True),
+        (60, "new.snap", False),
+        (60, "else.txt", True),
+        (-90000, "of-before-the-clock-was-set-back.snap", True),
+    ],
 )
 def test_it_runs_when_nothing_young_is_there(tmp_path: Path, age_s: int | None, content: str, due: bool) -> None:
     if age_s is not None:
