@@ -97,6 +97,10 @@ options:
     description: Environment variables.
     type: dict
     default: {}
+  secret_environment:
+    description: Further ones whose values are told nowhere; the unit or script that has them is root's alone.
+    type: dict
+    default: {}
   open_files:
     description: Limit of open files; 0 leaves it.
     type: int
@@ -174,7 +178,10 @@ def service_of(params: dict[str, Any]) -> Service:
         stop_command=tuple(params["stop_command"]),
         check_command=tuple(params["check_command"]),
         user=params["user"],
-        environment={str(key): str(value) for key, value in params["environment"].items()},
+        environment={
+            str(key): str(value) for key, value in (params["environment"] | params["secret_environment"]).items()
+        },
+        private=bool(params["secret_environment"]),
         requires=tuple(params["requires"] or params["restart_on"]),
         after=tuple(params["after"]),
         before=tuple(params["before"]),
@@ -211,6 +218,7 @@ def main() -> None:
             "before_network": {"type": "bool", "default": False},
             "user": {"type": "str", "default": "root"},
             "environment": {"type": "dict", "default": {}},
+            "secret_environment": {"type": "dict", "default": {}, "no_log": True},
             "open_files": {"type": "int", "default": 0},
             "oom_score_adjust": {"type": "int", "default": 0},
             "kill_children": {"type": "bool", "default": False},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,10 +81,9 @@ def _systemctl(verb: str, name: str) -> None:
 class Systemd:
     """systemd as PID 1."""
 
-    mode = 0o644
-
     def __init__(self, service: Service, places: Places) -> None:
         """Render the unit."""
+        self.mode = 0o600 if service.private else 0o644
         self.service = service
         self.unit = Path(places.systemd_dir) / f"{service.name}.service"
         self.text = render_systemd(service)
@@ -124,10 +124,9 @@ class Systemd:
 class SysV:
     """SysV init, or no init system at all: then everything works but the start at boot."""
 
-    mode = 0o755
-
     def __init__(self, service: Service, places: Places) -> None:
         """Render the init script."""
+        self.mode = 0o700 if service.private else 0o755
         self.service = service
         self.places = places
         self.unit = Path(places.init_dir) / service.name
@@ -262,6 +261,10 @@ def _content(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def _mode(path: Path) -> int | None:
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
 def ensure(
     host: Host, service: Service, restart_on: Sequence[str], *, dry_run: bool, changed_before: bool = False
 ) -> Change:
@@ -281,7 +284,7 @@ def ensure(
             f"{init.unit} is there and not ours.", fix=f"Remove or rename it, then run it again: {init.unit}"
         )
     wanted = fingerprint(init.text, service.command, restart_on)
-    write, stale = before != init.text, _content(stamp).strip() != wanted
+    write, stale = before != init.text or _mode(init.unit) != init.mode, _content(stamp).strip() != wanted
     stale = stale or (dry_run and changed_before)
     runs = not write and init.in_order()
     enable = write or not init.enabled()

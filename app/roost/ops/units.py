@@ -46,6 +46,7 @@ class Service:
     check_command: tuple[str, ...] = ()  # exits 0 while what it is about is in place or in order
     user: str = "root"
     environment: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False  # its environment has secrets: nobody but root reads its unit or script
     environment_file: str = ""
     folder: str = ""  # the one it runs in, where that matters
     requires: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
 from roost.ops.services import Change, Host, Systemd, SysV, begin_anew, ensure, remove
 from roost.ops.units import Places, Service
+from tests.support.ansible_module import run_module
 
 SERVICE = Service(name="roost-thing", description="A thing", command=("sleep", "infinity"))
 
@@ -202,3 +204,30 @@ def test_rules_are_there_before_the_network_and_before_what_opens_ports() -> Non
         assert f"{line}\n" in unit
     assert "# X-Start-Before:    docker\n" in SysV(early, Places()).text
     assert "network-pre" not in Systemd(RULES, Places()).text
+
+
+def test_what_has_secrets_is_root_s_alone_and_what_was_written_before_becomes_so(host: Host, init: FakeInit) -> None:
+    private = Service(name="roost-thing", description="", command=("true",), private=True)
+    assert (SysV(private, Places()).mode, SysV(SERVICE, Places()).mode) == (0o700, 0o755)
+    assert (Systemd(private, Places()).mode, Systemd(SERVICE, Places()).mode) == (0o600, 0o644)
+    ensure(host, SERVICE, [], dry_run=False)
+    assert ensure(host, SERVICE, [], dry_run=False).done == []
+    init.mode = 0o600
+    assert ensure(host, SERVICE, [], dry_run=True).done[0] == "unit written"
+    ensure(host, SERVICE, [], dry_run=False)
+    assert init.unit.stat().st_mode & 0o777 == 0o600
+    assert ensure(host, SERVICE, [], dry_run=False).done == []
+    assert init.started == [False, False]
+
+
+def test_what_the_module_tells_has_no_value_of_the_environment(tmp_path: Path) -> None:
+    told = run_module(
+        "roost_service",
+        {
+            "name": "roost-thing", "manifest": str(tmp_path / "manifest"), "command": ["true"],
+            "secret_environment": {"HTTP_PROXY": "http://ada:s3cret@192.0.2.1:3128"},
+        },
+        check=True,
+    )  # fmt: skip
+    assert (told["failed"], told["changed"]) == (False, True)
+    assert "s3cret" not in json.dumps(told)
