@@ -10,7 +10,7 @@ from testinfra.host import Host
 testinfra_hosts = ["docker://machine-1"]
 TLS = "/etc/roost/tls"
 NOMAD = "https://127.0.0.1:4646/v1"
-SERVICES = ["docker", "roost-nomad", "roost-nomad-watch", "roost-listen", "roost-firewall", "roost-snapshots"]
+SERVICES = ["docker", "roost-nomad", "roost-nomad-watch", "roost-firewall", "roost-snapshots"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
