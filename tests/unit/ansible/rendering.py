@@ -62,15 +62,14 @@ def decide(
         AssertionError: there is no such task, or Ansible failed; the message has what it printed.
     """
     where = ROOT / "ansible/roles" / role
-    found = [one for one in yaml.safe_load((where / "tasks" / file).read_text()) if one["name"] == task]
-    assert found, f"{role}/{file} has no task {task!r}"
+    done_when = task_of(role, file, task)["when"]
     (folder / "group_vars").symlink_to(ROOT / "group_vars")
     entry = {"ansible_connection": "local", "hardware_node_address": HOSTS["one"], "hardware_host": SYSTEMD}
     (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": {"one": entry}}}))
     tasks = [
         {
             "name": name,
-            "when": found[0]["when"],
+            "when": done_when,
             "vars": dict(variables),
             "check_mode": False,
             "ansible.builtin.copy": {"content": "", "dest": str(folder / f"{name}.out"), "mode": "0644"},
@@ -79,6 +78,18 @@ def decide(
     ]
     _play(folder, where, tasks, *(["--check"] if check else []))
     return {name: (folder / f"{name}.out").exists() for name in variants}
+
+
+def task_of(role: str, file: str, task: str) -> dict[str, Any]:
+    """Return one task of a role's file, by its name.
+
+    Raises:
+        AssertionError: there is none.
+    """
+    tasks: list[dict[str, Any]] = yaml.safe_load((ROOT / "ansible/roles" / role / "tasks" / file).read_text())
+    found = [one for one in tasks if one["name"] == task]
+    assert found, f"{role}/{file} has no task {task!r}"
+    return found[0]
 
 
 def _play(folder: Path, role: Path, tasks: list[dict[str, Any]], *options: str) -> None:
