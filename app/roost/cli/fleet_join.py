@@ -26,6 +26,7 @@ from roost.fleet.join.reception import Json, Reception, serve
 from roost.fleet.join.ssh import Controller, host_keys
 from roost.fleet.join.store import Store
 from roost.fleet.join.token import Token
+from roost.fleet.rolling.servers import choice_problem
 from roost.ops.authority import Authority
 from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
@@ -96,6 +97,8 @@ def token(
     Example: sudo roost fleet token --ttl 600
     """
     office = Office.here()
+    if server:
+        check_server(office.site, "it")
     if not shutil.which("ssh"):
         raise RoostError(
             "There is no ssh on this machine; others are set up over it.", fix="apt-get install openssh-client"
@@ -112,6 +115,22 @@ def token(
     until = datetime.fromtimestamp(expires, UTC).strftime("%H:%M:%S UTC")
     print(f"On the machine that is to join, from a clone of the repository, until {until}:\n")
     print(f"  sudo ./bootstrap.sh --join {_address(office.site)} --token {made}")
+
+
+def check_server(site: Site, name: str) -> None:
+    """Refuse a machine that is to be one more server where there may not be one more.
+
+    Raises:
+        RoostError: they would be neither 1, 3 nor 5; exit code 2.
+    """
+    document = inventory.with_machine(present_inventory(site), name, {}, server=True)
+    count = len(inventory.servers(document))
+    if choice_problem(inventory.servers(document), list(document[inventory.FLEET]["hosts"])):
+        raise RoostError(
+            f"With {name} the fleet would have {count} servers of Nomad; there may be 1, 3 or 5.",
+            fix="Have the machines join without --server, and then say which are servers: roost fleet servers A B C.",
+            exit_code=inventory.BAD_INPUT,
+        )
 
 
 def _address(site: Site) -> str:
@@ -160,12 +179,14 @@ def receive() -> None:
     """Receive machines that join, until no token is open any more; `roost fleet token` starts it."""
     office = Office.here()
 
-    def check(name: str) -> None:
+    def check(name: str, server: bool) -> None:
         if name in present_inventory(office.site)[inventory.FLEET]["hosts"]:
             raise RoostError(
                 f"{name} is in the inventory already.",
                 fix=f"Give the machine another host name, or take the old one out: sudo roost fleet remove {name}.",
             )
+        if server:
+            check_server(office.site, name)
 
     def admit(name: str, entry: Json, server: bool) -> Iterator[str]:
         return set_up(office.site, name, entry, server=server)

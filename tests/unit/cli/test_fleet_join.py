@@ -63,6 +63,15 @@ def test_a_bad_number_of_servers_is_refused(inventory: Path, monkeypatch: pytest
     assert yaml.safe_load(inventory.read_text()) == BEFORE
 
 
+def test_no_token_is_made_for_one_more_server_than_there_may_be(
+    inventory: Path, roost: Run, site: Installation
+) -> None:
+    said = roost("fleet", "token", "--server")
+    assert "With it the fleet would have 2 servers of Nomad; there may be 1, 3 or 5." in str(said.exception)
+    assert yaml.safe_load(inventory.read_text()) == BEFORE
+    assert not list(site.folder.glob("**/join-tokens*"))
+
+
 def test_a_failed_set_up_leaves_the_inventory_as_it_was(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap(monkeypatch, fails=True)
     with pytest.raises(RoostError, match="not complete"):

@@ -53,7 +53,8 @@ class Guest:
 
 @dataclass
 class Reception:
-    """Decides who is let in. `check` refuses a name; `admit` sets a machine up, yields lines, raises RoostError."""
+    """Decides who is let in. `check` refuses a name, and whether it may be a server; `admit` sets a machine up, yields
+    lines, raises RoostError."""
 
     store: Store
     authority: Authority
@@ -61,7 +62,7 @@ class Reception:
     controller: str
     region: str
     loopback: str
-    check: Callable[[str], None]
+    check: Callable[[str, bool], None]
     admit: Admit
     clock: Callable[[], float] = time.time
     guests: dict[str, Guest] = field(default_factory=dict)
@@ -76,11 +77,14 @@ class Reception:
         """Use the token up, and return what the machine needs.
 
         Raises:
-            RoostError: the token is refused, or the name is taken; then the token stays good.
+            RoostError: the token is refused; the name is taken, and then the token stays good; it is to be a server, and
+                there may not be another.
         """
-        self.check(wish.name)
+        self.check(wish.name, False)
         now = self.clock()
         entry = self.store.use(wish.number, bytes.fromhex(wish.secret), wish.name, now)
+        if entry.server:
+            self.check(wish.name, True)  # before anything that only servers hold leaves this machine
         specs = leaves_of(wish, region=self.region, loopback=self.loopback, server=entry.server)
         signed = self.authority.sign(specs, dict(wish.requests))
         self.ssh.know(peer, wish.host_keys)

@@ -40,6 +40,7 @@ class Office:
     admitted: list[tuple[str, dict[str, Any], bool]] = field(default_factory=list)
     fails: bool = False
     taken: str = ""
+    enough: bool = False
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -51,9 +52,11 @@ class Office:
             self.check, self.admit, clock=lambda: self.clock,
         )  # fmt: skip
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, server: bool) -> None:
         if name == self.taken:
             raise RoostError(f"{name} is in the inventory already.")
+        if server and self.enough:
+            raise RoostError("There would be 4 servers.")
 
     def admit(self, name: str, entry: dict[str, Any], server: bool) -> Iterator[str]:
         self.admitted.append((name, entry, server))
@@ -158,6 +161,15 @@ def test_a_server_gets_what_servers_hold(office: Office, machine: guest.Machine)
     certificate = x509.load_pem_x509_certificate((machine.tls_dir / "node.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "server.global.nomad" in names.get_values_for_type(x509.DNSName)
+
+
+def test_one_that_may_be_no_server_gets_nothing_that_only_servers_hold(office: Office, machine: guest.Machine) -> None:
+    office.enough = True
+    with pytest.raises(RoostError, match="4 servers"):
+        join(office.token(server=True), machine)
+    assert not list(machine.secrets_dir.glob("*"))
+    assert not list(machine.tls_dir.glob("*[!y].pem")), "a certificate"
+    assert office.admitted == []
 
 
 def test_a_token_is_good_once(office: Office, machine: guest.Machine) -> None:
