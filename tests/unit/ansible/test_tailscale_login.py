@@ -27,11 +27,12 @@ up)
     ls -l "$file" >"$DOUBLE/mode"
     [ -z "${REFUSE:-}" ] || exit 1
     echo Running >"$DOUBLE/state" ;;
+logout) [ -z "${REFUSE:-}" ] || exit 1 ;;
 esac
 """
 
 
-def log_in(folder: Path, state: str, **variables: str) -> tuple[int, str]:
+def log_in(folder: Path, state: str, *options: str, tasks: str = "login", **variables: str) -> tuple[int, str]:
     (folder / "bin").mkdir(exist_ok=True)
     program = folder / "bin/tailscale"
     program.write_text(DOUBLE)
@@ -42,15 +43,19 @@ def log_in(folder: Path, state: str, **variables: str) -> tuple[int, str]:
         "connection": "local",
         "gather_facts": False,
         "vars_files": [str(TASKS / "vars/main.yml")],
-        "vars": {"tailscale_login_server": "", "ansible_python_interpreter": sys.executable},
-        "tasks": [{"name": "Log in", "ansible.builtin.import_tasks": str(TASKS / "tasks/login.yml")}],
+        "vars": {
+            "tailscale_login_server": "",
+            "roost_manifest": str(folder / "manifest"),
+            "ansible_python_interpreter": sys.executable,
+        },
+        "tasks": [{"name": "Log in", "ansible.builtin.import_tasks": str(TASKS / f"tasks/{tasks}.yml")}],
     }
     (folder / "play.yaml").write_text(yaml.safe_dump([play]))
     (folder / "given.yaml").write_text(yaml.safe_dump({"tailscale_owner": getpass.getuser(), **variables}))
     refuse = {"REFUSE": "1"} if variables.get("tailscale_login_server") == "https://refuses" else {}
     program = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
-        [program, "-vvv", "-i", "localhost,", "play.yaml", "-e", "@given.yaml"],
+        [program, "-vvv", "-i", "localhost,", "play.yaml", "-e", "@given.yaml", *options],
         cwd=folder, capture_output=True, text=True, check=False,
         env={**os.environ, **refuse, "DOUBLE": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
     )  # fmt: skip
@@ -90,3 +95,39 @@ def test_a_login_that_is_refused_leaves_no_file(tmp_path: Path, server: str) -> 
     assert asked.startswith(f"up --login-server={server} ")
     assert not Path(asked.rpartition("file:")[2]).exists()
     assert KEY not in said
+
+
+def test_a_check_says_that_it_would_log_in_and_does_not(tmp_path: Path) -> None:
+    code, said = log_in(tmp_path, "NeedsLogin", "--check", tailscale_auth_key=KEY)
+    assert code == 0, said
+    assert "changed=1" in said
+    assert (tmp_path / "asked").read_text() == "status --json\n"
+    code, said = log_in(tmp_path, "Running", "--check", tailscale_auth_key=KEY)
+    assert code == 0, said
+    assert "changed=0" in said
+
+
+def test_a_machine_that_roost_logged_in_is_taken_out_of_the_tailnet(tmp_path: Path) -> None:
+    assert log_in(tmp_path, "NeedsLogin", tailscale_auth_key=KEY)[0] == 0
+    (tmp_path / "asked").unlink()
+    code, said = log_in(tmp_path, "Running", tasks="uninstall")
+    assert code == 0, said
+    assert (tmp_path / "asked").read_text() == "logout\n"
+    code, said = log_in(tmp_path, "Running", tasks="uninstall")
+    assert code == 0, said
+    assert (tmp_path / "asked").read_text() == "logout\n", "it is not ours any more"
+
+
+def test_a_machine_that_somebody_else_logged_in_stays_in_the_tailnet(tmp_path: Path) -> None:
+    assert log_in(tmp_path, "Running", tailscale_auth_key=KEY)[0] == 0
+    (tmp_path / "asked").unlink()
+    code, said = log_in(tmp_path, "Running", tasks="uninstall")
+    assert code == 0, said
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_logout_that_fails_keeps_nothing_from_being_removed_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "tailscale-login").touch()
+    code, said = log_in(tmp_path, "Running", tasks="uninstall", tailscale_login_server="https://refuses")
+    assert code == 0, said
+    assert "admin console" in said
