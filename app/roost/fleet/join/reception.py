@@ -77,8 +77,7 @@ class Reception:
         """Use the token up, and return what the machine needs.
 
         Raises:
-            RoostError: the token is refused; the name is taken, and then the token stays good; it is to be a server, and
-                there may not be another.
+            RoostError: the token is refused; the name is taken, and then the token stays good; it may be no server.
         """
         self.check(wish.name, False)
         now = self.clock()
