@@ -16,19 +16,53 @@ from tests.hosts.host import Host, wait_until
 MCP_CLIENT = Path(__file__).parents[1] / "hosts" / "mcp_ask.py"
 UNIT = "roost-worker.service"
 CONNECTED = "Connected; works for "
+STARTED = "39f53479d3a045ac8e11786248231fbf"  # what systemd says when a unit was started (sd-messages.h)
 COMES_S = 90.0  # it is started anew after 10 s
 SESSION_ENDS_S = 60.0
 PROC = "/mnt"
 KEPT = ".local/"  # what the worker itself keeps of its calls, which another `roost worker` goes on with
 
+# As that release's `roost worker install` wrote it.
+EARLIER_UNIT = """\
+# Written by Roost; changes are lost with its next run.
+[Unit]
+Description=Runs the tools of Roost's agent in this user's workspaces
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={command}
+Restart=on-failure
+RestartSec=10
+KillMode=control-group
+TimeoutStopSec=20
+TasksMax=4096
+Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+Environment=PYTHONUNBUFFERED=1
+EnvironmentFile={variables}
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=default.target
+"""
+
 
 @dataclass(frozen=True)
 class Person:
-    """A user of a host, who logs in for each thing they do. `key` is theirs for the API."""
+    """A user of a host with systemd, who logs in for each thing they do.
+
+    `key` is theirs for the API, `since` when they came, in seconds of the host's clock since 1970.
+    """
 
     host: Host
     name: str
     key: str
+    since: str
 
     @property
     def home(self) -> str:
@@ -59,12 +93,39 @@ class Person:
         """Return the process of the service; 0 for none."""
         return int(self.run(f"systemctl --user show --property MainPID --value {UNIT}").out)
 
+    def earlier_service(self, *tools: str) -> None:
+        """Have the service run that the first release with `roost worker install` (c8a7da7) would have made."""
+        unit, variables = f"{self.home}/.config/systemd/user/{UNIT}", f"{self.home}/.config/roost/worker.env"
+        words = " ".join(f"--only {tool}" for tool in tools)
+        self.run(f"mkdir -p {unit.rpartition('/')[0]} {variables.rpartition('/')[0]}; umask 077; : >{variables}")
+        self.host.write(unit, EARLIER_UNIT.format(command=f"/usr/local/bin/roost worker {words}", variables=variables))
+        self.host.write(variables, f'ROOST_API_KEY="{self.key}"\n')
+        self.host.exec(f"chown {self.name}: {unit} {variables}")
+        self.run(f"systemctl --user daemon-reload && systemctl --user enable {UNIT} && systemctl --user start {UNIT}")
+        self.connected(1)
+        self.unnamed()
+
+    def unnamed(self) -> None:
+        """Have the running worker's lock not say which process has it, as those of releases before 40dd88c did not."""
+        self.run("for lock in ~/.local/state/roost/worker/*/lock; do : >$lock; done")
+
+    def starts(self, at_least: int) -> int:
+        """Return how often systemd has started the service; waits until the journal has so many."""
+
+        def count() -> int:
+            return len(self.journal(f"MESSAGE_ID={STARTED} USER_UNIT={UNIT}").splitlines())
+
+        wait_until(f"the service is started ({at_least})", lambda: count() >= at_least, COMES_S)
+        return count()
+
     def connected(self, times: int) -> None:
-        """Wait until the service has connected to the API so many times since the host was booted."""
-        said = f"journalctl --quiet --output cat _SYSTEMD_USER_UNIT={UNIT}"
-        wait_until(
-            f"the worker connects ({times})", lambda: self.host.exec(said).out.count(CONNECTED) >= times, COMES_S
-        )
+        """Wait until the service has connected to the API so many times."""
+        said = f"_SYSTEMD_USER_UNIT={UNIT}"
+        wait_until(f"the worker connects ({times})", lambda: self.journal(said).count(CONNECTED) >= times, COMES_S)
+
+    def journal(self, matches: str) -> str:
+        """Return the messages since the user came that have those fields."""
+        return self.host.exec(f"journalctl --quiet --output cat --since @{self.since} {matches}").out
 
     def results_of(self, request: str, until: str) -> list[dict[str, Any]]:
         """Say something to the agent; return the results of tools, to the first with a word: the turn ends there."""
@@ -83,12 +144,13 @@ class Person:
 @contextmanager
 def person(host: Host, name: str, *, lingers: bool = False) -> Iterator[Person]:
     """Have somebody with an account and a key, and if wanted services without a session; all that goes at the end."""
+    since = host.exec("date +%s.%6N").out.strip()
     host.exec(f"useradd --create-home --shell /bin/sh {name}")
     if lingers:
         host.exec(f"loginctl enable-linger {name}")
     uid = host.exec(f"id -u {name}").out.strip()
     try:
-        yield Person(host, name, str(json.loads(host.exec(f"roost keys add {name} --json").out)["key"]))
+        yield Person(host, name, str(json.loads(host.exec(f"roost keys add {name} --json").out)["key"]), since)
     finally:
         host.exec(f"roost keys revoke {name} --purge")
         if lingers:

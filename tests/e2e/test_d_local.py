@@ -91,6 +91,34 @@ def test_the_worker_is_a_service_of_its_user(installed: Site, measure: Measure) 
     measure("d: the worker as a service", time.monotonic() - begin)
 
 
+def test_a_workers_service_of_an_earlier_release_is_replaced(installed: Site) -> None:
+    """While it runs, by one start more, also where the unit is the same; after that nothing is started."""
+    host = installed.host
+    with person(host, "berta", lingers=True) as berta:
+        berta.run("mkdir project && echo heliotrope >project/notes.txt && roost workspace add project")
+        before = berta.files()
+        berta.earlier_service("read")
+        earlier = berta.main_pid()
+        told = json.loads(berta.run("roost worker install --only read --json").out)
+        assert (told["changed"], berta.starts(2)) == (True, 2)
+        assert host.exec(f"kill -0 {earlier}", check=False).code != 0
+        wanted = berta.run("roost worker install --only read --dry-run").out
+        assert "RestartPreventExitStatus=" in wanted
+        assert host.exec(f"cat {told['unit']}").out == wanted
+        berta.connected(2)
+        pid = berta.main_pid()
+        read = berta.results_of("Read the file notes.txt", until="heliotrope")
+        assert (read[-1]["outcome"], "heliotrope" in read[-1]["text"]) == ("ok", True), read
+        berta.unnamed()
+        for starts in (3, 3):  # the second time it says its process
+            assert json.loads(berta.run("roost worker install --only read --json").out)["changed"] is False
+            assert berta.starts(starts) == starts
+        berta.connected(3)
+        assert host.exec(f"kill -0 {pid}", check=False).code != 0
+        berta.run("roost worker uninstall")
+        assert (berta.units(), berta.files() ^ before) == ("", set())
+
+
 @pytest.mark.long
 def test_the_other_engine(installed: Site, measure: Measure) -> None:
     done = installed.host.bootstrap("--yes", "--run-local", "--set", "engine=llama-cpp-python", timeout_s=1400)
