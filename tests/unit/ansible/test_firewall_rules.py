@@ -40,7 +40,8 @@ def test_by_default_only_our_ports_are_closed(rules: dict[str, str], alone: dict
     for text in (rules["ours"], alone["ours"]):
         assert "policy accept" in text
         assert "policy drop" not in text
-        assert "hook forward" not in text
+        assert lines(text, "hook forward") == ["type filter hook forward priority filter - 10; policy accept;"]
+        assert not lines(text, "jump"), "nothing is looked at that goes through"
         assert all("dport" in line for line in lines(text, " drop"))
     assert "4646" in lines(alone["ours"], "tcp dport")[0]
     assert "saddr" not in alone["ours"], "a machine alone lets nobody in"
@@ -51,6 +52,16 @@ def test_the_fleets_own_ports_answer_its_addresses_in_both_families(rules: dict[
         assert f"elements = {{ {HOSTS['one']}, {HOSTS['two']} }}" in rules[name]
         assert f"elements = {{ {HOSTS['three']} }}" in rules[name]
         assert len(lines(rules[name], "@fleet_ip")) == 4
+
+
+def test_nothing_is_taken_away_while_rules_are_exchanged(rules: dict[str, str], alone: dict[str, str]) -> None:
+    """Packets on their way got past a table that was deleted and made anew, in one transaction too."""
+    for text in (*rules.values(), alone["ours"]):
+        assert not lines(text, "delete")
+        first, rest = text.split("flush table inet roost\n")
+        declared = {f"set fleet_ip{family}" for family in "46"} | {"chain input", "chain forward", "chain containers"}
+        assert {line.strip().rstrip(" {") for line in lines(first, " {") if "table" not in line} == declared
+        assert {line.strip().rstrip(" {") for line in lines(rest, " {") if re.match("(set|chain) ", line)} <= declared
 
 
 def test_with_an_overlay_they_answer_only_what_comes_through_it(rules: dict[str, str]) -> None:
@@ -79,7 +90,7 @@ def test_deny_closes_all_but_what_is_named(rules: dict[str, str]) -> None:
 
 def test_deny_closes_what_docker_publishes(rules: dict[str, str]) -> None:
     text = rules["deny"]
-    containers = text[text.index("chain containers") :]
+    containers = text[text.rindex("chain containers") :]
     assert re.findall(r"proto-dst (\d+)", containers) == ["8088", "9000"]
     assert lines(containers, "drop") == ["drop"]
     assert "ct status dnat jump containers" in text
