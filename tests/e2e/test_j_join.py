@@ -24,6 +24,7 @@ FAULTS = {
     "preflight_min_memory_mib": 1 << 30,
     "preflight_min_disk_mib": 1 << 30,
     "api_listen_address": FOREIGN,
+    "gateway_replicas": 1,  # so that it is looked at there, and not on the first machine alone
     "engine": "llama-cpp-python",
 }
 PORTS = (4646, 8360)
@@ -74,10 +75,10 @@ def test_preflight_alone_is_harmless(bare: Fleet) -> None:
 
 @pytest.fixture(scope="module")
 def alone(bare: Fleet) -> Host:
-    """The first machine, set up for itself; nobody's key opens the second one."""
+    """The first machine, set up for itself and open to its network; nobody's key opens the second one."""
     bare.controller.exec(f"rm -f {INVENTORY} /root/.ssh/known_hosts /root/.ssh/id_ed25519*")
     bare.hosts["fleet-2"].exec("rm -rf /root/.ssh")
-    bare.controller.bootstrap("--yes", timeout_s=900)
+    bare.controller.bootstrap("--listen", bare.controller.address, "--yes", timeout_s=900)
     return bare.controller
 
 

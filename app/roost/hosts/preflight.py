@@ -51,6 +51,7 @@ class Wishes:
     disks: Mapping[str, int] = field(default_factory=dict)  # path -> MiB wanted there
     ports: Sequence[PortWish] = ()
     listen_address: str = ""
+    gateways: bool = False  # several: each listens on its own machine
     our_paths: Sequence[str] = ()  # a process started from below one of these is Roost's own
     our_uids: Sequence[int] = ()  # so is one of these users; a container's process may show no more than that
     docker_min_version: str = ""
@@ -280,18 +281,25 @@ def _listen(facts: HostFacts, wishes: Wishes) -> Iterator[Finding]:
         return
     own = facts.own_addresses()
     usable = ", ".join(sorted(a for a in own if not ip_address(a).is_loopback and not ip_address(a).is_link_local))
+    fix = f"Use one of: {usable}."
+    if wishes.gateways:  # an address of this machine would be as wrong on the others
+        fix = (
+            "With gateway_replicas each machine needs its own. Take back what holds for all (./bootstrap.sh --set "
+            "api_listen_address=), and in the inventory give each host its node_address and "
+            'api_listen_address: "{{ node_address }}".'
+        )
     try:
         address = ip_address(wishes.listen_address)
     except ValueError:
         yield Finding(
             "listen", "error", f"{wishes.listen_address!r} is not an IP address.",
-            "--listen takes an address of this machine.", f"Use one of: {usable}.",
+            "--listen takes an address of this machine.", fix,
         )  # fmt: skip
         return
     if str(address) not in own:
         yield Finding(
             "listen", "error", f"This machine does not have the address {address}.",
-            "The API can only listen on an address of this machine.", f"Use one of: {usable}.",
+            "The API can only listen on an address of this machine.", fix,
         )  # fmt: skip
     elif address.is_global:
         yield Finding(

@@ -26,6 +26,7 @@ def wishes_from(variables: Variables, *, installed: bool, here: str) -> Wishes:
         disks={str(variables["roost_state_dir"]): need, str(variables["roost_cache_dir"]): need // CACHE_SHARE},
         ports=_ports(variables, here),
         listen_address=str(variables["api_listen_address"]),
+        gateways=int(variables["gateway_replicas"]) > 0,
         our_paths=[str(variables[f"roost_{name}_dir"]) for name in ("install", "state", "config")],
         our_uids=[int(variables[f"roost_{name}_uid"]) for name in ("agent", "engine", "monitoring", "search")],
         docker_min_version=str(variables["docker_min_version"]),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def render(
         }
         for name, variables in variants.items()
     ]
-    _play(folder, where, tasks)
+    _play(folder, [where], tasks)
     return {name: (folder / f"{name}.out").read_text() for name in variants}
 
 
@@ -76,7 +77,7 @@ def decide(
         }
         for name, variables in variants.items()
     ]
-    _play(folder, where, tasks, *(["--check"] if check else []))
+    _play(folder, [where], tasks, *(["--check"] if check else []))
     return {name: (folder / f"{name}.out").exists() for name in variants}
 
 
@@ -92,10 +93,31 @@ def task_of(role: str, file: str, task: str) -> dict[str, Any]:
     return found[0]
 
 
-def _play(folder: Path, role: Path, tasks: list[dict[str, Any]], *options: str) -> None:
-    play: dict[str, Any] = {"hosts": "one", "gather_facts": False, "tasks": tasks}
-    if (role / "vars/main.yml").exists():
-        play["vars_files"] = [str(role / "vars/main.yml")]
+def evaluate(
+    folder: Path, roles: Sequence[str], expression: str, hosts: Mapping[str, Mapping[str, Any]], **extra: object
+) -> dict[str, Any]:
+    """Return what a Jinja expression over variables of roles is on each machine of a fleet.
+
+    `hosts` has the machines' variables by name; `extra` holds for all of them, as bootstrap.sh gives host.yaml.
+
+    Raises:
+        AssertionError: Ansible failed; the message has what it printed.
+    """
+    (folder / "group_vars").symlink_to(ROOT / "group_vars")
+    (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": {n: dict(v) for n, v in hosts.items()}}}))
+    copied = {
+        "content": f"{{{{ {expression} | to_json }}}}",
+        "dest": str(folder / "{{ inventory_hostname }}.json"),
+        "mode": "0600",
+    }
+    where = [ROOT / "ansible/roles" / role for role in roles]
+    _play(folder, where, [{"ansible.builtin.copy": copied}], "-e", json.dumps(extra), hosts="fleet")
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in hosts}
+
+
+def _play(folder: Path, roles: Sequence[Path], tasks: list[dict[str, Any]], *options: str, hosts: str = "one") -> None:
+    files = [str(path) for role in roles if (path := role / "vars/main.yml").exists()]
+    play = {"hosts": hosts, "gather_facts": False, "tasks": tasks, "vars_files": files}
     (folder / "play.yaml").write_text(yaml.safe_dump([play], sort_keys=False))
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONPATH": str(ROOT / "app")}
     done = subprocess.run(

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import runpy
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.ansible_module import MODULES, run_module
-from tests.unit.ansible.rendering import ROOT
+from tests.unit.ansible.rendering import evaluate
 
 Json = Any
 # Two networks: machines speak to each other over one, people and Ansible come over the other.
@@ -31,7 +27,6 @@ SHARED = "gateway.roost.internal"
 
 def decided(folder: Path, names: Collection[str] = tuple(OVERLAY), **variables: object) -> dict[str, dict[str, Json]]:
     """Return the role's leaves and copies for each of the machines, as Ansible computes them."""
-    (folder / "group_vars").symlink_to(ROOT / "group_vars")
     entries = {
         name: {
             "ansible_connection": "local", "ansible_host": UNDERLAY[name], "hardware_node_address": OVERLAY[name],
@@ -39,22 +34,8 @@ def decided(folder: Path, names: Collection[str] = tuple(OVERLAY), **variables: 
         }
         for name in names
     }  # fmt: skip
-    (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": entries}}))
-    content = "{{ {'leaves': certificates_leaves, 'copies': certificates_copies} | to_json }}"
-    target = str(folder / "{{ inventory_hostname }}.json")
-    play = {
-        "hosts": "fleet", "gather_facts": False, "vars_files": [str(ROOT / "ansible/roles/certificates/vars/main.yml")],
-        "tasks": [{"ansible.builtin.copy": {"content": content, "dest": target, "mode": "0600"}}],
-    }  # fmt: skip
-    (folder / "play.yaml").write_text(yaml.safe_dump([play], sort_keys=False))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yaml", "play.yaml",
-         "-e", f"ansible_python_interpreter={sys.executable}"],
-        cwd=folder, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONPATH": str(ROOT / "app")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    wanted = "{'leaves': certificates_leaves, 'copies': certificates_copies}"
+    return evaluate(folder, ["certificates"], wanted, entries)
 
 
 @pytest.fixture(scope="module")

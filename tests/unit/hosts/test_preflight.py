@@ -122,6 +122,14 @@ def test_listen_address(address: str, found: list[str]) -> None:
         assert "Use one of: 172.17.0.3, 8.8.4.4." in check(facts, Wishes(listen_address=address))[0].fix
 
 
+def test_with_several_gateways_an_address_that_holds_for_all_machines_is_not_replaced_by_another() -> None:
+    found = check(good(), Wishes(listen_address="10.9.8.7", gateways=True))
+    assert [finding.id for finding in found if finding.severity == "error"] == ["listen"]
+    assert "{{ node_address }}" in found[0].fix
+    assert "--set api_listen_address=" in found[0].fix
+    assert "Use one of" not in found[0].fix
+
+
 def test_registries_count_online_only() -> None:
     said = {"apt": "E: no route", "pip": ""}
     assert ids(good(), Wishes(), said) == ["error registry:apt"]
