@@ -10,25 +10,23 @@ import pytest
 
 from roost.fleet.jobs import Driver
 from roost.fleet.monitoring.job import MonitoringPrograms
-from tests.support.engine import cache_dir
 from tests.support.example_fleets import INVENTORIES, TIERS, facts, planned, texts_of_tier
 from tests.support.example_fleets import texts as texts_of_plan
+from tests.support.nomad import nomad_program
 from tests.unit.fleet.golden_jobs import texts
 from tests.unit.fleet.monitoring.test_job import TREE
 from tests.unit.fleet.monitoring.test_job import text_of as monitoring_text
 from tests.unit.fleet.test_jobs import NAMES_OF_STRANGERS, render_with_template
 from tests.unit.fleet.test_search_job import text_of as search_text
 
+pytestmark = pytest.mark.timeout(1800)  # whichever comes first may have to build Nomad, which takes ten minutes
 TEXTS = texts()
 
 
 @pytest.fixture(scope="module")
-def nomad() -> Path:
-    """Return the program that the tests' cache holds."""
-    found = sorted((cache_dir() / "nomad").glob("*/nomad"))
-    if not found:  # building it takes ten minutes, and the end-to-end suites do that
-        pytest.skip("no Nomad in the tests' cache yet")
-    return found[0]
+def nomad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program of the version that the product uses."""
+    return nomad_program(tmp_path_factory.mktemp("nomad"))
 
 
 def validate(nomad: Path, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
