@@ -13,6 +13,7 @@ import yaml
 
 from roost.cli import fleet_join
 from roost.cli.fleet_inventory import follow_bootstrap
+from roost.fleet.join.reception import Reception
 from roost.fleet.join.token import Token
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
@@ -70,6 +71,23 @@ def test_no_token_is_made_for_one_more_server_than_there_may_be(
     assert "With it the fleet would have 2 servers of Nomad; there may be 1, 3 or 5." in str(said.exception)
     assert yaml.safe_load(inventory.read_text()) == BEFORE
     assert not list(site.folder.glob("**/join-tokens*"))
+
+
+def test_who_receives_refuses_one_more_server_than_there_may_be(
+    inventory: Path, site: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site.folder / "host.yaml").write_text(
+        f"fleet_tls_dir: {site.folder}/tls\nfleet_secrets_dir: {site.folder}/secrets\n"
+    )
+    received: list[Reception] = []
+    monkeypatch.setattr(fleet_join, "serve", lambda reception, _address: received.append(reception))
+    fleet_join.receive()
+    received[0].check("two", False)
+    with pytest.raises(RoostError, match="With two the fleet would have 2 servers"):
+        received[0].check("two", True)
+    with pytest.raises(RoostError, match="one is in the inventory already"):
+        received[0].check("one", False)
+    assert yaml.safe_load(inventory.read_text()) == BEFORE
 
 
 def test_a_failed_set_up_leaves_the_inventory_as_it_was(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
