@@ -39,6 +39,12 @@ LOG = "join.log"
 START_S = 20.0
 POLL_S = 0.1
 ENVIRONMENT = "ROOST_JOIN_TOKEN"
+# The inventory does not have the machine, so `roost fleet remove` does not know it; --uninstall keeps certificates.
+NOT_JOINED = (
+    "Correct what is said above, and have {name} join again with a new token: sudo roost fleet token. To give it up: "
+    "./bootstrap.sh --purge on {name}, which until then keeps its certificate, the fleet's SSH key and, where it came "
+    "so far, its Nomad in the fleet; Nomad forgets a node a day after it went."
+)
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ def set_up(site: Site, name: str, entry: Json, *, server: bool) -> Iterator[str]
     """Take a machine into the inventory and apply it, yielding what is said; a failure leaves the inventory as it was.
 
     Raises:
-        RoostError: it could not be set up.
+        RoostError: it could not be set up; its fix says what stays on the machine.
     """
     path = inventory_path(site)
     before = path.read_bytes() if path.exists() else None
@@ -211,12 +217,12 @@ def set_up(site: Site, name: str, entry: Json, *, server: bool) -> Iterator[str]
     inventory.write(path, document)
     try:
         yield from follow_bootstrap(site, [])
-    except RoostError:
+    except RoostError as error:
         if before is None:
             path.unlink(missing_ok=True)
         else:
             path.write_bytes(before)
-        raise
+        raise RoostError(error.message, fix=NOT_JOINED.format(name=name), exit_code=error.exit_code) from error
 
 
 def join_fleet(

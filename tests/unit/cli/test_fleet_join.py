@@ -42,7 +42,7 @@ def bootstrap(monkeypatch: pytest.MonkeyPatch, *, fails: bool) -> None:
         assert arguments == []
         yield "working"
         if fails:
-            raise RoostError("The change is not complete.")
+            raise RoostError("The change is not complete.", fix="Run it again.", exit_code=3)
 
     monkeypatch.setattr(fleet_join, "follow_bootstrap", run)
 
@@ -94,6 +94,21 @@ def test_a_failed_set_up_leaves_the_inventory_as_it_was(inventory: Path, monkeyp
     bootstrap(monkeypatch, fails=True)
     with pytest.raises(RoostError, match="not complete"):
         list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=False))
+    assert yaml.safe_load(inventory.read_text()) == BEFORE
+
+
+def test_a_failed_set_up_says_what_stays_and_how_it_goes(
+    inventory: Path, roost: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap(monkeypatch, fails=True)
+    with pytest.raises(RoostError) as caught:
+        list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=False))
+    for said in ("new token", "./bootstrap.sh --purge on two", "certificate", "SSH key", "Nomad"):
+        assert said in caught.value.fix
+    assert caught.value.exit_code == 3
+    # the fleet's own verb for it is no way: the inventory does not have the machine
+    assert "not in the inventory" in str(roost("fleet", "remove", "two").exception)
+    assert "fleet remove" not in caught.value.fix
     assert yaml.safe_load(inventory.read_text()) == BEFORE
 
 
