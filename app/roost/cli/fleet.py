@@ -70,7 +70,6 @@ def add(
     *,
     address: Annotated[str, typer.Option(help="Its address in the fleet (node_address).")],
     ssh: Annotated[str, typer.Option(help="Where SSH reaches it, [USER@]HOST; default root@ADDRESS.")] = "",
-    server: Annotated[bool, typer.Option("--server", help="It keeps Nomad's state too.")] = False,
     servers: ServersOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
@@ -88,7 +87,7 @@ def add(
     site = load_site()
     user, _, host = ssh.rpartition("@")
     entry = {"ansible_host": host or address, "ansible_user": user or "root", "node_address": address}
-    changed = inventory.with_machine(present_inventory(site), name, entry, server=server)
+    changed = inventory.with_machine(present_inventory(site), name, entry)
     apply(site, chosen(changed, servers), dry_run=dry_run)
 
 

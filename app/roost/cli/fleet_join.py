@@ -26,7 +26,6 @@ from roost.fleet.join.reception import Json, Reception, serve
 from roost.fleet.join.ssh import Controller, host_keys
 from roost.fleet.join.store import Store
 from roost.fleet.join.token import Token
-from roost.fleet.rolling.servers import choice_problem
 from roost.ops.authority import Authority
 from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
@@ -93,7 +92,6 @@ def token(
     ttl: Annotated[
         int | None, typer.Option(min=1, help="Seconds for which it is good; default: fleet_join_ttl_s.")
     ] = None,
-    server: Annotated[bool, typer.Option("--server", help="The machine keeps Nomad's state too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a token with which one machine may join, once and soon; this machine listens as long as it is open.
@@ -103,8 +101,6 @@ def token(
     Example: sudo roost fleet token --ttl 600
     """
     office = Office.here()
-    if server:
-        check_server(office.site, "it")
     if not shutil.which("ssh"):
         raise RoostError(
             "There is no ssh on this machine; others are set up over it.", fix="apt-get install openssh-client"
@@ -113,30 +109,14 @@ def token(
     made = Token.new(ca.public_bytes(serialization.Encoding.DER), office.port)
     now = time.time()
     expires = now + (ttl or office.ttl_s)
-    office.store.add(made, expires=expires, server=server, now=now)
+    office.store.add(made, expires=expires, now=now)
     listen(office)
     if as_json:
-        print_json({"token": str(made), "expires": int(expires), "server": server, "port": office.port})
+        print_json({"token": str(made), "expires": int(expires), "port": office.port})
         return
     until = datetime.fromtimestamp(expires, UTC).strftime("%H:%M:%S UTC")
     print(f"On the machine that is to join, from a clone of the repository, until {until}:\n")
     print(f"  sudo ./bootstrap.sh --join {_address(office.site)} --token {made}")
-
-
-def check_server(site: Site, name: str) -> None:
-    """Refuse a machine that is to be one more server where there may not be one more.
-
-    Raises:
-        RoostError: they would be neither 1, 3 nor 5; exit code 2.
-    """
-    document = inventory.with_machine(present_inventory(site), name, {}, server=True)
-    count = len(inventory.servers(document))
-    if choice_problem(inventory.servers(document), list(document[inventory.FLEET]["hosts"])):
-        raise RoostError(
-            f"With {name} the fleet would have {count} servers of Nomad; there may be 1, 3 or 5.",
-            fix="Have the machines join without --server, and then say which are servers: roost fleet servers A B C.",
-            exit_code=inventory.BAD_INPUT,
-        )
 
 
 def _address(site: Site) -> str:
@@ -185,17 +165,15 @@ def receive() -> None:
     """Receive machines that join, until no token is open any more; `roost fleet token` starts it."""
     office = Office.here()
 
-    def check(name: str, server: bool) -> None:
+    def check(name: str) -> None:
         if name in present_inventory(office.site)[inventory.FLEET]["hosts"]:
             raise RoostError(
                 f"{name} is in the inventory already.",
                 fix=f"Give the machine another host name, or take the old one out: sudo roost fleet remove {name}.",
             )
-        if server:
-            check_server(office.site, name)
 
-    def admit(name: str, entry: Json, server: bool) -> Iterator[str]:
-        return set_up(office.site, name, entry, server=server)
+    def admit(name: str, entry: Json) -> Iterator[str]:
+        return set_up(office.site, name, entry)
 
     reception = Reception(
         office.store, office.authority, Controller(office.authority.secrets_dir),
@@ -205,7 +183,7 @@ def receive() -> None:
     serve(reception, (everywhere, office.port))
 
 
-def set_up(site: Site, name: str, entry: Json, *, server: bool) -> Iterator[str]:
+def set_up(site: Site, name: str, entry: Json) -> Iterator[str]:
     """Take a machine into the inventory and apply it, yielding what is said; a failure leaves the inventory as it was.
 
     Raises:
@@ -213,7 +191,7 @@ def set_up(site: Site, name: str, entry: Json, *, server: bool) -> Iterator[str]
     """
     path = inventory_path(site)
     before = path.read_bytes() if path.exists() else None
-    document = inventory.checked(inventory.with_machine(present_inventory(site), name, entry, server=server))
+    document = inventory.checked(inventory.with_machine(present_inventory(site), name, entry))
     inventory.write(path, document)
     try:
         yield from follow_bootstrap(site, [])

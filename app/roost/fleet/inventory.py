@@ -70,8 +70,8 @@ def variable(document: Json, name: str, default: object) -> dict[str, object]:
     return {host: (entry or {}).get(name, common) for host, entry in fleet["hosts"].items()}
 
 
-def with_machine(document: Json, name: str, entry: Json, *, server: bool) -> Json:
-    """Return the inventory with one more machine.
+def with_machine(document: Json, name: str, entry: Json) -> Json:
+    """Return the inventory with one more machine; which are servers is said of all at once, by `with_servers`.
 
     Raises:
         RoostError: it is there already; exit code 2.
@@ -79,8 +79,7 @@ def with_machine(document: Json, name: str, entry: Json, *, server: bool) -> Jso
     hosts = document[FLEET]["hosts"]
     if name in hosts:
         raise RoostError(f"{name} is in the inventory already.", fix="Choose another name.", exit_code=BAD_INPUT)
-    group = [*servers(document), *([name] if server else [])]
-    return _of(document, {**hosts, name: entry}, group)
+    return _of(document, {**hosts, name: entry}, servers(document))
 
 
 def without_machine(document: Json, name: str) -> Json:

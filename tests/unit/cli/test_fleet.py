@@ -24,7 +24,7 @@ def fleet(site: Installation) -> Installation:
     """An installation with an inventory of three machines in two racks, and a bootstrap.sh that notes its words."""
     document = inventory.alone("one", "192.0.2.11")
     for name in ("two", "three"):
-        document = inventory.with_machine(document, name, {"node_address": f"{name}.example"}, server=False)
+        document = inventory.with_machine(document, name, {"node_address": f"{name}.example"})
     document["fleet"]["hosts"]["one"]["failure_domain"] = "left"
     document["fleet"]["hosts"]["three"]["failure_domain"] = "left"
     inventory.write(site.folder / "inventory.yaml", document)
@@ -83,9 +83,7 @@ def test_an_update_runs_the_playbook_and_says_how_far_it_came(
 
 
 def test_servers_that_call_themselves_otherwise_are_known_by_address() -> None:
-    document = inventory.with_machine(
-        inventory.alone("one", "192.0.2.11"), "six", {"node_address": "2001:db8::6"}, server=False
-    )
+    document = inventory.with_machine(inventory.alone("one", "192.0.2.11"), "six", {"node_address": "2001:db8::6"})
     found = [
         RaftServer(name, f"{name}.global", address, leader=False, voter=True, healthy=True, version="1")
         for name, address in (
@@ -114,7 +112,9 @@ def test_a_server_goes_only_with_a_good_number_left(fleet: Installation, roost: 
 
 
 def test_two_servers_are_refused_and_three_at_once_are_not(fleet: Installation, roost: Run) -> None:
-    refuses(roost("fleet", "add", "four", "--address", "192.0.2.14", "--server"))
+    refuses(roost("fleet", "add", "four", "--address", "192.0.2.14", "--servers", "one,four"))
+    alone = roost("fleet", "add", "four", "--address", "192.0.2.14", "--server")
+    assert (alone.exit_code, "No such option" in alone.stderr) == (2, True), "one more is never a good number"
     assert words(fleet) == []
     chosen = ("--servers", "one,two,four")
     assert roost("fleet", "add", "four", "--address", "192.0.2.14", *chosen).exit_code == 0

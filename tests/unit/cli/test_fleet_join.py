@@ -13,7 +13,6 @@ import yaml
 
 from roost.cli import fleet_join
 from roost.cli.fleet_inventory import follow_bootstrap
-from roost.fleet.join.reception import Reception
 from roost.fleet.join.token import Token
 from roost.ops.errors import RoostError
 from roost.ops.site import load_site
@@ -49,7 +48,7 @@ def bootstrap(monkeypatch: pytest.MonkeyPatch, *, fails: bool) -> None:
 
 def test_the_inventory_gains_the_machine(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap(monkeypatch, fails=False)
-    lines = list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=False))
+    lines = list(fleet_join.set_up(load_site(), "two", dict(ENTRY)))
     assert lines == ["working"]
     kept = yaml.safe_load(inventory.read_text())["fleet"]
     assert kept["hosts"]["two"] == ENTRY
@@ -59,41 +58,27 @@ def test_the_inventory_gains_the_machine(inventory: Path, monkeypatch: pytest.Mo
 
 def test_a_bad_number_of_servers_is_refused(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap(monkeypatch, fails=False)
+    group = {"children": {"fleet_servers": {"hosts": dict.fromkeys(["one", "three"])}}}
+    two = {"fleet": {"hosts": {"one": None, "three": None}, **group}}
+    inventory.write_text(yaml.safe_dump(two))
     with pytest.raises(RoostError, match="has 2 machines"):
-        list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=True))
-    assert yaml.safe_load(inventory.read_text()) == BEFORE
+        list(fleet_join.set_up(load_site(), "two", dict(ENTRY)))
+    assert yaml.safe_load(inventory.read_text()) == two
 
 
-def test_no_token_is_made_for_one_more_server_than_there_may_be(
-    inventory: Path, roost: Run, site: Installation
-) -> None:
+def test_there_is_no_token_for_a_server(inventory: Path, roost: Run, site: Installation) -> None:
+    """Of 1, 3 or 5 servers one more is never a good number."""
     said = roost("fleet", "token", "--server")
-    assert "With it the fleet would have 2 servers of Nomad; there may be 1, 3 or 5." in str(said.exception)
+    assert said.exit_code == 2
+    assert "No such option" in said.stderr
     assert yaml.safe_load(inventory.read_text()) == BEFORE
     assert not list(site.folder.glob("**/join-tokens*"))
-
-
-def test_who_receives_refuses_one_more_server_than_there_may_be(
-    inventory: Path, site: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (site.folder / "host.yaml").write_text(
-        f"fleet_tls_dir: {site.folder}/tls\nfleet_secrets_dir: {site.folder}/secrets\n"
-    )
-    received: list[Reception] = []
-    monkeypatch.setattr(fleet_join, "serve", lambda reception, _address: received.append(reception))
-    fleet_join.receive()
-    received[0].check("two", False)
-    with pytest.raises(RoostError, match="With two the fleet would have 2 servers"):
-        received[0].check("two", True)
-    with pytest.raises(RoostError, match="one is in the inventory already"):
-        received[0].check("one", False)
-    assert yaml.safe_load(inventory.read_text()) == BEFORE
 
 
 def test_a_failed_set_up_leaves_the_inventory_as_it_was(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap(monkeypatch, fails=True)
     with pytest.raises(RoostError, match="not complete"):
-        list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=False))
+        list(fleet_join.set_up(load_site(), "two", dict(ENTRY)))
     assert yaml.safe_load(inventory.read_text()) == BEFORE
 
 
@@ -102,7 +87,7 @@ def test_a_failed_set_up_says_what_stays_and_how_it_goes(
 ) -> None:
     bootstrap(monkeypatch, fails=True)
     with pytest.raises(RoostError) as caught:
-        list(fleet_join.set_up(load_site(), "two", dict(ENTRY), server=False))
+        list(fleet_join.set_up(load_site(), "two", dict(ENTRY)))
     for said in ("new token", "./bootstrap.sh --purge on two", "certificate", "SSH key", "Nomad"):
         assert said in caught.value.fix
     assert caught.value.exit_code == 3

@@ -17,7 +17,9 @@ def test_a_machine_alone_becomes_three_and_two_again(tmp_path: Path) -> None:
     path = tmp_path / "inventory.yaml"
     document = inventory.alone("one", "192.0.2.11")
     for name in ("two", "three"):
-        document = inventory.with_machine(document, name, {"ansible_host": f"{name}.example"}, server=True)
+        document = inventory.with_machine(document, name, {"ansible_host": f"{name}.example"})
+    assert inventory.servers(document) == ["one"]
+    document = inventory.with_servers(document, ["one", "two", "three"])
     inventory.write(path, document)
     assert path.stat().st_mode & 0o777 == 0o600
     again = inventory.read(path)
@@ -37,7 +39,7 @@ def test_a_machine_alone_becomes_three_and_two_again(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     document = inventory.alone("one", "192.0.2.11")
     with pytest.raises(RoostError, match="in the inventory already"):
-        inventory.with_machine(document, "one", {}, server=False)
+        inventory.with_machine(document, "one", {})
     with pytest.raises(RoostError, match="from which the fleet is set up"):
         inventory.without_machine(document, "one")
     with pytest.raises(RoostError, match="not in the inventory"):

@@ -67,7 +67,7 @@ def join(
         node.forget_requests()
         raise RoostError(str(answer.get("error", "The server refuses.")), fix=str(answer.get("fix", "")))
     welcome = Welcome.model_validate(answer)
-    node.install(ca, welcome.signed, welcome.secrets)
+    node.install(ca, welcome.signed, {})
     peer = address_of(server, token.port)
     admit(welcome.ssh_key, [peer], machine.home)
     say(f"{welcome.controller} knows this machine as {machine.name}, and sets it up.")

@@ -80,11 +80,11 @@ class Wish(Message):
 
 
 class Welcome(Message):
-    """What it gets: the authority, its certificates, who may log in to set it up, secrets where it will be a server."""
+    """What it gets: the authority, its certificates, who may log in to set it up."""
 
     ca: str
     signed: dict[str, str]
-    secrets: dict[str, str]
+    secrets: dict[str, str] = Field(default_factory=dict)  # none; a clone of an earlier release wants to see that
     ssh_key: str
     controller: str
     visit: str  # by which it says that it is ready
@@ -104,12 +104,10 @@ def parse(text: bytes) -> Wish:
         ) from None
 
 
-def leaves_of(wish: Wish, *, region: str, loopback: str, server: bool) -> list[LeafSpec]:
+def leaves_of(wish: Wish, *, region: str, loopback: str) -> list[LeafSpec]:
     """Return what its certificates say, as the role certificates would have it; the machine has no word in it."""
-    node = [f"server.{region}.nomad"] if server else []
-    node += [f"client.{region}.nomad", "localhost", loopback, wish.address]
     return [
-        LeafSpec("node", tuple(node)),
+        LeafSpec("node", (f"client.{region}.nomad", "localhost", loopback, wish.address)),
         LeafSpec("cli", (f"cli.{region}.nomad",)),
         LeafSpec("engine", (wish.address, wish.name)),
     ]

@@ -36,9 +36,8 @@ HOST = "join.roost.internal"  # in the certificate; the machine looks for it wha
 REQUEST_S = 15.0
 READY_S = 300.0  # within which a welcomed machine says that it is ready
 LOOK_EVERY_S = 1.0
-SECRETS = ("api-key", "engine-key", "gossip-key", "nomad-operator-token")  # what servers hold; see role certificates
 Json = dict[str, Any]
-Admit = Callable[[str, Json, bool], Iterator[str]]  # a machine's name, its inventory entry, whether it is a server
+Admit = Callable[[str, Json], Iterator[str]]  # a machine's name, its inventory entry
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,15 @@ class Guest:
 
     name: str
     entry: Json
-    server: bool
     until: float
 
 
 @dataclass
 class Reception:
-    """Decides who is let in. `check` refuses a name, and whether it may be a server; `admit` sets a machine up, yields
-    lines, raises RoostError."""
+    """Decides who is let in. `check` refuses a name; `admit` sets a machine up, yields lines, raises RoostError.
+
+    Nobody joins as a server: there are 1, 3 or 5, never one more. So nothing that only servers hold is given out here.
+    """
 
     store: Store
     authority: Authority
@@ -62,7 +62,7 @@ class Reception:
     controller: str
     region: str
     loopback: str
-    check: Callable[[str, bool], None]
+    check: Callable[[str], None]
     admit: Admit
     clock: Callable[[], float] = time.time
     guests: dict[str, Guest] = field(default_factory=dict)
@@ -77,14 +77,12 @@ class Reception:
         """Use the token up, and return what the machine needs.
 
         Raises:
-            RoostError: the token is refused; the name is taken, and then the token stays good; it may be no server.
+            RoostError: the token is refused, or the name is taken; then the token stays good.
         """
-        self.check(wish.name, False)
+        self.check(wish.name)
         now = self.clock()
-        entry = self.store.use(wish.number, bytes.fromhex(wish.secret), wish.name, now)
-        if entry.server:
-            self.check(wish.name, True)  # before anything that only servers hold leaves this machine
-        specs = leaves_of(wish, region=self.region, loopback=self.loopback, server=entry.server)
+        self.store.use(wish.number, bytes.fromhex(wish.secret), wish.name, now)
+        specs = leaves_of(wish, region=self.region, loopback=self.loopback)
         signed = self.authority.sign(specs, dict(wish.requests))
         self.ssh.know(peer, wish.host_keys)
         described: Json = {
@@ -96,12 +94,10 @@ class Reception:
         if wish.environment:
             described["node_environment"] = dict(wish.environment)
         visit = secrets.token_urlsafe(24)
-        self.guests[visit] = Guest(wish.name, described, entry.server, now + READY_S)
-        names = SECRETS if entry.server else ()
+        self.guests[visit] = Guest(wish.name, described, now + READY_S)
         return Welcome(
             ca=self.authority.certificate(),
             signed=signed,
-            secrets={name: self.authority.secret(name) for name in names},
             ssh_key=self.ssh.public_key(),
             controller=self.controller,
             visit=visit,
@@ -118,7 +114,7 @@ class Reception:
             if self.busy.locked():
                 yield {"line": "Another machine is being set up; waiting for it."}
             with self.busy:
-                for line in self.admit(guest.name, guest.entry, guest.server):
+                for line in self.admit(guest.name, guest.entry):
                     yield {"line": line}
             yield {"code": 0}
         except RoostError as error:

@@ -7,7 +7,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -31,8 +31,10 @@ class Entry:
     number: str
     secret_sha256: str
     expires: float
-    server: bool = False
     used_by: str = ""
+
+
+KEPT = tuple(field.name for field in fields(Entry))  # an earlier release wrote down more
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Store:
 
     folder: Path
 
-    def add(self, token: Token, *, expires: float, server: bool, now: float) -> None:
+    def add(self, token: Token, *, expires: float, now: float) -> None:
         """Write down a token that is given out."""
-        entry = Entry(token.number, sha256(token.secret).hexdigest(), expires, server)
+        entry = Entry(token.number, sha256(token.secret).hexdigest(), expires)
         with self._locked() as entries:
             kept = [e for e in entries if e.expires + REMEMBER_S > now]
             self._write([*kept, entry])
@@ -83,7 +85,7 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 loaded = json.loads((self.folder / FILE).read_text())
-                yield [Entry(**entry) for entry in loaded]
+                yield [Entry(**{name: entry[name] for name in KEPT if name in entry}) for entry in loaded]
             except FileNotFoundError:
                 yield []
             except (ValueError, TypeError) as error:

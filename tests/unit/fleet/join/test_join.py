@@ -37,10 +37,9 @@ class Office:
 
     folder: Path
     clock: float = 1000.0
-    admitted: list[tuple[str, dict[str, Any], bool]] = field(default_factory=list)
+    admitted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     fails: bool = False
     taken: str = ""
-    enough: bool = False
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -52,22 +51,20 @@ class Office:
             self.check, self.admit, clock=lambda: self.clock,
         )  # fmt: skip
 
-    def check(self, name: str, server: bool) -> None:
+    def check(self, name: str) -> None:
         if name == self.taken:
             raise RoostError(f"{name} is in the inventory already.")
-        if server and self.enough:
-            raise RoostError("There would be 4 servers.")
 
-    def admit(self, name: str, entry: dict[str, Any], server: bool) -> Iterator[str]:
-        self.admitted.append((name, entry, server))
+    def admit(self, name: str, entry: dict[str, Any]) -> Iterator[str]:
+        self.admitted.append((name, entry))
         yield "setting it up"
         if self.fails:
             raise RoostError("Its disk is full.", fix="Free space.", exit_code=3)
 
-    def token(self, *, server: bool = False, ttl: float = 60.0) -> Token:
+    def token(self, *, ttl: float = 60.0) -> Token:
         ca, _ = load_authority(self.authority.tls_dir)
         made = Token.new(ca.public_bytes(serialization.Encoding.DER), self.port)
-        self.store.add(made, expires=self.clock + ttl, server=server, now=self.clock)
+        self.store.add(made, expires=self.clock + ttl, now=self.clock)
         return made
 
     @contextmanager
@@ -117,8 +114,8 @@ def test_a_machine_joins(office: Office, machine: guest.Machine) -> None:
     proxy = {"https_proxy": "http://192.0.2.1:3128", "SECRET": "x"}
     assert join(office.token(), machine, said, environment=proxy) == "one"
     assert "setting it up" in said
-    (name, entry, server) = office.admitted[0]
-    assert (name, server) == ("two", False)
+    (name, entry) = office.admitted[0]
+    assert name == "two"
     assert (entry["ansible_host"], entry["node_address"]) == ("127.0.0.1", "127.0.0.1")
     assert entry["node_environment"] == {"https_proxy": "http://192.0.2.1:3128"}
     ca, _ = load_authority(office.authority.tls_dir)
@@ -153,23 +150,17 @@ def test_no_private_key_leaves_the_machine(
     assert "PRIVATE" not in "".join(sent)
 
 
-def test_a_server_gets_what_servers_hold(office: Office, machine: guest.Machine) -> None:
-    join(office.token(server=True), machine)
-    assert office.admitted[0][2]
-    assert (machine.secrets_dir / "gossip-key").read_text() == (office.authority.secrets_dir / "gossip-key").read_text()
-    assert (machine.secrets_dir / "nomad-operator-token").stat().st_mode & 0o777 == 0o600
+def test_a_token_of_a_release_that_made_them_for_servers_gives_nothing_that_servers_hold(
+    office: Office, machine: guest.Machine
+) -> None:
+    token = office.token()
+    kept = office.authority.secrets_dir / "join-tokens.json"
+    kept.write_text(json.dumps([entry | {"server": True} for entry in json.loads(kept.read_text())]))
+    join(token, machine)
+    assert list(machine.secrets_dir.iterdir()) == []
     certificate = x509.load_pem_x509_certificate((machine.tls_dir / "node.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert "server.global.nomad" in names.get_values_for_type(x509.DNSName)
-
-
-def test_one_that_may_be_no_server_gets_nothing_that_only_servers_hold(office: Office, machine: guest.Machine) -> None:
-    office.enough = True
-    with pytest.raises(RoostError, match="4 servers"):
-        join(office.token(server=True), machine)
-    assert not list(machine.secrets_dir.glob("*"))
-    assert not list(machine.tls_dir.glob("*[!y].pem")), "a certificate"
-    assert office.admitted == []
+    assert "server.global.nomad" not in names.get_values_for_type(x509.DNSName)
 
 
 def test_a_token_is_good_once(office: Office, machine: guest.Machine) -> None:
@@ -308,7 +299,7 @@ def test_what_a_stranger_writes_is_checked(wrong: dict[str, Any]) -> None:
 
 def test_the_machine_has_no_word_in_what_its_certificate_says() -> None:
     wish = parse(json.dumps(WISH).encode())
-    hosts = {spec.name: spec.hosts for spec in leaves_of(wish, region="r", loopback="127.0.0.1", server=False)}
+    hosts = {spec.name: spec.hosts for spec in leaves_of(wish, region="r", loopback="127.0.0.1")}
     assert hosts["node"] == ("client.r.nomad", "localhost", "127.0.0.1", "192.0.2.7")
     assert hosts["engine"] == ("192.0.2.7", "two")
 
