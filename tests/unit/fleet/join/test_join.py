@@ -25,6 +25,7 @@ from roost.fleet.join.store import Store
 from roost.fleet.join.token import Token
 from roost.ops.authority import Authority
 from roost.ops.errors import RoostError
+from roost.ops.files import write_atomic
 from roost.ops.ownership import Manifest
 from roost.ops.pki import LeafSpec, leaf_is_good, load_authority
 
@@ -155,7 +156,7 @@ def test_a_token_of_a_release_that_made_them_for_servers_gives_nothing_that_serv
 ) -> None:
     token = office.token()
     kept = office.authority.secrets_dir / "join-tokens.json"
-    kept.write_text(json.dumps([entry | {"server": True} for entry in json.loads(kept.read_text())]))
+    write_atomic(kept, json.dumps([entry | {"server": True} for entry in json.loads(kept.read_text())]), mode=0o600)
     join(token, machine)
     assert list(machine.secrets_dir.iterdir()) == []
     certificate = x509.load_pem_x509_certificate((machine.tls_dir / "node.pem").read_bytes())
