@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,12 +145,21 @@ def begin_drain(client: NomadClient, who: Collection[str], timeout_s: float) -> 
     """Have machines, by name or address, give up what they run; return the names of those that had work so far.
 
     What may run on no other machine ends, within `timeout_s` seconds.
+
+    Raises:
+        RoostError: Nomad does not take it for one of them; those that had work so far have it again, if it takes that.
     """
     wanted = _nodes(client, who)
-    for node in wanted:
-        spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
-        client.put(f"node/{node['ID']}/drain", spec)
-    return [str(node["Name"]) for node in wanted if node["SchedulingEligibility"] == "eligible"]
+    had = [str(node["Name"]) for node in wanted if node["SchedulingEligibility"] == "eligible"]
+    try:
+        for node in wanted:
+            spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
+            client.put(f"node/{node['ID']}/drain", spec)
+    except RoostError:
+        with contextlib.suppress(RoostError):  # the first reason is the one to tell
+            resume(client, had)
+        raise
+    return had
 
 
 def await_drained(client: NomadClient, who: Collection[str], timeout_s: float) -> None:

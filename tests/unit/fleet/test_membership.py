@@ -149,6 +149,23 @@ def test_who_could_not_be_taken_out_keeps_its_token() -> None:
     assert "roost-role-snapshots-m7" in nomad.tokens
 
 
+def test_where_one_of_them_cannot_be_drained_the_others_have_work_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    nomad = FakeNomad()
+    nomad.nodes = [node(6) | {"Drain": False}, node(7) | {"Drain": False}]
+    put = nomad.put
+
+    def drains_one_only(path: str, body: Any, **params: str) -> None:  # noqa: ANN401 (Nomad's JSON)
+        if path == "node/id7/drain":
+            raise RoostError("Nomad is gone.")
+        put(path, body, **params)
+        nomad.nodes[0] |= {"SchedulingEligibility": "eligible" if body["MarkEligible"] else "ineligible"}
+
+    monkeypatch.setattr(nomad, "put", drains_one_only)
+    with pytest.raises(RoostError, match="gone"):
+        begin_drain(cast("NomadClient", nomad), ["m6", "m7"], 30)
+    assert nomad.drains == [("node/id6/drain", False), ("node/id6/drain", True)]
+
+
 def test_only_who_had_work_has_it_again() -> None:
     nomad = FakeNomad()
     nomad.nodes = [node(6, eligible="ineligible") | {"Drain": False}, node(7) | {"Drain": False}]
