@@ -20,6 +20,7 @@ from roost.ops.units import SUPERVISOR, Places, Service, render_systemd, render_
 SYSTEMD_RUNS = Path("/run/systemd/system")
 STAMPS = "services"  # the folder beside the manifest that says what each was started with
 TIMEOUT_S = 180
+ROOTS_OWN = (0o600, 0o700)  # modes of units and scripts that have secrets
 SAID_LINES = 8  # of the journal, where a service did not start
 
 
@@ -176,7 +177,7 @@ def init_of(service: Service, places: Places) -> Init:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done, or would be: in words, with the unit's text before and after."""
+    """What was done, or would be: in words, with the unit's text before and after; not one that has secrets."""
 
     done: list[str] = field(default_factory=list)
     before: str = ""
@@ -283,8 +284,9 @@ def ensure(
         raise RoostError(
             f"{init.unit} is there and not ours.", fix=f"Remove or rename it, then run it again: {init.unit}"
         )
+    was = _mode(init.unit)
     wanted = fingerprint(init.text, service.command, restart_on)
-    write, stale = before != init.text or _mode(init.unit) != init.mode, _content(stamp).strip() != wanted
+    write, stale = before != init.text or was != init.mode, _content(stamp).strip() != wanted
     stale = stale or (dry_run and changed_before)
     runs = not write and init.in_order()
     enable = write or not init.enabled()
@@ -300,6 +302,8 @@ def ensure(
         # Hashed again: what is started now is what is there now.
         stamp.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(stamp, fingerprint(init.text, service.command, restart_on) + "\n")
+    if init.mode in ROOTS_OWN or (before and was in ROOTS_OWN):
+        return Change(done)
     return Change(done, before, init.text)
 
 
@@ -321,7 +325,7 @@ def remove(host: Host, service: Service, *, dry_run: bool) -> Change:
     """Stop a service and take it away, if it is ours."""
     if service.name not in host.manifest.owned("unit"):
         return Change()
-    before = _content(host.init.unit)
+    before = "" if _mode(host.init.unit) in ROOTS_OWN else _content(host.init.unit)
     if not dry_run:
         host.init.remove()
         host.stamp(service).unlink(missing_ok=True)

@@ -220,6 +220,19 @@ def test_what_has_secrets_is_root_s_alone_and_what_was_written_before_becomes_so
     assert init.started == [False, False]
 
 
+def test_what_has_secrets_is_in_no_difference(host: Host, init: FakeInit) -> None:
+    init.mode = 0o700
+    init.text = "HTTP_PROXY=http://ada:s3cret@192.0.2.1"
+    told = [ensure(host, SERVICE, [], dry_run=False)]
+    init.text = "HTTP_PROXY=http://ada:another@192.0.2.1"
+    told.append(ensure(host, SERVICE, [], dry_run=True))
+    init.mode, init.text = 0o755, "no proxy any more"
+    told.append(ensure(host, SERVICE, [], dry_run=True))
+    told.append(remove(host, SERVICE, dry_run=True))
+    assert [change.done != [] for change in told] == [True] * 4
+    assert {(change.before, change.after) for change in told} == {("", "")}
+
+
 def test_what_the_module_tells_has_no_value_of_the_environment(tmp_path: Path) -> None:
     told = run_module(
         "roost_service",
