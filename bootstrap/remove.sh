@@ -8,6 +8,8 @@ confirm() {
     uninstall) say "This removes Roost. Models, data and secrets stay in $state_dir and $config_dir." ;;
     purge) say "This removes Roost, its models, data and secrets, and every package and user it brought." ;;
     esac
+    ! present "$(dirname "$manifest")/tailscale-login" ||
+        say "It leaves its tailnet too, into which Roost brought it: whoever came by that loses the way in."
     printf 'Go on? [y/N] '
     read -r answer || answer=
     case $answer in y | Y | yes) ;; *)

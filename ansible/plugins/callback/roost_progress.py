@@ -28,6 +28,7 @@ author: Roost developers
 """
 
 FIX = " Fix: "
+DEBUG = "ansible.builtin.debug"  # what a playbook says to its user
 
 
 class Named(Protocol):
@@ -40,6 +41,7 @@ class Named(Protocol):
 class Task(Named, Protocol):
     """A task, as far as it matters here."""
 
+    action: str
     ignore_unreachable: bool | None
 
 
@@ -196,7 +198,8 @@ class CallbackModule(CallbackBase):
             return
         self.step.ok += 1
         where = f"{result.host.name}: " if self.fleet else ""
-        if note := result.result.get("note"):
+        said = result.result.get("msg") if result.task.action == DEBUG else None
+        if note := result.result.get("note") or said:
             self.step.notes.append(f"{where}{note}")
         if changed:
             self.step.changed += 1

@@ -128,3 +128,8 @@ def test_what_a_rescue_says_is_the_last_word_on_a_failure(tmp_path: Path) -> Non
         played = play(folder, {"first": tasks.replace("UPDATE", word)})
         assert played.code != 0
         assert played.summary["failure"]["reason"] == reason
+
+
+def test_what_a_playbook_says_to_its_user_is_on_the_screen(tmp_path: Path) -> None:
+    says = "- name: First | Say it\n  ansible.builtin.debug: {msg: 'This is left. Fix: take it away.'}\n"
+    assert "This is left. Fix: take it away." in play(tmp_path, {"first": says}).out
