@@ -136,7 +136,7 @@ def listen(office: Office) -> None:
     """
     if _answers(office.port):
         return
-    words = [sys.executable, "-P", "-m", "roost", "fleet", "receive"]
+    words = [sys.executable, "-X", "utf8", "-P", "-m", "roost", "fleet", "receive"]
     office.log.parent.mkdir(parents=True, exist_ok=True)
     with office.log.open("ab") as log:
         child = subprocess.Popen(
