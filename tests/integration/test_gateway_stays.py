@@ -69,6 +69,11 @@ def ready(nomad: DevNomad, names: list[str]) -> bool:
     )
 
 
+def states(nomad: DevNomad) -> list[str]:
+    """Return the state of each of the job's allocations."""
+    return [allocation["ClientStatus"] for allocation in nomad.allocations("roost-gateway")]
+
+
 def version(number: int, port: int, listen_port: int) -> str:
     """Return a version of the product's own job of one further gateway; what it runs only waits."""
     choice = AgentChoice(
@@ -102,6 +107,5 @@ def test_a_gateway_that_is_replaced_stays_where_it_is() -> None:
             wait_until(runs, SOON_S, f"version {number} to run", 0.1)
             stood.append(nomad.allocations("roost-gateway")[-1]["NodeName"])
         nomad.ask("DELETE", "job/roost-gateway")
-        ended = lambda: all(a["ClientStatus"] == "complete" for a in nomad.allocations("roost-gateway"))  # noqa: E731
-        wait_until(ended, SOON_S, "it to end", 0.2)
+        wait_until(lambda: set(states(nomad)) == {"complete"}, SOON_S, "it to end", 0.2)
     assert stood == stood[:1] * (REPLACEMENTS + 1)
