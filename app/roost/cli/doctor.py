@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography import x509
 
 from roost import __version__
 from roost.cli.api import Access, Api
+from roost.cli.certificates import look_at_certificates
 from roost.cli.doctor_models import look_at_models, look_at_plan, look_at_servers
 from roost.cli.show import print_json
 from roost.cli.status import Status, look
@@ -24,7 +24,6 @@ from roost.fleet.nomad_api import NomadClient
 from roost.fleet.start_proof import prove
 from roost.hosts.collect import collect
 from roost.hosts.doctor import (
-    Certificate,
     Job,
     Needed,
     Observation,
@@ -179,9 +178,7 @@ def observe(site: Site, facts: HostFacts, status: Status) -> Observation:
         api_ready=status.agent == "ready",
         api_reasons=status.agent_reasons,
         secrets=_secrets(site) if facts.is_root else [],
-        certificates=[
-            _certificate(path) for path in (site.nomad_ca, site.nomad_cert, site.nomad_cert.with_name("node.pem"))
-        ],
+        certificates=look_at_certificates(site),
         versions=_versions(site, status),
         offloaded=_offloaded(site) if asked else [],
         firewall=firewall_loaded() if facts.is_root else None,
@@ -265,15 +262,6 @@ def _secret(path: Path) -> SecretFile:
     except FileNotFoundError:
         return SecretFile(str(path), None)
     return SecretFile(str(path), stat.S_IMODE(info.st_mode), info.st_uid)
-
-
-def _certificate(path: Path) -> Certificate:
-    try:
-        return Certificate(str(path), x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp())
-    except OSError as error:
-        return Certificate(str(path), problem=error.strerror or str(error))
-    except ValueError as error:
-        return Certificate(str(path), problem=str(error))
 
 
 def _versions(site: Site, status: Status) -> list[Version]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from roost.cli import fleet_access, fleet_join, fleet_plan, fleet_snapshots
+from roost.cli.certificates import look_at_certificates
 from roost.cli.fleet_inventory import inventory_path, present_inventory, run_bootstrap
 from roost.cli.show import print_json, print_table
 from roost.fleet import inventory
@@ -18,6 +20,7 @@ from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachab
 from roost.fleet.rolling import servers as raft
 from roost.fleet.rolling.order import batches
 from roost.fleet.rolling.progress import Turn, published, turns
+from roost.hosts.certificates import certificate_findings
 from roost.ops.errors import RoostError
 from roost.ops.site import Site, load_site
 
@@ -37,17 +40,25 @@ app.add_typer(fleet_access.app, name="access")
 
 @app.command("status")
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show every machine: whether it is there, what it runs, which servers decide.
+    """Show every machine: whether it is there, what it runs, which servers decide; certificates here near their end.
 
     Ends with 0 when all machines are ready, else with 1.
 
     Example: sudo roost fleet status
     """
-    found = look(NomadClient.from_site(load_site()))
+    site = load_site()
+    found = look(NomadClient.from_site(site))
+    ending = list(certificate_findings(look_at_certificates(site), time.time()))
     if as_json:
-        print_json({**asdict(found), "healthy": found.healthy})
+        print_json({
+            **asdict(found),
+            "healthy": found.healthy,
+            "certificates": [asdict(finding) for finding in ending],
+        })  # fmt: skip
     else:
         show(found)
+        for finding in ending:
+            print(f"\n{finding.what} {finding.fix}")
     raise typer.Exit(0 if found.healthy else 1)
 
 

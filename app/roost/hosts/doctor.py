@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from roost.hosts.certificates import Certificate, certificate_findings
 from roost.hosts.facts import HostFacts
 from roost.hosts.findings import Finding, NotChecked, Severity
 
-DAY_S = 86400.0
-EXPIRY_WARNING_DAYS = 30
 LOW_DISK_MIB, FULL_DISK_MIB = 2048, 256
 SECRET_MODE = 0o600
 AGAIN = "Run ./bootstrap.sh again."
@@ -49,15 +47,6 @@ class SecretFile:
     path: str
     mode: int | None
     owner_uid: int = 0
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate and when it ends, in seconds since 1970; `problem` if it cannot be read."""
-
-    path: str
-    ends: float = 0.0
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +112,7 @@ def diagnose(facts: HostFacts, seen: Observation) -> list[Finding]:
         *_jobs(seen),
         *_api(seen),
         *_secrets(seen),
-        *_certificates(facts, seen),
+        *certificate_findings(seen.certificates, facts.clock),
         *_disks(facts),
         *_versions(seen),
         *_offloaded(seen),
@@ -243,25 +232,6 @@ def _secrets(seen: Observation) -> Iterator[Finding]:
             yield Finding(
                 f"secret:{secret.path}", "error", f"{secret.path} has {wrong}; only root should read it.",
                 "Whoever reads it can act as the operator.", f"chown root {secret.path}; chmod 600 {secret.path}",
-            )  # fmt: skip
-
-
-def _certificates(facts: HostFacts, seen: Observation) -> Iterator[Finding]:
-    for certificate in seen.certificates:
-        if certificate.problem:
-            yield Finding(
-                f"certificate:{certificate.path}", "error",
-                f"The certificate {certificate.path} cannot be used: {certificate.problem}.",
-                "Nomad and its clients know each other by it.", AGAIN,
-            )  # fmt: skip
-            continue
-        days = (certificate.ends - facts.clock) / DAY_S
-        if days < EXPIRY_WARNING_DAYS:
-            when = datetime.fromtimestamp(certificate.ends, UTC).date().isoformat()
-            yield Finding(
-                f"certificate:{certificate.path}", "error" if days <= 0 else "warning",
-                f"The certificate {certificate.path} {'ended' if days <= 0 else 'ends'} on {when}.",
-                "Connections are refused after that.", "Run ./bootstrap.sh; it makes a new one.",
             )  # fmt: skip
 
 

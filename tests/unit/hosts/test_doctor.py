@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from roost.hosts.certificates import Certificate
 from roost.hosts.doctor import (
-    Certificate,
     Job,
     Needed,
     Observation,
@@ -21,6 +21,7 @@ from roost.hosts.doctor import (
 )
 from roost.hosts.facts import Disk, HostFacts, facts_from
 from roost.hosts.gpus import Gpu
+from roost.ops.pki import RENEW_BEFORE_DAYS
 from tests.unit.hosts.machines import machine
 
 LISTEN = Needed("warning", "Clients are refused.")
@@ -86,7 +87,13 @@ def test_nothing_is_wrong() -> None:
         ({"secrets": [SecretFile("/k", 0o644)]}, "error secret:/k", "chmod 600 /k"),
         ({"secrets": [SecretFile("/k", 0o600, 1000)]}, "error secret:/k", "chown root /k"),
         ({"secrets": [SecretFile("/k", None)]}, "error secret:/k", "backup"),
-        ({"certificates": [Certificate("/c", NOW + 29 * DAY)]}, "warning certificate:/c", "bootstrap.sh"),
+        (
+            {"certificates": [Certificate("/c", NOW + RENEW_BEFORE_DAYS * DAY)]},
+            "warning certificate:/c",
+            "bootstrap.sh",
+        ),
+        ({"certificates": [Certificate("/c", NOW + RENEW_BEFORE_DAYS * DAY + 1)]}, "", ""),
+        ({"certificates": [Certificate("/c", NOW + DAY, last=True)]}, "warning certificate:/c", "docs/operations.md"),
         ({"certificates": [Certificate("/c", NOW - DAY)]}, "error certificate:/c", "bootstrap.sh"),
         ({"certificates": [Certificate("/c", problem="no PEM")]}, "error certificate:/c", "bootstrap.sh"),
         ({"versions": [Version("Nomad", "1.11.3", "1.11.2")]}, "warning version:Nomad", "bootstrap.sh"),
