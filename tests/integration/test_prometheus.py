@@ -17,11 +17,13 @@ from roost.fleet.monitoring.dashboards import dashboards
 from roost.fleet.monitoring.prometheus import scrape_document
 from roost.fleet.monitoring.rules import AGENT_METRICS_JOB, ENGINES_JOB, JOB, Thresholds, alerts, rules_text
 from roost.ops import metric_names as names
+from roost.ops.pki import RENEW_BEFORE_DAYS
 from tests.support.engine import ENGINE_KEY, MODEL, llama_server
 from tests.support.gateway import API_KEY, quick_settings, served
 from tests.support.net import eventually
 from tests.support.promtool import prometheus, promtool
 
+DAY_S = 86400
 HALF_AN_HOUR = 30  # one sample a minute
 CHAT = "/v1/chat/completions"
 
@@ -110,6 +112,12 @@ CASES = {
         {f'{names.USAGE_TROUBLE.total}{{where="spool"}}': growing(1)},
         {f'{names.USAGE_TROUBLE.total}{{where="spool"}}': steady(5)},
         {"where": "spool"},
+    ),
+    "RoostCertificateEnds": Case(
+        {f'{names.CERTIFICATE_END.name}{{address="192.0.2.10:8443"}}': steady(RENEW_BEFORE_DAYS * DAY_S)},
+        # At the end of the test's half hour there is still a second more.
+        {f'{names.CERTIFICATE_END.name}{{address="192.0.2.10:8443"}}': steady(RENEW_BEFORE_DAYS * DAY_S + 1801)},
+        {"address": "192.0.2.10:8443"},
     ),
     "RoostWrongKeys": Case({names.WRONG_KEYS.total: growing(30)}, {names.WRONG_KEYS.total: growing(2)}, {}),
 }

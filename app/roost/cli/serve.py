@@ -67,7 +67,16 @@ async def _run_gateway(settings: Settings, redactor: Redactor, *, with_page: boo
         gc.set_threshold(*GC_THRESHOLDS)
         sys.setswitchinterval(SWITCH_S)
         let_go = partial(hub.let_go, settings.drain_s) if hub else lambda: None
-        await serve_until_stopped(app, places, settings, beside, let_go, sockets=hub is not None, keeper=keeper)
+        await serve_until_stopped(
+            app,
+            places,
+            settings,
+            beside,
+            let_go,
+            on_certificate_end=partial(gateway.metrics.certificate_ends, settings.listen),
+            sockets=hub is not None,
+            keeper=keeper,
+        )
     if gateway.registry.fault:
         raise RoostError(f"{gateway.registry.fault} died.", fix="Start the service again; its log says what happened.")
 

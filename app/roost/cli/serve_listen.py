@@ -8,7 +8,7 @@ import ipaddress
 import math
 import socket
 import ssl
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from roost.cli.serve_websocket import MOST_MESSAGE_BYTES, PING_S, PONG_S, websocket_protocol
 from roost.gateway.connection.protocol import LAST_REQUEST_S, http_protocol
+from roost.ops.certificate_end import end_of
 from roost.ops.errors import RoostError
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,10 @@ class Listens(Protocol):
     @property
     def drain_s(self) -> float:
         """How long what runs may go on after a stop was asked for."""
+
+
+def untold(_end: float) -> None:
+    """Let nobody know."""
 
 
 @dataclass(frozen=True)
@@ -205,22 +210,39 @@ class Certificate:
         return True
 
 
-async def keep_certificates(servers: Sequence[Server], settings: Listens, every_s: float = CERTIFICATE_POLL_S) -> None:
+async def keep_certificates(
+    servers: Sequence[Server],
+    settings: Listens,
+    on_end: Callable[[float], None] = untold,
+    *,
+    every_s: float = CERTIFICATE_POLL_S,
+) -> None:
     """Have servers with TLS use the certificate that lies in their files now; for ever.
 
+    `on_end` is told when the one in use ends, in seconds since 1970: at once, and with each that takes its place.
     A fault of ours is logged and does not end it: nobody would notice before the certificate ran out.
     """
     if not (settings.tls_cert and settings.tls_key):
         return
     contexts = [server.config.ssl for server in servers if server.config.ssl is not None]
     found = [Certificate(context, settings.tls_cert, settings.tls_key) for context in contexts]
+    if found:
+        _tell_end(settings.tls_cert, on_end)
     while found:
         await asyncio.sleep(every_s)
         for certificate in found:
             try:
-                certificate.refresh()
+                if certificate.refresh():
+                    _tell_end(settings.tls_cert, on_end)
             except Exception:
                 log.critical("certificate_not_looked_at", path=str(settings.tls_cert), exc_info=True)
+
+
+def _tell_end(cert: Path, on_end: Callable[[float], None]) -> None:
+    try:
+        on_end(end_of(cert.read_text()))
+    except (OSError, ValueError) as error:  # it serves all the same
+        log.warning("certificate_end_unknown", path=str(cert), error=str(error))
 
 
 def make_server(app: ASGIApp, listener: Listener, settings: Listens, *, sockets: bool = False) -> Server:

@@ -13,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from roost.cli.serve_handover import Opened, keep_with
-from roost.cli.serve_listen import CUT_S, Listens, keep_certificates, make_server
+from roost.cli.serve_listen import CUT_S, Listens, keep_certificates, make_server, untold
 from roost.gateway.draining import Drain
 from roost.gateway.telemetry import report_of_loop
 
@@ -50,13 +50,15 @@ async def serve_until_stopped(
     beside: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
     let_go: Callable[[], None] = lambda: None,
     *,
+    on_certificate_end: Callable[[float], None] = untold,
     sockets: bool = False,
     keeper: Path | None = None,
 ) -> None:
     """Serve `app` at open sockets until a signal. `beside(stop)` runs all the while, and ends after the last request.
 
     `let_go` is called when it comes: it ends requests that only wait for something. `sockets`: the application takes
-    WebSockets, too. `keeper`: who keeps the open sockets for the successor of this process.
+    WebSockets, too. `keeper`: who keeps the open sockets for the successor of this process. `on_certificate_end`
+    is told when the certificate in use ends, as `keep_certificates` has it.
 
     Raises:
         RoostError: a certificate cannot be used.
@@ -78,7 +80,7 @@ async def serve_until_stopped(
         for place in places:
             host, port = place.sock.getsockname()[:2]
             log.info("listening", host=host, port=port, tls=place.listener.tls, taken_over=place.taken_over)
-        renewing = asyncio.create_task(keep_certificates(servers, settings))
+        renewing = asyncio.create_task(keep_certificates(servers, settings, on_certificate_end))
         keeping = asyncio.create_task(keep_with(keeper, [place.sock for place in places]))
         try:
             async with asyncio.TaskGroup() as group:

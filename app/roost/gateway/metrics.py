@@ -92,6 +92,7 @@ class Metrics:
         self._queue = gauge(names.QUEUE, self.registry)
         for queue in names.QUEUES:
             self._queue.labels(queue)
+        self._certificate = gauge(names.CERTIFICATE_END, self.registry)
         gauge(names.BUILD, self.registry).labels(__version__).set(1)
 
     def _counts(self, spec: Spec) -> Counts:
@@ -184,6 +185,10 @@ class Metrics:
     def usage_trouble(self, where: str) -> None:
         """Count a failure to write to the `spool` or the `ledger`."""
         self._usage_trouble.add(where)
+
+    def certificate_ends(self, address: str, ends: float) -> None:
+        """Note when the certificate that is in use at ADDRESS:PORT ends, in seconds since 1970."""
+        self._certificate.labels(address).set(ends)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

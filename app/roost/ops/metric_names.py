@@ -118,13 +118,19 @@ INVALID = Spec("roost_invalid_requests", "counter", "Requests refused for what t
 USAGE_TROUBLE = Spec("roost_usage_not_written", "counter", "Failures to write usage down.", ("where",))
 
 # --- The service itself -------------------------------------------------------------------------------------------
+CERTIFICATE_END = Spec(
+    "roost_certificate_end_timestamp_seconds",
+    "gauge",
+    "When the certificate that clients are shown at an address ends, in seconds since 1970.",
+    ("address",),
+)
 BUILD = Spec("roost_build_info", "gauge", "The version that runs.", ("version",))
 
 OWN = (
     *(REQUESTS, ERRORS, FIRST_TOKEN, INTER_TOKEN, DURATION, TOKENS, QUEUE_WAIT, QUEUE, IN_FLIGHT, FAILOVERS, FALLBACKS),
     *(ROUTED, ROUTE_TIME, CASCADES, CHOICES, EXPECTED, NOT_SEATED, OPENED, RETRIES, BROKEN),
     *(ENDPOINTS, ENDPOINT_UP, ENDPOINT_BUSY, ENDPOINT_SLOTS, STARTS, STOPS, RESTARTS, SLOT_TOKENS),
-    *(WRONG_KEYS, REFUSED, INVALID, USAGE_TROUBLE, BUILD),
+    *(WRONG_KEYS, REFUSED, INVALID, USAGE_TROUBLE, CERTIFICATE_END, BUILD),
 )  # what /metrics has
 
 # --- /metrics/agent: turns of the agent, at a hub -----------------------------------------------------------------

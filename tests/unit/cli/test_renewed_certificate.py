@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 
 from roost.cli.serve_listen import Certificate, Listener, keep_certificates, make_server, open_socket
 from roost.gateway.settings import Settings
+from roost.ops import pki
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.net import eventually
 
 Served = tuple[int, Path]
+Told = list[float]
 
 
 def renew(folder: Path, name: str) -> None:
@@ -28,7 +30,13 @@ def renew(folder: Path, name: str) -> None:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
+def told() -> Told:
+    """What was said of the end of the certificate in use."""
+    return []
+
+
+@pytest.fixture
+async def served(tmp_path: Path, told: Told) -> AsyncIterator[Served]:
     """Serve with TLS, looking at the files often; the port, and the folder of the certificate."""
     renew(tmp_path, "first")
     settings = Settings.model_validate({"tls_cert": tmp_path / "api.pem", "tls_key": tmp_path / "api-key.pem"})
@@ -37,7 +45,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     server = make_server(PlainTextResponse("here"), listener, settings)
     tasks = [
         asyncio.create_task(server.serve(sockets=[sock])),
-        asyncio.create_task(keep_certificates([server], settings, every_s=0.02)),
+        asyncio.create_task(keep_certificates([server], settings, told.append, every_s=0.02)),
     ]
     try:
         yield sock.getsockname()[1], tmp_path
@@ -72,6 +80,21 @@ async def test_new_connections_see_the_new_one_and_open_ones_go_on(served: Serve
     writer.write(b"GET / HTTP/1.1\r\nHost: first\r\nConnection: close\r\n\r\n")
     assert (await reader.read()).endswith(b"here")
     writer.close()
+
+
+async def test_the_end_of_the_one_in_use_is_told_at_once_and_when_it_is_renewed(
+    served: Served, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await eventually(lambda: told == [ends(served[1])], 10, "the end of the first")
+    monkeypatch.setattr(pki, "LEAF_DAYS", pki.LEAF_DAYS + 100)
+    renew(served[1], "second")
+    second = ends(served[1])
+    await eventually(lambda: told[1:] != [], 10, "the end of the second")
+    assert told[-1] == second > told[0]
+
+
+def ends(folder: Path) -> float:
+    return x509.load_pem_x509_certificate((folder / "api.pem").read_bytes()).not_valid_after_utc.timestamp()
 
 
 async def test_a_fault_while_it_looks_is_logged_and_does_not_keep_a_later_one_from_being_used(

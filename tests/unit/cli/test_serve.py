@@ -16,11 +16,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from roost.cli.healthcheck import healthy
 from roost.cli.model_serve import address_of
 from roost.cli.serve_listen import Listener, listeners
 from roost.gateway.settings import Settings, load_settings
+from roost.ops import metric_names as names
 from roost.ops.errors import RoostError
 from roost.ops.pki import LeafSpec, ensure_pki
 from tests.support.fakes import FakeEngine, fake_engine
@@ -165,13 +167,31 @@ def test_the_second_listener_speaks_tls_only(tmp_path: Path, environment: dict[s
         "ROOST_TLS_CERT": str(tls / "api.pem"),
         "ROOST_TLS_KEY": str(tls / "api-key.pem"),
     }
-    with service(tmp_path, environment | more):
+    with service(tmp_path, environment | more) as running:
         context = ssl.create_default_context(cafile=str(tls / "ca.pem"))
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
         connection.close()
         assert not healthy("127.0.0.1", port)  # plain HTTP
+        ends = x509.load_pem_x509_certificate((tls / "api.pem").read_bytes()).not_valid_after_utc.timestamp()
+        assert metric(running, names.CERTIFICATE_END.name) == {f'{{address="127.0.0.1:{port}"}}': ends}
+
+
+def test_without_tls_nothing_is_said_of_a_certificate(tmp_path: Path, environment: dict[str, str]) -> None:
+    with service(tmp_path, environment) as running:
+        assert metric(running, names.BUILD.name)
+        assert metric(running, names.CERTIFICATE_END.name) == {}
+
+
+def metric(running: Service, name: str) -> dict[str, float]:
+    """Return the samples of a family that the service shows, by their labels."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {API_KEY}"})
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    found = (line.removeprefix(name).rpartition(" ") for line in lines if line.startswith(f"{name}{{"))
+    return {labels: float(value) for labels, _, value in found}
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from roost.ops import metric_names as names
+from roost.ops.pki import RENEW_BEFORE_DAYS
 
 GROUP = "roost"
+DAY_S = 86400
 JOB = "roost"  # of the scrape configuration: gateways
 ENGINES_JOB = "roost-engines"
 AGENT_METRICS_JOB = "roost-agents"
@@ -151,6 +153,14 @@ def alerts(limits: Thresholds) -> list[Alert]:
             "critical",
             "Usage cannot be written down ({{ $labels.where }})",
             "is the disk full? `df -h`; `roost logs agent`",
+        ),
+        Alert(
+            "RoostCertificateEnds",
+            f"({names.CERTIFICATE_END.name} - time()) / {DAY_S} <= {RENEW_BEFORE_DAYS}",
+            10,
+            "warning",
+            "The certificate at {{ $labels.address }} ends in {{ $value | humanize }} days",
+            "`./bootstrap.sh`, in a fleet on its first machine, makes a new one; yours (--listen-cert) you renew",
         ),
         Alert(
             "RoostWrongKeys",

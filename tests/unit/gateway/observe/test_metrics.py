@@ -49,6 +49,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.refused("alice", "tokens")
     metrics.invalid("alice", 400)
     metrics.usage_trouble("spool")
+    metrics.certificate_ends("192.0.2.10:8443", 1_800_000_000.0)
     measures = Measures(metrics.registry)
     measures.chosen("prefix", 100)
     measures.refused("late")
@@ -79,7 +80,7 @@ def test_names_follow_prometheus_rules_and_are_named_once() -> None:
         assert not spec.name.endswith("_total")  # the text format adds it
         assert spec.about.endswith(".")
         assert (spec.kind == "histogram") == bool(spec.buckets) == spec.name.endswith("_seconds") or (
-            spec is names.ENGINE_SECONDS
+            spec in (names.ENGINE_SECONDS, names.CERTIFICATE_END)
         )
 
 
