@@ -26,7 +26,8 @@ description:
   - C(drained) has all gateways give its model servers no new requests, as far as others serve the same models, and
     waits until they are idle. Gateways on the machine go on.
   - C(passed) waits until its node is ready, what belongs on it runs, and each model on it has made a token; only then
-    its servers get requests of clients again.
+    its servers get requests of clients again. A machine that was to leave the fleet, in a run that was broken off, has
+    work again; one that somebody took out by hand (drained, not eligible) stays out, and that is said.
 options:
   state:
     description: Which of both.
@@ -135,14 +136,20 @@ def drained(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str
 
 def passed(params: dict[str, Any], client: NomadClient, ask: Asker) -> dict[str, Any]:
     """Let nobody pass before the models answer; then the machine is done."""
-    done = pass_gate(client, params["node"], ask, params["timeout"], params["nomad_version"])
+    found = pass_gate(client, params["node"], ask, params["timeout"], params["nomad_version"])
     if params["folder"] and params["settings"]:
         folder = Path(params["folder"])
         fresh = record.UpdateRecord("passed", params["settings"], params["made"], params["release"])
         if replace(record.read(folder), at="") != fresh:
             remember(params, client, replace(fresh, at=now()))
         restore_point.forget(folder)
-    return {"done": done}
+    said: dict[str, Any] = {"done": found.given_back}
+    if found.out:
+        said["note"] = (
+            f"somebody had taken {params['node']} out by hand: it still gets no work from Nomad, until "
+            f"`nomad node eligibility -enable` for it"
+        )
+    return said
 
 
 def main() -> None:

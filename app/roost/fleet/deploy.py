@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from roost.fleet.jobs import KEEP_WARM_TAG, MODEL_SERVICE_PREFIX
+from roost.fleet.jobs import KEEP_WARM_TAG, MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX
+from roost.fleet.membership import gets_work
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 
@@ -18,6 +19,7 @@ FAILED_STATES = ("failed", "cancelled")
 GONE = ("lost", "unknown")  # its machine does not answer: nobody can say more of it
 CRASHES = 5  # a new version that ended so often right after its start does not become healthy by waiting
 LOOK_S = 2.0
+BY_NAME = "${node.unique.name}"  # by which model servers' jobs name their machines
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def failure_reason(client: NomadClient, job_id: str, version: int) -> str:
 
 
 def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float) -> None:
-    """Register a job and wait until its deployment is healthy; there is nothing to wait for with a cold one.
+    """Register a job and wait until its deployment is healthy.
+
+    There is nothing to wait for with a cold one, nor where each machine that it may run on gets no work now.
 
     Raises:
         RoostError: the deployment failed (Nomad then goes back to the last healthy version by itself, when there is
@@ -140,7 +144,7 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
     """
     job_id = job["ID"]
     client.put("jobs", {"Job": job})
-    if wants_nothing(job):
+    if wants_nothing(job) or _all_out(client, job):
         return
     deadline = time.monotonic() + timeout_s
     version = _registered_version(client, job_id)
@@ -179,6 +183,16 @@ def run_and_wait(client: NomadClient, job: dict[str, Json], *, timeout_s: float)
         f"The job {job_id} was not healthy within {timeout_s:.0f} s: {failure_reason(client, job_id, version)}.",
         fix=f"Read its log with `roost logs {job_id}`.",
     )
+
+
+def _all_out(client: NomadClient, job: dict[str, Json]) -> bool:
+    """Say whether none of the machines that a model server, or its worker, may run on gets work: it begins later."""
+    if not str(job["ID"]).startswith((MODEL_SERVICE_PREFIX, RPC_JOB_PREFIX)):
+        return False
+    named = [str(c["RTarget"]) for c in job.get("Constraints") or [] if c["LTarget"] == BY_NAME]
+    allowed = {name for names in named for name in names.split(",")}
+    found = [node for node in client.get("nodes") or [] if node["Name"] in allowed] if allowed else []
+    return bool(found) and not any(map(gets_work, found))
 
 
 def never_answered(deployment: dict[str, Json]) -> bool:

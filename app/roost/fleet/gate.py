@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from roost.fleet.jobs import MODEL_SERVICE_PREFIX, TLS_TAG, machine_of
-from roost.fleet.membership import READY, resume
+from roost.fleet.membership import READY, resume, taken_out, was_to_leave
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.rolling.endpoint_drains import open_again
 from roost.ops.errors import RoostError
@@ -31,6 +31,14 @@ class Server:
     address: str
     port: int
     tls: bool
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A machine behind its gate: whether it was given work or requests again; whether it is out, taken out by hand."""
+
+    given_back: bool
+    out: bool
 
 
 @dataclass(frozen=True)
@@ -108,14 +116,21 @@ def only_encodes(job: Json) -> bool:
 
 
 def problem(client: NomadClient, node: str, ask: Asker, version: str = "") -> str:
-    """Return why a machine is not as it should be after an update, or nothing; `version` is what Nomad should be."""
+    """Return why a machine is not as it should be after an update, or nothing; `version` is what Nomad should be.
+
+    One that somebody took out by hand need not run what belongs on it; what does run there answers.
+    """
     stub = next((n for n in client.get("nodes") or [] if n["Name"] == node), None)
     if stub is None or stub["Status"] != READY:
         return f"its node is {stub['Status'] if stub else 'not there'}"
     if version and stub.get("Version") != version:
         return f"its Nomad is {stub.get('Version')}, not {version}"
+    if was_to_leave(stub):
+        return "it gets no work, for it was to leave the fleet"
     for job in wanted_jobs(client, node):
         mine = next((server for server in servers_of(client, job) if server.job == job["ID"]), None)
+        if mine is None and taken_out(stub):
+            continue
         if mine is None:
             return f"{job['ID']} does not run"
         if only_encodes(job):
@@ -125,10 +140,10 @@ def problem(client: NomadClient, node: str, ask: Asker, version: str = "") -> st
     return ""
 
 
-def pass_gate(client: NomadClient, node: str, ask: Asker, timeout_s: float, version: str = "") -> bool:
-    """Let a machine have work again, and wait until it does it; return whether it had been without.
+def pass_gate(client: NomadClient, node: str, ask: Asker, timeout_s: float, version: str = "") -> Passed:
+    """Let a machine that was to leave have work again, and wait until it does what belongs on it.
 
-    Its servers get requests of clients again once they have answered, not before.
+    Its servers get requests of clients again once they have answered, not before. Who was taken out by hand stays out.
 
     Raises:
         RoostError: it is not as it should be after `timeout_s` seconds.
@@ -141,7 +156,8 @@ def pass_gate(client: NomadClient, node: str, ask: Asker, timeout_s: float, vers
         except (NomadUnreachableError, NomadRefusedError) as error:
             found = error.message
         if not found:
-            return open_again(client, machines(client), node) or resumed
+            reopened = open_again(client, machines(client), node)
+            return Passed(reopened or resumed, any(n["Name"] == node and taken_out(n) for n in client.get("nodes")))
         if time.monotonic() > deadline:
             raise RoostError(
                 f"After its update {node} is not as it should be: {found}. Machines after it were left as they are.",

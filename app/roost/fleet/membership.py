@@ -20,6 +20,8 @@ READY = "ready"
 RUNNING = ("running", "pending")
 POLL_S = 0.5
 GRACE_S = 10.0  # for tasks to end once the time to move them is over
+# What a drain of ours says of itself. Nomad keeps it when the drain is over, until another drain says something else.
+LEAVES, RETURNED = {"roost": "leaves"}, {"roost": "returned"}
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,39 @@ def server_names(client: NomadClient) -> set[str]:
     return {_machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
 
 
+def gets_work(node: Json) -> bool:
+    """Say whether Nomad gives a node of its list work."""
+    return bool(node["SchedulingEligibility"] == "eligible" and not node["Drain"])
+
+
+def was_to_leave(node: Json) -> bool:
+    """Say whether a node of Nomad's list gets no work because it was to leave the fleet, and did not."""
+    return not gets_work(node) and _said(node) == LEAVES
+
+
+def taken_out(node: Json) -> bool:
+    """Say whether a node of Nomad's list gets no work because somebody took it out by hand: it is theirs to return."""
+    return not gets_work(node) and _said(node) != LEAVES
+
+
+def _said(node: Json) -> Json:
+    return (node.get("LastDrain") or {}).get("Meta")
+
+
 def begin_drain(client: NomadClient, who: Collection[str], timeout_s: float) -> list[str]:
     """Have machines, by name or address, give up what they run; return the names of those that had work so far.
 
-    What may run on no other machine ends, within `timeout_s` seconds.
+    What may run on no other machine ends, within `timeout_s` seconds. Who was taken out by hand has no work if it stays
+    after all; who was to leave before, in a run that was broken off, has.
 
     Raises:
         RoostError: Nomad does not take it for one of them; those that had work so far have it again, if it takes that.
     """
     wanted = _nodes(client, who)
-    had = [str(node["Name"]) for node in wanted if node["SchedulingEligibility"] == "eligible"]
+    had = [str(node["Name"]) for node in wanted if not taken_out(node)]
     try:
         for node in wanted:
-            spec = {"DrainSpec": {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}, "MarkEligible": False}
-            client.put(f"node/{node['ID']}/drain", spec)
+            _drain(client, node, timeout_s, _said(node) if taken_out(node) else LEAVES)
     except RoostError:
         with contextlib.suppress(RoostError):  # the first reason is the one to tell
             resume(client, had)
@@ -181,13 +202,23 @@ def await_drained(client: NomadClient, who: Collection[str], timeout_s: float) -
 
 
 def resume(client: NomadClient, who: Collection[str]) -> bool:
-    """Let machines have work again; return whether one had none."""
-    changed = False
-    for node in _nodes(client, who):
-        if node["SchedulingEligibility"] != "eligible" or node["Drain"]:
-            client.put(f"node/{node['ID']}/drain", {"DrainSpec": None, "MarkEligible": True})
-            changed = True
-    return changed
+    """Let machines that were to leave have work again; return whether there was one.
+
+    Who was taken out by hand stays out.
+
+    Raises:
+        RoostError: Nomad does not take it.
+    """
+    back = [node for node in _nodes(client, who) if was_to_leave(node)]
+    for node in back:
+        _drain(client, node, 0, RETURNED)
+        client.put(f"node/{node['ID']}/drain", {"DrainSpec": None, "MarkEligible": True})
+    return bool(back)
+
+
+def _drain(client: NomadClient, node: Json, timeout_s: float, says: Json) -> None:
+    spec = {"Deadline": int(timeout_s * 1e9), "IgnoreSystemJobs": False}
+    client.put(f"node/{node['ID']}/drain", {"DrainSpec": spec, "MarkEligible": False, "Meta": says})
 
 
 def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:

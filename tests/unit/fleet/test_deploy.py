@@ -213,6 +213,37 @@ def test_a_cold_model_stays_cold_when_its_job_changes_and_nobody_waits_for_it() 
     assert written["Job"]["TaskGroups"][0]["Count"] == 0
 
 
+def placed(*machines: str) -> dict[str, Any]:
+    by_name = {"LTarget": deploy.BY_NAME, "Operand": "set_contains_any", "RTarget": ",".join(machines)}
+    return model_job(1) | {"Constraints": [by_name]}
+
+
+def fleet_with(*out: str) -> list[dict[str, Any]]:
+    return [
+        {"Name": name, "Drain": False, "SchedulingEligibility": "ineligible" if name in out else "eligible"}
+        for name in ("one", "two", "three")
+    ]
+
+
+def test_nobody_waits_for_a_model_on_machines_that_get_no_work() -> None:
+    client = nomad({"GET nodes": [fleet_with("two", "three")]})
+    deploy.run_and_wait(client, placed("two", "three"), timeout_s=0)
+    assert [path for _, path, _ in client.written] == ["jobs"]
+
+
+@pytest.mark.parametrize(("out", "job"), [
+    (["two"], placed("two", "three")),  # its spare has it
+    (["two"], placed("one")),
+    (["two"], placed("gone")),  # nobody is told that it would run
+    (["one", "two", "three"], model_job(1)),
+    (["two"], placed("two") | {"ID": "roost-agent"}),  # without it there is no API
+])  # fmt: skip
+def test_else_it_is_waited_for(out: list[str], job: dict[str, Any]) -> None:
+    client = nomad({"GET nodes": [fleet_with(*out)], f"GET job/{job['ID']}": job})
+    with pytest.raises(RoostError, match="was not healthy"):
+        deploy.run_and_wait(client, job, timeout_s=0)
+
+
 def test_a_model_that_shall_stay_warm_is_started() -> None:
     client = cold_nomad(model_job(1, KEEP_WARM_TAG), model_job(0))
     deploy.apply(client, "job", dry_run=True, timeout_s=1)

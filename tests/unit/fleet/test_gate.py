@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from roost.fleet.gate import Asker, pass_gate, problem
+from roost.fleet.gate import Asker, Passed, pass_gate, problem
+from roost.fleet.membership import LEAVES
 from roost.fleet.nomad_api import NomadClient, NomadRefusedError
 from roost.ops.errors import RoostError
 
@@ -25,10 +26,11 @@ JOB = {
 class FakeNomad:
     """A machine with one model server."""
 
-    def __init__(self, port: int, *, ready: bool = True, eligible: bool = True) -> None:
+    def __init__(self, port: int, *, ready: bool = True, eligible: bool = True, says: object = None) -> None:
         self.port = port
         self.ready = ready
         self.eligible = eligible
+        self.says = says  # of its last drain
 
     def list_jobs(self) -> list[dict[str, Any]]:
         other = {"ID": "roost-model-main-one", "Meta": {"roost_node": "one"}}
@@ -45,7 +47,7 @@ class FakeNomad:
             address = "192.0.2.2"
             return [{
                 "ID": "2", "Name": "two", "Address": address, "Status": status, "SchedulingEligibility": state,
-                "Drain": False,
+                "Drain": False, "LastDrain": {"Meta": self.says},
             }]  # fmt: skip
         if path == "node/2":
             return {}
@@ -56,9 +58,10 @@ class FakeNomad:
             [{"JobID": JOB["ID"], "Address": "127.0.0.1", "Port": self.port}] if self.port else []
         )
 
-    def put(self, path: str, _body: object) -> None:
+    def put(self, path: str, body: dict[str, Any]) -> None:
         assert path == "node/2/drain"
-        self.eligible = True
+        self.eligible = body["MarkEligible"]
+        self.says = body.get("Meta", self.says)
 
 
 def client(nomad: FakeNomad) -> NomadClient:
@@ -88,11 +91,28 @@ def engine() -> Iterator[tuple[int, list[int]]]:
 ASK = Asker("key", Path("/nonexistent"))
 
 
-def test_a_machine_whose_model_answers_passes_and_gets_work_again(engine: tuple[int, list[int]]) -> None:
-    nomad = FakeNomad(engine[0], eligible=False)
-    assert pass_gate(client(nomad), "two", ASK, 5)
+def test_a_machine_that_was_to_leave_has_work_again_and_passes_when_its_model_answers(
+    engine: tuple[int, list[int]],
+) -> None:
+    nomad = FakeNomad(engine[0], eligible=False, says=LEAVES)
+    assert "was to leave" in problem(client(nomad), "two", ASK), "a look alone tells that there is something to do"
+    assert pass_gate(client(nomad), "two", ASK, 5) == Passed(given_back=True, out=False)
     assert nomad.eligible
-    assert not pass_gate(client(nomad), "two", ASK, 5)
+    assert pass_gate(client(nomad), "two", ASK, 5) == Passed(given_back=False, out=False)
+
+
+def test_one_that_was_taken_out_by_hand_stays_out_and_need_not_run_what_belongs_on_it(
+    engine: tuple[int, list[int]],
+) -> None:
+    out = Passed(given_back=False, out=True)
+    nomad = FakeNomad(0, eligible=False, says={"message": "its fan is loud"})
+    assert pass_gate(client(nomad), "two", ASK, 0.2) == out
+    assert not nomad.eligible
+    port, status = engine
+    nomad.port = port
+    assert pass_gate(client(nomad), "two", ASK, 0.2) == out
+    status[0] = 500
+    assert "HTTP 500" in problem(client(nomad), "two", ASK), "what runs there has clients"
 
 
 def test_what_is_wrong_is_said(engine: tuple[int, list[int]]) -> None:

@@ -6,7 +6,18 @@ from typing import Any, cast
 
 import pytest
 
-from roost.fleet.membership import begin_drain, compose, forget, leave_servers, names_of, resume
+from roost.fleet.membership import (
+    RETURNED,
+    begin_drain,
+    compose,
+    forget,
+    gets_work,
+    leave_servers,
+    names_of,
+    resume,
+    taken_out,
+    was_to_leave,
+)
 from roost.fleet.nomad_api import NomadClient
 from roost.ops.errors import RoostError
 
@@ -14,7 +25,7 @@ from roost.ops.errors import RoostError
 def node(number: int, status: str = "ready", eligible: str = "eligible") -> dict[str, Any]:
     return {
         "ID": f"id{number}", "Name": f"m{number}", "Address": "127.0.0.1", "Status": status,
-        "SchedulingEligibility": eligible, "Version": "1.11.3",
+        "SchedulingEligibility": eligible, "Drain": False, "LastDrain": None, "Version": "1.11.3",
     }  # fmt: skip
 
 
@@ -99,6 +110,11 @@ class FakeNomad:
     def put(self, path: str, body: Any, **params: str) -> None:  # noqa: ANN401 (Nomad's JSON)
         if path.endswith("/drain"):
             self.drains.append((path, body["MarkEligible"]))
+            (drained,) = [n for n in self.nodes if path == f"node/{n['ID']}/drain"]
+            drained["SchedulingEligibility"] = "eligible" if body["MarkEligible"] else "ineligible"
+            drained["Drain"] = body["DrainSpec"] is not None
+            if body["DrainSpec"]:
+                drained["LastDrain"] = {"Meta": body["Meta"]}  # it stays when the drain is over
         elif path == "operator/raft/transfer-leadership":
             self.leading = int(params["id"].removeprefix("raft"))
         elif path == "agent/force-leave":
@@ -151,28 +167,52 @@ def test_who_could_not_be_taken_out_keeps_its_token() -> None:
 
 def test_where_one_of_them_cannot_be_drained_the_others_have_work_again(monkeypatch: pytest.MonkeyPatch) -> None:
     nomad = FakeNomad()
-    nomad.nodes = [node(6) | {"Drain": False}, node(7) | {"Drain": False}]
     put = nomad.put
 
     def drains_one_only(path: str, body: Any, **params: str) -> None:  # noqa: ANN401 (Nomad's JSON)
         if path == "node/id7/drain":
             raise RoostError("Nomad is gone.")
         put(path, body, **params)
-        nomad.nodes[0] |= {"SchedulingEligibility": "eligible" if body["MarkEligible"] else "ineligible"}
 
     monkeypatch.setattr(nomad, "put", drains_one_only)
     with pytest.raises(RoostError, match="gone"):
         begin_drain(cast("NomadClient", nomad), ["m6", "m7"], 30)
-    assert nomad.drains == [("node/id6/drain", False), ("node/id6/drain", True)]
+    assert all(map(gets_work, nomad.nodes))
 
 
-def test_only_who_had_work_has_it_again() -> None:
+BY_HAND = {"message": "its fan is loud"}
+
+
+@pytest.mark.parametrize("last", [None, {"Meta": BY_HAND}, {"Meta": RETURNED}])
+def test_only_who_had_work_has_it_again(last: dict[str, Any] | None) -> None:
     nomad = FakeNomad()
-    nomad.nodes = [node(6, eligible="ineligible") | {"Drain": False}, node(7) | {"Drain": False}]
+    nomad.nodes = [node(6, eligible="ineligible") | {"LastDrain": last}, node(7)]
     client = cast("NomadClient", nomad)
-    had = begin_drain(client, ["m6", "m7"], 30)
-    assert had == ["m7"]
-    assert nomad.drains == [("node/id6/drain", False), ("node/id7/drain", False)]
-    nomad.nodes[1] |= {"SchedulingEligibility": "ineligible", "Drain": True}
-    resume(client, had)
-    assert nomad.drains[2:] == [("node/id7/drain", True)]
+    assert begin_drain(client, ["m6", "m7"], 30) == ["m7"]
+    assert [was_to_leave(one) for one in nomad.nodes] == [False, True]
+    assert resume(client, ["m6", "m7"])
+    assert [gets_work(one) for one in nomad.nodes] == [False, True]
+    assert taken_out(nomad.nodes[0])
+    assert not resume(client, ["m6", "m7"])
+
+
+@pytest.mark.parametrize("drains", [True, False], ids=["drains", "is drained"])
+def test_who_was_to_leave_in_a_run_that_was_broken_off_is_known_by_the_next_and_has_work_again(*, drains: bool) -> None:
+    nomad = FakeNomad()
+    client = cast("NomadClient", nomad)
+    begin_drain(client, ["m7"], 30)
+    nomad.nodes[2]["Drain"] = drains
+    assert begin_drain(client, ["m7"], 30) == ["m7"], "it leaves now, and stays in work if it does not"
+    nomad.nodes[2]["Drain"] = drains
+    assert resume(client, ["m7"])
+    assert gets_work(nomad.nodes[2])
+
+
+def test_who_is_taken_out_by_hand_after_it_had_work_again_stays_out() -> None:
+    nomad = FakeNomad()
+    client = cast("NomadClient", nomad)
+    begin_drain(client, ["m7"], 30)
+    resume(client, ["m7"])
+    nomad.nodes[2]["SchedulingEligibility"] = "ineligible"
+    assert not resume(client, ["m7"])
+    assert taken_out(nomad.nodes[2])
