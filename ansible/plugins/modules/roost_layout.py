@@ -28,7 +28,7 @@ options:
     choices: [present, absent]
     default: present
   group:
-    description: Group of the users.
+    description: Group of the users; needed with them.
     type: str
   users:
     description: Users, each with name, uid and comment; with C(reserved) one whose number may be somebody's already.
@@ -98,7 +98,8 @@ def main() -> None:
             "remove": {"type": "list", "elements": "path", "default": []},
             "remove_if_empty": {"type": "list", "elements": "path", "default": []},
         },
-        required_if=[("state", "present", ("group", "users", "folders"))],
+        required_if=[("state", "present", ("folders",))],
+        required_together=[("users", "group")],
         supports_check_mode=True,
     )
     params = module.params
@@ -111,8 +112,11 @@ def main() -> None:
             module.exit_json(changed=bool(gone), made=[], diff={"before": "".join(f"{g}\n" for g in gone), "after": ""})
         made = ensure_layout(
             manifest,
-            params["group"],
-            [SystemUser(u["name"], int(u["uid"]), u["comment"], u.get("reserved") is True) for u in params["users"]],
+            params["group"] or "",
+            [
+                SystemUser(u["name"], int(u["uid"]), u["comment"], u.get("reserved") is True)
+                for u in params["users"] or ()
+            ],
             [Folder(Path(f["path"]), str(f["mode"]), int(f.get("uid", 0))) for f in params["folders"]],
             params["files"],
             groups=params["groups"],

@@ -56,7 +56,7 @@ def ensure_layout(
 ) -> list[str]:
     """Make what is missing and put modes right; `files`, `groups` and `accounts` are only recorded, others make them.
 
-    An account is a user and the group of its name.
+    An account is a user and the group of its name. Without users there need be no group: it may be empty.
 
     Returns one line a change made, or that would be made with `dry_run`.
 
@@ -67,9 +67,9 @@ def ensure_layout(
     if not dry_run:
         _record(manifest, "path", [*(str(f.path) for f in folders), *files])
         _record(manifest, "user", [*(u.name for u in users), *accounts])
-        _record(manifest, "group", [group, *groups, *accounts])
+        _record(manifest, "group", [*([group] if group else []), *groups, *accounts])
     changes: list[str] = []
-    if not _has_group(group):
+    if group and not _has_group(group):
         changes.append(f"group {group}")
         if not dry_run:
             run(["groupadd", "--system", group])

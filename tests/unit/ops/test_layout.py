@@ -12,6 +12,7 @@ from roost.ops import layout
 from roost.ops.errors import RoostError
 from roost.ops.layout import Folder, SystemUser, ensure_layout, remove_layout
 from roost.ops.ownership import Manifest
+from tests.support.ansible_module import run_module
 
 pytestmark = pytest.mark.usefixtures("commands")
 
@@ -91,6 +92,22 @@ def test_second_pass_changes_nothing_and_a_wrong_mode_is_put_right(tmp_path: Pat
     assert ensure_layout(manifest, "root", [], folders, []) == []
     (tmp_path / "etc/s").chmod(0o755)
     assert ensure_layout(manifest, "root", [], folders, []) == [f"folder {tmp_path}/etc/s 0755 -> 0700"]
+
+
+def test_folders_alone_make_no_group(tmp_path: Path) -> None:
+    manifest, folders = wanted(tmp_path)
+    assert all(line.startswith("folder ") for line in ensure_layout(manifest, "", [], folders, []))
+    assert (manifest.owned("group"), manifest.owned("user")) == ([], [])
+
+
+def test_the_module_takes_folders_alone_and_no_users_without_their_group(tmp_path: Path) -> None:
+    folder = {"path": str(tmp_path / "agent/listen"), "mode": "0700", "uid": 60123}
+    arguments = {"manifest": str(tmp_path / "manifest"), "folders": [folder]}
+    done = run_module("roost_layout", arguments, check=True)
+    assert (done["failed"], done["made"]) == (False, [f"folder {tmp_path}/agent/listen 0700"]), done
+    user = {"name": "r-user", "uid": 60123, "comment": "x"}
+    assert "group" in run_module("roost_layout", {**arguments, "users": [user]}, check=True)["msg"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_number_of_somebody_else_is_a_clear_error(tmp_path: Path) -> None:
