@@ -141,6 +141,7 @@ class CallbackModule(CallbackBase):
         self.log_path = os.environ.get("ROOST_LOG", "")
         self.verbose = os.environ.get("ROOST_VERBOSE") == "1"
         self.fleet = bool(os.environ.get("ROOST_FLEET"))
+        self.last_word = False  # of the failure, and no other comes in its place
 
     def log(self, text: str) -> None:
         """Append to the log file."""
@@ -225,11 +226,16 @@ class CallbackModule(CallbackBase):
     def _fail(self, result: TaskResult, message: str) -> None:
         task = result.task
         # What a rescue says is the last word on the failure that led to it.
-        if self.summary.failed and not result.result.get("update"):
+        last = bool(result.result.get("update"))
+        if self.summary.failed and not last:
             return
         if self.fleet and not result.result.get("of_all"):
             message = f"{result.host.name}: {message}"
         reason, _, fix = message.partition(FIX)
+        if self.last_word:  # of another machine, which was changed at the same time
+            self.summary.failure["reason"] += f"\n{reason.strip()}"
+            return
+        self.last_word = last
         step = self.step.name if self.step else title(task)
         self.summary.failed = True
         self.summary.failure = {"step": step, "task": title(task), "reason": reason.strip(), "fix": fix.strip()}
