@@ -35,7 +35,7 @@ SILENT = {"ansible.builtin.command": "true"}
 
 
 def went_back(folder: Path, fails: Mapping[str, object], **of_two: str) -> dict[str, list[str]]:
-    """Return for each machine of a batch that went back why, and who was not begun; the first one had its turn before."""
+    """Return why each machine of a batch went back, and who was not begun; the first one had its turn before."""
     (folder / "library").mkdir()
     (folder / "library/roost_update.py").write_text(NOTES_THE_REASON)
     (folder / "group_vars").symlink_to(ROOT / "group_vars")
