@@ -15,6 +15,7 @@ from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, Nomad
 from roost.fleet.nomad_setup import wait_for_leader, wait_for_node
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.progress import publish
+from roost.ops import docker_settings
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
@@ -69,6 +70,11 @@ options:
     description: By service, the files with which it has to begin anew.
     type: dict
     default: {}
+  docker_reads:
+    description: What dockerd reads at its start, where its settings are ours and it is a service of systemd.
+    type: list
+    elements: str
+    default: []
   certificates:
     description: Certificates with which what runs begins anew where they are renewed, as they are near their end.
     type: list
@@ -213,6 +219,9 @@ def put_back(params: dict[str, Any]) -> list[str]:
         stop(LISTEN)  # of a release that does not ask it for the port that it would keep
         back.append(f"service {LISTEN}")
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
+    reads = params["docker_reads"]
+    if reads and docker_settings.apply(docker_settings.stamp_of(Path(params["manifest"])), reads):
+        back.append(f"service {docker_settings.SERVICE}")
     for name, files in params["services"].items():
         if set(back) & {*files, *map(str, service_files(name, stamps))}:
             begin_anew(name)
@@ -243,6 +252,7 @@ def main() -> None:
             "manifest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "services": {"type": "dict", "default": {}},
+            "docker_reads": {"type": "list", "elements": "str", "default": []},
             "certificates": {"type": "list", "elements": "path", "default": []},
             "settings": {"type": "str", "default": ""},
             "force": {"type": "bool", "default": False},

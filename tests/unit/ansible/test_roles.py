@@ -25,8 +25,8 @@ def specs(role: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
 def test_every_variable_a_role_reads_is_in_its_argument_specs(role: Path) -> None:
-    # main imports validate and install where a role has them.
-    parts = ("main", "validate", "install")
+    # main imports these where a role has them.
+    parts = ("main", "validate", "install", "anew")
     entry_points: list[tuple[str, list[str], tuple[str, ...]]] = [
         ("main", [f"tasks/{name}.yml" for name in parts], ("vars", "templates")),
         ("uninstall", ["tasks/uninstall.yml"], ("vars",)),

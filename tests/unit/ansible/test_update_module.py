@@ -10,7 +10,7 @@ import pytest
 
 from roost.fleet.rolling import record, restore_point
 from roost.fleet.rolling.record import UpdateRecord
-from roost.ops import pki
+from roost.ops import docker_settings, pki
 from roost.ops.ownership import Manifest
 from roost.ops.pki import LeafSpec, ensure_pki
 from roost.ops.service_names import LISTEN
@@ -134,9 +134,37 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
         unit.write_text("[Service]")
     restore_point.keep(tmp_path / "update", [unit] if asks else [], [])
     unit.write_text("[Service] of the update")
-    params = arguments(tmp_path, services={LISTEN: []}, engine_key="", driver="docker", first=True, reason="")
+    params = arguments(
+        tmp_path, services={LISTEN: []}, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
+    )
     back = module.put_back(params)
     assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"stop {LISTEN}", "jobs"])
     assert f"service {LISTEN}" in back
     # What a failed run took away and the way back brought is ours again.
     assert Manifest(tmp_path / "manifest").owned("unit") == ([LISTEN] if asks else [])
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["dockerd began anew", "its turn had not come"])
+def test_docker_goes_back_only_where_it_began_with_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    module = load_module("roost_update")
+    config, manifest = tmp_path / "daemon.json", tmp_path / "manifest"
+    stamp, files = docker_settings.stamp_of(manifest), [str(config)]
+    config.write_text("before")
+    docker_settings.began(stamp, files)
+    restore_point.keep(tmp_path / "update", [config], [])
+    config.write_text("of the update")
+    if begun:
+        docker_settings.began(stamp, files)
+    restarts: list[str] = []
+    monkeypatch.setattr(docker_settings, "begin_anew", restarts.append)
+    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
+        monkeypatch.setattr(module, name, lambda *_more: None)
+    monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
+    params = arguments(tmp_path, services={}, docker_reads=files, engine_key="", driver="docker", first=True, reason="")
+    back = module.put_back(params)
+    assert config.read_text() == "before"
+    assert restarts == (["docker"] if begun else [])
+    assert ("service docker" in back) is begun
+    assert not docker_settings.due(stamp, files)
