@@ -122,6 +122,21 @@ def test_agent_configuration_moves_only_the_agent(installed: Site) -> None:
     story.only_agent_moves(installed.host, before)
 
 
+def test_settings_of_docker_are_read_without_a_container_lost(installed: Site) -> None:
+    host = installed.host
+    before, containers = host.pids(), host.exec("docker ps --quiet --no-trunc | sort").out
+    with story.nobody_is_refused(host):
+        host.bootstrap("--yes", "--set", "docker_log_files=2")
+    after = host.pids()
+    assert after["dockerd"] != before["dockerd"]
+    assert '"max-file": "2"' in host.exec("cat /etc/docker/daemon.json").out
+    assert host.exec("docker ps --quiet --no-trunc | sort").out == containers
+    assert {name: after[name] for name in ("agent", "model-server")} == {
+        name: before[name] for name in ("agent", "model-server")
+    }
+    assert "A run would change nothing." in host.bootstrap("--check").text
+
+
 def test_agent_image_moves_only_the_agent(installed: Site) -> None:
     host = installed.host
     source = f"{CLONE}/app/roost/web/__init__.py"

@@ -125,6 +125,21 @@ def test_an_update_of_every_model_server_is_not_noticed_by_clients(grown: Grown,
     assert not [e for e in drained if e.get("drained")], "an endpoint is still drained"
 
 
+def test_settings_of_docker_are_changed_on_every_machine_without_a_container_lost(
+    grown: Grown, load: Load, measure: Measure
+) -> None:
+    fleet, before, asked = grown.fleet, grown.fleet.pids(), load.look()
+    done = update(grown, model_slots=[SLOT | {"parallel": 3}], docker_log_files=2)
+    measure("r: Docker begins anew on three hosts under load", done.seconds)
+    for name, host in fleet.hosts.items():
+        after = host.pids()
+        assert after["dockerd"] != before[name]["dockerd"]
+        assert after["model-server"] == before[name]["model-server"], "a model server began anew"
+        assert '"max-file": "2"' in host.exec("cat /etc/docker/daemon.json").out
+    counted = load.since(asked)
+    measure("r: requests in that (count)", sum(counted.values()))
+
+
 def poison(fleet: Fleet, words: str) -> None:
     """Have the model server's image start its program with more arguments, in the clone."""
     entry = f'ENTRYPOINT ["/usr/bin/llama-server"{words}]'

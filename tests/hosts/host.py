@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ AS_ON_A_MACHINE = (
     "mount --bind /proc/sys/net /proc/sys/net && mount -o remount,bind,rw /proc/sys/net;"
 )
 BOOT_S = 60.0
+SLOW_SHUTDOWN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -251,9 +253,27 @@ class Host:
         return snapshot.parse(self.exec(snapshot.COLLECT).out)
 
     def reboot(self) -> None:
-        """Shut down in order and boot again; waits until it is up."""
-        docker("restart", "--time", "60", self.name)
+        """Shut down in order and boot again; waits until it is up.
+
+        What keeps it from shutting down for long is written into the log folder: its own journal ends with it.
+        """
+        down = threading.Event()
+        watch = threading.Thread(target=self._note_slow_shutdown, args=(down,))
+        watch.start()
+        try:
+            docker("restart", "--time", "60", self.name)
+        finally:
+            down.set()
+            watch.join()
         self.wait_booted()
+
+    def _note_slow_shutdown(self, down: threading.Event) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        while not down.wait(SLOW_SHUTDOWN_S):
+            said = call(["docker", "top", self.name, "-eo", "pid,ppid,stat,etimes,wchan:24,args"]).text
+            jobs = self.exec("systemctl list-jobs; journalctl --no-pager -n 60", check=False, timeout_s=20).text
+            with (self.logs / f"{self.name}-shutdown.txt").open("a") as file:
+                file.write(f"{said}\n{jobs}\n")
 
     def collect(self) -> None:
         """Copy what explains a failure into the log folder."""

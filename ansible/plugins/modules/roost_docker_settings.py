@@ -16,8 +16,7 @@ short_description: Have dockerd begin anew with settings that changed
 description:
   - C(remembered) comes before I(files) are written - it sees to it that a stamp says with what dockerd began.
   - C(begun) says that dockerd began with what is in them now.
-  - C(applied) restarts the service C(docker) where it runs with something else. Nomad may take the loss of dockerd for
-    the end of what runs in containers, so whoever can take their work over does so before.
+  - C(applied) restarts the service C(docker) where it runs with something else.
 options:
   state:
     description: Which of them.
@@ -37,6 +36,12 @@ options:
     description: Whether dockerd runs. With C(remembered) only.
     type: bool
     default: true
+  pauses:
+    description:
+      - Services that do not run while it is restarted. Nomad's driver would take that for the end of all containers.
+    type: list
+    elements: str
+    default: []
   changed_before:
     description:
       - Whether earlier tasks changed the files. Counts in check mode only, where they are not written; else their
@@ -52,6 +57,7 @@ EXAMPLES = r"""
     state: applied
     manifest: /var/lib/roost/manifest
     files: [/etc/docker/daemon.json]
+    pauses: [roost-nomad]
 """
 
 RETURN = r"""
@@ -66,6 +72,7 @@ def main() -> None:
             "manifest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "str", "default": []},
             "running": {"type": "bool", "default": True},
+            "pauses": {"type": "list", "elements": "str", "default": []},
             "changed_before": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -75,7 +82,8 @@ def main() -> None:
     changed = False
     try:
         if params["state"] == "applied":
-            changed = params["changed_before"] or due(stamp, files) if module.check_mode else apply(stamp, files)
+            told = params["changed_before"] or due(stamp, files)
+            changed = told if module.check_mode else apply(stamp, files, params["pauses"])
         elif module.check_mode:
             pass  # a stamp of ours is nothing that a user has to be told of
         elif params["state"] == "begun":

@@ -70,6 +70,11 @@ options:
         written; else their content tells.
     type: bool
     default: false
+  pauses:
+    description: Services of ours that do not run while it is restarted.
+    type: list
+    elements: str
+    default: []
   requires:
     description: Files without which it does not start; empty for those of I(restart_on).
     type: list
@@ -212,6 +217,7 @@ def main() -> None:
             "check_command": words,
             "restart_on": words,
             "changed_before": {"type": "bool", "default": False},
+            "pauses": words,
             "requires": words,
             "after": words,
             "before": words,
@@ -248,6 +254,7 @@ def main() -> None:
                 params["restart_on"],
                 dry_run=module.check_mode,
                 changed_before=params["changed_before"],
+                pauses=params["pauses"],
             )
         else:
             change = remove(host, service, dry_run=module.check_mode)

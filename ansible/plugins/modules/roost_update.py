@@ -19,7 +19,7 @@ from roost.ops import docker_settings
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
-from roost.ops.service_names import LISTEN
+from roost.ops.service_names import LISTEN, NOMAD
 from roost.ops.services import STAMPS, begin_anew, service_files, stop
 
 DOCUMENTATION = r"""
@@ -220,7 +220,7 @@ def put_back(params: dict[str, Any]) -> list[str]:
         back.append(f"service {LISTEN}")
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
     reads = params["docker_reads"]
-    if reads and docker_settings.apply(docker_settings.stamp_of(Path(params["manifest"])), reads):
+    if reads and docker_settings.apply(docker_settings.stamp_of(Path(params["manifest"])), reads, [NOMAD]):
         back.append(f"service {docker_settings.SERVICE}")
     for name, files in params["services"].items():
         if set(back) & {*files, *map(str, service_files(name, stamps))}:

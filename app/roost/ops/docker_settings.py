@@ -1,7 +1,7 @@
 """Settings of Docker's own service: whether dockerd has begun with what stands in its files, and its beginning anew.
 
-The files may be written long before dockerd begins anew with them: first others take over what runs on the machine. So
-a stamp beside those of our services says with what it began, and a run that was broken off in between is gone on with.
+The files are written before dockerd begins anew, which waits until others have taken over from the machine. So a stamp
+beside those of our services says with what it began, and a run that was broken off in between is gone on with.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roost.ops.files import write_atomic
-from roost.ops.services import STAMPS, begin_anew, fingerprint
+from roost.ops.services import STAMPS, begin_anew, fingerprint, paused
 
 SERVICE = "docker"
 UNKNOWN = "unknown"
@@ -43,8 +43,11 @@ def began(stamp: Path, files: Sequence[str]) -> None:
     _write(stamp, _settings(files))
 
 
-def apply(stamp: Path, files: Sequence[str]) -> bool:
-    """Have dockerd begin anew where that is due; return whether it was.
+def apply(stamp: Path, files: Sequence[str], pauses: Sequence[str] = ()) -> bool:
+    """Have dockerd begin anew where that is due, while services that `pauses` names stand still; return whether it was.
+
+    Containers go on meanwhile (live-restore). Nomad's driver takes the end of its wait for a container for the
+    container's own and stops it (`run` in its drivers/docker/handle.go); when it begins anew it finds them again.
 
     Raises:
         RoostError: it does not start; the next call tries again.
@@ -52,7 +55,8 @@ def apply(stamp: Path, files: Sequence[str]) -> bool:
     if not due(stamp, files):
         return False
     _write(stamp, UNKNOWN)
-    begin_anew(SERVICE)
+    with paused(pauses):
+        begin_anew(SERVICE)
     began(stamp, files)
     return True
 

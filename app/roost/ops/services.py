@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -258,6 +258,40 @@ def stop(name: str, places: Places | None = None) -> None:
         run([Path(places.init_dir) / name, "stop"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 
 
+@contextlib.contextmanager
+def paused(names: Sequence[str], places: Places | None = None) -> Iterator[None]:
+    """Stop those of the services that run, and start them again at the end, whatever happens in between.
+
+    Raises:
+        RoostError: one does not stop, or does not start again.
+    """
+    places = places or Places()
+    stopped: list[str] = []
+    try:
+        for name in names:
+            if _runs(name, places):
+                stopped.append(name)
+                stop(name, places)
+        yield
+    finally:
+        for name in reversed(stopped):
+            _start(name, places)
+
+
+def _runs(name: str, places: Places) -> bool:
+    if SYSTEMD_RUNS.is_dir():
+        return _succeeds("systemctl", "--quiet", "is-active", f"{name}.service")
+    script = Path(places.init_dir) / name
+    return script.exists() and _succeeds(str(script), "status")
+
+
+def _start(name: str, places: Places) -> None:
+    if SYSTEMD_RUNS.is_dir():
+        _systemctl("start", name)
+    else:
+        run([Path(places.init_dir) / name, "start"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
+
+
 def _content(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
@@ -267,9 +301,17 @@ def _mode(path: Path) -> int | None:
 
 
 def ensure(
-    host: Host, service: Service, restart_on: Sequence[str], *, dry_run: bool, changed_before: bool = False
+    host: Host,
+    service: Service,
+    restart_on: Sequence[str],
+    *,
+    dry_run: bool,
+    changed_before: bool = False,
+    pauses: Sequence[str] = (),
 ) -> Change:
     """Bring a service to what its description says; nothing is touched that is so already.
+
+    Services of ours that `pauses` names do not run while this one begins anew.
 
     `changed_before` counts in a dry run only: files that an earlier step would have written are then not what they
     will be, so their content cannot tell.
@@ -298,7 +340,9 @@ def ensure(
     if stale or not runs:
         done.append("restarted" if runs or (before and stale) else "started")
     if done and not dry_run:
-        _apply(host, service, write=write, enable=enable, start=stale or not runs, again=bool(before) and stale)
+        again = bool(before) and stale
+        with paused(pauses if again else ()):
+            _apply(host, service, write=write, enable=enable, start=stale or not runs, again=again)
         # Hashed again: what is started now is what is there now.
         stamp.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(stamp, fingerprint(init.text, service.command, restart_on) + "\n")

@@ -42,4 +42,5 @@ def test_roles_take_the_names_from_one_place() -> None:
 def test_python_takes_the_names_from_one_place() -> None:
     assert set(written("app/roost", "*.py")) == {"app/roost/ops/service_names.py"}
     modules = written("ansible/plugins", "*.py")
-    assert modules == {"ansible/plugins/modules/roost_service.py": ["roost-nomad"]}  # its example
+    examples = ("roost_service", "roost_docker_settings")
+    assert modules == {f"ansible/plugins/modules/{name}.py": ["roost-nomad"] for name in examples}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +161,19 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
         docker_settings.began(stamp, files)
     restarts: list[str] = []
     monkeypatch.setattr(docker_settings, "begin_anew", restarts.append)
+
+    @contextlib.contextmanager
+    def pause(names: Sequence[str]) -> Iterator[None]:
+        restarts.extend(names)
+        yield
+
+    monkeypatch.setattr(docker_settings, "paused", pause)
     for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
     params = arguments(tmp_path, services={}, docker_reads=files, engine_key="", driver="docker", first=True, reason="")
     back = module.put_back(params)
     assert config.read_text() == "before"
-    assert restarts == (["docker"] if begun else [])
+    assert restarts == (["roost-nomad", "docker"] if begun else [])
     assert ("service docker" in back) is begun
     assert not docker_settings.due(stamp, files)

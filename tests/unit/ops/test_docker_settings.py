@@ -1,7 +1,9 @@
-"""When dockerd begins anew: with settings that changed, once, and gone on with where a run was broken off in between."""
+"""When dockerd begins anew: with settings that changed, once, and gone on with where a run was broken off before it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,18 @@ class Machine:
         self.manifest = folder / "state" / "manifest"
         self.stamp = stamp_of(self.manifest)
         self.restarts: list[str] = []
+        self.paused: list[str] = []
         self.fails = False
         self.config.write_text("{}")
 
+    @contextlib.contextmanager
+    def pause(self, names: Sequence[str]) -> Iterator[None]:
+        self.paused = list(names)
+        yield
+        self.paused = []
+
     def begin_anew(self, name: str) -> None:
-        self.restarts.append(name)
+        self.restarts.append(" ".join([name, *(f"without {other}" for other in self.paused)]))
         if self.fails:
             raise RoostError("it does not start")
 
@@ -34,6 +43,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setattr(docker_settings, "begin_anew", made.begin_anew)
+    monkeypatch.setattr(docker_settings, "paused", made.pause)
     return made
 
 
@@ -41,9 +51,9 @@ def test_changed_settings_are_read_once(machine: Machine) -> None:
     remember(machine.stamp, machine.files, running=True)
     assert not apply(machine.stamp, machine.files)
     machine.config.write_text('{"log-driver": "json-file"}')
-    assert apply(machine.stamp, machine.files)
-    assert not apply(machine.stamp, machine.files)
-    assert machine.restarts == ["docker"]
+    assert apply(machine.stamp, machine.files, ["roost-nomad"])
+    assert not apply(machine.stamp, machine.files, ["roost-nomad"])
+    assert machine.restarts == ["docker without roost-nomad"]
 
 
 def test_proxies_that_are_taken_away_count_too(machine: Machine) -> None:

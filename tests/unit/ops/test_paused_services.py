@@ -1,0 +1,107 @@
+"""Services that stand still while another begins anew: those that ran run afterwards, whatever happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roost.ops import services
+from roost.ops.errors import RoostError
+from roost.ops.ownership import Manifest
+from roost.ops.services import Host, SysV, ensure, paused
+from roost.ops.units import Places, Service
+
+SCRIPT = """#!/bin/sh
+# A service that is a file: there while it runs. It notes what it is asked for.
+set -eu
+case $1 in
+status) exec test -e {state} ;;
+start) : >{state} ;;
+stop) rm -f {state} ;;
+restart) {on_restart} ;;
+esac
+echo "{name} $1" >>{asked}
+"""
+
+
+class Scripts:
+    """A folder of init scripts, and what they were asked for but the status."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked = folder / "asked"
+        (folder / "init.d").mkdir()
+        self.places = Places(
+            install_dir=str(folder), run_dir=str(folder), log_dir=str(folder), init_dir=str(folder / "init.d")
+        )
+
+    def add(self, name: str, *, runs: bool, on_restart: str = ":") -> Path:
+        script = self.folder / "init.d" / name
+        state = self.folder / f"{name}.runs"
+        if runs:
+            state.touch()
+        script.write_text(SCRIPT.format(state=state, name=name, asked=self.asked, on_restart=on_restart))
+        script.chmod(0o755)
+        return state
+
+    def said(self) -> list[str]:
+        return self.asked.read_text().splitlines() if self.asked.exists() else []
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    monkeypatch.setattr(services, "SYSTEMD_RUNS", tmp_path / "none")
+    return Scripts(tmp_path)
+
+
+def test_what_ran_runs_again_and_what_did_not_stays_down(scripts: Scripts) -> None:
+    one, two = scripts.add("one", runs=True), scripts.add("two", runs=False)
+    with paused(["one", "two", "unknown"], scripts.places):
+        assert not one.exists()
+    assert one.exists()
+    assert not two.exists()
+    assert scripts.said() == ["one stop", "one start"]
+
+
+def test_it_runs_again_after_a_failure_too(scripts: Scripts) -> None:
+    one = scripts.add("one", runs=True)
+    with pytest.raises(RoostError, match="no"), paused(["one"], scripts.places):
+        raise RoostError("no")
+    assert one.exists()
+
+
+class Noting(SysV):
+    """An init script whose restart is noted, and which is there already."""
+
+    def install(self) -> None:
+        """It is there."""
+
+    def enabled(self) -> bool:
+        """It is."""
+        return True
+
+
+def test_a_service_that_begins_anew_has_others_stand_still(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts.add("other", runs=True)
+    service = Service(name="one", description="", command=("sleep", "infinity"))
+    manifest = Manifest(scripts.folder / "manifest")
+    init = Noting(service, scripts.places)
+    host = Host(init, manifest, scripts.folder / "stamps")
+    config = scripts.folder / "config"
+    config.write_text("1")
+    monkeypatch.setattr(services, "Places", lambda: scripts.places)
+
+    def bring() -> list[str]:
+        scripts.add("one", runs=True)
+        init.text, init.mode = init.unit.read_text(), 0o755
+        return ensure(host, service, [str(config)], dry_run=False, pauses=["other"]).done
+
+    manifest.own("unit", "one")
+    bring()
+    scripts.asked.unlink(missing_ok=True)
+    assert bring() == []
+    assert scripts.said() == []
+    config.write_text("2")
+    assert bring() == ["restarted"]
+    assert scripts.said() == ["other stop", "one restart", "other start"]
