@@ -21,7 +21,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 texts = ("state", "folder", "node", "address", "tls_dir", "token", "engine_key", "driver", "manifest", "reason")
 options = {name: {"type": "str", "no_log": False} for name in texts}
-options |= {"first": {"type": "bool"}, "services": {"type": "dict"}, "untouched": {"type": "list"}}
+options |= {name: {"type": "list"} for name in ("untouched", "docker_reads")}
+options |= {"first": {"type": "bool"}, "services": {"type": "dict"}}
 module = AnsibleModule({**options, "timeout": {"type": "int"}})
 params = module.params
 said = json.dumps([params["reason"], ",".join(params["untouched"])])
