@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from roost.fleet.node_identity import ACL
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
+from roost.fleet.nomad_setup import ensure_acl
 from roost.fleet.rolling.servers import (
     ASIDE,
     SERVER_PART,
@@ -94,6 +96,10 @@ handed_over:
   description: Whether another server leads now.
   type: bool
   returned: with state ready
+set_up:
+  description: What had to be set up once more, since Nomad had no state.
+  type: list
+  returned: with state ready
 """
 
 
@@ -127,8 +133,16 @@ def carry_out(module: AnsibleModule, client: NomadClient) -> dict[str, object]:
     if state == "left":
         kept, left = step_down(client, mine, **how, timeout_s=timeout_s)
         return {"changed": left, "snapshot": kept}
-    kept, moved = get_ready(client, mine, **how, timeout_s=timeout_s)
-    return {"changed": False, "snapshot": kept, "handed_over": moved}
+    made: list[str] = []
+    access = NomadAccess.below(params["address"], Path(params["tls_dir"]), "")
+
+    def set_up_anew() -> bool:
+        if ensure_acl(client, NomadClient(access), params["token"].strip()):
+            made.append(ACL)
+        return bool(made)
+
+    kept, moved = get_ready(client, mine, **how, timeout_s=timeout_s, set_up_anew=set_up_anew)
+    return {"changed": bool(made), "snapshot": kept, "handed_over": moved, "set_up": made}
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ NO_PEER = "was not found in the Raft configuration"  # how Nomad's leader says i
 POLL_S = 0.25
 SERVER_PART, ASIDE = "server", "server-before"  # below Nomad's folder of data
 BRING_BACK = "See `roost fleet status`; bring those servers back, and run it again."
+ASK_AGAIN = "See that the file secrets/nomad-operator-token has a management token of Nomad, and run it again."
 
 
 def choice_problem(chosen: Sequence[str], machines: Sequence[str]) -> str:
@@ -152,21 +153,34 @@ def hand_over(client: NomadClient, mine: str, to: str, timeout_s: float = HAND_O
 
 
 def get_ready(
-    client: NomadClient, mine: str, *, folder: Path, label: str, leader: str, timeout_s: float
+    client: NomadClient,
+    mine: str,
+    *,
+    folder: Path,
+    label: str,
+    leader: str,
+    timeout_s: float,
+    set_up_anew: Callable[[], bool],
 ) -> tuple[str, bool]:
     """Do what comes before a server is begun anew; return the snapshot's path, and whether another leads now.
 
     Where Nomad does not answer here there is nothing to lose, and nothing is done; so where nobody leads for
-    `timeout_s` seconds. Servers that are not healthy are waited for: right after a change autopilot calls one so that
-    was late once with an answer to the leader.
+    `timeout_s` seconds, and where access control was never set up, or the state is lost: `set_up_anew` does so, and
+    says whether it had to be done. Who is refused otherwise cannot know what would be lost. Servers that are not
+    healthy are waited for: right after a change autopilot calls one so that was late once with an answer to the leader.
 
     Raises:
-        RoostError: the others would be no majority, or one of the steps failed.
+        RoostError: the others would be no majority, Nomad does not say whether, or one of the steps failed.
     """
     try:
         found, problem = _look_until_led(client, mine, restart_problem, timeout_s)
-    except (NomadUnreachableError, NomadRefusedError):
+    except NomadUnreachableError:
         return "", False
+    except NomadRefusedError as error:
+        unled = error.status == http.client.INTERNAL_SERVER_ERROR
+        if unled or (error.status == http.client.FORBIDDEN and set_up_anew()):
+            return "", False
+        raise RoostError(f"Nomad on {mine} is not begun anew: {error.message}.", fix=ASK_AGAIN) from None
     if problem:
         raise RoostError(f"Nomad on {_name(found, mine)} is not begun anew: {problem}.", fix=BRING_BACK)
     return str(snapshot(client, folder, label)), hand_over(client, mine, leader, timeout_s)

@@ -108,9 +108,13 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "save", save)
 
 
-def ready(nomad: FakeNomad, mine: str, folder: Path, leader: str = "m3", timeout_s: float = 1) -> tuple[str, bool]:
+def ready(
+    nomad: FakeNomad, mine: str, folder: Path, leader: str = "m3", timeout_s: float = 1, *, lost: bool = False
+) -> tuple[str, bool]:
     client = cast("NomadClient", nomad)
-    return get_ready(client, mine, folder=folder, label="before-2", leader=leader, timeout_s=timeout_s)
+    return get_ready(
+        client, mine, folder=folder, label="before-2", leader=leader, timeout_s=timeout_s, set_up_anew=lambda: lost
+    )
 
 
 def test_the_leader_hands_over_and_others_have_nothing_to_hand_over(tmp_path: Path) -> None:
@@ -157,6 +161,29 @@ def test_an_election_is_waited_for_before_a_server_is_begun_anew(tmp_path: Path)
     kept, moved = ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)
     assert (Path(kept).read_bytes(), moved) == (b"state of all", True)
     assert ready(ElectingNomad(99), "192.0.2.1:4647", tmp_path, timeout_s=0.1) == ("", False), "it may be what mends it"
+
+
+class RefusingNomad(FakeNomad):
+    """One that does not say how its servers are."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+    def get(self, path: str) -> dict[str, Any]:
+        raise NomadRefusedError(self.status, "Permission denied", path)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_one_that_may_not_be_asked_is_not_begun_anew(tmp_path: Path, status: int) -> None:
+    """Whether the others are a majority is not known then, and no snapshot can be had."""
+    with pytest.raises(RoostError, match=rf"192\.0\.2\.1:4647 is not begun anew: .*{status} Permission denied.*Fix: "):
+        ready(RefusingNomad(status), "192.0.2.1:4647", tmp_path)
+
+
+def test_one_without_state_has_none_to_lose(tmp_path: Path) -> None:
+    """A first run that was broken off before access control was set up goes on."""
+    assert ready(RefusingNomad(403), "192.0.2.1:4647", tmp_path, lost=True) == ("", False)
 
 
 def test_a_leadership_that_stays_is_an_error(tmp_path: Path) -> None:
