@@ -194,6 +194,44 @@ def test_a_wrong_token_ends_a_drain_instead_of_passing_for_a_lost_state(nomad: N
     revoke(nomad, "of-little-use")
 
 
+@pytest.mark.parametrize("state", ["ready", "left"])
+def test_a_server_is_not_begun_anew_nor_leaves_where_a_wrong_token_may_not_ask(
+    nomad: NomadClient, tmp_path: Path, state: str
+) -> None:
+    arguments = server_arguments(nomad, tmp_path, state)
+    first = run_module("roost_nomad_server", arguments)
+    assert (first["failed"], first["set_up"]) == (False, []), first
+    _, little = grant(nomad, f"for-{state}", "worker")
+    for token, reason in ((str(uuid.uuid4()), "does not know our operator token"), (little, "403")):
+        result = run_module("roost_nomad_server", {**arguments, "token": token})
+        assert result["failed"]
+        assert reason in result["msg"]
+    revoke(nomad, f"for-{state}")
+
+
+@pytest.mark.parametrize("state", ["ready", "left"])
+def test_of_a_nomad_that_lost_its_state_a_server_is_begun_anew_and_that_is_told(tmp_path: Path, state: str) -> None:
+    with nomad_agent(tmp_path) as agent:
+        agent.stop()
+        shutil.rmtree(agent.state)
+        agent.start(set_up=False)
+        arguments = server_arguments(agent.client, tmp_path, state)
+        result = run_module("roost_nomad_server", arguments)
+        assert (result["failed"], result["set_up"], result["changed"]) == (False, ["acl"], True), result
+        agent.client.get("nodes")
+        assert run_module("roost_nomad_server", arguments)["set_up"] == []
+
+
+def server_arguments(client: NomadClient, folder: Path, state: str) -> dict[str, object]:
+    """Return what has the only server begin anew, or a machine leave that is none."""
+    access = client._access
+    mine = client.leader() if state == "ready" else "192.0.2.9:4647"
+    return {
+        "state": state, "rpc_address": mine, "folder": str(folder / "kept"),
+        "address": access.address, "tls_dir": str(access.ca.parent), "token": access.token,
+    }  # fmt: skip
+
+
 def test_before_a_nomad_that_lost_its_state_a_drain_passes(tmp_path: Path) -> None:
     with nomad_agent(tmp_path) as agent:
         agent.stop()

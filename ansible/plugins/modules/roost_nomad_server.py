@@ -36,7 +36,8 @@ description:
   - C(aside) moves what a machine knew as a server out of the way, once it runs as a client; C(discarded) removes that
     once the others forgot it as a server.
   - C(listed) only says who is a server.
-  - Where Nomad does not answer there is nothing to lose, and nothing is done before a server begins anew or leaves.
+  - Where Nomad does not answer there is nothing to lose, and nothing is done before a server begins anew or leaves. One
+    that lost its state, or never had any, has its access control set up; any other refusal ends the run.
 options:
   state:
     description: Which of them.
@@ -97,9 +98,9 @@ handed_over:
   type: bool
   returned: with state ready
 set_up:
-  description: What had to be set up once more, since Nomad had no state.
+  description: What had to be set up once more, as M(roost_nomad_setup) says it, since Nomad had no state.
   type: list
-  returned: with state ready
+  returned: with state ready and left
 """
 
 
@@ -130,17 +131,17 @@ def carry_out(module: AnsibleModule, client: NomadClient) -> dict[str, object]:
     if state == "forgotten":
         return {"changed": forget_server(client, mine)}
     how = {"folder": Path(params["folder"]), "label": params["label"], "leader": params["leader"]}
-    if state == "left":
-        kept, left = step_down(client, mine, **how, timeout_s=timeout_s)
-        return {"changed": left, "snapshot": kept}
     made: list[str] = []
-    access = NomadAccess.below(params["address"], Path(params["tls_dir"]), "")
+    anonymous = NomadClient(NomadAccess.below(params["address"], Path(params["tls_dir"]), ""))
 
     def set_up_anew() -> bool:
-        if ensure_acl(client, NomadClient(access), params["token"].strip()):
+        if ensure_acl(client, anonymous, params["token"].strip()):
             made.append(ACL)
         return bool(made)
 
+    if state == "left":
+        kept, left = step_down(client, mine, **how, timeout_s=timeout_s, set_up_anew=set_up_anew)
+        return {"changed": left or bool(made), "snapshot": kept, "set_up": made}
     kept, moved = get_ready(client, mine, **how, timeout_s=timeout_s, set_up_anew=set_up_anew)
     return {"changed": bool(made), "snapshot": kept, "handed_over": moved, "set_up": made}
 

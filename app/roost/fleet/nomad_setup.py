@@ -79,8 +79,10 @@ def ensure_acl(client: NomadClient, anonymous: NomadClient, token: str, *, dry_r
     nothing: the next run finds that it works.
 
     Raises:
-        RoostError: the ACL was set up with another token.
+        RoostError: the ACL was set up with another token, or there is none: Nomad would make up one that nobody knows.
     """
+    if not token and not dry_run:
+        raise RoostError("There is no operator token for Nomad.", fix="Run ./bootstrap.sh: it makes one.")
     try:
         client.get("acl/token/self")
     except NomadRefusedError as error:

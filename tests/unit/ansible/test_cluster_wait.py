@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from roost.fleet.node_identity import BEGUN
-from tests.unit.ansible.rendering import ROOT
+from roost.fleet.node_identity import ACL, BEGUN
+from tests.unit.ansible.rendering import ROOT, evaluate
 
 Json = Any
 CASES: dict[str, tuple[dict[str, Json], bool]] = {
@@ -48,3 +48,16 @@ def test_a_server_is_waited_for_whatever_had_it_begin_anew(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     found = {name: json.loads((tmp_path / name).read_text()) for name in CASES}
     assert found == {name: awaited for name, (_, awaited) in CASES.items()}
+
+
+def test_access_control_that_was_set_up_anew_is_known_whoever_saw_it(tmp_path: Path) -> None:
+    """Machines at work ask for another identity then."""
+    common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "hardware_node_address": "x"}
+    machines: dict[str, dict[str, Json]] = {
+        "one": {"drain_done": {"skipped": True}},
+        "two": {"nomad_ready": {"set_up": [ACL]}},
+        "three": {"nomad_left": {"set_up": ["left"]}, "nomad_ready": {"skipped": True}},
+        "four": {"drain_done": {"set_up": ["drained"]}, "cluster_made": {"made": ["policy"]}},
+    }
+    found = evaluate(tmp_path, ["cluster"], "cluster_set_up", {n: {**common, **v} for n, v in machines.items()})
+    assert found["one"] == ["drained", ACL, "left", "policy"]

@@ -140,6 +140,13 @@ def test_acl_is_bootstrapped_once_with_our_own_token() -> None:
     assert not ensure_acl(nomad(more={"GET acl/token/self": {"ID": "x"}}), anonymous, "tok")
 
 
+def test_no_token_is_made_that_nobody_knows() -> None:
+    client = nomad({"GET acl/token/self": NomadRefusedError(403, "Permission denied", "GET acl/token/self")})
+    with pytest.raises(RoostError, match="no operator token"):
+        ensure_acl(client, client, "")
+    assert client.written == []
+
+
 def test_acl_of_somebody_else_is_a_clear_error() -> None:
     denied = NomadRefusedError(403, "not found", "GET acl/token/self")
     done = NomadRefusedError(400, "ACL bootstrap already done", "PUT acl/bootstrap")

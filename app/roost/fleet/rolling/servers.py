@@ -204,25 +204,34 @@ def _name(found: Sequence[RaftServer], mine: str) -> str:
 
 
 def step_down(
-    client: NomadClient, mine: str, *, folder: Path, label: str, leader: str, timeout_s: float
+    client: NomadClient,
+    mine: str,
+    *,
+    folder: Path,
+    label: str,
+    leader: str,
+    timeout_s: float,
+    set_up_anew: Callable[[], bool],
 ) -> tuple[str, bool]:
     """Have a server leave the others before it begins anew as a client; return the snapshot's path and whether it left.
 
     Its vote is given up while all are there, so that they need no majority of one that is gone. Until its process ends
     they may take it in again, but without a vote: that comes only after ten quiet seconds. Where Nomad does not answer
-    here, or it is no server, nothing is done. Servers without a leader are waited for.
+    here, lost its state (`set_up_anew`, as in `get_ready`), or it is no server, nothing is done. Servers without a
+    leader are waited for.
 
     Raises:
-        RoostError: those that stay would be no majority, or one of the steps failed.
+        RoostError: those that stay would be no majority, Nomad does not say whether, or one of the steps failed.
     """
     try:
         found, problem = _look_until_led(client, mine, leave_problem, timeout_s)
     except NomadUnreachableError:
         return "", False
     except NomadRefusedError as error:
-        if error.status == http.client.INTERNAL_SERVER_ERROR:
-            raise RoostError(f"{mine} may still be a server of Nomad: {error.message}.", fix=BRING_BACK) from None
-        return "", False
+        if error.status == http.client.FORBIDDEN and set_up_anew():
+            return "", False
+        fix = BRING_BACK if error.status == http.client.INTERNAL_SERVER_ERROR else ASK_AGAIN
+        raise RoostError(f"{mine} may still be a server of Nomad: {error.message}.", fix=fix) from None
     if problem:
         raise RoostError(f"{_name(found, mine)} stays a server of Nomad: {problem}.", fix=BRING_BACK)
     me = next((server for server in found if server.address == mine), None)

@@ -264,9 +264,21 @@ class LeavingNomad(FakeNomad):
             del self.voters[params["id"]]
 
 
-def leave(nomad: LeavingNomad, mine: str, folder: Path) -> tuple[str, bool]:
+def leave(nomad: FakeNomad, mine: str, folder: Path, *, lost: bool = False) -> tuple[str, bool]:
     client = cast("NomadClient", nomad)
-    return step_down(client, mine, folder=folder, label="before-it-leaves", leader="m3", timeout_s=1)
+    return step_down(
+        client, mine, folder=folder, label="before-it-leaves", leader="m3", timeout_s=1, set_up_anew=lambda: lost
+    )
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_nobody_leaves_where_it_may_not_be_asked_whether_others_are_left(tmp_path: Path, status: int) -> None:
+    with pytest.raises(RoostError, match=rf"may still be a server.*{status} Permission denied.*Fix: See that the file"):
+        leave(RefusingNomad(status), "192.0.2.1:4647", tmp_path)
+
+
+def test_where_there_is_no_state_nobody_was_a_server(tmp_path: Path) -> None:
+    assert leave(RefusingNomad(403), "192.0.2.1:4647", tmp_path, lost=True) == ("", False)
 
 
 def test_a_leader_that_leaves_hands_over_first_and_the_state_is_kept(tmp_path: Path) -> None:
