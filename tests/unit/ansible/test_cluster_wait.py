@@ -55,8 +55,8 @@ def test_access_control_that_was_set_up_anew_is_known_whoever_saw_it(tmp_path: P
     common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "hardware_node_address": "x"}
     machines: dict[str, dict[str, Json]] = {
         "one": {"drain_done": {"skipped": True}},
-        "two": {"nomad_ready": {"set_up": [ACL]}},
-        "three": {"nomad_left": {"set_up": ["left"]}, "nomad_ready": {"skipped": True}},
+        "two": {"nomad_set_up": [ACL]},
+        "three": {"nomad_left": {"set_up": ["left"]}},
         "four": {"drain_done": {"set_up": ["drained"]}, "cluster_made": {"made": ["policy"]}},
     }
     found = evaluate(tmp_path, ["cluster"], "cluster_set_up", {n: {**common, **v} for n, v in machines.items()})
