@@ -230,7 +230,6 @@ def astray(fleet: Fleet) -> dict[str, dict[str, object]]:
     return {job: {"planned": machine, "runs": on} for job, (machine, on) in found.items() if on != [machine]}
 
 
-@pytest.mark.long
 def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
     fleet: Fleet, cache: Path, repository: Path, measure: Measure
 ) -> None:

@@ -17,7 +17,7 @@ from tests.hosts.docker import Result
 from tests.hosts.host import Host, lan, wait_until
 
 Json = Any
-pytestmark = pytest.mark.long  # three machines changed again and again: only with --long
+LONG = pytest.mark.long  # changed again and again: only with --long
 
 Measure = Callable[[str, float], None]
 NAMES = ["fleet-1", "fleet-2", "fleet-3"]
@@ -125,6 +125,7 @@ def test_an_update_of_every_model_server_is_not_noticed_by_clients(grown: Grown,
     assert not [e for e in drained if e.get("drained")], "an endpoint is still drained"
 
 
+@LONG
 def test_settings_of_docker_are_changed_on_every_machine_without_a_container_lost(
     grown: Grown, load: Load, measure: Measure
 ) -> None:
@@ -147,7 +148,7 @@ def poison(fleet: Fleet, words: str) -> None:
 
 
 POISONS = [
-    pytest.param(', "--version"', "does not stay up", id="exits"),
+    pytest.param(', "--version"', "does not stay up", id="exits", marks=LONG),
     pytest.param(', "--api-prefix", "/nowhere"', "did not become healthy", id="starts-and-never-answers"),
 ]
 
@@ -177,6 +178,7 @@ def test_a_poisoned_image_never_reaches_the_second_host(
     assert sum(load.since(asked).values()) > 0
 
 
+@LONG
 def test_servers_of_nomad_are_upgraded_one_by_one_the_leader_last(grown: Grown, load: Load, measure: Measure) -> None:
     fleet, first, asked = grown.fleet, grown.fleet.controller, load.look()
     old, new = make_second_build(first)
@@ -206,8 +208,12 @@ def make_second_build(host: Host) -> tuple[str, str]:
     return old, new
 
 
-def test_all_requests_were_answered(load: Load, measure: Measure) -> None:
+@LONG
+def test_it_was_many_requests(load: Load) -> None:
     wait_until("enough requests", lambda: sum(load.since({"plain": 0, "streamed": 0}).values()) >= REQUESTS, 240)
+
+
+def test_all_requests_were_answered(load: Load, measure: Measure) -> None:
     found = load.look()
     measure("r: plain requests (count)", found["plain"])
     measure("r: streamed requests (count)", found["streamed"])
