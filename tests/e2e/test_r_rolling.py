@@ -17,6 +17,8 @@ from tests.hosts.docker import Result
 from tests.hosts.host import Host, lan, wait_until
 
 Json = Any
+# Of the kernel's clock, which the hosts share.
+BEGUN = "systemctl show --property=ActiveEnterTimestampMonotonic --value roost-nomad"
 LONG = pytest.mark.long  # changed again and again: only with --long
 
 Measure = Callable[[str, float], None]
@@ -191,6 +193,8 @@ def test_servers_of_nomad_are_upgraded_one_by_one_the_leader_last(grown: Grown, 
         assert host.exec("ls /var/lib/roost/update/snapshots/*.snap | wc -l").out.strip() >= "1", name
         assert host.pids()["nomad"] != pids[name]["nomad"]
         assert host.pids()["model-server"] == pids[name]["model-server"], "a model server began anew"
+    begun = [int(host.exec(BEGUN).out) for host in fleet.hosts.values()]
+    assert begun == sorted(begun), "not in the order of the inventory, whose last one led until its own turn"
     assert old != new
     counted = load.since(asked)
     measure("r: requests in that (count)", sum(counted.values()))

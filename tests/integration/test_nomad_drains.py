@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from roost.fleet.deploy import stop
 from roost.fleet.membership import await_drained, begin_drain, gets_work, resume, taken_out, was_to_leave
 from roost.fleet.nomad_api import NomadClient
 from tests.support.ansible_module import run_module
@@ -27,6 +28,8 @@ SLEEPER = {
 def nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NomadClient]:
     with nomad_server(tmp_path_factory.mktemp("drains")) as client:
         yield client
+        for job in client.list_jobs():
+            stop(client, str(job["ID"]), purge=True, timeout_s=30)
 
 
 def node(client: NomadClient) -> Any:  # noqa: ANN401 (Nomad's JSON)
