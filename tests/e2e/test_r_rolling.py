@@ -194,7 +194,7 @@ def test_servers_of_nomad_are_upgraded_one_by_one_the_leader_last(grown: Grown, 
         assert host.pids()["nomad"] != pids[name]["nomad"]
         assert host.pids()["model-server"] == pids[name]["model-server"], "a model server began anew"
     begun = [int(host.exec(BEGUN).out) for host in fleet.hosts.values()]
-    assert begun == sorted(begun), "not in the order of the inventory, whose last one led until its own turn"
+    assert begun == sorted(begun)
     assert old != new
     counted = load.since(asked)
     measure("r: requests in that (count)", sum(counted.values()))

@@ -271,7 +271,9 @@ class Host:
         self.logs.mkdir(parents=True, exist_ok=True)
         while not down.wait(SLOW_SHUTDOWN_S):
             said = call(["docker", "top", self.name, "-eo", "pid,ppid,stat,etimes,wchan:24,args"]).text
-            jobs = self.exec("systemctl list-jobs; journalctl --no-pager -n 60", check=False, timeout_s=20).text
+            jobs = ""
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                jobs = self.exec("systemctl list-jobs; journalctl --no-pager -n 60", check=False, timeout_s=20).text
             with (self.logs / f"{self.name}-shutdown.txt").open("a") as file:
                 file.write(f"{said}\n{jobs}\n")
 

@@ -19,8 +19,8 @@ from roost.ops import docker_settings
 from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
-from roost.ops.service_names import LISTEN, NOMAD
-from roost.ops.services import STAMPS, begin_anew, service_files, stop
+from roost.ops.service_names import DOCKER, NOMAD
+from roost.ops.services import STAMPS, begin_anew, paused, run_again, service_files, stop
 
 DOCUMENTATION = r"""
 module: roost_update
@@ -214,18 +214,22 @@ def put_back(params: dict[str, Any]) -> list[str]:
     back = restore_point.put_back_files(folder)
     manifest = Manifest(Path(params["manifest"]))
     stamps = Path(params["manifest"]).parent / STAMPS
-    unit = service_files(LISTEN, stamps)[0]
-    if unit.exists() and not restore_point.knows(folder, unit):
-        stop(LISTEN)  # of a release that does not ask it for the port that it would keep
-        back.append(f"service {LISTEN}")
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
     reads = params["docker_reads"]
     if reads and docker_settings.apply(docker_settings.stamp_of(Path(params["manifest"])), reads, [NOMAD]):
         back.append(f"service {docker_settings.SERVICE}")
     for name, files in params["services"].items():
-        if set(back) & {*files, *map(str, service_files(name, stamps))}:
-            begin_anew(name)
+        unit, stamp = service_files(name, stamps)
+        if not restore_point.had(folder, unit):
+            if unit.exists():  # of the update alone: what it needs is gone, and no release of before asks for it
+                stop(name)
+                back.append(f"service {name}")
+        elif set(back) & {*files, str(unit), str(stamp)}:
+            with paused([NOMAD] if name == DOCKER else []):
+                begin_anew(name)
             back.append(f"service {name}")
+    if run_again(NOMAD):  # of a run that was ended while it stood still
+        back.append(f"service {NOMAD}")
     wait_for_leader(client, params["timeout"])
     wait_for_node(client, params["timeout"], params["driver"], node)
     back += restore_point.put_back_jobs(client, folder, node, first=params["first"], timeout_s=params["timeout"])

@@ -6,19 +6,18 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from roost.ops.dpkg import on_disk
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
 from roost.ops.offline import HOST_DEBS, OfflineBundle
 from roost.ops.ownership import Manifest
+from roost.ops.processes import terminations_raised
 from roost.ops.run import run
 
 # A package that is new has no old version in brackets: `Inst wget (1.21.3-1 Debian:12 [amd64])`.
@@ -187,20 +186,6 @@ def removable(apt: Apt, owned: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _termination_raised() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that what is undone at the end is undone; in the main thread only."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
 def services_kept_from_starting(manifest: Manifest, policy: Path = POLICY) -> Iterator[None]:
     """Let packages install without starting their services; a policy that was there is put back.
 
@@ -210,7 +195,7 @@ def services_kept_from_starting(manifest: Manifest, policy: Path = POLICY) -> It
     mode = stat.S_IMODE(policy.stat().st_mode) if saved is not None else 0
     if saved == POLICY_TEXT.encode():
         saved = None
-    with _termination_raised():
+    with terminations_raised():
         try:
             if saved is None:
                 manifest.own("path", str(policy))

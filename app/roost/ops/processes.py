@@ -1,13 +1,14 @@
-"""Ending what still runs as users of ours when they go: a process that its supervisor lost."""
+"""Ends of processes: of what still runs as users of ours when they go, and of our own in the middle of something."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 GRACE_S = 10.0
 PROC = Path("/proc")
@@ -47,3 +48,18 @@ def end(pids: Collection[int], grace_s: float = GRACE_S) -> None:
     finally:
         for handle in handles:
             os.close(handle)
+
+
+@contextmanager
+def terminations_raised() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that what is undone at the end is undone; in the main thread only."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

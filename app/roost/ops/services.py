@@ -14,6 +14,7 @@ from typing import Protocol
 from roost.ops.errors import RoostError
 from roost.ops.files import sha256_file, write_atomic
 from roost.ops.ownership import Manifest
+from roost.ops.processes import terminations_raised
 from roost.ops.run import run
 from roost.ops.units import SUPERVISOR, Places, Service, render_systemd, render_sysv
 
@@ -262,20 +263,32 @@ def stop(name: str, places: Places | None = None) -> None:
 def paused(names: Sequence[str], places: Places | None = None) -> Iterator[None]:
     """Stop those of the services that run, and start them again at the end, whatever happens in between.
 
+    A lost connection or a run that is ended does not leave them stopped. In the main thread only.
+
     Raises:
         RoostError: one does not stop, or does not start again.
     """
     places = places or Places()
-    stopped: list[str] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminations_raised())
         for name in names:
             if _runs(name, places):
-                stopped.append(name)
+                stack.callback(_start, name, places)
                 stop(name, places)
         yield
-    finally:
-        for name in reversed(stopped):
-            _start(name, places)
+
+
+def run_again(name: str, places: Places | None = None) -> bool:
+    """Start a service that is stopped; return whether it was.
+
+    Raises:
+        RoostError: it does not start.
+    """
+    places = places or Places()
+    if _runs(name, places):
+        return False
+    _start(name, places)
+    return True
 
 
 def _runs(name: str, places: Places) -> bool:
@@ -341,6 +354,8 @@ def ensure(
         done.append("restarted" if runs or (before and stale) else "started")
     if done and not dry_run:
         again = bool(before) and stale
+        # Until it has begun nobody knows with what it runs.
+        stamp.unlink(missing_ok=True)
         with paused(pauses if again else ()):
             _apply(host, service, write=write, enable=enable, start=stale or not runs, again=again)
         # Hashed again: what is started now is what is there now.

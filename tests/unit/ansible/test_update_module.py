@@ -15,7 +15,7 @@ from roost.fleet.rolling.record import UpdateRecord
 from roost.ops import docker_settings, pki
 from roost.ops.ownership import Manifest
 from roost.ops.pki import LeafSpec, ensure_pki
-from roost.ops.service_names import LISTEN
+from roost.ops.service_names import DOCKER, LISTEN, REGISTRY
 from tests.support.ansible_module import load_module, run_module
 from tests.support.net import free_port
 
@@ -123,6 +123,7 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
     monkeypatch.setattr(module, "service_files", lambda name, stamps: [units / name, stamps / f"{name}.sha256"])
     monkeypatch.setattr(module, "stop", lambda name: done.append(f"stop {name}"))
     monkeypatch.setattr(module, "begin_anew", lambda name: done.append(f"restart {name}"))
+    monkeypatch.setattr(module, "run_again", lambda _name: False)
     for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module, "Asker", lambda *_more: None)
@@ -160,6 +161,7 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
     if begun:
         docker_settings.began(stamp, files)
     restarts: list[str] = []
+    monkeypatch.setattr(module, "run_again", lambda name: restarts.append(f"{name} again") or True)
     monkeypatch.setattr(docker_settings, "begin_anew", restarts.append)
 
     @contextlib.contextmanager
@@ -174,6 +176,44 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
     params = arguments(tmp_path, services={}, docker_reads=files, engine_key="", driver="docker", first=True, reason="")
     back = module.put_back(params)
     assert config.read_text() == "before"
-    assert restarts == (["roost-nomad", "docker"] if begun else [])
+    assert restarts == [*(["roost-nomad", "docker"] if begun else []), "roost-nomad again"]
     assert ("service docker" in back) is begun
     assert not docker_settings.due(stamp, files)
+
+
+def test_a_service_of_the_update_alone_is_stopped_and_one_by_a_script_begins_anew_without_nomad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the registry needs is gone by then, so it could not begin anew; dockerd may be a service of ours."""
+    module = load_module("roost_update")
+    units, config = tmp_path / "units", tmp_path / "registry.yaml"
+    units.mkdir()
+    done: list[str] = []
+    monkeypatch.setattr(module, "service_files", lambda name, stamps: [units / name, stamps.parent / f"{name}.sha256"])
+    for verb in ("stop", "begin_anew"):
+        monkeypatch.setattr(module, verb, lambda name, verb=verb: done.append(f"{verb} {name}"))
+    monkeypatch.setattr(module, "run_again", lambda _name: False)
+
+    @contextlib.contextmanager
+    def pause(names: Sequence[str]) -> Iterator[None]:
+        done.extend(f"pause {name}" for name in names)
+        yield
+
+    monkeypatch.setattr(module, "paused", pause)
+    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
+        monkeypatch.setattr(module, name, lambda *_more: None)
+    monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
+    docker, stamp = units / DOCKER, tmp_path / f"{DOCKER}.sha256"
+    docker.touch()
+    stamp.write_text("before")
+    restore_point.keep(tmp_path / "update", [docker, stamp, config], [])
+    stamp.unlink()  # it was begun anew, or was to be
+    config.write_text("of the update")
+    (units / REGISTRY).touch()
+    services = {DOCKER: [], REGISTRY: [str(config)]}
+    params = arguments(
+        tmp_path, services=services, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
+    )
+    module.put_back(params)
+    assert done == ["pause roost-nomad", f"begin_anew {DOCKER}", f"stop {REGISTRY}"]
+    assert not config.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from roost.ops import services
 from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
-from roost.ops.services import Host, SysV, ensure, paused
+from roost.ops.services import Host, SysV, ensure, paused, run_again
 from roost.ops.units import Places, Service
 
 SCRIPT = """#!/bin/sh
@@ -69,6 +70,36 @@ def test_it_runs_again_after_a_failure_too(scripts: Scripts) -> None:
     with pytest.raises(RoostError, match="no"), paused(["one"], scripts.places):
         raise RoostError("no")
     assert one.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_runs_again_where_the_run_is_ended(scripts: Scripts, number: int) -> None:
+    one = scripts.add("one", runs=True)
+    with pytest.raises(SystemExit), paused(["one"], scripts.places):
+        signal.raise_signal(number)
+    assert one.exists()
+
+
+def test_one_that_a_run_left_stopped_runs_again(scripts: Scripts) -> None:
+    one = scripts.add("one", runs=False)
+    assert run_again("one", scripts.places)
+    assert one.exists()
+    assert not run_again("one", scripts.places)
+
+
+def test_what_it_begins_with_is_unknown_until_it_has_begun(scripts: Scripts) -> None:
+    scripts.add("one", runs=True, on_restart="echo no >&2; exit 1")
+    service = Service(name="one", description="", command=("sleep", "infinity"))
+    manifest = Manifest(scripts.folder / "manifest")
+    manifest.own("unit", "one")
+    init = Noting(service, scripts.places)
+    init.text, init.mode = init.unit.read_text(), 0o755
+    host = Host(init, manifest, scripts.folder / "stamps")
+    host.stamps.mkdir()
+    host.stamp(service).write_text("another")
+    with pytest.raises(RoostError):
+        ensure(host, service, [], dry_run=False)
+    assert not host.stamp(service).exists()
 
 
 class Noting(SysV):

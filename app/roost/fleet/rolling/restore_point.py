@@ -100,17 +100,18 @@ def _keep_one(path: Path, folder: Path, name: str) -> Kept:
     return Kept(str(path), "file", facts.st_mode & 0o7777, facts.st_uid, facts.st_gid, content=name)
 
 
-def knows(folder: Path, path: Path) -> bool:
-    """Say whether a path was among what was kept, there or not.
+def had(folder: Path, path: Path) -> bool:
+    """Say whether a path was there when it was kept; of one that nobody kept it is taken that it was not.
 
     Raises:
         RoostError: what was kept cannot be read.
     """
     index = folder / FOLDER / INDEX
     try:
-        return any(entry["path"] == str(path) for entry in json.loads(index.read_text()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        kept = [Kept(**entry) for entry in json.loads(index.read_text())]
+    except (OSError, ValueError, TypeError) as error:
         raise RoostError(f"What was kept in {index.parent} cannot be read: {error}.") from None
+    return any(one.path == str(path) and one.kind != "absent" for one in kept)
 
 
 def put_back_files(folder: Path) -> list[str]:
