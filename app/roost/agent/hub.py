@@ -20,10 +20,10 @@ from roost.agent.audit.log import AuditLog
 from roost.agent.channel.calls import call_routes
 from roost.agent.channel.desk import Desk
 from roost.agent.channel.routes import worker_routes
+from roost.agent.channel.wire import HUB_PATH
 from roost.agent.channel.wire import PATH as WORKERS_PATH
 from roost.agent.events.routes import event_routes
 from roost.agent.events.stream import Still
-from roost.agent.identity import PATH as IDENTITY_PATH
 from roost.agent.identity import HubIdentity, identity_routes
 from roost.agent.knowledge import Knowledge
 from roost.agent.measures import Measures
@@ -59,7 +59,7 @@ ASKER, STILL = "roost.asker", "roost.still"
 CONNECTIONS = frozenset({"http", "websocket"})
 MOST_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
-MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, IDENTITY_PATH, ALLOWED_PATH, FLEET_PATH)
+MINE = (PATH, WORKERS_PATH, MEMORY_PATH, SKILLS_PATH, HUB_PATH, ALLOWED_PATH, FLEET_PATH)
 USERS = frozenset({Role.ADMIN.value, Role.USER.value})
 NAMES = frozenset({b"authorization", b"x-api-key", b"host"})
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from roost.agent.channel.wire import HUB_ID_DIGITS, HUB_PATH
 from roost.gateway.errors import ApiError
 from roost.ops.files import sync_folder, write_all
 
-PATH = "/roost/v1/hub"
 FILE = "identity"
 SECRET_BYTES = 32
-ID_DIGITS = 32
 SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
 
@@ -42,7 +41,7 @@ class HubIdentity:
             ValueError: the file does not hold one: it is not replaced, for workers would lose their folders.
         """
         secret = self._secret()
-        return hmac.new(bytes.fromhex(secret), owner.encode(), hashlib.sha256).hexdigest()[:ID_DIGITS]
+        return hmac.new(bytes.fromhex(secret), owner.encode(), hashlib.sha256).hexdigest()[:HUB_ID_DIGITS]
 
     def _secret(self) -> str:
         with suppress(FileNotFoundError):
@@ -69,10 +68,10 @@ def _checked(file: Path) -> str:
 
 
 def identity_routes(identity: HubIdentity, owner_of: Callable[[Request], str]) -> APIRouter:
-    """Return the route at `PATH`."""
+    """Return the route at `HUB_PATH`."""
     router = APIRouter()
 
-    @router.get(PATH, summary="Say which hub this is, for workers of the key that asks")
+    @router.get(HUB_PATH, summary="Say which hub this is, for workers of the key that asks")
     async def which(request: Request) -> JSONResponse:
         owner = owner_of(request)
         try:

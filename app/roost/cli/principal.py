@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roost.agent.identity import ID_DIGITS
-from roost.agent.identity import PATH as HUB_PATH
+from roost.agent.channel.wire import HUB_ID_DIGITS, HUB_PATH
 from roost.agent.mcp.servers import McpServers
 from roost.agent.tools.hubs import KnownHubs, folder_name, is_local, made_here, moved
 from roost.agent.tools.workspaces import Workspaces
@@ -104,7 +103,7 @@ def _identity(said: Mapping[str, Json] | None) -> str:
     if said is None:
         return ""
     found = str(said.get("id") or "")
-    if len(found) != ID_DIGITS or not all(digit in "0123456789abcdef" for digit in found):
+    if len(found) != HUB_ID_DIGITS or not all(digit in "0123456789abcdef" for digit in found):
         raise RoostError("What answers is no hub of this version of Roost.", fix="Check ROOST_API.")
     return found
 

@@ -11,6 +11,9 @@ NOT_ALLOWED = 4
 NOT_FOUND = 6
 """Exit code of every verb that was asked for something which is not there, by its name."""
 
+OTHER_HUB = 8
+"""Exit code: another hub answers than before."""
+
 
 class RoostError(Exception):
     """Something went wrong that the user can act on.

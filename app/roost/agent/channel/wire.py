@@ -29,6 +29,9 @@ PROTOCOL_HEADER = "Roost-Protocol"
 STATED = {PROTOCOL_HEADER: str(PROTOCOL)}
 FIRST_PROTOCOL = "1"
 """What a worker or a hub speaks that states none: all did before it was stated."""
+HUB_PATH = "/roost/v1/hub"
+"""Where a hub says which it is; see `agent/identity`, which a worker does not need."""
+HUB_ID_DIGITS = 32
 PATH = "/roost/v1/workers"
 TOOLS_PATH, CALLS_PATH = f"{PATH}/tools", f"{PATH}/calls"
 """For programs of the key that call by themselves; see `channel/calls`."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from roost.ops.errors import RoostError
+from roost.ops.errors import OTHER_HUB, RoostError
 from roost.ops.file_lock import locked
 from roost.ops.files import write_atomic
 from roost.ops.validation import in_words
@@ -24,8 +24,6 @@ SHORT_DIGITS = 16
 LOCAL = "local-"
 """What an identity begins with that is made here."""
 LOCAL_BYTES = 16
-OTHER_HUB = 8
-"""Exit code: another hub answers than before."""
 
 
 class KnownHubs:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter, Request
 
-from roost.agent.identity import FILE, PATH, HubIdentity
-from roost.agent.tools.hubs import OTHER_HUB, KnownHubs, folder_name, is_local, moved
+from roost.agent.channel.wire import HUB_PATH
+from roost.agent.identity import FILE, HubIdentity
+from roost.agent.tools.hubs import KnownHubs, folder_name, is_local, moved
 from roost.agent.tools.workspaces import Together, Workspaces
 from roost.cli import principal
 from roost.gateway.errors import ApiError
-from roost.ops.errors import RoostError
+from roost.ops.errors import OTHER_HUB, RoostError
 from tests.support.agent_hub import client_of, served
 from tests.support.routes import RoutesServer, owner_of
 
@@ -66,7 +67,7 @@ class Hubs:
         router = APIRouter()
         self.is_hub[name] = hub
 
-        @router.get(PATH)
+        @router.get(HUB_PATH)
         async def which(request: Request) -> dict[str, str]:
             if not self.is_hub[name]:
                 raise ApiError(404, "There is nothing here.")
