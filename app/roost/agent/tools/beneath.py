@@ -246,7 +246,7 @@ def _names(folder: int) -> list[str]:
 def _failure(name: str, error: OSError) -> ToolError | RefusedError:
     if error.errno == errno.ENOENT:
         return MissingError(f"{name} does not exist.")
-    if error.errno == errno.ELOOP:
+    if error.errno in (errno.ELOOP, errno.EMLINK):  # the latter on FreeBSD, open(2): O_NOFOLLOW
         return RefusedError(f"{name} is, or passes, a symbolic link: links are not followed.")
     if error.errno == errno.ENOTDIR:  # O_DIRECTORY on a link says this too
         return RefusedError(f"{name} passes a file or a symbolic link: links are not followed.")

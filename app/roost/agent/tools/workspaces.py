@@ -25,7 +25,7 @@ SYSTEM = tuple(
     map(
         Path,
         ("/etc", "/usr", "/boot", "/dev", "/proc", "/sys", "/run", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
-         "/var/log", "/var/spool", "/var/cache", "/var/lib/roost", "/var/lib/docker", "/opt/roost"),
+         "/var/log", "/var/spool", "/var/cache", "/var/lib/roost", "/var/db/roost", "/var/lib/docker", "/opt/roost"),
     )
 )  # fmt: skip
 """Folders in which no project lies."""
