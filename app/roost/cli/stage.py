@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 
+from roost.cli.api import on_loopback
 from roost.cli.images import progress
 from roost.cli.show import print_json
 from roost.fleet.artifacts.from_site import site_variables
@@ -15,6 +17,7 @@ from roost.fleet.stage.make import Request, stage_of
 from roost.fleet.stage.write import changes, missing_sources, put
 from roost.models.catalogue import load_catalogue
 from roost.ops.errors import USAGE, RoostError
+from roost.ops.freebsd_packages import all_packages
 from roost.ops.site import load_site
 
 
@@ -24,6 +27,9 @@ def stage(
     system: Annotated[Literal["linux", "freebsd"], typer.Option("--os", help="What the image will run.")] = "linux",
     model: Annotated[str, typer.Option(help="Model of the catalogue; else the one that this machine serves.")] = "",
     context_size: Annotated[int, typer.Option(min=0, help="Tokens of one request; 0 chooses.")] = 0,
+    worker: Annotated[
+        str, typer.Option(metavar="URL", help="FreeBSD: run the worker too, for the fleet's API at this address.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be put there, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -41,9 +47,11 @@ def stage(
         raise RoostError("That is this machine itself.", fix="Use ./bootstrap.sh for it.", exit_code=USAGE)
     if os.geteuid() != 0 and not dry_run:
         raise RoostError("Files of an image belong to root.", fix="Run it with sudo.", exit_code=4)
+    if worker:
+        refuse_worker(worker, system)
     site = load_site()
     tell = progress(quiet=as_json)
-    request = Request(root, system, model, context_size)
+    request = Request(root, system, model, context_size, worker.rstrip("/"))
     wanted = stage_of(request, site, site_variables(site), load_catalogue(site.catalogue), tell)
     if dry_run and (gone := missing_sources(wanted.parts)):
         raise RoostError(f"Missing: {', '.join(gone)}.", fix="Run ./bootstrap.sh, then stage again.")
@@ -56,4 +64,23 @@ def stage(
     verb = "would change" if dry_run else "changed"
     print(f"{root} ({wanted.release}), model {wanted.model}: {len(done)} of {len(wanted.parts)} parts {verb}.")
     if system == "freebsd":
-        print("The image also needs: pkg -r ROOT install llama-cpp python3")
+        more = all_packages() if worker else ()
+        print(f"The image also needs: pkg -r ROOT install {' '.join(('llama-cpp', 'python3', *more))}")
+
+
+def refuse_worker(api: str, system: str) -> None:
+    """Stop where no worker is staged, or not for such an address.
+
+    Raises:
+        RoostError: the image runs Linux, or key and files would go over a network unencrypted.
+    """
+    if system != "freebsd":
+        raise RoostError(
+            "On Linux the worker is its user's own service.", fix="roost worker install, as that user.", exit_code=USAGE
+        )
+    where = urlsplit(api)
+    if not where.hostname or (where.scheme != "https" and not (where.scheme == "http" and on_loopback(api))):
+        raise RoostError(
+            f"{api} is no https address.", fix="--worker https://HOST:PORT, or http://127.0.0.1:PORT of a tunnel.",
+            exit_code=USAGE,
+        )  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Machine:
     """Whether logins reach systemd (pam_systemd): else nobody has a systemd of their own, lingering or not."""
     bus: bool
     """Whether there is a D-Bus, by which logins and lingering reach systemd's logind."""
+    freebsd: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class State:
 
 def missing(machine: Machine) -> tuple[str, str]:
     """Return why no systemd of this user answers, and what to do about it. Pure."""
+    if machine.freebsd:
+        return (
+            "FreeBSD has no systemd; there rc.d runs the worker.",
+            "`sudo roost stage ROOT --os freebsd --worker https://API`, on the fleet's first machine, puts it there; "
+            + CRONTAB,
+        )
     if not machine.systemd:
         return (
             "systemd did not start this machine, so it runs no services of users.",
@@ -76,6 +84,7 @@ def this_machine() -> Machine:
         systemd=Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None,
         pam=any(modules),
         bus=Path("/run/dbus/system_bus_socket").exists(),
+        freebsd=sys.platform.startswith("freebsd"),
     )
 
 

@@ -42,6 +42,7 @@ from roost.ops.files import write_atomic
 SHOWN_CHARACTERS = 160
 FOREIGN = "mcp__"
 """What names of tools of MCP servers begin with; which there are is known when the servers run."""
+ROOT = "A worker does not run as root: its limits do not hold root, and its files would be all files."
 NO_FOLDERS = "There is no workspace yet: `roost workspace add PATH` names a folder, also while this runs."
 
 
@@ -72,7 +73,7 @@ def worker(
     """
     if context.invoked_subcommand:
         return
-    refuse_root("A worker does not run as root: its limits do not hold root, and its files would be all files.")
+    refuse_root(ROOT)
     refuse_plain(find_access())
     networks = checked_networks(allow_network or [])
     box = Bubblewrap()
@@ -195,13 +196,18 @@ def chosen(tools: list[AnyTool], only: list[str]) -> list[AnyTool]:
 
 def offer(owner: str, named: Named, runner: ToolRunner, identity: str) -> Callable[[], Announced]:
     """Return what says what a worker offers now: the folders of its key that are there, and its tools."""
-    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._")[:100] or "host"
+    host = host_name()
 
     def offers() -> Announced:
         folders = tuple(Folder(name=w.name, path=str(w.path)) for w in named.of(owner) if w.path.is_dir())
         return Announced(id=identity, host=host, version=__version__, workspaces=folders, tools=tuple(runner.tools()))
 
     return offers
+
+
+def host_name() -> str:
+    """Return what a worker here calls its machine."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._")[:100] or "host"
 
 
 def identity(folder: Path) -> str:

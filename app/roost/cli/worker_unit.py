@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 import roost
-from roost.agent.tools.hubs import OTHER_HUB
 from roost.cli.principal import PRIVATE, identify, refuse_root, settings_folder, state_folder
 from roost.cli.show import print_json
 from roost.cli.user_manager import (
@@ -29,6 +28,7 @@ from roost.cli.user_manager import (
     systemd_variables,
 )
 from roost.cli.worker_lock import holder, named, runs_already
+from roost.cli.worker_service import STAYS_DOWN
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 from roost.ops.units import Service, render_systemd
@@ -43,10 +43,6 @@ PASSED = (
     *PROXIES, *(name.lower() for name in PROXIES),
 )  # fmt: skip
 """Variables that the service needs as they are now: also where workspaces and known hubs are, and the way to them."""
-STAYS_DOWN = (2, OTHER_HUB)
-"""Exit codes after which it is not started anew: it is asked for what cannot be, or another hub answers and would get
-the key each time."""
-
 BEGINS_S = 30.0
 """How long a worker may take until it has begun; Python alone takes seconds on a slow machine."""
 ASKED_EACH_S = 0.2

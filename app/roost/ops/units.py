@@ -44,6 +44,7 @@ class Service:
     type: Literal["daemon", "oneshot"] = "daemon"
     stop_command: tuple[str, ...] = ()
     check_command: tuple[str, ...] = ()  # exits 0 while what it is about is in place or in order
+    ready_command: tuple[str, ...] = ()  # a daemon is not started while it fails (rc.d)
     user: str = "root"
     environment: Mapping[str, str] = field(default_factory=dict)
     private: bool = False  # its environment has secrets: nobody but root reads its unit or script
@@ -92,6 +93,7 @@ class Places:
     newsyslog_dir: str = "/usr/local/etc/newsyslog.conf.d"
     rc_subr: str = "/etc/rc.subr"
     daemon: str = "/usr/sbin/daemon"
+    chroot: str = "/usr/sbin/chroot"
 
     @property
     def supervisor(self) -> str:
@@ -153,20 +155,13 @@ def render_rcd(service: Service, places: Places = FREEBSD) -> str:
     """
     if service.type != "daemon":
         raise ValueError(f"{service.name} is no daemon")
-    variables = {"PATH": PATH_OF_SERVICES, "LANG": "C.UTF-8", "HOME": "/", **service.variables}
-    program = [
-        "/usr/bin/env",
-        "-i",
-        *(f"{name}={value}" for name, value in sorted(variables.items())),
-        *service.command,
-    ]
     words = [
         *("-f", "-r", "-R", str(RESTART_DELAY_S)),
         *("-P", supervisor_pidfile(service, places), "-p", child_pidfile(service, places)),
         *("-o", log_file(service, places), "-H", "-m", "3"),
         *(() if service.user == "root" else ("-u", service.user)),
         *("-t", service.identifier),
-        *program,
+        *in_its_environment(service.variables, service.command),
     ]
     return (
         _environment()
@@ -180,6 +175,12 @@ def render_rcd(service: Service, places: Places = FREEBSD) -> str:
             arguments=shlex.join(words),
         )
     )
+
+
+def in_its_environment(variables: Mapping[str, str], command: Sequence[str]) -> tuple[str, ...]:
+    """Return the words that run a command with these variables, and none of whoever runs it: env(1)."""
+    known = {"PATH": PATH_OF_SERVICES, "LANG": "C.UTF-8", "HOME": "/", **variables}
+    return ("/usr/bin/env", "-i", *(f"{name}={value}" for name, value in sorted(known.items())), *command)
 
 
 def render_newsyslog(service: Service, places: Places = FREEBSD, *, group: str = "wheel") -> str:

@@ -160,6 +160,7 @@ def test_without_systemd_it_says_what_to_do_and_writes_nothing(home: Path, monke
     ("machine", "why", "fix"),
     [
         (Machine(systemd=False, pam=False, bus=False), "did not start this machine", "crontab -e"),
+        (Machine(systemd=False, pam=False, bus=False, freebsd=True), "rc.d runs the worker", "stage ROOT --os freebsd"),
         (Machine(systemd=True, pam=False, bus=True), "pam_systemd is missing", "apt-get install libpam-systemd"),
         (Machine(systemd=True, pam=True, bus=False), "no D-Bus", "apt-get install dbus"),
         (Machine(systemd=True, pam=True, bus=True), "runs services of this user", "enable-linger"),

@@ -53,10 +53,28 @@ def fill_agent(
 ) -> None:
     """Put the agent's packages and code into a folder: `site-packages/` and `app/roost/`."""
     wheels.install(release / REQUIREMENTS, target, wheels_dir, folder / SITE, ca=ca, notify=notify, more=offline)
+    copy_code(release, folder)
+
+
+def copy_code(release: Path, folder: Path) -> None:
+    """Put our own package into a folder, as `app/roost/`; all may read what is in the folder then."""
     skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(release / APP / "roost", folder / APP / "roost", ignore=skipped)
-    # Whoever unpacked the release, and with whatever umask: the agent's own user must be able to read its code.
+    # Whoever unpacked the release, and with whatever umask: who runs it must be able to read it.
     run(["chmod", "-R", "u=rwX,go=rX", folder])
+
+
+def build_code(release: Path, artifacts_dir: Path, *, notify: Callable[[str], None]) -> Path:
+    """Make the tree `<artifacts_dir>/code-<tag>` unless it is there, and return it: our own package, for any Python."""
+    tag = tag_of({"format": FORMAT, "source": sha256_tree(release / APP, ["roost"])})
+    tree = artifacts_dir / f"code-{tag}"
+    with locked(artifacts_dir, "code"):
+        if not is_tree(tree):
+            notify(f"Copying code {tag}")
+            with publishing(tree) as partial:
+                copy_code(release, partial)
+                describe(partial, kind="code", tag=tag)
+    return tree
 
 
 def agent_path(tree: Path) -> str:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Part
-from roost.fleet.stage.wish import AGENT, ENGINE_FOLDER, MODEL_SERVER, SLOT, START_TIMEOUT_S, Account, Wish, services
+from roost.fleet.stage.wish import (
+    AGENT,
+    ENGINE_FOLDER,
+    SLOT,
+    START_TIMEOUT_S,
+    WORKER,
+    Wish,
+    WorkerWish,
+    as_worker,
+    services,
+    worker_command,
+)
 from roost.ops.units import (
     Service,
     child_pidfile,
@@ -28,13 +40,14 @@ WANTS = "multi-user.target.wants"
 class Made:
     """What was made or fetched for the host: the folders and files that are copied into it.
 
-    `program` is the content of host.pyz; the trees are empty paths on FreeBSD.
+    `program` is the content of host.pyz. FreeBSD has a worker's tree, or none; Linux the two others.
     """
 
     program: bytes
     model: Path
     engine_tree: Path | None = None
     agent_tree: Path | None = None
+    worker_tree: Path | None = None
 
 
 def linux_parts(wish: Wish, made: Made) -> list[Part]:
@@ -57,8 +70,10 @@ def linux_parts(wish: Wish, made: Made) -> list[Part]:
 
 
 def freebsd_parts(wish: Wish, made: Made) -> list[Part]:
-    """Return what a FreeBSD host consists of: the model server by rc.d, its users made at the first boot."""
+    """Return what a FreeBSD host consists of: model server and worker by rc.d, their users made at the first boot."""
     parts: list[Part] = [*_common(wish, made)]
+    if wish.worker and made.worker_tree:
+        parts += _worker_parts(wish, wish.worker, made.worker_tree)
     for service in services(wish):
         name = service.identifier
         parts += [
@@ -73,6 +88,31 @@ def freebsd_parts(wish: Wish, made: Made) -> list[Part]:
         FilePart("/firstboot", "", keep=True),
     ]
     return parts
+
+
+def _worker_parts(wish: Wish, worker: WorkerWish, tree: Path) -> list[Part]:
+    program = shlex.join(as_worker(wish, worker, *worker_command()))
+    return [
+        CopyPart(wish.worker_tree, tree),
+        FolderPart(wish.worker_home, "700", worker.account.uid),
+        FilePart(f"{wish.worker_env}.sample", worker_env(wish, worker)),
+        FilePart(f"/usr/local/bin/{WORKER}", f'#!/bin/sh\nexec {program} "$@"\n', "755"),
+    ]
+
+
+def worker_env(wish: Wish, worker: WorkerWish) -> str:
+    """Return the sample of the worker's variables: a key is never part of an image."""
+    name = worker.account.name
+    return f"""\
+# Variables of the worker, NAME=VALUE. It reads them itself: service {WORKER.replace("-", "_")} reload
+# As root: install -o {name} -m 400 {wish.worker_env}.sample {wish.worker_env}
+# then fill in the key. Nothing starts while that file is missing, has no key, or others may read it.
+ROOST_API={worker.api}
+# `sudo roost keys add NAME` on the fleet's first machine makes one.
+ROOST_API_KEY=
+# The fleet's authority, where the API's certificate is of it: `roost ca export` there.
+#SSL_CERT_FILE={wish.config_dir}/ca.pem
+"""
 
 
 def _common(wish: Wish, made: Made) -> Sequence[Part]:
@@ -154,21 +194,19 @@ ROOST_STATE_DIR={wish.state_dir}/agent
 
 def _sysusers(wish: Wish) -> str:
     lines = [f"g {wish.group} -"]
-    lines += [f'u {a.name} {a.uid}:{wish.group} "{a.comment}"' for a in (wish.engine_account, wish.agent_account)]
+    lines += [f'u {a.name} {a.uid}:{wish.group} "{a.comment}"' for a in wish.accounts]
     return "\n".join(["# Users of Roost; see sysusers.d(5).", *lines, ""])
 
 
 def _first_boot_rcd(wish: Wish) -> str:
-    account: Account = wish.engine_account
     template = (files("roost.fleet.stage") / "firstboot.rcd").read_text()
+    made = [f"add_user {shlex.join([one.name, str(one.uid), one.comment])} || return 1" for one in wish.accounts]
     values = {
         "@GROUP@": wish.group,
-        "@USER@": account.name,
-        "@UID@": str(account.uid),
-        "@COMMENT@": account.comment,
+        "@USERS@": "\n    ".join(made),
         "@PROGRAM@": f"{wish.places.install_dir}/host.pyz",
         "@RCSUBR@": wish.places.rc_subr,
-        "@BEFORE@": MODEL_SERVER.replace("-", "_"),
+        "@BEFORE@": " ".join(service.identifier for service in services(wish)),
     }
     for name, value in values.items():
         template = template.replace(name, value)

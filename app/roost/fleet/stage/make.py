@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roost.fleet.artifacts.agent import build_agent
+from roost.fleet.artifacts.agent import build_agent, build_code
 from roost.fleet.artifacts.engine import engine_command
 from roost.fleet.artifacts.ensure import Workshop
 from roost.fleet.artifacts.from_site import release_dir, site_choices, site_docker
 from roost.fleet.stage.hosts_parts import Made, freebsd_parts, linux_parts
 from roost.fleet.stage.parts import Part
 from roost.fleet.stage.root_of import look_at_freebsd, look_at_linux
-from roost.fleet.stage.wish import ENGINE_FOLDER, ENGINE_ON_FREEBSD, Account, System, Wish, state_dir
+from roost.fleet.stage.wish import ENGINE_FOLDER, ENGINE_ON_FREEBSD, Account, System, Wish, WorkerWish, state_dir
 from roost.hosts.collector_zip import pack
 from roost.models.catalogue import Catalogue
 from roost.models.schema import Model
@@ -25,16 +25,21 @@ from roost.ops.site import Site
 HOST_PROGRAM = "roost.hosts.host_program"
 LONGEST_CONTEXT = 8192  # of one request, unless the user says more: a staged host is not planned by what it has
 MODELS = "models"
+TREES = "stage"  # in the cache: what is made for images
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; an empty model means the one that this machine serves, a context of 0 chooses."""
+    """What the user asks for; an empty model means the one that this machine serves, a context of 0 chooses.
+
+    `worker_api` is the address of the fleet's API for a worker on FreeBSD; without it there is none.
+    """
 
     root: Path
     system: System
     model: str = ""
     context_size: int = 0
+    worker_api: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def stage_of(
     """
     model, file = _model(request, site, catalogue)
     accounts = _accounts(variables)
+    worker = WorkerWish(accounts[2], request.worker_api) if request.worker_api else None
     slot = variables["model_slots"][0] if variables["model_slots"] else {}
 
     def wish(engine: tuple[str, ...], engine_folder: str) -> Wish:
@@ -75,12 +81,15 @@ def stage_of(
             engine_port=int(variables["stage_engine_port"]),
             api_port=int(variables["api_port"]),
             chat_template=model.quirks.chat_template,
+            worker=worker,
         )
 
     program = pack(program=HOST_PROGRAM)
     if request.system == "freebsd":
         release = look_at_freebsd(request.root)
-        return Stage(freebsd_parts(wish((ENGINE_ON_FREEBSD,), "/"), Made(program, file)), release, model.reference)
+        code = build_code(release_dir(), site.cache_dir / TREES, notify=notify) if worker else None
+        made = Made(program, file, worker_tree=code)
+        return Stage(freebsd_parts(wish((ENGINE_ON_FREEBSD,), "/"), made), release, model.reference)
     found = look_at_linux(request.root)
     choices = site_choices(site, dict(variables))
     workshop = Workshop(choices, site_docker(site), notify)
@@ -89,7 +98,7 @@ def stage_of(
             f"{request.root} is for {found.target.arch}, this machine is {choices.arch}.",
             fix="Stage it on a machine of its own kind.",
         )
-    trees = site.cache_dir / "stage"
+    trees = site.cache_dir / TREES
     trees.mkdir(parents=True, exist_ok=True)
     with workshop.stack:
         engine = workshop.engine_tree(workshop.decide(choices.engine, update=False), trees)
@@ -116,8 +125,9 @@ def _model(request: Request, site: Site, catalogue: Catalogue) -> tuple[Model, P
     return model, model_path(site.models_dir, model.file)
 
 
-def _accounts(variables: Mapping[str, Any]) -> tuple[Account, Account]:
+def _accounts(variables: Mapping[str, Any]) -> tuple[Account, Account, Account]:
     return (
         Account(str(variables["roost_engine_user"]), int(variables["roost_engine_uid"]), "Roost model servers"),
         Account(str(variables["roost_agent_user"]), int(variables["roost_agent_uid"]), "Roost agent"),
+        Account(str(variables["stage_worker_user"]), int(variables["stage_worker_uid"]), "Roost worker"),
     )
