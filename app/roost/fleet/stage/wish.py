@@ -18,6 +18,7 @@ ENGINE_ON_FREEBSD = "/usr/local/bin/llama-server"  # where the package llama-cpp
 WORKER = "roost-worker"
 PYTHON = "/usr/bin/python3"
 PYTHON_ON_FREEBSD = "/usr/local/bin/python3"
+FETCH_ON_FREEBSD = ("/usr/bin/fetch", "-q", "-T", "5", "-o", "/dev/null")  # fetch(1): exits 1 unless it is answered 200
 ENGINE_FOLDER = f"{Places().install_dir}/engine"  # on Linux, where the engine comes along
 START_TIMEOUT_S = 120
 
@@ -123,12 +124,14 @@ def model_service(wish: Wish) -> Service:
         ServerFiles(wish.model_path), settings, Offload(), alias=wish.model_name, bind=wish.loopback,
         port=str(wish.engine_port), key_file=wish.engine_key, chat_template=wish.chat_template,
     )  # fmt: skip
+    health = f"http://{wish.loopback}:{wish.engine_port}/health"
     return Service(
         name=MODEL_SERVER,
         description=f"Model server of Roost, slot {SLOT}",
         command=(*wish.engine, *arguments),
         user=wish.engine_account.name,
         requires=(wish.model_path, wish.engine_key),
+        check_command=(*FETCH_ON_FREEBSD, health) if wish.system == "freebsd" else (),
         after=(FIRST_BOOT,),
         folder=wish.engine_folder,
         confined=True,
