@@ -83,6 +83,11 @@ def test_what_holds_more_than_a_project_is_refused(home: Path, path: str) -> Non
     assert not (home / ".config/roost/workspaces.json").exists()
 
 
+@pytest.mark.parametrize("path", ["/var/db/roost", "/var/db/roost/models", "/usr/local/etc/roost"])
+def test_what_roost_keeps_on_freebsd_is_none_either(path: str) -> None:
+    assert unfit(Path(path), Path("/home/anna"), []) == "belongs to the system"
+
+
 def test_what_roost_keeps_is_in_no_workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "site" / "state"))
     assert "Roost itself" in refusal("workspace", "add", str(home / "site"), "--owner", "anna")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Sequence
@@ -295,3 +296,22 @@ def test_a_folder_that_is_more_than_a_project_is_no_workspace(tmp_path: Path) ->
 
 def test_many_files_are_folded_to_folders() -> None:
     assert folded([f"a/{n}" for n in range(9)] + ["b"], shown=4) == "a/  9 files\nb"
+
+
+def test_a_link_is_said_to_be_one_where_the_system_names_it_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    files = Beneath(tmp_path)
+    own = os.open
+
+    def as_freebsd(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        try:
+            return own(path, flags, mode, dir_fd=dir_fd)
+        except OSError as error:
+            raise OSError(errno.EMLINK if error.errno == errno.ELOOP else error.errno, "Too many links") from None
+
+    monkeypatch.setattr(os, "open", as_freebsd)
+    with pytest.raises(RefusedError, match="symbolic link"):
+        files.read("link")
+    files.close()
