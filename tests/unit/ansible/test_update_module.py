@@ -161,7 +161,12 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
     if begun:
         docker_settings.began(stamp, files)
     restarts: list[str] = []
-    monkeypatch.setattr(module, "run_again", lambda name: restarts.append(f"{name} again") or True)
+
+    def run_again(name: str) -> bool:
+        restarts.append(f"{name} again")
+        return False
+
+    monkeypatch.setattr(module, "run_again", run_again)
     monkeypatch.setattr(docker_settings, "begin_anew", restarts.append)
 
     @contextlib.contextmanager
