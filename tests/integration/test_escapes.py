@@ -170,7 +170,9 @@ ESCAPES = (
     row("inherited folder", "descriptors", "cat /proc/self/fd/{dirfd}/secret"),
     row("inherited socket", "descriptors", "head -c 11 <&{sockfd}"),
     row("standard input", "descriptors", "cat"),
-    row("fork bomb", "limits", "for i in $(seq 60); do sleep 2 & done; echo " + TOKEN, processes=20),
+    # They outlive the run: a shell tries a fork again for some seconds, and would go on as soon as one of them ends.
+    row("fork bomb", "limits", "for i in $(seq 60); do sleep 60 >/dev/null 2>&1 & done; echo " + TOKEN, processes=20,
+        seconds=6),
     row("one large file", "limits", "head -c 3000000 /dev/zero > big; test $(wc -c < big) -gt 2000000 && echo " + TOKEN,
         file_bytes=1 << 20),
     row("open files", "limits", "fs = [open('/dev/null') for _ in range(200)]\nprint('" + TOKEN + "')", python=True,
