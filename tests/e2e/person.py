@@ -19,6 +19,7 @@ CONNECTED = "Connected; works for "
 STARTED = "39f53479d3a045ac8e11786248231fbf"  # what systemd says when a unit was started (sd-messages.h)
 COMES_S = 90.0  # it is started anew after 10 s
 SESSION_ENDS_S = 60.0
+KEY_KNOWN_S = 20.0
 PROC = "/mnt"
 KEPT = ".local/"  # what the worker itself keeps of its calls, which another `roost worker` goes on with
 
@@ -150,7 +151,11 @@ def person(host: Host, name: str, *, lingers: bool = False) -> Iterator[Person]:
         host.exec(f"loginctl enable-linger {name}")
     uid = host.exec(f"id -u {name}").out.strip()
     try:
-        yield Person(host, name, str(json.loads(host.exec(f"roost keys add {name} --json").out)["key"]), since)
+        added = Person(host, name, str(json.loads(host.exec(f"roost keys add {name} --json").out)["key"]), since)
+        # Nomad brings it to the gateway, within some seconds.
+        known = "roost chat Hello --max-tokens 1"
+        wait_until("the gateway knows the key", lambda: added.run(known, check=False).code == 0, KEY_KNOWN_S)
+        yield added
     finally:
         host.exec(f"roost keys revoke {name} --purge")
         if lingers:

@@ -20,7 +20,7 @@ from roost.ops.errors import RoostError, user_message
 from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
 from roost.ops.service_names import DOCKER, NOMAD
-from roost.ops.services import STAMPS, begin_anew, paused, run_again, service_files, stop
+from roost.ops.services import STAMPS, begin_anew, paused, run_again, service_files, take_away
 
 DOCUMENTATION = r"""
 module: roost_update
@@ -221,8 +221,8 @@ def put_back(params: dict[str, Any]) -> list[str]:
     for name, files in params["services"].items():
         unit, stamp = service_files(name, stamps)
         if not restore_point.had(folder, unit):
-            if unit.exists():  # of the update alone: what it needs is gone, and no release of before asks for it
-                stop(name)
+            # Of the update alone: what it needs is gone, and no release of before asks for it.
+            if take_away(name, manifest, stamps):
                 back.append(f"service {name}")
         elif set(back) & {*files, str(unit), str(stamp)}:
             with paused([NOMAD] if name == DOCKER else []):

@@ -78,8 +78,13 @@ def refuse_worker(api: str, system: str) -> None:
         raise RoostError(
             "On Linux the worker is its user's own service.", fix="roost worker install, as that user.", exit_code=USAGE
         )
-    where = urlsplit(api)
-    if not where.hostname or (where.scheme != "https" and not (where.scheme == "http" and on_loopback(api))):
+    try:
+        where = urlsplit(api)
+        # Who logs in stands in a file that all may read.
+        is_address = bool(where.hostname) and not (where.username or where.password) and where.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or (where.scheme != "https" and not (where.scheme == "http" and on_loopback(api))):
         raise RoostError(
             f"{api} is no https address.", fix="--worker https://HOST:PORT, or http://127.0.0.1:PORT of a tunnel.",
             exit_code=USAGE,

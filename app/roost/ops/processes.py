@@ -52,12 +52,16 @@ def end(pids: Collection[int], grace_s: float = GRACE_S) -> None:
 
 @contextmanager
 def terminations_raised() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise SystemExit, so that what is undone at the end is undone; in the main thread only."""
+    """Let SIGTERM and SIGHUP raise SystemExit, so that what is undone at the end is undone; in the main thread only.
+
+    One that is ignored stays so: nohup(1) means that.
+    """
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heeded}
     try:
         yield
     finally:

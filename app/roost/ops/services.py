@@ -263,7 +263,7 @@ def stop(name: str, places: Places | None = None) -> None:
 def paused(names: Sequence[str], places: Places | None = None) -> Iterator[None]:
     """Stop those of the services that run, and start them again at the end, whatever happens in between.
 
-    A lost connection or a run that is ended does not leave them stopped. In the main thread only.
+    A run that is told to end does not leave them stopped. In the main thread only.
 
     Raises:
         RoostError: one does not stop, or does not start again.
@@ -392,3 +392,9 @@ def remove(host: Host, service: Service, *, dry_run: bool) -> Change:
             host.stamps.rmdir()
         host.manifest.forget("unit", service.name)
     return Change(["stopped and removed"], before, "")
+
+
+def take_away(name: str, manifest: Manifest, stamps: Path, places: Places | None = None) -> bool:
+    """Stop a service of which nothing but the name is known, and take it away, if it is ours; return whether it was."""
+    service = Service(name=name, description=name, command=(name,))
+    return bool(remove(Host(init_of(service, places or Places()), manifest, stamps), service, dry_run=False).done)

@@ -1,8 +1,8 @@
 """A double of FreeBSD's daemon(8) for tests, written from its manual, on Linux: the options that Roost's scripts use.
 
-It locks its pidfiles, starts the program again with -r after -R seconds, hands TERM on to it and then ends, opens the
-output file anew on HUP with -H, and removes both pidfiles at its end. Exit codes as in the manual: 2 a pidfile cannot
-be opened, 3 the program is already running.
+It locks its pidfiles, starts the program again with -r after -R seconds, hands TERM on to it and ends at once, opens
+the output file anew on HUP with -H, and removes both pidfiles at its end. Exit codes as in the manual: 2 a pidfile
+cannot be opened, 3 the program is already running.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Daemon:
         self.options = options
         self.command = command
         self.child = 0
-        self.ending = False
         self.reopen = False
 
     def run(self) -> None:
@@ -66,10 +65,10 @@ class Daemon:
         self.open_log()
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGHUP, self.on_hup)
-        while not self.ending:
+        while True:
             self.start(child)
             self.wait()
-            if self.ending or "-r" not in self.options:
+            if "-r" not in self.options:
                 break
             time.sleep(float(self.options.get("-R", "1")))
         for path in paths:
@@ -111,10 +110,12 @@ class Daemon:
         os.waitpid(self.child, 0)
 
     def on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """End the program, and then ourselves."""
-        self.ending = True
+        """Hand it on and end at once, as its sources have it: whoever stops it has to wait for the program."""
         if self.child:
             os.kill(self.child, signal.SIGTERM)
+        for flag in ("-P", "-p"):
+            Path(self.options[flag]).unlink()
+        os._exit(0)
 
     def on_hup(self, _number: int, _frame: FrameType | None) -> None:
         """Open the output file anew before the next line."""

@@ -65,18 +65,14 @@ def test_every_file_that_a_turn_writes_can_be_put_back() -> None:
         for task in tasks(role)
         for writer in WRITERS & set(task)
     }
-    fleet = yaml.safe_load((ROOT / "group_vars/fleet.yaml").read_text())
     docker = {"{{ docker_config_file }}", "{{ docker_unit_dir }}/roost.conf"}
     assert docker <= written
-    assert (
-        "[docker_config_file, docker_unit_dir ~ '/roost.conf'] if fleet_docker_is_ours" in fleet["fleet_docker_reads"]
-    )
     assert "fleet_docker_reads" in (ROOT / "ansible/roles/keep/tasks/main.yml").read_text()
     assert written - docker <= kept()
 
 
-def test_docker_begins_anew_only_when_others_have_taken_over() -> None:
-    """Nomad may take the loss of dockerd for the end of what runs in containers."""
+def test_docker_is_told_to_wait_until_others_have_taken_over() -> None:
+    """What it makes of that: `test_docker_waits.py`."""
     restarts = {
         path.stem
         for path in (ROOT / "ansible/roles/docker/tasks").glob("*.yml")

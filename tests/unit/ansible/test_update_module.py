@@ -121,7 +121,12 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
     unit = units / LISTEN
     done: list[str] = []
     monkeypatch.setattr(module, "service_files", lambda name, stamps: [units / name, stamps / f"{name}.sha256"])
-    monkeypatch.setattr(module, "stop", lambda name: done.append(f"stop {name}"))
+
+    def take_away(name: str, *_more: object) -> bool:
+        done.append(f"take away {name}")
+        return True
+
+    monkeypatch.setattr(module, "take_away", take_away)
     monkeypatch.setattr(module, "begin_anew", lambda name: done.append(f"restart {name}"))
     monkeypatch.setattr(module, "run_again", lambda _name: False)
     for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish"):
@@ -141,7 +146,7 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
         tmp_path, services={LISTEN: []}, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
     )
     back = module.put_back(params)
-    assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"stop {LISTEN}", "jobs"])
+    assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"take away {LISTEN}", "jobs"])
     assert f"service {LISTEN}" in back
     # What a failed run took away and the way back brought is ours again.
     assert Manifest(tmp_path / "manifest").owned("unit") == ([LISTEN] if asks else [])
@@ -186,7 +191,7 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
     assert not docker_settings.due(stamp, files)
 
 
-def test_a_service_of_the_update_alone_is_stopped_and_one_by_a_script_begins_anew_without_nomad(
+def test_a_service_of_the_update_alone_goes_and_one_by_a_script_begins_anew_without_nomad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the registry needs is gone by then, so it could not begin anew; dockerd may be a service of ours."""
@@ -195,8 +200,13 @@ def test_a_service_of_the_update_alone_is_stopped_and_one_by_a_script_begins_ane
     units.mkdir()
     done: list[str] = []
     monkeypatch.setattr(module, "service_files", lambda name, stamps: [units / name, stamps.parent / f"{name}.sha256"])
-    for verb in ("stop", "begin_anew"):
-        monkeypatch.setattr(module, verb, lambda name, verb=verb: done.append(f"{verb} {name}"))
+    monkeypatch.setattr(module, "begin_anew", lambda name: done.append(f"begin anew {name}"))
+
+    def take_away(name: str, *_more: object) -> bool:
+        done.append(f"take away {name}")
+        return True
+
+    monkeypatch.setattr(module, "take_away", take_away)
     monkeypatch.setattr(module, "run_again", lambda _name: False)
 
     @contextlib.contextmanager
@@ -220,5 +230,5 @@ def test_a_service_of_the_update_alone_is_stopped_and_one_by_a_script_begins_ane
         tmp_path, services=services, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
     )
     module.put_back(params)
-    assert done == ["pause roost-nomad", f"begin_anew {DOCKER}", f"stop {REGISTRY}"]
+    assert done == ["pause roost-nomad", f"begin anew {DOCKER}", f"take away {REGISTRY}"]
     assert not config.exists()

@@ -10,7 +10,8 @@ import pytest
 from roost.ops import services
 from roost.ops.errors import RoostError
 from roost.ops.ownership import Manifest
-from roost.ops.services import Host, SysV, ensure, paused, run_again
+from roost.ops.processes import terminations_raised
+from roost.ops.services import Host, SysV, ensure, paused, run_again, take_away
 from roost.ops.units import Places, Service
 
 SCRIPT = """#!/bin/sh
@@ -85,6 +86,30 @@ def test_one_that_a_run_left_stopped_runs_again(scripts: Scripts) -> None:
     assert run_again("one", scripts.places)
     assert one.exists()
     assert not run_again("one", scripts.places)
+
+
+def test_who_ignores_a_hangup_is_not_ended_by_one() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminations_raised():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_one_of_ours_is_taken_away_by_its_name(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second update that fails finds nothing of the first one's service."""
+    monkeypatch.setenv("PATH", "/bin:/usr/bin")
+    manifest, stamps = Manifest(scripts.folder / "manifest"), scripts.folder / "stamps"
+    state = scripts.add("one", runs=True)
+    assert not take_away("one", manifest, stamps, scripts.places), "nobody said that it is ours"
+    manifest.own("unit", "one")
+    stamps.mkdir()
+    (stamps / "one.sha256").touch()
+    assert take_away("one", manifest, stamps, scripts.places)
+    assert not state.exists()
+    assert not stamps.exists()
+    assert manifest.owned("unit") == []
 
 
 def test_what_it_begins_with_is_unknown_until_it_has_begun(scripts: Scripts) -> None:

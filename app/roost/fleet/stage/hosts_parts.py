@@ -13,6 +13,7 @@ from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Pa
 from roost.fleet.stage.wish import (
     AGENT,
     ENGINE_FOLDER,
+    PYTHON_ON_FREEBSD,
     SLOT,
     START_TIMEOUT_S,
     WORKER,
@@ -204,6 +205,7 @@ def _first_boot_rcd(wish: Wish) -> str:
     values = {
         "@GROUP@": wish.group,
         "@USERS@": "\n    ".join(made),
+        "@PYTHON@": PYTHON_ON_FREEBSD,
         "@PROGRAM@": f"{wish.places.install_dir}/host.pyz",
         "@RCSUBR@": wish.places.rc_subr,
         "@BEFORE@": " ".join(service.identifier for service in services(wish)),

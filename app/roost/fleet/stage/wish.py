@@ -131,7 +131,8 @@ def model_service(wish: Wish) -> Service:
         command=(*wish.engine, *arguments),
         user=wish.engine_account.name,
         requires=(wish.model_path, wish.engine_key),
-        check_command=(*FETCH_ON_FREEBSD, health) if wish.system == "freebsd" else (),
+        # Whoever asks may have proxies in the environment: loopback is asked without.
+        check_command=in_its_environment({}, (*FETCH_ON_FREEBSD, health)) if wish.system == "freebsd" else (),
         after=(FIRST_BOOT,),
         folder=wish.engine_folder,
         confined=True,

@@ -291,6 +291,8 @@ def test_the_scripts_of_a_host_with_a_worker_are_sound(machine: Machine) -> None
         found = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
         assert found.returncode == 0, found.stdout
     first = text(parts, "/usr/local/etc/rc.d/roost_firstboot")
+    # rc(8) gives a script the base system's folders alone.
+    assert "\n    /usr/local/bin/python3 /usr/local/" in first
     for account in machine.wish.accounts:
         assert f"add_user {account.name} {account.uid} " in first
     assert "# BEFORE: roost_model_main roost_worker\n" in first
