@@ -172,7 +172,8 @@ def test_freebsd_has_sound_scripts_that_are_enabled_and_rotated(made: Made, tmp_
         assert text(parts, f"/etc/rc.conf.d/{script.name}") == f'{script.name}_enable="YES"\n'
     model = text(parts, "/usr/local/etc/rc.d/roost_model_main")
     assert "\nhealth_cmd=health\n" in model
-    assert "show_status && /usr/bin/fetch -q -T 5 -o /dev/null http://127.0.0.1:8372/health\n" in model
+    assert "show_status && /usr/bin/env -i HOME=/ LANG=C.UTF-8 PATH=" in model
+    assert " /usr/bin/fetch -q -T 5 -o /dev/null http://127.0.0.1:8372/health\n" in model
     line = text(parts, "/usr/local/etc/newsyslog.conf.d/roost_model_main.conf").splitlines()[1].split()
     assert line[0] == "/var/log/roost/roost_model_main.log"
     assert line[-2:] == ["/var/run/roost/roost_model_main.supervisor.pid", "1"]
