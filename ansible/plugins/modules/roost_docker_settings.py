@@ -17,6 +17,7 @@ description:
   - C(remembered) comes before I(files) are written - it sees to it that a stamp says with what dockerd began.
   - C(begun) says that dockerd began with what is in them now.
   - C(applied) restarts the service C(docker) where it runs with something else.
+  - C(forgotten) takes the stamp away.
 options:
   state:
     description: Which of them.

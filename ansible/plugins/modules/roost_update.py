@@ -212,11 +212,11 @@ def put_back(params: dict[str, Any]) -> list[str]:
         raise RoostError("Nothing of before is kept here.")
     client = client_of(params)
     back = restore_point.put_back_files(folder)
-    manifest = Manifest(Path(params["manifest"]))
-    stamps = Path(params["manifest"]).parent / STAMPS
+    owned = Path(params["manifest"])
+    manifest, stamps = Manifest(owned), owned.parent / STAMPS
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
     reads = params["docker_reads"]
-    if reads and docker_settings.apply(docker_settings.stamp_of(Path(params["manifest"])), reads, [NOMAD]):
+    if reads and docker_settings.apply(docker_settings.stamp_of(owned), reads, [NOMAD]):
         back.append(f"service {docker_settings.SERVICE}")
     for name, files in params["services"].items():
         unit, stamp = service_files(name, stamps)

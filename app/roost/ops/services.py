@@ -246,19 +246,6 @@ def begin_anew(name: str, places: Places | None = None) -> None:
         run([Path(places.init_dir) / name, "restart"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 
 
-def stop(name: str, places: Places | None = None) -> None:
-    """Stop a service until it is started again.
-
-    Raises:
-        RoostError: it does not stop.
-    """
-    places = places or Places()
-    if SYSTEMD_RUNS.is_dir():
-        _systemctl("stop", name)
-    else:
-        run([Path(places.init_dir) / name, "stop"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
-
-
 @contextlib.contextmanager
 def paused(names: Sequence[str], places: Places | None = None) -> Iterator[None]:
     """Stop those of the services that run, and start them again at the end, whatever happens in between.
@@ -273,8 +260,8 @@ def paused(names: Sequence[str], places: Places | None = None) -> Iterator[None]
         stack.enter_context(terminations_raised())
         for name in names:
             if _runs(name, places):
-                stack.callback(_start, name, places)
-                stop(name, places)
+                stack.callback(_tell, "start", name, places)
+                _tell("stop", name, places)
         yield
 
 
@@ -287,7 +274,7 @@ def run_again(name: str, places: Places | None = None) -> bool:
     places = places or Places()
     if _runs(name, places):
         return False
-    _start(name, places)
+    _tell("start", name, places)
     return True
 
 
@@ -298,11 +285,11 @@ def _runs(name: str, places: Places) -> bool:
     return script.exists() and _succeeds(str(script), "status")
 
 
-def _start(name: str, places: Places) -> None:
+def _tell(verb: str, name: str, places: Places) -> None:
     if SYSTEMD_RUNS.is_dir():
-        _systemctl("start", name)
+        _systemctl(verb, name)
     else:
-        run([Path(places.init_dir) / name, "start"], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
+        run([Path(places.init_dir) / name, verb], timeout_s=TIMEOUT_S, fix=f"See {places.log_dir}/{name}.log.")
 
 
 def _content(path: Path) -> str:

@@ -41,14 +41,14 @@ def roles_of_a_turn() -> set[str]:
 
 def kept() -> set[str]:
     known = yaml.safe_load((ROOT / "ansible/roles/keep/vars/main.yml").read_text())
-    return set(known["keep_files"])
+    return {resolved("keep", name) for name in known["keep_files"]}
 
 
 def resolved(role: str, text: str) -> str:
-    """Return a path with the role's own variables replaced by what they are made of."""
+    """Return a path with the role's own variables, and the fleet's, replaced by what they are made of."""
     path = ROOT / "ansible/roles" / role / "vars/main.yml"
     own = yaml.safe_load(path.read_text()) if path.exists() else {}
-    for name, value in own.items():
+    for name, value in (own | yaml.safe_load((ROOT / "group_vars/fleet.yaml").read_text())).items():
         if isinstance(value, str):
             text = text.replace(f"{{{{ {name} }}}}", value)
     return text

@@ -73,7 +73,9 @@ def linux_parts(wish: Wish, made: Made) -> list[Part]:
 def freebsd_parts(wish: Wish, made: Made) -> list[Part]:
     """Return what a FreeBSD host consists of: model server and worker by rc.d, their users made at the first boot."""
     parts: list[Part] = [*_common(wish, made)]
-    if wish.worker and made.worker_tree:
+    if wish.worker:
+        if made.worker_tree is None:
+            raise ValueError("a worker is wished for, and its code was not made")
         parts += _worker_parts(wish, wish.worker, made.worker_tree)
     for service in services(wish):
         name = service.identifier
