@@ -101,6 +101,16 @@ options:
     type: list
     elements: str
     default: []
+  joined:
+    description: Machines that the run brought into the fleet.
+    type: list
+    elements: str
+    default: []
+  stay:
+    description: Files that are not put back where machines joined, which they let in; those may vote by now.
+    type: list
+    elements: path
+    default: []
   timeout:
     description: Seconds that each wait may take.
     type: int
@@ -198,6 +208,8 @@ def restored(module: AnsibleModule) -> None:
         module.fail_json(msg=msg, update=True, back=[])
     count = f"{len(back)} thing{'s' if len(back) != 1 else ''}" if back else "nothing left to do"
     told = f"It was put back to what it had ({count}), and its models answer.{after}"
+    if joined := ", ".join(params["joined"]):
+        told += f" {', '.join(params['stay'])} stays as the run made it: it lets in {joined}."
     module.fail_json(msg=f"The update failed: {reason} {told} Fix: {fix}", update=True, back=back)
 
 
@@ -211,7 +223,7 @@ def put_back(params: dict[str, Any]) -> list[str]:
     if not restore_point.exists(folder):
         raise RoostError("Nothing of before is kept here.")
     client = client_of(params)
-    back = restore_point.put_back_files(folder)
+    back = restore_point.put_back_files(folder, params["stay"] if params["joined"] else ())
     owned = Path(params["manifest"])
     manifest, stamps = Manifest(owned), owned.parent / STAMPS
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
@@ -263,6 +275,8 @@ def main() -> None:
             "begin": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "untouched": {"type": "list", "elements": "str", "default": []},
+            "joined": {"type": "list", "elements": "str", "default": []},
+            "stay": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 180},
         },
         supports_check_mode=True,

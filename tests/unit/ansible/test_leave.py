@@ -14,6 +14,7 @@ import yaml
 
 from tests.unit.ansible.rendering import ROOT
 
+NOMADS = ("roost-nomad-watch", "roost-nomad")
 LEAVING = ("two", "three", "four")  # the keeper runs on the first one, the second one does not answer
 NOMAD = """
 import os
@@ -75,6 +76,8 @@ def leave(folder: Path, fails: str = "") -> Left:
     for name in ("one", "two"):
         (folder / name / "state/services").mkdir(parents=True)
         (folder / name / "state/services/roost-listen.sha256").touch()
+    for name in NOMADS:
+        (folder / "two/state/services" / f"{name}.sha256").touch()
     silent = program(folder / "bin/silent", "#!/bin/sh\nexit 255\n")
     machines["three"] |= {"ansible_connection": "ssh", "ansible_ssh_executable": str(silent)}
     (folder / "hosts.yaml").write_text(yaml.safe_dump({"fleet": {"hosts": machines}}, sort_keys=False))
@@ -100,13 +103,15 @@ def leave(folder: Path, fails: str = "") -> Left:
 
 
 NAMES = ",".join(LEAVING)
+ENDED = [f"{name} stop" for name in NOMADS]
 REMOVED = ["bootstrap.sh --uninstall --yes"] * 2
 
 
-def test_the_keeper_ends_after_the_work_went_away_and_before_anything_is_removed(tmp_path: Path) -> None:
+def test_keeper_and_nomad_end_after_the_work_went_away_and_before_anything_is_removed(tmp_path: Path) -> None:
+    """Nomad right after it gave up its vote: the others would give that back while the rest is removed."""
     left = leave(tmp_path)
     assert left.done == [
-        f"drained {NAMES}", "roost-listen stop", f"left {NAMES}", *REMOVED, f"forgotten {NAMES}",
+        f"drained {NAMES}", "roost-listen stop", f"left {NAMES}", *ENDED, *REMOVED, f"forgotten {NAMES}",
     ]  # fmt: skip
     assert left.failure == ""  # though one of them does not answer
 

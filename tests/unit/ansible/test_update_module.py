@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,15 @@ def arguments(folder: Path, **more: object) -> dict[str, object]:
         "settings": "one",
         "timeout": 1,
     } | more
+
+
+def going_back(folder: Path, **more: object) -> dict[str, object]:
+    """Return what the module is given when it puts back, with its defaults."""
+    defaults = {
+        "services": {}, "docker_reads": [], "engine_key": "", "driver": "docker", "first": True, "reason": "",
+        "untouched": [], "joined": [], "stay": [],
+    }  # fmt: skip
+    return arguments(folder, **defaults | more)
 
 
 def keep(folder: Path, *, check: bool = False, **more: object) -> dict[str, Any]:
@@ -142,9 +152,7 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
         unit.write_text("[Service]")
     restore_point.keep(tmp_path / "update", [unit] if asks else [], [])
     unit.write_text("[Service] of the update")
-    params = arguments(
-        tmp_path, services={LISTEN: []}, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
-    )
+    params = going_back(tmp_path, services={LISTEN: []})
     back = module.put_back(params)
     assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"take away {LISTEN}", "jobs"])
     assert f"service {LISTEN}" in back
@@ -183,7 +191,7 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
     for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
-    params = arguments(tmp_path, services={}, docker_reads=files, engine_key="", driver="docker", first=True, reason="")
+    params = going_back(tmp_path, docker_reads=files)
     back = module.put_back(params)
     assert config.read_text() == "before"
     assert restarts == [*(["roost-nomad", "docker"] if begun else []), "roost-nomad again"]
@@ -226,9 +234,28 @@ def test_a_service_of_the_update_alone_goes_and_one_by_a_script_begins_anew_with
     config.write_text("of the update")
     (units / REGISTRY).touch()
     services = {DOCKER: [], REGISTRY: [str(config)]}
-    params = arguments(
-        tmp_path, services=services, docker_reads=[], engine_key="", driver="docker", first=True, reason=""
-    )
+    params = going_back(tmp_path, services=services)
     module.put_back(params)
     assert done == ["pause roost-nomad", f"begin anew {DOCKER}", f"take away {REGISTRY}"]
     assert not config.exists()
+
+
+@pytest.mark.parametrize("joined", [["three"], []], ids=["a machine joined", "nobody joined"])
+def test_rules_that_let_in_who_joined_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, joined: list[str]
+) -> None:
+    """Servers that joined vote: shut out, they would leave the fleet without a majority."""
+    module = load_module("roost_update")
+    rules = tmp_path / "firewall.nft"
+    rules.write_text("before")
+    restore_point.keep(tmp_path / "update", [rules], [])
+    rules.write_text("with three")
+    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker", "begin_anew"):
+        monkeypatch.setattr(module, name, lambda *_more: None)
+    monkeypatch.setattr(module, "run_again", lambda _name: False)
+    monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
+    told: list[str] = []
+    params = going_back(tmp_path, reason="It failed.", joined=joined, stay=[str(rules)])
+    module.restored(SimpleNamespace(params=params, fail_json=lambda *, msg, **_more: told.append(msg)))
+    assert (rules.read_text() == "with three") is bool(joined)
+    assert ("lets in three" in told[-1]) is bool(joined)

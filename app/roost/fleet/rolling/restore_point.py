@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,8 +114,8 @@ def had(folder: Path, path: Path) -> bool:
     return any(one.path == str(path) and one.kind != "absent" for one in kept)
 
 
-def put_back_files(folder: Path) -> list[str]:
-    """Make files and links what they were; return the paths that were something else.
+def put_back_files(folder: Path, stay: Collection[str] = ()) -> list[str]:
+    """Make files and links what they were, but for those that `stay`; return the paths that were something else.
 
     Raises:
         RoostError: one cannot be written.
@@ -125,7 +125,7 @@ def put_back_files(folder: Path) -> list[str]:
     try:
         for entry in json.loads((home / INDEX).read_text()):
             kept = Kept(**entry)
-            if _put_back(kept, home / FILES):
+            if kept.path not in stay and _put_back(kept, home / FILES):
                 changed.append(kept.path)
     except (OSError, ValueError, TypeError) as error:
         raise RoostError(f"What was kept in {home} cannot be put back: {error}.") from None

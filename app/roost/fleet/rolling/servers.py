@@ -88,8 +88,7 @@ def restart_problem(found: Sequence[RaftServer], mine: str) -> str:
     healthy = [server for server in others if server.healthy]
     if len(healthy) > len(voters) // 2:
         return ""
-    ill = ", ".join(sorted(machine(server.name) for server in others if not server.healthy))
-    return f"without it {len(healthy)} of {len(voters)} servers would be left, no majority (not healthy: {ill})"
+    return f"without it {len(healthy)} of {len(voters)} servers would be left, no majority{_lacking(found, mine)}"
 
 
 def leave_problem(found: Sequence[RaftServer], mine: str) -> str:
@@ -105,8 +104,17 @@ def leave_problem(found: Sequence[RaftServer], mine: str) -> str:
         return "no other server would be left"
     if len(healthy) > len(others) // 2:
         return ""
-    ill = ", ".join(sorted(machine(server.name) for server in others if not server.healthy))
-    return f"{len(healthy)} of the {len(others)} that stay would be in order, no majority (not healthy: {ill})"
+    return f"{len(healthy)} of the {len(others)} that stay would be in order, no majority{_lacking(found, mine)}"
+
+
+def _lacking(found: Sequence[RaftServer], mine: str) -> str:
+    others = [server for server in found if server.address != mine]
+    reasons = {
+        "not healthy": [server.name for server in others if not server.healthy],
+        "no vote yet": [server.name for server in others if server.healthy and not server.voter],
+    }
+    said = [f"{reason}: {', '.join(sorted(map(machine, names)))}" for reason, names in reasons.items() if names]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def machine(member: str) -> str:
@@ -168,6 +176,8 @@ def get_ready(
     `timeout_s` seconds, and where access control was never set up, or the state is lost: `set_up_anew` does so, and
     says whether it had to be done. Who is refused otherwise cannot know what would be lost. Servers that are not
     healthy are waited for: right after a change autopilot calls one so that was late once with an answer to the leader.
+    So are new ones without a vote, which autopilot gives after ten quiet seconds, one server after the other: two that
+    vote are no fleet yet in which one may begin anew.
 
     Raises:
         RoostError: the others would be no majority, Nomad does not say whether, or one of the steps failed.
@@ -189,12 +199,13 @@ def get_ready(
 def _look_until_fit(
     client: NomadClient, mine: str, problem_of: Callable[[Sequence[RaftServer], str], str], timeout_s: float
 ) -> tuple[list[RaftServer], str]:
-    """Return the servers and what is the matter, after a time in which ill ones may get well."""
+    """Return the servers and what is the matter, after a time in which ill ones may get well, and new ones a vote."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = servers(client)
         problem = problem_of(found, mine)
-        if not problem or all(server.healthy for server in found) or time.monotonic() > deadline:
+        settled = all(server.healthy and server.voter for server in found)
+        if not problem or settled or time.monotonic() > deadline:
             return found, problem
         time.sleep(POLL_S)
 

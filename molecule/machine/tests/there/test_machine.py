@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from testinfra.host import Host
+from tests.hosts.host import wait_until
 
 testinfra_hosts = ["docker://machine-1"]
 TLS = "/etc/roost/tls"
 NOMAD = "https://127.0.0.1:4646/v1"
+SAVED_S = 45.0  # one try more than the first, half a minute after it
 SERVICES = ["docker", "roost-nomad", "roost-nomad-watch", "roost-firewall", "roost-snapshots"]
 
 
@@ -58,7 +61,12 @@ def test_secrets_and_state_are_private(host: Host) -> None:
 
 
 def test_a_snapshot_was_saved_and_is_whole(host: Host) -> None:
-    found = json.loads(host.check_output("roost fleet snapshot list --json"))
-    assert found
+    found: list[dict[str, Any]] = []
+
+    def saved() -> bool:
+        found[:] = json.loads(host.check_output("roost fleet snapshot list --json"))
+        return bool(found)
+
+    wait_until("the first one is saved", saved, SAVED_S)
     assert all(one["index"] > 0 for one in found)
     assert host.file(found[0]["path"]).mode == 0o600

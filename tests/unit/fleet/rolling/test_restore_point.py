@@ -50,6 +50,17 @@ def test_files_and_links_come_back_whatever_became_of_them(
     assert restore_point.put_back_files(home / "update") == []
 
 
+def test_what_is_to_stay_stays(tmp_path: Path) -> None:
+    rules, config = tmp_path / "firewall.nft", tmp_path / "nomad.hcl"
+    for file in (rules, config):
+        file.write_text("before")
+    restore_point.keep(tmp_path / "update", [rules, config], [])
+    for file in (rules, config):
+        file.write_text("of the update")
+    assert restore_point.put_back_files(tmp_path / "update", [str(rules)]) == [str(config)]
+    assert (rules.read_text(), config.read_text()) == ("of the update", "before")
+
+
 def test_mode_and_content_come_back_and_the_copy_is_for_root_only(tmp_path: Path) -> None:
     file, folder = tmp_path / "nomad.hcl", tmp_path / "update"
     file.write_text("encrypt = 1")

@@ -63,8 +63,10 @@ def test_what_may_begin_anew_leaves_a_majority(healthy: list[bool]) -> None:
 class FakeNomad:
     """Three servers; leadership moves at once, as far as it may."""
 
-    def __init__(self, *, stuck: bool = False, ill: str = "", refuses: bool = False, recovers: int = -1) -> None:
-        self.recovers = recovers  # after so many looks
+    def __init__(
+        self, *, stuck: bool = False, ill: str = "", refuses: bool = False, recovers: int = -1, voteless: str = ""
+    ) -> None:
+        self.recovers, self.voteless = recovers, voteless  # after so many looks; who is new, and has no vote till then
         self.leads, self.stuck, self.ill, self.refuses = "192.0.2.1:4647", stuck, ill, refuses
         self.asked: list[str] = []
 
@@ -73,12 +75,13 @@ class FakeNomad:
         if self.refuses:
             raise NomadUnreachableError("nothing there")
         if self.recovers == 0:
-            self.ill = ""
+            self.ill = self.voteless = ""
         self.recovers -= 1
         found = {
             "Servers": [
                 {
-                    "ID": f"id{n}", "Name": f"m{n}.global", "Address": f"192.0.2.{n}:4647", "Voter": True,
+                    "ID": f"id{n}", "Name": f"m{n}.global", "Address": f"192.0.2.{n}:4647",
+                    "Voter": self.voteless != f"m{n}",
                     "Leader": self.leads == f"192.0.2.{n}:4647", "Healthy": self.ill != f"m{n}", "Version": "1.11.3",
                 }
                 for n in (1, 2, 3)
@@ -140,6 +143,14 @@ def test_one_that_was_late_once_is_waited_for(tmp_path: Path) -> None:
     nomad = FakeNomad(ill="m3", recovers=2)
     assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[1]
     assert nomad.asked == ["id3"]
+
+
+def test_new_servers_are_waited_for_until_they_vote(tmp_path: Path) -> None:
+    """A fleet that grows from one server: for a moment two vote, of which neither can be spared."""
+    nomad = FakeNomad(voteless="m3", recovers=2)
+    assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[0]
+    with pytest.raises(RoostError, match=r"1 of 2 servers would be left, no majority \(no vote yet: m3\)"):
+        ready(FakeNomad(voteless="m3"), "192.0.2.1:4647", tmp_path, timeout_s=0.1)
 
 
 class ElectingNomad(FakeNomad):
