@@ -18,6 +18,7 @@ import aiohttp
 import uvicorn
 
 from roost.cli.healthcheck import healthy
+from roost.engines.wire import KEEP_ALIVE_S
 from roost.gateway.app import Gateway, build, client_session, running
 from roost.gateway.connection.protocol import http_protocol
 from roost.gateway.endpoints.endpoint import Endpoint
@@ -88,7 +89,9 @@ async def served(
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         task = asyncio.create_task(server.serve(sockets=[sock]))
         headers = {"Authorization": f"Bearer {API_KEY}"}
-        async with running(gateway, settings), aiohttp.ClientSession(headers=headers) as client:
+        # Uvicorn closes a connection after 5 idle seconds, on a busy machine just as it is used again.
+        connector = aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S)
+        async with running(gateway, settings), aiohttp.ClientSession(connector=connector, headers=headers) as client:
             yield Served(url, gateway, client)
         server.should_exit = server.force_exit = True
         await task

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from roost.engines.wire import KEEP_ALIVE_S
 from roost.gateway.replicas.sharing import DEAD_S
 from roost.ops.api_keys import digest_of
 from roost.ops.pki import LeafSpec, ensure_pki
@@ -91,7 +92,9 @@ async def engine() -> AsyncIterator[FakeEngine]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as made:
+    # A service closes a connection after 5 idle seconds, on a busy machine just as it is used again.
+    connector = aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S)
+    async with aiohttp.ClientSession(connector=connector) as made:
         yield made
 
 
