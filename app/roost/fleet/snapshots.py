@@ -13,6 +13,7 @@ import io
 import json
 import re
 import tarfile
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from roost.fleet.nomad_api import NomadRefusedError
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
 NAME = re.compile(r"nomad-(\d{8}T\d{6}Z)\.snap")
 STAMP = "%Y%m%dT%H%M%SZ"
 TIMEOUT_S = 120.0
+RAFT_WAITS = "cannot take snapshot now, wait until"  # takeSnapshot of github.com/hashicorp/raft, with status 500
+SETTLE_S, POLL_S = 15.0, 0.25
 SUMS = "SHA256SUMS"
 SAVE_ANOTHER = "Save another one, or take an older one: `roost fleet snapshot list`."
 
@@ -83,6 +87,18 @@ def inspect(content: bytes, where: str) -> tuple[int, int]:
     return index, term
 
 
+def _downloaded(nomad: Nomad) -> tuple[bytes, str]:
+    """Return a snapshot's bytes and digest; while its servers are about to be others, Raft says to wait."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            return nomad.download("operator/snapshot", timeout_s=TIMEOUT_S)
+        except NomadRefusedError as error:
+            if RAFT_WAITS not in error.text or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S)
+
+
 def save(nomad: Nomad, folder: Path, *, keep: int, now: datetime, out: Path | None = None) -> Snapshot:
     """Save a snapshot, readable by root only, and remove those beyond the `keep` newest.
 
@@ -91,7 +107,7 @@ def save(nomad: Nomad, folder: Path, *, keep: int, now: datetime, out: Path | No
     Raises:
         RoostError: Nomad gives none (no leader, say), it came damaged, or it cannot be written.
     """
-    content, digest = nomad.download("operator/snapshot", timeout_s=TIMEOUT_S)
+    content, digest = _downloaded(nomad)
     if digest and not fits(content, digest):
         raise RoostError("The snapshot came damaged.", fix="Save it again.")
     index, term = inspect(content, "What Nomad gave")

@@ -17,8 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.fleet import snapshots
+from roost.fleet.nomad_api import NomadRefusedError
 from roost.ops.errors import RoostError
 
+RAFT_SAYS = (
+    "Raft error when taking snapshot: cannot take snapshot now, wait until the configuration entry at 53 has been "
+    "applied (have applied 51)"
+)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -67,6 +72,32 @@ def test_one_is_saved_private_and_can_be_gone_back_to(tmp_path: Path) -> None:
     assert made.path.stat().st_mode & 0o777 == 0o600
     assert snapshots.restore(nomad, made.path) == (42, 2)
     assert nomad.restored == [nomad.content]
+
+
+class ChangingNomad(Nomad):
+    """One whose servers become others just then, for so many questions."""
+
+    def __init__(self, content: bytes, refusals: int, said: str = RAFT_SAYS) -> None:
+        super().__init__(content)
+        self.refusals, self.said = refusals, said
+
+    def download(self, path: str, *, timeout_s: float) -> tuple[bytes, str]:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise NomadRefusedError(500, self.said, f"GET {path}")
+        return super().download(path, timeout_s=timeout_s)
+
+
+def test_servers_that_become_others_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raft gives no snapshot while a server gets its vote."""
+    assert snapshots.save(ChangingNomad(archive(), 2), tmp_path, keep=3, now=NOW).index == 7
+    monkeypatch.setattr(snapshots, "SETTLE_S", 0.0)
+    with pytest.raises(NomadRefusedError, match="wait until"):
+        snapshots.save(ChangingNomad(archive(), 99), tmp_path, keep=3, now=NOW)
+    another = ChangingNomad(archive(), 1, "No cluster leader")
+    with pytest.raises(NomadRefusedError, match="No cluster leader"):
+        snapshots.save(another, tmp_path, keep=3, now=NOW)
+    assert another.refusals == 0, "it is asked once"
 
 
 def test_the_newest_are_kept_and_what_others_put_there_stays(tmp_path: Path) -> None:

@@ -176,8 +176,8 @@ def get_ready(
     `timeout_s` seconds, and where access control was never set up, or the state is lost: `set_up_anew` does so, and
     says whether it had to be done. Who is refused otherwise cannot know what would be lost. Servers that are not
     healthy are waited for: right after a change autopilot calls one so that was late once with an answer to the leader.
-    So are new ones without a vote, which autopilot gives after ten quiet seconds, one server after the other: two that
-    vote are no fleet yet in which one may begin anew.
+    So are new ones without a vote, which autopilot gives after ten quiet seconds, one server after the other: of two
+    that vote neither may begin anew.
 
     Raises:
         RoostError: the others would be no majority, Nomad does not say whether, or one of the steps failed.
@@ -199,13 +199,14 @@ def get_ready(
 def _look_until_fit(
     client: NomadClient, mine: str, problem_of: Callable[[Sequence[RaftServer], str], str], timeout_s: float
 ) -> tuple[list[RaftServer], str]:
-    """Return the servers and what is the matter, after a time in which ill ones may get well, and new ones a vote."""
+    """Return the servers and what is the matter, after a time in which new ones get a vote and ill ones get well."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = servers(client)
         problem = problem_of(found, mine)
-        settled = all(server.healthy and server.voter for server in found)
-        if not problem or settled or time.monotonic() > deadline:
+        joining = any(not server.voter for server in found)
+        may_get_well = problem and any(not server.healthy for server in found)
+        if not (joining or may_get_well) or time.monotonic() > deadline:
             return found, problem
         time.sleep(POLL_S)
 
