@@ -106,6 +106,10 @@ options:
     type: list
     elements: str
     default: []
+  alone:
+    description: Whether the fleet was this machine alone before those joined; its jobs stay on it.
+    type: bool
+    default: false
   stay:
     description: Files that are not put back where machines joined, which they let in; those may vote by now.
     type: list
@@ -244,7 +248,9 @@ def put_back(params: dict[str, Any]) -> list[str]:
         back.append(f"service {NOMAD}")
     wait_for_leader(client, params["timeout"])
     wait_for_node(client, params["timeout"], params["driver"], node)
-    back += restore_point.put_back_jobs(client, folder, node, first=params["first"], timeout_s=params["timeout"])
+    back += restore_point.put_back_jobs(
+        client, folder, node, first=params["first"], timeout_s=params["timeout"], alone=params["alone"]
+    )
     pass_gate(client, node, Asker(params["engine_key"], Path(params["tls_dir"]) / "ca.pem"), params["timeout"])
     known = record.read(folder)
     after = replace(known, state="restored", at=now(), reason=params["reason"])
@@ -276,6 +282,7 @@ def main() -> None:
             "reason": {"type": "str", "default": ""},
             "untouched": {"type": "list", "elements": "str", "default": []},
             "joined": {"type": "list", "elements": "str", "default": []},
+            "alone": {"type": "bool", "default": False},
             "stay": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 180},
         },

@@ -22,7 +22,7 @@ from ansible.module_utils.basic import AnsibleModule
 texts = ("state", "folder", "node", "address", "tls_dir", "token", "engine_key", "driver", "manifest", "reason")
 options = {name: {"type": "str", "no_log": False} for name in texts}
 options |= {name: {"type": "list"} for name in ("untouched", "docker_reads", "joined", "stay")}
-options |= {"first": {"type": "bool"}, "services": {"type": "dict"}}
+options |= {"first": {"type": "bool"}, "alone": {"type": "bool"}, "services": {"type": "dict"}}
 module = AnsibleModule({**options, "timeout": {"type": "int"}})
 params = module.params
 said = json.dumps([params["reason"], ",".join(params["untouched"]), params["joined"]])

@@ -40,7 +40,7 @@ def going_back(folder: Path, **more: object) -> dict[str, object]:
     """Return what the module is given when it puts back, with its defaults."""
     defaults = {
         "services": {}, "docker_reads": [], "engine_key": "", "driver": "docker", "first": True, "reason": "",
-        "untouched": [], "joined": [], "stay": [],
+        "untouched": [], "joined": [], "alone": False, "stay": [],
     }  # fmt: skip
     return arguments(folder, **defaults | more)
 

@@ -155,8 +155,20 @@ def _put_back(kept: Kept, folder: Path) -> bool:
     return True
 
 
-def put_back_jobs(client: NomadClient, folder: Path, node: str, *, first: bool, timeout_s: float) -> list[str]:
+def pinned(job: Json, node: str) -> Json:
+    """Return the definition of a job that runs on one machine alone. Pure."""
+    only = {"LTarget": deploy.BY_NAME, "RTarget": node, "Operand": "="}
+    had = job.get("Constraints") or []
+    return job if only in had else {**job, "Constraints": [*had, only]}
+
+
+def put_back_jobs(
+    client: NomadClient, folder: Path, node: str, *, first: bool, timeout_s: float, alone: bool = False
+) -> list[str]:
     """Make a machine's jobs what they were; return the names of those that were something else.
+
+    `alone`: the fleet was this machine, and others have joined meanwhile. Its jobs name no machine, and would be given
+    to those, which are not set up for them.
 
     Raises:
         RoostError: what was kept cannot be read, or one does not become healthy again within `timeout_s` seconds.
@@ -168,6 +180,8 @@ def put_back_jobs(client: NomadClient, folder: Path, node: str, *, first: bool, 
         raise RoostError(f"The jobs that were kept in {kept} cannot be put back: {error}.") from None
     if before is None:
         return []
+    if alone:
+        before = [pinned(job, node) for job in before]
     names = {str(job["ID"]) for job in before}
     changed: list[str] = []
     for job in client.list_jobs():

@@ -113,7 +113,7 @@ class FakeNomad:
         return []
 
     def get(self, path: str) -> list[dict[str, Any]]:
-        assert path.endswith("/deployments")
+        assert path == "nodes" or path.endswith("/deployments")
         return []
 
     def wait_for(self, path: str, _index: int, _wait_s: float) -> tuple[list[dict[str, Any]], int]:
@@ -170,6 +170,23 @@ def test_the_first_machine_brings_back_the_fleets_jobs_too() -> None:
     nomad = FakeNomad({j["ID"]: j for j in (job("roost-model-main-one", "one"), job("roost-agent"), job("theirs"))})
     mine = restore_point.machine_jobs(cast("NomadClient", nomad), "one", first=True)
     assert [j["ID"] for j in mine] == ["roost-model-main-one", "roost-agent"]
+
+
+def test_jobs_of_a_machine_that_was_alone_stay_on_it_when_others_have_joined(tmp_path: Path) -> None:
+    """They name no machine: Nomad would give them to those that are not set up for them."""
+    nomad = FakeNomad({})
+    here = {"LTarget": "${node.unique.name}", "RTarget": "one", "Operand": "="}
+    apart = {"LTarget": "", "RTarget": "", "Operand": "distinct_hosts"}
+    kept = [job("roost-agent"), job("roost-model-main") | {"Constraints": [apart]}]
+    restore_point.keep(tmp_path, [], kept)
+    client = cast("NomadClient", nomad)
+    restore_point.put_back_jobs(client, tmp_path, "one", first=True, timeout_s=5, alone=True)
+    assert nomad.jobs["roost-agent"]["Constraints"] == [here]
+    assert nomad.jobs["roost-model-main"]["Constraints"] == [apart, here]
+    assert restore_point.pinned(nomad.jobs["roost-agent"], "one") == nomad.jobs["roost-agent"]
+    nomad.jobs.clear()
+    restore_point.put_back_jobs(client, tmp_path, "one", first=True, timeout_s=5)
+    assert "Constraints" not in nomad.jobs["roost-agent"]
 
 
 @pytest.mark.parametrize("damage", ["{", None])
