@@ -78,6 +78,8 @@ def grow_in_vain(fleet: Fleet) -> None:
     assert "put back to what it had" in done.text
     assert "lets in fleet-2, fleet-3" in done.text
     await_voters(fleet)
+    allocations = fleet.nomad("operator api /v1/allocations")
+    assert {a["NodeName"] for a in allocations if a["ClientStatus"] == "running"} == {"fleet-1"}
     for name in NAMES[1:]:
         fleet.hosts[name].exec(f"timeout 5 bash -c '</dev/tcp/{fleet.controller.address}/{RPC_PORT}'")
 

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from roost.fleet.gate import Asker, pass_gate
+from roost.fleet.membership import machine_names
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import wait_for_leader, wait_for_node
 from roost.fleet.rolling import record, restore_point
@@ -101,17 +102,13 @@ options:
     type: list
     elements: str
     default: []
-  joined:
-    description: Machines that the run brought into the fleet.
+  fleet:
+    description: The machines that the fleet is to have, by their names in Nomad.
     type: list
     elements: str
     default: []
-  alone:
-    description: Whether the fleet was this machine alone before those joined; its jobs stay on it.
-    type: bool
-    default: false
   stay:
-    description: Files that are not put back where machines joined, which they let in; those may vote by now.
+    description: Files that are not put back where machines joined since, which they let in; those may vote by now.
     type: list
     elements: path
     default: []
@@ -176,6 +173,14 @@ def jobs_now(params: dict[str, Any]) -> list[dict[str, Any]] | None:
         return None
 
 
+def machines_now(client: NomadClient) -> list[str] | None:
+    """Return the machines of the fleet; None where Nomad does not answer."""
+    try:
+        return machine_names(client)
+    except (NomadUnreachableError, NomadRefusedError):
+        return None
+
+
 def kept(module: AnsibleModule) -> None:
     """Say whether there is something new, and keep what is there."""
     params = module.params
@@ -191,7 +196,9 @@ def kept(module: AnsibleModule) -> None:
             manifest = Path(params["manifest"])
             names = Manifest(manifest).owned("unit")
             files = [file for name in names for file in service_files(name, manifest.parent / STAMPS)]
-            restore_point.keep(folder, [*map(Path, params["files"]), *files], jobs_now(params))
+            restore_point.keep(
+                folder, [*map(Path, params["files"]), *files], jobs_now(params), machines_now(client_of(params))
+            )
         if pending and params["begin"]:
             record.write(folder, replace(known, state="changing", at=now(), reason=""))
     module.exit_json(changed=False, pending=pending, settings=settings, made=known.made, last=known.state)
@@ -205,20 +212,20 @@ def restored(module: AnsibleModule) -> None:
     after = f" Not begun: {left}." if left else ""
     fix = f"{fix.strip()} Then run it again: it goes on here." if fix else "Correct it, and run it again."
     try:
-        back = put_back(params)
+        back, joined = put_back(params)
     except (RoostError, OSError) as error:
         told = user_message(error).partition(" Fix: ")[0]
         msg = f"The update failed: {reason} And it could not be put back to what it was: {told}{after} Fix: {fix}"
         module.fail_json(msg=msg, update=True, back=[])
     count = f"{len(back)} thing{'s' if len(back) != 1 else ''}" if back else "nothing left to do"
     told = f"It was put back to what it had ({count}), and its models answer.{after}"
-    if joined := ", ".join(params["joined"]):
-        told += f" {', '.join(params['stay'])} stays as the run made it: it lets in {joined}."
+    if joined:
+        told += f" {', '.join(params['stay'])} stays as it is: it lets in {', '.join(joined)}."
     module.fail_json(msg=f"The update failed: {reason} {told} Fix: {fix}", update=True, back=back)
 
 
-def put_back(params: dict[str, Any]) -> list[str]:
-    """Put back what was kept, and wait until the models answer; return what was something else.
+def put_back(params: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Put back what was kept, and wait until the models answer; return what was something else, and who joined since.
 
     Raises:
         RoostError: nothing was kept, or it did not succeed.
@@ -227,7 +234,9 @@ def put_back(params: dict[str, Any]) -> list[str]:
     if not restore_point.exists(folder):
         raise RoostError("Nothing of before is kept here.")
     client = client_of(params)
-    back = restore_point.put_back_files(folder, params["stay"] if params["joined"] else ())
+    had = restore_point.machines(folder)
+    joined = restore_point.joined(had, machines_now(client), params["fleet"])
+    back = restore_point.put_back_files(folder, params["stay"] if joined else ())
     owned = Path(params["manifest"])
     manifest, stamps = Manifest(owned), owned.parent / STAMPS
     manifest.own("unit", *(name for name in params["services"] if str(service_files(name, stamps)[0]) in back))
@@ -249,7 +258,7 @@ def put_back(params: dict[str, Any]) -> list[str]:
     wait_for_leader(client, params["timeout"])
     wait_for_node(client, params["timeout"], params["driver"], node)
     back += restore_point.put_back_jobs(
-        client, folder, node, first=params["first"], timeout_s=params["timeout"], alone=params["alone"]
+        client, folder, node, first=params["first"], timeout_s=params["timeout"], alone=bool(joined) and had == [node]
     )
     pass_gate(client, node, Asker(params["engine_key"], Path(params["tls_dir"]) / "ca.pem"), params["timeout"])
     known = record.read(folder)
@@ -257,7 +266,7 @@ def put_back(params: dict[str, Any]) -> list[str]:
     record.write(folder, after)
     publish(client, node, after)
     restore_point.forget(folder)
-    return back
+    return back, joined
 
 
 def main() -> None:
@@ -281,8 +290,7 @@ def main() -> None:
             "begin": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "untouched": {"type": "list", "elements": "str", "default": []},
-            "joined": {"type": "list", "elements": "str", "default": []},
-            "alone": {"type": "bool", "default": False},
+            "fleet": {"type": "list", "elements": "str", "default": []},
             "stay": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 180},
         },

@@ -143,6 +143,11 @@ def server_names(client: NomadClient) -> set[str]:
     return {_machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
 
 
+def machine_names(client: NomadClient) -> list[str]:
+    """Return the names of all machines: nodes, and servers whose client Nomad does not know."""
+    return sorted({str(node["Name"]) for node in client.get("nodes") or []} | server_names(client))
+
+
 def gets_work(node: Json) -> bool:
     """Say whether Nomad gives a node of its list work."""
     return bool(node["SchedulingEligibility"] == "eligible" and not node["Drain"])

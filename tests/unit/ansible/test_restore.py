@@ -21,22 +21,23 @@ from ansible.module_utils.basic import AnsibleModule
 
 texts = ("state", "folder", "node", "address", "tls_dir", "token", "engine_key", "driver", "manifest", "reason")
 options = {name: {"type": "str", "no_log": False} for name in texts}
-options |= {name: {"type": "list"} for name in ("untouched", "docker_reads", "joined", "stay")}
-options |= {"first": {"type": "bool"}, "alone": {"type": "bool"}, "services": {"type": "dict"}}
+options |= {name: {"type": "list"} for name in ("untouched", "docker_reads", "fleet", "stay")}
+options |= {"first": {"type": "bool"}, "services": {"type": "dict"}}
 module = AnsibleModule({**options, "timeout": {"type": "int"}})
 params = module.params
-said = json.dumps([params["reason"], ",".join(params["untouched"]), params["joined"]])
+said = json.dumps([params["reason"], ",".join(params["untouched"]), params["fleet"]])
 (Path(os.environ["SAID"]) / params["node"]).write_text(said)
 reason = params["reason"].partition(" Fix: ")[0]
 module.fail_json(msg=f"The update failed: {reason} Back. Fix: Again.", update=True)
 """
+FLEET = ["one", "two", "three", "four"]  # of five too, which the run did not look at
 BROKE = "The job j did not become healthy. Fix: Read its log."
 BREAKS = {"ansible.builtin.fail": {"msg": BROKE}, "when": "inventory_hostname == 'two'"}
 SILENT = {"ansible.builtin.command": "true"}
 
 
 def went_back(folder: Path, fails: Mapping[str, object], **of_two: str) -> dict[str, list[Any]]:
-    """Return why each machine of a batch went back, who was not begun and who joined; the first had its turn before."""
+    """Return why each machine of a batch went back, who was not begun, and whom the fleet is to have."""
     (folder / "library").mkdir()
     (folder / "library/roost_update.py").write_text(NOTES_THE_REASON)
     (folder / "group_vars").symlink_to(ROOT / "group_vars")
@@ -53,11 +54,10 @@ def went_back(folder: Path, fails: Mapping[str, object], **of_two: str) -> dict[
     }  # fmt: skip
     machines["two"] |= of_two
     groups: dict[str, Any] = {
-        "fleet": {"hosts": machines},
+        "fleet": {"hosts": {**machines, "five": {}}},
         "fleet_order": {"hosts": dict.fromkeys(("two", "three", "four"))},
         "fleet_batch_0001": {"hosts": dict.fromkeys(("two", "three"))},
         "fleet_batch_0002": {"hosts": dict.fromkeys(("four",))},
-        "fleet_new": {"hosts": dict.fromkeys(("five",))},
     }
     (folder / "hosts.yaml").write_text(yaml.safe_dump(groups, sort_keys=False))
     back = {"ansible.builtin.import_role": {"name": "restore"}}
@@ -84,8 +84,8 @@ def went_back(folder: Path, fails: Mapping[str, object], **of_two: str) -> dict[
 
 def test_who_goes_back_for_anothers_failure_says_whose_and_why(tmp_path: Path) -> None:
     assert went_back(tmp_path, BREAKS) == {
-        "two": [BROKE, "four", ["five"]],
-        "three": [f"two was changed at the same time, and failed: {BROKE}", "four", ["five"]],
+        "two": [BROKE, "four", FLEET],
+        "three": [f"two was changed at the same time, and failed: {BROKE}", "four", FLEET],
     }
     failure = json.loads((tmp_path / "summary").read_text())["failure"]
     broke = BROKE.partition(" Fix: ")[0]
@@ -101,4 +101,4 @@ def test_one_that_no_longer_answers_is_named(tmp_path: Path) -> None:
     silent.write_text("#!/bin/sh\nexit 255\n")
     silent.chmod(0o755)
     found = went_back(tmp_path, SILENT, ansible_connection="ssh", ansible_ssh_executable=str(silent))
-    assert found == {"three": ["One that was changed at the same time does not answer (two).", "four", ["five"]]}
+    assert found == {"three": ["One that was changed at the same time does not answer (two).", "four", FLEET]}

@@ -40,7 +40,7 @@ def going_back(folder: Path, **more: object) -> dict[str, object]:
     """Return what the module is given when it puts back, with its defaults."""
     defaults = {
         "services": {}, "docker_reads": [], "engine_key": "", "driver": "docker", "first": True, "reason": "",
-        "untouched": [], "joined": [], "alone": False, "stay": [],
+        "untouched": [], "fleet": [], "stay": [],
     }  # fmt: skip
     return arguments(folder, **defaults | more)
 
@@ -139,7 +139,7 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
     monkeypatch.setattr(module, "take_away", take_away)
     monkeypatch.setattr(module, "begin_anew", lambda name: done.append(f"restart {name}"))
     monkeypatch.setattr(module, "run_again", lambda _name: False)
-    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish"):
+    for name in ("client_of", "machines_now", "wait_for_leader", "wait_for_node", "pass_gate", "publish"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module, "Asker", lambda *_more: None)
 
@@ -153,7 +153,7 @@ def test_a_release_that_does_not_ask_for_its_port_finds_it_free(
     restore_point.keep(tmp_path / "update", [unit] if asks else [], [])
     unit.write_text("[Service] of the update")
     params = going_back(tmp_path, services={LISTEN: []})
-    back = module.put_back(params)
+    back, _ = module.put_back(params)
     assert done == ([f"restart {LISTEN}", "jobs"] if asks else [f"take away {LISTEN}", "jobs"])
     assert f"service {LISTEN}" in back
     # What a failed run took away and the way back brought is ours again.
@@ -188,11 +188,11 @@ def test_docker_goes_back_only_where_it_began_with_the_new(
         yield
 
     monkeypatch.setattr(docker_settings, "paused", pause)
-    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
+    for name in ("client_of", "machines_now", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
     params = going_back(tmp_path, docker_reads=files)
-    back = module.put_back(params)
+    back, _ = module.put_back(params)
     assert config.read_text() == "before"
     assert restarts == [*(["roost-nomad", "docker"] if begun else []), "roost-nomad again"]
     assert ("service docker" in back) is begun
@@ -223,7 +223,7 @@ def test_a_service_of_the_update_alone_goes_and_one_by_a_script_begins_anew_with
         yield
 
     monkeypatch.setattr(module, "paused", pause)
-    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
+    for name in ("client_of", "machines_now", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker"):
         monkeypatch.setattr(module, name, lambda *_more: None)
     monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
     docker, stamp = units / DOCKER, tmp_path / f"{DOCKER}.sha256"
@@ -240,22 +240,43 @@ def test_a_service_of_the_update_alone_goes_and_one_by_a_script_begins_anew_with
     assert not config.exists()
 
 
-@pytest.mark.parametrize("joined", [["three"], []], ids=["a machine joined", "nobody joined"])
-def test_rules_that_let_in_who_joined_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, joined: list[str]
+FLEETS = [(["one"], True), (["one", "three"], True), (["one", "three", "two"], False), (None, False)]
+
+
+@pytest.mark.parametrize(("had", "stays"), FLEETS, ids=["alone", "two", "all", "not known"])
+def test_rules_that_let_in_who_joined_stay_and_jobs_of_one_alone_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, had: list[str] | None, stays: bool
 ) -> None:
-    """Servers that joined vote: shut out, they would leave the fleet without a majority."""
+    """Servers that joined vote: shut out, they would leave the fleet without a majority. Nomad does not answer here."""
     module = load_module("roost_update")
     rules = tmp_path / "firewall.nft"
     rules.write_text("before")
-    restore_point.keep(tmp_path / "update", [rules], [])
-    rules.write_text("with three")
-    for name in ("client_of", "wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker", "begin_anew"):
+    restore_point.keep(tmp_path / "update", [rules], [], had)
+    rules.write_text("with two")
+    for name in ("wait_for_leader", "wait_for_node", "pass_gate", "publish", "Asker", "begin_anew"):
         monkeypatch.setattr(module, name, lambda *_more: None)
+    monkeypatch.setattr(module, "machines_now", lambda _client: None)
+    monkeypatch.setattr(module, "client_of", lambda _params: None)
     monkeypatch.setattr(module, "run_again", lambda _name: False)
-    monkeypatch.setattr(module.restore_point, "put_back_jobs", lambda *_more, **_flags: [])
+    alone: list[bool] = []
+
+    def put_back_jobs(*_more: object, **flags: object) -> list[str]:
+        alone.append(bool(flags["alone"]))
+        return []
+
+    monkeypatch.setattr(module.restore_point, "put_back_jobs", put_back_jobs)
     told: list[str] = []
-    params = going_back(tmp_path, reason="It failed.", joined=joined, stay=[str(rules)])
+    params = going_back(tmp_path, node="one", fleet=["one", "two", "three"], reason="It failed.", stay=[str(rules)])
     module.restored(SimpleNamespace(params=params, fail_json=lambda *, msg, **_more: told.append(msg)))
-    assert (rules.read_text() == "with three") is bool(joined)
-    assert ("lets in three" in told[-1]) is bool(joined)
+    assert (rules.read_text() == "with two") is stays
+    assert ("stays as it is: it lets in" in told[-1]) is stays
+    assert alone == [had == ["one"]]
+
+
+def test_whom_the_fleet_had_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_module("roost_update")
+    monkeypatch.setattr(module, "machine_names", lambda _client: ["one", "two"])
+    monkeypatch.setattr(module, "jobs_now", lambda _params: [])
+    given = arguments(tmp_path, certificates=[], force=False, begin=False)
+    module.kept(SimpleNamespace(params=given, check_mode=False, exit_json=lambda **_more: None))
+    assert restore_point.machines(tmp_path / "update") == ["one", "two"]

@@ -1,7 +1,8 @@
 """What a machine had before its update, and the way back to it: files, links, and the definitions of its jobs.
 
 Kept below one folder that only root may read (Nomad's configuration holds the gossip key): `index.json` describes the
-files and links, `files/` holds their content, `jobs.json` the jobs as Nomad had them.
+files and links, `files/` holds their content, `jobs.json` the jobs as Nomad had them, `machines.json` whom the fleet
+had.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from roost.ops.files import write_atomic
 
 Json = Any
 FOLDER = "before"
-INDEX, JOBS, FILES = "index.json", "jobs.json", "files"
+INDEX, JOBS, MACHINES, FILES = "index.json", "jobs.json", "machines.json", "files"
 OURS = "roost-"
 
 
@@ -55,10 +56,13 @@ def machine_jobs(client: NomadClient, node: str, *, first: bool) -> list[Json]:
     return [job for job in found if job is not None]
 
 
-def keep(folder: Path, paths: Sequence[Path], jobs: Sequence[Json] | None) -> None:
+def keep(
+    folder: Path, paths: Sequence[Path], jobs: Sequence[Json] | None, machines: Sequence[str] | None = None
+) -> None:
     """Write down what is there now, in place of what was written down before; the folder appears whole.
 
-    `jobs` None: they are not known, since Nomad does not answer; they will then not be put back.
+    `jobs` None: they are not known, since Nomad does not answer; they will then not be put back. So `machines`, those
+    of the fleet by name: nobody will count as one that joined.
 
     Raises:
         RoostError: it cannot be written.
@@ -71,6 +75,7 @@ def keep(folder: Path, paths: Sequence[Path], jobs: Sequence[Json] | None) -> No
             kept = [_keep_one(path, new / FILES, f"{number:03}") for number, path in enumerate(paths)]
             write_atomic(new / INDEX, json.dumps([asdict(one) for one in kept], indent=1) + "\n", mode=0o600)
             write_atomic(new / JOBS, json.dumps(None if jobs is None else list(jobs)) + "\n", mode=0o600)
+            write_atomic(new / MACHINES, json.dumps(None if machines is None else list(machines)) + "\n", mode=0o600)
             forget(folder)
             new.rename(folder / FOLDER)
     except OSError as error:
@@ -98,6 +103,30 @@ def _keep_one(path: Path, folder: Path, name: str) -> Kept:
     facts = path.stat()
     shutil.copyfile(path, folder / name)
     return Kept(str(path), "file", facts.st_mode & 0o7777, facts.st_uid, facts.st_gid, content=name)
+
+
+def machines(folder: Path) -> list[str] | None:
+    """Return the machines that the fleet had; None where they were not known, or an earlier release kept none.
+
+    Raises:
+        RoostError: what was kept cannot be read.
+    """
+    kept = folder / FOLDER / MACHINES
+    try:
+        found: list[str] | None = json.loads(kept.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RoostError(f"The machines that were kept in {kept} cannot be read: {error}.") from None
+    return found
+
+
+def joined(had: Collection[str] | None, has: Collection[str] | None, wanted: Collection[str]) -> list[str]:
+    """Return the machines that came into the fleet since it `had` those. Pure.
+
+    `has` None: Nomad does not say whom it has now; any of the inventory, `wanted`, may be there then.
+    """
+    return [] if had is None else sorted(set(wanted if has is None else has) - set(had))
 
 
 def had(folder: Path, path: Path) -> bool:
@@ -156,10 +185,11 @@ def _put_back(kept: Kept, folder: Path) -> bool:
 
 
 def pinned(job: Json, node: str) -> Json:
-    """Return the definition of a job that runs on one machine alone. Pure."""
-    only = {"LTarget": deploy.BY_NAME, "RTarget": node, "Operand": "="}
-    had = job.get("Constraints") or []
-    return job if only in had else {**job, "Constraints": [*had, only]}
+    """Return the definition of a job that runs on one machine alone; of one that names machines its own. Pure."""
+    others = job.get("Constraints") or []
+    if any(constraint["LTarget"] == deploy.BY_NAME for constraint in others):
+        return job
+    return {**job, "Constraints": [*others, {"LTarget": deploy.BY_NAME, "RTarget": node, "Operand": "="}]}
 
 
 def put_back_jobs(

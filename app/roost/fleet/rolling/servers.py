@@ -29,7 +29,7 @@ REMOVE_S = 20.0
 NO_PEER = "was not found in the Raft configuration"  # how Nomad's leader says it, with status 500 as for all else
 POLL_S = 0.25
 SERVER_PART, ASIDE = "server", "server-before"  # below Nomad's folder of data
-BRING_BACK = "See `roost fleet status`; bring those servers back, and run it again."
+BRING_BACK = "See `roost fleet status`; once those servers are there and vote, run it again."
 ASK_AGAIN = "See that the file secrets/nomad-operator-token has a management token of Nomad, and run it again."
 
 
@@ -204,7 +204,7 @@ def _look_until_fit(
     while True:
         found = servers(client)
         problem = problem_of(found, mine)
-        joining = any(not server.voter for server in found)
+        joining = any(server.healthy and not server.voter for server in found)
         may_get_well = problem and any(not server.healthy for server in found)
         if not (joining or may_get_well) or time.monotonic() > deadline:
             return found, problem

@@ -183,10 +183,28 @@ def test_jobs_of_a_machine_that_was_alone_stay_on_it_when_others_have_joined(tmp
     restore_point.put_back_jobs(client, tmp_path, "one", first=True, timeout_s=5, alone=True)
     assert nomad.jobs["roost-agent"]["Constraints"] == [here]
     assert nomad.jobs["roost-model-main"]["Constraints"] == [apart, here]
-    assert restore_point.pinned(nomad.jobs["roost-agent"], "one") == nomad.jobs["roost-agent"]
+    named = {"Constraints": [here | {"Operand": "!="}]}
+    assert restore_point.pinned(named, "one") == named, "it could be placed nowhere"
     nomad.jobs.clear()
     restore_point.put_back_jobs(client, tmp_path, "one", first=True, timeout_s=5)
     assert "Constraints" not in nomad.jobs["roost-agent"]
+
+
+def test_who_joined_since_is_known_from_nomad_or_else_from_the_inventory(tmp_path: Path) -> None:
+    assert restore_point.joined(["one"], ["one", "two"], ["one", "two", "three"]) == ["two"]
+    assert restore_point.joined(["one"], None, ["one", "two", "three"]) == ["three", "two"]
+    assert restore_point.joined(["one", "two"], ["one"], ["one", "three"]) == []
+    assert restore_point.joined(None, ["one", "two"], ["one"]) == [], "an earlier release kept none"
+    restore_point.keep(tmp_path, [], [], ["one"])
+    assert restore_point.machines(tmp_path) == ["one"]
+    restore_point.keep(tmp_path, [], [])
+    assert restore_point.machines(tmp_path) is None
+    kept = tmp_path / restore_point.FOLDER / restore_point.MACHINES
+    kept.write_text("{")
+    with pytest.raises(RoostError, match="cannot be read"):
+        restore_point.machines(tmp_path)
+    kept.unlink()
+    assert restore_point.machines(tmp_path) is None
 
 
 @pytest.mark.parametrize("damage", ["{", None])
