@@ -26,6 +26,7 @@ NAMES = ["fleet-1", "fleet-2", "fleet-3"]
 REQUESTS = 2000
 VOTERS_S = 60.0
 KEY_S = 20.0
+ENDED_S = 30.0  # for what Nomad gave to others in between
 DOCKERFILE = f"{CLONE}/images/llama-server/Dockerfile"
 RPC_PORT = 4647  # of Nomad
 SLOT = {"slot": "main", "parallel": 2, "cache_ram_mib": 256, "temperature": None}
@@ -78,8 +79,12 @@ def grow_in_vain(fleet: Fleet) -> None:
     assert "put back to what it had" in done.text
     assert "lets in fleet-2, fleet-3" in done.text
     await_voters(fleet)
-    allocations = fleet.nomad("operator api /v1/allocations")
-    assert {a["NodeName"] for a in allocations if a["ClientStatus"] == "running"} == {"fleet-1"}
+
+    def at_work() -> set[str]:
+        allocations = fleet.nomad("operator api /v1/allocations")
+        return {a["NodeName"] for a in allocations if a["ClientStatus"] == "running"}
+
+    wait_until("its jobs run on it alone", lambda: at_work() == {"fleet-1"}, ENDED_S)
     for name in NAMES[1:]:
         fleet.hosts[name].exec(f"timeout 5 bash -c '</dev/tcp/{fleet.controller.address}/{RPC_PORT}'")
 
