@@ -96,7 +96,7 @@ def find_access() -> Access:
             raise RoostError("ROOST_API is set, ROOST_API_KEY is not.", fix=fix, exit_code=USAGE) from None
         fix = "Run ./bootstrap.sh; or set ROOST_API and ROOST_API_KEY, both, to ask an API elsewhere."
         raise RoostError(error.message, fix=fix, exit_code=NOT_INSTALLED) from None
-    return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.api_ca))
+    return _checked(Access((base or site.api).rstrip("/"), key or read_key(site.api_key_file), site.trusted_for_api))
 
 
 def _checked(access: Access) -> Access:
@@ -133,9 +133,9 @@ def find_access_of(site: Site) -> tuple[Access, str]:
     base = _checked(Access((os.environ.get("ROOST_API") or site.api).rstrip("/"))).base_url
     try:
         key = os.environ.get("ROOST_API_KEY") or read_key(site.api_key_file)
-        return _checked(Access(base, key, site.api_ca)), ""
+        return _checked(Access(base, key, site.trusted_for_api)), ""
     except RoostError as error:
-        return Access(base, ca=site.api_ca), str(error)
+        return Access(base, ca=site.trusted_for_api), str(error)
 
 
 def trusting(ca: Path | None) -> ssl.SSLContext | bool:

@@ -271,7 +271,7 @@ def _versions(site: Site, status: Status) -> list[Version]:
     with suppress(RoostError):
         variables = load_variables(release, site.api_key_file.parent.parent / "host.yaml")
         found.append(Version("Nomad", str(variables.get("nomad_version", "")), status.nomad_version))
-    with Api(Access(os.environ.get("ROOST_API") or site.api, ca=site.api_ca)) as api, suppress(RoostError):
+    with Api(Access(os.environ.get("ROOST_API") or site.api, ca=site.trusted_for_api)) as api, suppress(RoostError):
         found.append(Version("The agent", __version__, str(api.get("/healthz").get("version", ""))))
     return found
 

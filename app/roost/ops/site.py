@@ -63,6 +63,11 @@ class Site(BaseModel):
     fleet: str = ""  # name of the machine that a fleet is set up from; empty for a machine alone
     better_plan: str = ""  # what this machine could serve if a model hub were allowed, in one line
 
+    @property
+    def trusted_for_api(self) -> Path | None:
+        """The authority of the API's certificate: on another machine, or here at its address on the LAN."""
+        return self.api_ca or (self.nomad_ca if self.api_listen else None)
+
 
 def load_site(path: Path | None = None) -> Site:
     """Read the site file; `$ROOST_SITE` names another one.

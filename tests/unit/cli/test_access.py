@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import httpx
 import pytest
 
 from roost.cli import api
 from roost.cli.api import Access, Api, find_access, patience
 from roost.ops.errors import RoostError
+from tests.unit.ops.test_outcome import SITE
 
 
 def test_an_address_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +25,23 @@ def test_an_address_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RoostError, match="ROOST_API is set, ROOST_API_KEY is not") as told:
         find_access()
     assert "keys add" in told.value.fix
+
+
+@pytest.mark.parametrize(
+    ("has", "trusts"),
+    [({}, None), ({"api_listen": "https://192.0.2.1:8443"}, "/t/ca.pem"), ({"api_ca": "/t/other.pem"}, "/t/other.pem")],
+    ids=["on loopback", "on the LAN too", "on another machine"],
+)
+def test_the_fleets_authority_is_trusted_where_its_certificate_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: dict[str, str], trusts: str | None
+) -> None:
+    key = tmp_path / "api-key"
+    key.write_text("key")
+    (tmp_path / "site.json").write_text(json.dumps({**SITE, "api_key_file": str(key), **has}))
+    monkeypatch.setenv("ROOST_SITE", str(tmp_path / "site.json"))
+    monkeypatch.setenv("ROOST_API", "https://192.0.2.1:8443")
+    monkeypatch.delenv("ROOST_API_KEY", raising=False)
+    assert find_access() == Access("https://192.0.2.1:8443", "key", Path(trusts) if trusts else None)
 
 
 @pytest.mark.parametrize(
