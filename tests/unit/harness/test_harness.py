@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.e2e.story import changes
 from tests.hosts import roots
 from tests.hosts.host import HOST_CACHE, PROXY_CA, ca_bundle, find_pids, host_environment, wait_until
-from tests.hosts.scan import scan
+from tests.hosts.scan import answering, scan
 from tests.hosts.snapshot import Snapshot, compare, parse
 
 PRINTED = """\
@@ -119,9 +121,19 @@ def test_a_proxy_ca_is_handed_on_only_where_there_is_one(tmp_path: Path) -> None
     assert given["https_proxy"] == "http://proxy.example:3128"
 
 
-async def test_the_scanner_refuses_what_is_not_a_test_network() -> None:
+def test_the_scanner_refuses_what_is_not_a_test_network() -> None:
     with pytest.raises(ValueError, match="not one of ours"):
-        await scan("192.0.2.1")
+        scan("192.0.2.1")
+
+
+def test_a_scanner_that_is_kept_from_running_misses_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is over before it is asked for the first time; the kernel has connected meanwhile."""
+    clock = iter([0.0, 2.0])
+    monkeypatch.setattr("tests.hosts.scan.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as closed:
+        ports = [server.getsockname()[1], closed.getsockname()[1]]
+        closed.close()
+        assert answering("127.0.0.1", ports) == ports[:1]
 
 
 def test_changes_are_summed() -> None:
