@@ -94,6 +94,7 @@ def test_gateways_on_other_machines_answer_for_all_models(fleet: Fleet) -> None:
         host = fleet.hosts[name]
         for slot in ("coding", "router"):
             assert "Paris" in fleet.ask(host, gateway=host, slot=slot), f"{slot} from {name}"
+    assert "Paris" in fleet.ask(fleet.controller, gateway=fleet.controller), "at its address on the LAN"
 
 
 def test_each_gateway_s_certificate_is_of_its_own_machine(fleet: Fleet) -> None:
