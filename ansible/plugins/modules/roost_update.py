@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -22,6 +23,8 @@ from roost.ops.ownership import Manifest
 from roost.ops.pki import renewal_due
 from roost.ops.service_names import DOCKER, NOMAD
 from roost.ops.services import STAMPS, begin_anew, paused, run_again, service_files, take_away
+
+T = TypeVar("T")
 
 DOCUMENTATION = r"""
 module: roost_update
@@ -165,20 +168,23 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def jobs_now(params: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the definitions of the machine's jobs; None where Nomad does not answer: the run is to mend that."""
+def unless_silent(ask: Callable[[], T]) -> T | None:
+    """Return what Nomad says; None where it does not answer: the run is to mend that."""
     try:
-        return restore_point.machine_jobs(client_of(params), params["node"], first=params["first"])
+        return ask()
     except (NomadUnreachableError, NomadRefusedError):
         return None
+
+
+def jobs_now(params: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the definitions of the machine's jobs, if Nomad answers."""
+    client = client_of(params)
+    return unless_silent(lambda: restore_point.machine_jobs(client, params["node"], first=params["first"]))
 
 
 def machines_now(client: NomadClient) -> list[str] | None:
-    """Return the machines of the fleet; None where Nomad does not answer."""
-    try:
-        return machine_names(client)
-    except (NomadUnreachableError, NomadRefusedError):
-        return None
+    """Return the machines of the fleet, if Nomad answers."""
+    return unless_silent(lambda: machine_names(client))
 
 
 def kept(module: AnsibleModule) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from roost.fleet import own_token
 from roost.fleet.jobs import FLEET_NETWORK, META_NODE
 from roost.fleet.nomad_api import NomadClient
-from roost.fleet.rolling.servers import hand_over, remove_peer
+from roost.fleet.rolling.servers import hand_over, machine, remove_peer
 from roost.ops.errors import RoostError
 
 Json = Any
@@ -64,7 +64,7 @@ def compose(
     `addresses` has those of nodes by their ID; a node itself only says where its HTTP API is, which is on loopback.
     """
     alive = {m["Name"]: m["Status"] == "alive" for m in members}
-    by_name = {_machine(s["Node"]): s for s in servers}
+    by_name = {machine(s["Node"]): s for s in servers}
     found: list[Machine] = []
     for node in sorted(nodes, key=lambda n: str(n["Name"])):
         server = by_name.pop(node["Name"], None)
@@ -86,11 +86,6 @@ def compose(
         found.append(Machine(name, _host(server["Address"]), state, True, bool(server["Leader"]), True, "", ()))
     voters = sum(bool(s["Voter"]) for s in servers)
     return FleetState(tuple(found), (voters - 1) // 2 if voters else 0)
-
-
-def _machine(member: str) -> str:
-    """Return the machine of a server, whose name ends with its region."""
-    return member.rpartition(".")[0] or member
 
 
 def _host(address: str) -> str:
@@ -134,13 +129,13 @@ def names_of(client: NomadClient, who: Collection[str]) -> set[str]:
     The inventory may call a machine otherwise than it calls itself, which is what its node and its token go by.
     """
     members = client.get("agent/members")["Members"]
-    servers = {_machine(m["Name"]) for m in members if _machine(m["Name"]) in who or m["Addr"] in who}
+    servers = {machine(m["Name"]) for m in members if machine(m["Name"]) in who or m["Addr"] in who}
     return {str(node["Name"]) for node in _nodes(client, who)} | servers | set(who)
 
 
 def server_names(client: NomadClient) -> set[str]:
     """Return the names of the machines that are servers now, as Raft has them."""
-    return {_machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
+    return {machine(server["Node"]) for server in client.get("operator/raft/configuration")["Servers"]}
 
 
 def machine_names(client: NomadClient) -> list[str]:
@@ -238,11 +233,11 @@ def leave_servers(client: NomadClient, who: Collection[str]) -> list[str]:
     gone: list[str] = []
     names = names_of(client, who)
     found = client.get("operator/raft/configuration")["Servers"]
-    leaving = [server for server in found if _machine(server["Node"]) in who or _host(server["Address"]) in who]
+    leaving = [server for server in found if machine(server["Node"]) in who or _host(server["Address"]) in who]
     staying = [server for server in found if server not in leaving and server["Voter"]]
     for leader in [server for server in leaving if server["Leader"]]:
         if staying:
-            hand_over(client, leader["Address"], _machine(staying[0]["Node"]))
+            hand_over(client, leader["Address"], machine(staying[0]["Node"]))
     for server in leaving:
         remove_peer(client, server["ID"])
         gone.append(server["Node"])
@@ -259,7 +254,7 @@ def forget(client: NomadClient, who: Collection[str]) -> list[str]:
             client.request("DELETE", f"job/{quote(job['ID'], safe='')}", params={"purge": "true"})
             gone.append(job["ID"])
     for member in client.get("agent/members")["Members"]:
-        if _machine(member["Name"]) in who or member["Addr"] in who:
+        if machine(member["Name"]) in who or member["Addr"] in who:
             client.put("agent/force-leave", None, node=member["Name"], prune="true")
             gone.append(member["Name"])
     for node in nodes:
