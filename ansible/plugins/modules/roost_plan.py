@@ -19,6 +19,7 @@ from roost.fleet.plan import HostCapacity, Plan
 from roost.fleet.plan_file import document_of, read_plan
 from roost.fleet.survey import Survey, held_models, out_of_reach, read_headers
 from roost.fleet.survey import document_of as survey_document
+from roost.hosts.bandwidth import Bandwidth
 from roost.hosts.facts import HostFacts
 from roost.models.catalogue import Catalogue, load_catalogue
 from roost.models.custom_file import listed_entry
@@ -202,9 +203,10 @@ def look(params: dict[str, Any], *, dry_run: bool) -> Seen:
     )
     present = read_plan(Path(params["file"])) or Plan(())
     facts = TypeAdapter(HostFacts).validate_python(params["facts"])
+    measured = TypeAdapter(Bandwidth | None).validate_python(params["bandwidth"].get("bandwidth"))
     host = capacity_of(
         facts,
-        (params["bandwidth"].get("bandwidth") or {}).get("gbs"),
+        measured,
         name=params["host"],
         running=present.placed,
         vendors=params["gpu_vendors"],

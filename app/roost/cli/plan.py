@@ -144,10 +144,9 @@ def question(files: Sequence[Path], from_hub: str, what_if: Sequence[str] = ()) 
         from_hub=choice,
         mirror=os.environ.get("HF_ENDPOINT", ""),
     )
-    measured = report.bandwidth.gbs if report.bandwidth else None
     running = present.placed if present else ()
     others = reserved_memory_mib(variables)
-    host = capacity_of(report.facts, measured, running=running, vendors=vendors, others_mib=others)
+    host = capacity_of(report.facts, report.bandwidth, running=running, vendors=vendors, others_mib=others)
     names = [gpu.name for gpu in report.facts.gpus]
     figures = host_figures(catalogue, site.models_dir if site else None, site.state_dir if site else None, names)
     return Question([host], slots, catalogue, reach, figures, present, changed)

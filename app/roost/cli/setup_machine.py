@@ -162,10 +162,9 @@ def planner_for(
 
     What runs does not hold it back, as it does the playbook: here the user decides.
     """
-    measured = report.bandwidth.gbs if report.bandwidth else None
     host = capacity_of(
         report.facts,
-        measured,
+        report.bandwidth,
         running=_running(site),
         vendors=gpu_vendors(variables),
         others_mib=reserved_memory_mib(variables),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from roost.fleet.plan import GpuCapacity, HostCapacity, Placed
+from roost.hosts.bandwidth import BUSY_FACTOR, Bandwidth
 from roost.hosts.card_bandwidth import published_card_gbs
 from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
@@ -29,7 +30,7 @@ USUAL_CARD_GBS = 300.0
 
 def capacity_of(
     facts: HostFacts,
-    measured_gbs: float | None = None,
+    measured: Bandwidth | None = None,
     *,
     name: str = "",
     domain: str = "",
@@ -40,7 +41,7 @@ def capacity_of(
 ) -> HostCapacity:
     """Return what may be planned with on a machine.
 
-    `measured_gbs` is its memory's bandwidth in GB/s if it was probed. `running` are model servers of ours there: the
+    `measured` is its memory's bandwidth if it was probed. `running` are model servers of ours there: the
     graphics memory that they hold is not counted as somebody else's. `vendors`: whose graphics processors the engine
     computes on; None for all. `others_mib` is memory that other programs of the machine need (`reserved_memory_mib`).
     `kind` is what its jobs depend on beside that: how they are run, by which engine.
@@ -48,15 +49,18 @@ def capacity_of(
     Raises:
         RoostError: `others_mib` is negative.
     """
-    gbs = measured_gbs or published_gbs(facts) or USUAL_GBS
+    published = published_gbs(facts)
+    gbs = measured.gbs if measured else published or USUAL_GBS
+    most = measured.most_gbs if measured else published or USUAL_GBS * BUSY_FACTOR
     return HostCapacity(
         name=name or facts.hostname,
-        tier=tier_of(facts, measured_gbs).name,
+        tier=tier_of(facts, measured.gbs if measured else None).name,
         free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib, others_mib)) * MIB,
         cores=facts.cpu_cores,
         bandwidth_gbs=gbs,
         gpus=_gpus(facts, gbs, _ours(running), vendors),
         domain=domain,
+        bandwidth_most_gbs=most,
         kind=" ".join(part for part in (facts.arch, kind) if part),
     )
 

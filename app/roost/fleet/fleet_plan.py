@@ -78,9 +78,10 @@ def _host(file: Path, document: object, vendors: Collection[str] | None) -> Host
             fix="Record it again with `roost hosts --json` of this version.",
             exit_code=BAD_INPUT,
         ) from None
-    measured = described.bandwidth.gbs if described.bandwidth else None
     others = described.reserved_memory_mib
-    return capacity_of(described.facts, measured, domain=described.domain, vendors=vendors, others_mib=others)
+    return capacity_of(
+        described.facts, described.bandwidth, domain=described.domain, vendors=vendors, others_mib=others
+    )
 
 
 def changed_slots(slots: Sequence[ModelSlot], changes: Sequence[str]) -> list[ModelSlot]:

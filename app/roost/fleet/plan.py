@@ -23,7 +23,10 @@ class GpuCapacity:
 
 @dataclass(frozen=True)
 class HostCapacity:
-    """One machine as placement sees it; `free_bytes` of its own memory may be planned with."""
+    """One machine as placement sees it; `free_bytes` of its own memory may be planned with.
+
+    `bandwidth_gbs` is how fast it surely is, `bandwidth_most_gbs` how fast it may be where that is not known better.
+    """
 
     name: str
     tier: str
@@ -32,6 +35,7 @@ class HostCapacity:
     bandwidth_gbs: float
     gpus: tuple[GpuCapacity, ...] = ()
     domain: str = ""  # failure domain: machines that fail together
+    bandwidth_most_gbs: float = 0.0  # 0: as `bandwidth_gbs`
     kind: str = ""  # machines of one kind run each other's jobs as they are
 
 

@@ -24,6 +24,7 @@ ROUND_S = 0.2
 ROUNDS = 3
 MOST_ROUNDS = 15  # while no round was quiet
 QUIET_SHARE = 0.9  # of its time a process of the probe computed
+BUSY_FACTOR = 3.0  # a busy machine's memory may be so many times faster than its figure: 15 for 39 GB/s was seen
 START_TIMEOUT_S = 60.0  # buffers of gigabytes come slowly on a machine that is far too busy
 LEAST_BUFFER_MIB = 64
 CACHES = 4  # a buffer is so many times the last cache, lest the copy stays inside
@@ -46,6 +47,11 @@ class Bandwidth:
     seconds: float
     measured: str
     busy: bool = False
+
+    @property
+    def most_gbs(self) -> float:
+        """What the memory may give when nothing else runs."""
+        return self.gbs * BUSY_FACTOR if self.busy else self.gbs
 
 
 def plan(cores: int, cache_mib: int, available_mib: int) -> tuple[int, int]:

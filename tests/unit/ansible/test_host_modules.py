@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from roost.fleet.job_programs import Programs
 from roost.fleet.jobs import ModelServerJob
 from roost.fleet.site_jobs import site_jobs
 from roost.fleet.site_wish import SiteWish
+from roost.hosts.bandwidth import Bandwidth
 from roost.models.catalogue import load_catalogue
 from roost.models.estimate.shape import header_of_shape
 from roost.models.gguf_header import Header
@@ -190,7 +192,7 @@ def test_a_plan_is_made_kept_and_made_again(tmp_path: Path) -> None:
     assert "stays" in again["explanation"][0]
     assert again["better"] == found["better"]
     large = {**arguments, "facts": facts["roost_host"] | {"memory_total_mib": 32000}, "from_hub": "auto"}
-    large["bandwidth"] = {"bandwidth": {"gbs": 60.0}}
+    large["bandwidth"] = {"bandwidth": asdict(Bandwidth(60.0, 8, 64, 0.6, "copies"))}
     assert run_module("roost_plan", large)["better"].startswith("This machine could serve ")
 
 

@@ -8,10 +8,14 @@ import pytest
 
 from roost.fleet.capacity import MIB, USUAL_CARD_GBS, capacity_of, reserve_mib
 from roost.fleet.plan import Placed
+from roost.hosts.bandwidth import BUSY_FACTOR, Bandwidth
 from roost.hosts.facts import HostFacts, facts_from
+from roost.hosts.tiers import USUAL_GBS
 from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
 from roost.ops.errors import RoostError
 from tests.unit.hosts.records import record
+
+MEASURED = Bandwidth(55.0, 8, 64, 0.6, "copies")
 
 
 def facts(name: str) -> HostFacts:
@@ -72,9 +76,18 @@ def test_only_processors_on_which_the_engine_computes_count() -> None:
 
 
 def test_measured_speed_wins() -> None:
-    found = capacity_of(facts("nvidia-t4"), 55.0, name="other", domain="rack")
+    found = capacity_of(facts("nvidia-t4"), MEASURED, name="other", domain="rack")
     assert (found.bandwidth_gbs, found.gpus[0].bandwidth_gbs) == (55.0, USUAL_CARD_GBS)
     assert (found.name, found.domain, found.tier) == ("other", "rack", "power")
+
+
+def test_memory_may_be_faster_than_what_was_measured_on_a_busy_machine_or_not_at_all() -> None:
+    machine = facts("nvidia-t4")
+    assert capacity_of(machine, MEASURED).bandwidth_most_gbs == 55.0
+    assert capacity_of(machine, replace(MEASURED, busy=True)).bandwidth_most_gbs == 55.0 * BUSY_FACTOR
+    assert capacity_of(machine).bandwidth_most_gbs == USUAL_GBS * BUSY_FACTOR
+    published = capacity_of(facts("amd-strix-halo"))
+    assert published.bandwidth_most_gbs == published.bandwidth_gbs > USUAL_GBS
 
 
 def test_a_cards_speed_is_the_published_one_else_the_usual() -> None:

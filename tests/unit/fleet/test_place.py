@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from roost.fleet.place import WORTH_A_MOVE, Candidate, Wish, place, shape_of
+from roost.fleet.place import SPEED_WORTH_A_MOVE, WORTH_A_MOVE, Candidate, Wish, place, shape_of
 from roost.fleet.plan import HostCapacity, Placed, Plan
 from tests.support.fleets import GIB, MIB, MODELS, SHAPES, FakeEstimator, gpu, host, model, over
 
@@ -293,8 +293,21 @@ def test_what_runs_stays_unless_the_gain_is_worth_the_move() -> None:
 def test_what_runs_moves_to_a_faster_host_only_if_it_is_much_faster() -> None:
     wish = Wish("main", model="small")
     before = planned([host("a", 8, gbs=40)], [wish])
-    assert only(planned([host("a", 8, gbs=40), host("b", 8, gbs=43)], [wish], before)).host == "a"
+    assert only(planned([host("a", 8, gbs=40), host("b", 8, gbs=40 * SPEED_WORTH_A_MOVE)], [wish], before)).host == "a"
     assert only(planned([host("a", 8, gbs=40), host("b", 8, gbs=60)], [wish], before)).host == "b"
+
+
+def test_a_figure_of_a_busy_machine_is_no_reason_to_move_what_runs_there() -> None:
+    wish = Wish("main", model="small")
+    busy = replace(host("a", 8, gbs=17), bandwidth_most_gbs=51)
+    before = planned([busy], [wish])
+    assert only(planned([busy, host("b", 8, gbs=30)], [wish], before)).host == "a"
+    assert only(planned([busy, host("b", 8, gbs=70)], [wish], before)).host == "b", "faster than it can be"
+    assert only(planned([busy, host("b", 8, gpu(0, 8))], [wish], before)).host == "b"
+    card = replace(host("a", 8, gpu(0, 8), gbs=17), bandwidth_most_gbs=51)
+    before = planned([card], [wish])
+    quick = replace(gpu(0, 8), bandwidth_gbs=2 * card.gpus[0].bandwidth_gbs)
+    assert only(planned([card, host("b", 8, quick)], [wish], before)).host == "b", "a card's own speed is known"
 
 
 def test_a_changed_wish_is_followed() -> None:

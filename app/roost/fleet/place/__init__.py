@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from roost.fleet.place.choices import Table
 from roost.fleet.place.fits import Estimates
-from roost.fleet.place.planning import WORTH_A_MOVE, Planning
+from roost.fleet.place.planning import SPEED_WORTH_A_MOVE, WORTH_A_MOVE, Planning
 from roost.fleet.place.search import Asked
 from roost.fleet.place.wishes import Candidate, Wish, shape_of
 from roost.fleet.plan import HostCapacity, Plan
 from roost.models.footprint import Estimator
 
-__all__ = ["WORTH_A_MOVE", "Candidate", "Wish", "place", "shape_of"]
+__all__ = ["SPEED_WORTH_A_MOVE", "WORTH_A_MOVE", "Candidate", "Wish", "place", "shape_of"]
 
 
 def place(

@@ -145,6 +145,8 @@ class Site:
         self.domain = host.domain or host.name
         self.empty = room_of(host)
         self._gbs = (host.bandwidth_gbs * GB, *(gpu.bandwidth_gbs * GB for gpu in host.gpus))
+        shared = max(host.bandwidth_gbs, host.bandwidth_most_gbs) * GB
+        self._most_gbs = (shared, *(shared if gpu.integrated else gpu.bandwidth_gbs * GB for gpu in host.gpus))
         self._shared = tuple(i for i, gpu in enumerate(host.gpus, 1) if gpu.integrated)
         self._places: dict[object, tuple[int, ...]] = {}
 
@@ -278,16 +280,23 @@ class Site:
                 return None
         return Fit(way, tuple(taken), places, layers, needs, self.speed(needs, places, way))
 
-    def speed(self, needs: Needs, places: Sequence[int], way: Way) -> float:
+    def most_speed(self, fit: Fit) -> float:
+        """Return the tokens/s of a fit if memory is as fast as it may be."""
+        return self.speed(fit.needs, fit.places, fit.way, self._most_gbs)
+
+    def speed(self, needs: Needs, places: Sequence[int], way: Way, rates: Sequence[float] = ()) -> float:
         """Return tokens/s as memory allows them: each token reads the active weights once, device after device.
+
+        `rates` are bytes/s by device, else what the host surely has.
 
         Where all layers are on graphics processors, what stays in the machine's memory is the table of embeddings, of
         which a token reads one row.
         """
         slow = needs.host_read if way in {"partly", "processor"} else 0.0
-        seconds = slow / self._gbs[0] if slow else 0.0
+        rates = rates or self._gbs
+        seconds = slow / rates[0] if slow else 0.0
         for place, read in zip(places, needs.gpu_read, strict=True):
-            seconds += read / self._gbs[place]
+            seconds += read / rates[place]
         return 1 / seconds if seconds else 0.0
 
 
