@@ -128,6 +128,10 @@ class Fleet:
         """PIDs of what must not restart by itself, by host."""
         return {name: host.pids() for name, host in self.hosts.items()}
 
+    def all_pids(self) -> dict[str, dict[str, set[int]]]:
+        """PIDs of each process that must not restart by itself, by host."""
+        return {name: host.all_pids() for name, host in self.hosts.items()}
+
     def ask(self, host: Host, limit_s: float = 60, *, gateway: Host | None = None, slot: str = "auto") -> str:
         """The model's answer, asked with the command line of one host; only servers hold a key.
 

@@ -236,18 +236,18 @@ def test_a_machine_comes_and_goes_and_the_others_do_not_notice(
 ) -> None:
     with booted(fleet.lan, ["fleet-4"], cache=cache, repository=repository, first=14) as more:
         new = more["fleet-4"]
-        before = fleet.pids()
+        before = fleet.all_pids()
         plan = planned(fleet)
         wider = Fleet(fleet.lan, {**fleet.hosts, **more}, NAMES)
         wider.trust()
         done = fleet.controller.exec(f"roost fleet add fleet-4 --address {new.address}", timeout_s=900)
         measure("g: a machine is added", done.seconds)
-        assert fleet.pids() == before
+        assert fleet.all_pids() == before
         assert {job: at for job, at in planned(fleet).items() if at["machine"] in NAMES} == plan
         assert "Paris" in fleet.ask(new)
         assert new.exec("ls /etc/roost/secrets").out == "", "a machine that is no server holds no secret"
         fleet.controller.exec("roost fleet remove fleet-4 --purge", timeout_s=900)
-        assert fleet.pids() == before
+        assert fleet.all_pids() == before
         assert new.exec("ls -d /etc/roost /opt/roost /var/lib/roost 2>/dev/null", check=False).out == ""
         assert {n["Name"] for n in fleet.nomad("node status -json")} == set(NAMES)
 

@@ -248,6 +248,10 @@ class Host:
         """PIDs of what must not restart by itself: nomad, dockerd, model server, agent; absent ones are left out."""
         return find_pids(self.exec("ps -eo pid,args --no-headers").out)
 
+    def all_pids(self) -> dict[str, set[int]]:
+        """As `pids`, each process: of several model servers none may restart by itself."""
+        return find_all_pids(self.exec("ps -eo pid,args --no-headers").out)
+
     def snapshot(self) -> snapshot.Snapshot:
         """Everything on the host that a test compares."""
         return snapshot.parse(self.exec(snapshot.COLLECT).out)
@@ -312,13 +316,18 @@ def logs_folder(cache: Path) -> Path:
 
 def find_pids(listing: str) -> dict[str, int]:
     """Pick our processes out of `ps -eo pid,args`; where several match, the oldest (lowest PID) counts."""
+    return {name: min(pids) for name, pids in find_all_pids(listing).items()}
+
+
+def find_all_pids(listing: str) -> dict[str, set[int]]:
+    """Pick all our processes out of `ps -eo pid,args`, by kind."""
     marks: dict[str, Callable[[str], bool]] = {
         "nomad": lambda a: a.split()[0].endswith("nomad") and " agent" in a,
         "dockerd": lambda a: a.split()[0].endswith("dockerd"),
         "model-server": lambda a: "llama-server" in a or "llama_cpp_python_server" in a,
         "agent": lambda a: "-m roost.cli.serve" in a or "-m roost serve" in a,
     }
-    found: dict[str, int] = {}
+    found: dict[str, set[int]] = {}
     for line in listing.splitlines():
         number, _, args = line.strip().partition(" ")
         # What starts a task (Nomad's executor, a shell, the container's init) carries its words in its own.
@@ -326,7 +335,7 @@ def find_pids(listing: str) -> dict[str, int]:
             continue
         for name, matches in marks.items():
             if matches(args):
-                found[name] = min(found.get(name, int(number)), int(number))
+                found.setdefault(name, set()).add(int(number))
     return found
 
 
