@@ -13,7 +13,8 @@ from urllib.parse import quote
 import typer
 
 from roost.agent.permission.policy import Answer
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.conversation import Shelf
 from roost.cli.lines import converse
 from roost.cli.sessions import whole

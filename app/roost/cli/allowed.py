@@ -10,7 +10,8 @@ import typer
 from roost.agent.channel.wire import TOOLS_PATH
 from roost.agent.permission.policy import ALLOWED_PATH, mark_of
 from roost.agent.tool import Permission, ToolSpec
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import NOT_FOUND, RoostError
 

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
+from roost.cli.access import find_access
 from roost.cli.agent import PATH, Talk, at_a_terminal, begin, chat_with
-from roost.cli.api import Api, Ended, Options, find_access
+from roost.cli.api import Api, Ended, Options
 from roost.cli.conversation import Conversation, Shelf
 from roost.cli.lines import converse
 from roost.cli.show import json_line, plain

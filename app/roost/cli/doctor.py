@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from roost import __version__
-from roost.cli.api import Access, Api
+from roost.cli.access import Access
+from roost.cli.api import Api
 from roost.cli.certificates import look_at_certificates
 from roost.cli.doctor_models import look_at_models, look_at_plan, look_at_servers
 from roost.cli.show import print_json

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import typer
 
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.model_estimate import extra_ca
 from roost.cli.show import print_json, print_table, size
 from roost.fleet import endpoint_list

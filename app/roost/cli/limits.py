@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.keys import DryRunOption, FileOption, JsonOption, change_keys
 from roost.cli.show import print_json, print_table
 from roost.context.modes import Origin, chosen_mode, parse_mode, set_cost_mode

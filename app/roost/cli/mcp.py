@@ -17,7 +17,7 @@ from roost.agent.mcp.servers import McpServer, imported, made, name_of
 from roost.agent.mcp.servers import McpServers as Servers
 from roost.agent.sandbox.parent import Bubblewrap
 from roost.agent.tools.runner import LocalRunner, standard_tools
-from roost.cli.api import on_loopback, trusting
+from roost.cli.access import on_loopback, trusting
 from roost.cli.principal import Principal, identify, mcp_file, refuse_root, state_folder
 from roost.cli.show import plain, print_json, print_table
 from roost.cli.worker import checked_networks, chosen, search_services

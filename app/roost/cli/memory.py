@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import typer
 
 from roost.agent.memory.facts import MOST_IDS
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.sessions import days, written
 from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import USAGE, RoostError

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from roost.cli.api import Api, find_access_of
+from roost.cli.access import find_access_of
+from roost.cli.api import Api
 from roost.cli.model_estimate import estimate_model
 from roost.cli.model_files import NOT_LOCKED, collect_garbage, pull_models, show_model, whole_state
 from roost.cli.models_add import add_model, remove_model

@@ -13,7 +13,8 @@ from roost.agent.channel.wire import HUB_ID_DIGITS, HUB_PATH
 from roost.agent.mcp.servers import McpServers
 from roost.agent.tools.hubs import KnownHubs, folder_name, is_local, made_here, moved
 from roost.agent.tools.workspaces import Workspaces
-from roost.cli.api import Access, Api, find_access
+from roost.cli.access import Access, find_access
+from roost.cli.api import Api
 from roost.ops.errors import NOT_ALLOWED, RoostError
 
 WHO_PATH = "/v1/key"

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.api import Api, Options, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api, Options
 from roost.cli.keys import DryRunOption, JsonOption
 from roost.cli.show import print_json, print_table
 from roost.fleet.nomad_api import NomadClient

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.show import local_time, plain, print_json, print_table
 from roost.ops.errors import RoostError
 

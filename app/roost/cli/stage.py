@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from roost.cli.api import on_loopback
+from roost.cli.access import on_loopback
 from roost.cli.images import progress
 from roost.cli.show import print_json
 from roost.fleet.artifacts.from_site import site_variables

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from roost.cli.api import COLD, READY, UNREACHABLE, Access, Api, Readiness, find_access_of
+from roost.cli.access import Access, find_access_of
+from roost.cli.api import COLD, READY, UNREACHABLE, Api, Readiness
 from roost.cli.jobs import JobRow, job_rows
 from roost.cli.show import print_json, print_table
 from roost.fleet.monitoring.firing import firing

@@ -24,8 +24,9 @@ from roost.agent.technician.technician import Technician
 from roost.agent.technician.workshop import JOBS, Ended, work_until
 from roost.agent.tools.runner import LocalRunner
 from roost.agent.tools.workspaces import Together, Workspaces
+from roost.cli.access import Access
 from roost.cli.agent import WORKERS
-from roost.cli.api import Access, Api
+from roost.cli.api import Api
 from roost.cli.principal import identify, refuse_root, technician_folder
 from roost.cli.principal import workspaces as no_hubs
 from roost.cli.show import json_line, local_time, plain, print_json, print_table

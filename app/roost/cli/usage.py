@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import typer
 
-from roost.cli.api import Api, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api
 from roost.cli.keys import JsonOption
 from roost.cli.show import print_json, print_table
 from roost.ops.errors import RoostError

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from roost.cli.api import Api, Ended, Options, find_access
+from roost.cli.access import find_access
+from roost.cli.api import Api, Ended, Options
 from roost.hosts.accept import EXPECT, MAX_TOKENS, QUESTION, SYSTEM
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic

@@ -31,7 +31,7 @@ from roost.agent.tools.base import AnyTool
 from roost.agent.tools.runner import LocalRunner, standard_tools
 from roost.agent.tools.web_search import FleetSearch, SearchServices
 from roost.agent.tools.workspaces import Named
-from roost.cli.api import Access, find_access, on_loopback, trusting
+from roost.cli.access import Access, find_access, on_loopback, trusting
 from roost.cli.principal import Principal, identify, refuse_root, state_folder
 from roost.cli.show import json_line, plain
 from roost.cli.worker_lock import only_one

@@ -108,7 +108,7 @@ def checked() -> int:
     Raises:
         RoostError: a variable is missing or wrong, or root asks.
     """
-    from roost.cli.api import find_access
+    from roost.cli.access import find_access
     from roost.cli.principal import refuse_root
     from roost.cli.worker import ROOT, refuse_plain
 
@@ -128,7 +128,8 @@ def connected() -> int:
         RoostError: it does not answer, refuses the key, or no worker of this key and host is connected.
     """
     from roost.agent.channel.wire import PATH
-    from roost.cli.api import Api, find_access
+    from roost.cli.access import find_access
+    from roost.cli.api import Api
     from roost.cli.worker import host_name
 
     host = host_name()

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from roost.cli import api
-from roost.cli.api import Access, Api, find_access, patience
+from roost.cli import access
+from roost.cli.access import Access, find_access
+from roost.cli.api import Api, patience
 from roost.ops.errors import RoostError
 from tests.unit.ops.test_outcome import SITE
 
@@ -21,7 +22,7 @@ def test_an_address_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     def nothing_here() -> None:
         raise RoostError("Roost is not installed on this machine.", exit_code=3)
 
-    monkeypatch.setattr(api, "load_site", nothing_here)
+    monkeypatch.setattr(access, "load_site", nothing_here)
     with pytest.raises(RoostError, match="ROOST_API is set, ROOST_API_KEY is not") as told:
         find_access()
     assert "keys add" in told.value.fix

@@ -325,7 +325,7 @@ def test_doctor_says_once_what_this_user_may_not_look_at(
     def refused(path: Path) -> str:
         raise RoostError(f"The key file {path} can only be read by root.", fix="Run it with sudo.", exit_code=4)
 
-    monkeypatch.setattr("roost.cli.api.read_key", refused)
+    monkeypatch.setattr("roost.cli.access.read_key", refused)
     out = roost("doctor").output
     key_file = json.loads(site.site_file.read_text())["api_key_file"]
     line = (

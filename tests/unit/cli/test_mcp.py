@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from roost.cli import mcp
-from roost.cli.api import Access
+from roost.cli.access import Access
 from roost.cli.principal import Principal, mcp_file
 from roost.ops.errors import RoostError
 

@@ -12,7 +12,7 @@ from roost.agent.technician.journal import Journal
 from roost.agent.tool import ToolCall
 from roost.agent.tools.workspaces import Workspaces
 from roost.cli import technician
-from roost.cli.api import Access
+from roost.cli.access import Access
 from roost.context.budget import CostMode
 from roost.ops.errors import NOT_FOUND, RoostError
 

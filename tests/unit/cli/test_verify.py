@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from roost.cli.api import Access, Api
+from roost.cli.access import Access
+from roost.cli.api import Api
 from roost.cli.verify import wait_until_ready
 from roost.ops.errors import RoostError
 from tests.unit.cli.conftest import Run

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from roost.agent.tools.workspaces import unfit
-from roost.cli.api import Access
+from roost.cli.access import Access
 from roost.cli.principal import Principal
 from roost.cli.worker import checked_networks, identity, refuse_plain, worker
 from roost.cli.worker_lock import holder, only_one

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from roost.agent.sandbox.parent import Bubblewrap, refused_by_kernel
 from roost.cli import principal, user_manager, worker_unit
-from roost.cli.api import Access
+from roost.cli.access import Access
 from roost.cli.principal import Principal
 from roost.cli.user_manager import Machine, missing
 from roost.cli.worker import app
