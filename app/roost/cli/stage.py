@@ -30,7 +30,12 @@ def stage(
     worker: Annotated[
         str, typer.Option(metavar="URL", help="FreeBSD: run the worker too, for the fleet's API at this address.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be put there, write nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would change there; the cache here gets what has to be built for it."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Put Roost into an image: users, services that start at boot, a model, sample configuration. No secrets: each host

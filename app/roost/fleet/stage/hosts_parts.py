@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Part
+from roost.fleet.stage.parts import AbsentPart, CopyPart, FilePart, FolderPart, LinkPart, Part
 from roost.fleet.stage.wish import (
     AGENT,
     ENGINE_FOLDER,
@@ -77,6 +77,8 @@ def freebsd_parts(wish: Wish, made: Made) -> list[Part]:
         if made.worker_tree is None:
             raise ValueError("a worker is wished for, and its code was not made")
         parts += _worker_parts(wish, wish.worker, made.worker_tree)
+    else:
+        parts += _no_worker_parts(wish)
     for service in services(wish):
         name = service.identifier
         parts += [
@@ -100,6 +102,22 @@ def _worker_parts(wish: Wish, worker: WorkerWish, tree: Path) -> list[Part]:
         FolderPart(wish.worker_home, "700", worker.account.uid),
         FilePart(f"{wish.worker_env}.sample", worker_env(wish, worker)),
         FilePart(f"/usr/local/bin/{WORKER}", f'#!/bin/sh\nexec {program} "$@"\n', "755"),
+    ]
+
+
+def _no_worker_parts(wish: Wish) -> list[Part]:
+    """Return what goes where an earlier staging had a worker; what the operator gave it, and its own files, stay."""
+    name, places = WORKER.replace("-", "_"), wish.places
+    return [
+        AbsentPart(path)
+        for path in (
+            f"{places.rc_conf_dir}/{name}",
+            f"{places.rcd_dir}/{name}",
+            f"{places.newsyslog_dir}/{name}.conf",
+            f"/usr/local/bin/{WORKER}",
+            f"{wish.worker_env}.sample",
+            wish.worker_tree,
+        )
     ]
 
 

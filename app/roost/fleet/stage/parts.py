@@ -42,7 +42,14 @@ class LinkPart:
     target: str
 
 
-Part = FolderPart | FilePart | CopyPart | LinkPart
+@dataclass(frozen=True)
+class AbsentPart:
+    """What is not wished for and an earlier staging may have put there: a file, or a folder with all that is in it."""
+
+    path: str
+
+
+Part = FolderPart | FilePart | CopyPart | LinkPart | AbsentPart
 
 
 def under(root: Path, path: str) -> Path:

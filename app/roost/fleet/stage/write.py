@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Part, under
+from roost.fleet.stage.parts import AbsentPart, CopyPart, FilePart, FolderPart, LinkPart, Part, under
 from roost.ops.errors import RoostError
 from roost.ops.files import write_atomic
 
@@ -63,6 +63,9 @@ def _put(root: Path, part: Part) -> None:
         os.chown(path, part.uid, SAME_GROUP)
         path.chmod(int(part.mode, 8))
         return
+    if isinstance(part, AbsentPart):
+        _remove(path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(part, LinkPart):
         path.unlink(missing_ok=True)
@@ -74,14 +77,18 @@ def _put(root: Path, part: Part) -> None:
         _copy(part.source, path)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _copy(source: Path, path: Path) -> None:
     """Copy beside the place and move it there, so that a copy that was interrupted is never taken for a whole one."""
     partial = path.with_name(f".{path.name}.partial")
     for old in (partial, path):
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
+        _remove(old)
     if source.is_dir():
         shutil.copytree(source, partial, symlinks=True)
     else:
@@ -104,6 +111,8 @@ def _change(root: Path, part: Part) -> str:
         content = part.content.encode() if isinstance(part.content, str) else part.content
         fits = there and (part.keep or (path.read_bytes() == content and _is(path, part.mode, part.uid)))
         return "" if fits else f"file {part.path} {part.mode}"
+    if isinstance(part, AbsentPart):
+        return f"remove {part.path}" if there else ""
     return "" if there and _same(part.source, path) else f"copy {part.path}"
 
 
@@ -135,7 +144,7 @@ def _refuse_foreign(root: Path, part: Part) -> None:
     wants_folder = isinstance(part, FolderPart) or (isinstance(part, CopyPart) and part.source.is_dir())
     if (
         os.path.lexists(path)
-        and not isinstance(part, LinkPart)
+        and not isinstance(part, LinkPart | AbsentPart)
         and (path.is_symlink() or path.is_dir() != wants_folder)
     ):
         raise RoostError(f"{path} is something else.", fix=f"Move {path} out of the way.")

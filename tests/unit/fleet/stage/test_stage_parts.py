@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from roost.fleet.stage.hosts_parts import Made, freebsd_parts, linux_parts
-from roost.fleet.stage.parts import CopyPart, FilePart, FolderPart, LinkPart, Part, under
+from roost.fleet.stage.parts import AbsentPart, CopyPart, FilePart, FolderPart, LinkPart, Part, under
 from roost.fleet.stage.root_of import look_at_freebsd, look_at_linux
-from roost.fleet.stage.wish import Account, Wish, services
+from roost.fleet.stage.wish import Account, Wish, WorkerWish, services
 from roost.fleet.stage.write import changes, put
 from roost.ops.errors import RoostError
 
@@ -98,6 +98,20 @@ def test_an_image_holds_no_secret(root: Path, made: Made) -> None:
         put(root, mine(parts), quiet)
     for folder in ("etc/roost/secrets", "usr/local/etc/roost/secrets"):
         assert list((root / folder).iterdir()) == []
+
+
+def test_staged_again_without_a_worker_it_goes_and_the_operators_files_stay(root: Path, made: Made) -> None:
+    worker = WorkerWish(Account("roost-worker", ME, "Worker"), "https://192.0.2.1")
+    with_worker = freebsd_parts(replace(FREEBSD_WISH, worker=worker), replace(made, worker_tree=made.agent_tree))
+    without = mine(freebsd_parts(FREEBSD_WISH, made))
+    put(root, without, quiet)
+    before = {path for path in root.rglob("*") if path.is_file()}
+    put(root, mine(with_worker), quiet)
+    (root / "usr/local/etc/roost/worker.env").write_text("ROOST_API_KEY=key\n")
+    assert "remove /usr/local/etc/rc.d/roost_worker" in put(root, without, quiet)
+    now = {path for path in root.rglob("*") if path.is_file()}
+    assert now == before | {root / "usr/local/etc/roost/worker.env"}
+    assert changes(root, without) == []
 
 
 def test_what_was_changed_by_hand_is_renewed_but_not_the_configuration(root: Path, made: Made) -> None:
@@ -224,4 +238,4 @@ def test_parts_are_plain_paths_inside(made: Made) -> None:
     for part in [*linux_parts(WISH, made), *freebsd_parts(FREEBSD_WISH, made)]:
         assert part.path.startswith("/")
         assert ".." not in part.path
-        assert isinstance(part, FolderPart | FilePart | CopyPart | LinkPart)
+        assert isinstance(part, FolderPart | FilePart | CopyPart | LinkPart | AbsentPart)
