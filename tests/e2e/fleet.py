@@ -35,7 +35,7 @@ UNDER_LOAD: dict[str, object] = {
     "api_listen_address": "{{ node_address }}",
     "gateway_replicas": 2,
     "model_start_s": 30,
-    "update_gate_s": 30,
+    "update_gate_s": 120,
     "update_drain_s": 20,
 }
 GREETING = f"""python3 -c '

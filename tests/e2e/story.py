@@ -248,13 +248,15 @@ def is_new(host: Host, process: str, before: Mapping[str, int]) -> bool:
 
 
 def survives(host: Host, what: str, fault: Callable[[], object], measure: Measure) -> None:
-    """Do `fault`, then the next answer comes within a minute of its begin."""
+    """Do `fault`, then the next answer comes within a minute of its begin; wait until all is there again."""
+    before = host.pids()
     begin = time.monotonic()
     fault()
     ask(host, ANSWER_S)
     seconds = time.monotonic() - begin
     measure(f"{host.name}: answer after {what}", seconds)
     assert seconds <= ANSWER_S
+    at_rest(host, before)  # a container that is just made keeps the next shutdown waiting
 
 
 def state_is_private(host: Host) -> None:

@@ -149,6 +149,7 @@ def test_agent_image_moves_only_the_agent(installed: Site) -> None:
 
 def test_an_upgrade_that_does_not_answer_goes_back(installed: Site, measure: Measure) -> None:
     host = installed.host
+    host.bootstrap("--yes", "--upgrade")  # brings what Debian has new: after it the code alone is new
     before, current = host.pids(), host.exec("readlink /opt/roost/current").out
     routes = f"{CLONE}/app/roost/gateway/paths.py"
     host.exec(f"cp {routes} /root/was && sed -i 's|^CHAT_PATH = .*|CHAT_PATH = \"/v1/elsewhere\"|' {routes}")

@@ -23,6 +23,7 @@ Measure = Callable[[str, float], None]
 NAMES = ["fleet-1", "fleet-2", "fleet-3"]
 ROUTER, CODING = "roost-model-router-1", "roost-model-coding-fleet-3"
 ELSEWHERE_S = 60.0
+BACK_S = 120.0
 WRITES_S = 10.0
 
 
@@ -175,9 +176,16 @@ def test_after_a_run_a_check_finds_nothing_to_change(fleet: Fleet) -> None:
 def lead(fleet: Fleet, name: str) -> None:
     """Make a server the leader."""
     address = f"{fleet.hosts[name].address}:4647"
-    fleet.controller.exec(f"{NOMAD} operator raft transfer-leadership -peer-address={address}")
     ask = f"{NOMAD} operator api /v1/status/leader"
-    wait_until(f"{name} leads", lambda: address in fleet.controller.exec(ask, check=False).out, 30)
+
+    def leads() -> bool:
+        if address in fleet.controller.exec(ask, check=False).out:
+            return True
+        # Raft gives it a second, which a busy machine may miss.
+        fleet.controller.exec(f"{NOMAD} operator raft transfer-leadership -peer-address={address}", check=False)
+        return False
+
+    wait_until(f"{name} leads", leads, 60, pause_s=1)
 
 
 def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: Fleet, measure: Measure) -> None:
@@ -186,7 +194,7 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     docker("kill", "fleet-3")
     try:
         # What was on its way to the lost one hangs until its connection is given up: each attempt is a new request.
-        write = f"timeout 2 sh -c '{NOMAD} var put -force test/after-the-loss a=1'"
+        write = f"timeout 3 sh -c '{NOMAD} var put -force test/after-the-loss a=1'"
         writes = wait_until("writes resume", lambda: fleet.controller.exec(write, check=False).code == 0, 60)
         measure("g: writes resume after the leader is lost", writes)
         begin = time.monotonic()
@@ -197,12 +205,12 @@ def test_a_lost_leader_restarts_nothing_and_its_models_answer_elsewhere(fleet: F
     finally:
         docker("start", "fleet-3")
     fleet.hosts["fleet-3"].wait_booted()
-    wait_until("it is back", lambda: fleet.controller.exec("roost fleet status", check=False).code == 0, ELSEWHERE_S)
-    wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), 2 * ELSEWHERE_S)
+    wait_until("it is back", lambda: fleet.controller.exec("roost fleet status", check=False).code == 0, BACK_S)
+    wait_until("its model is back", lambda: "model-server" in fleet.hosts["fleet-3"].pids(), BACK_S)
 
 
 def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet: Fleet, measure: Measure) -> None:
-    lead(fleet, "fleet-1")
+    lead(fleet, "fleet-1")  # seldom anew: the one before it was lost, and who leads anew believes in each for 40 s
     others = {name: pids for name, pids in fleet.pids().items() if name != "fleet-3"}
     docker("kill", "fleet-3")
     try:
@@ -217,7 +225,7 @@ def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet
         docker("start", "fleet-3")
     fleet.hosts["fleet-3"].wait_booted()
     try:
-        back = wait_until("all is as planned", lambda: not astray(fleet), ELSEWHERE_S)
+        back = wait_until("all is as planned", lambda: not astray(fleet), BACK_S)
     except TimeoutError as error:
         raise AssertionError(f"{error}: {astray(fleet)}") from None
     measure("g: a lost client's models are back on it", back)
@@ -226,8 +234,16 @@ def test_a_lost_client_s_models_answer_from_their_spares_and_go_back_to_it(fleet
 
 
 def astray(fleet: Fleet) -> dict[str, dict[str, object]]:
-    """Return which models do not run where the plan says, and only there: where they should, and where they do."""
-    found = {job: (at["machine"], runs_on(fleet, job)) for job, at in planned(fleet).items()}
+    """Return which models do not run where the plan says, and only there: where they should, and where they do.
+
+    What was told to end and has not yet ended runs, too.
+    """
+
+    def there(job: str) -> list[str]:
+        found = fleet.nomad(f"operator api /v1/job/{job}/allocations") or []
+        return [a["NodeName"] for a in found if a["ClientStatus"] == "running"]
+
+    found = {job: (at["machine"], there(job)) for job, at in planned(fleet).items()}
     return {job: {"planned": machine, "runs": on} for job, (machine, on) in found.items() if on != [machine]}
 
 

@@ -27,7 +27,7 @@ AS_ON_A_MACHINE = (
     "for m in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,bind,rw $m 2>/dev/null; done; "
     "mount --bind /proc/sys/net /proc/sys/net && mount -o remount,bind,rw /proc/sys/net;"
 )
-BOOT_S = 60.0
+BOOT_S = 240.0
 SLOW_SHUTDOWN_S = 10.0
 
 
@@ -246,11 +246,11 @@ class Host:
 
     def pids(self) -> dict[str, int]:
         """PIDs of what must not restart by itself: nomad, dockerd, model server, agent; absent ones are left out."""
-        return find_pids(self.exec("ps -eo pid,args --no-headers").out)
+        return find_pids(self.exec("ps -eo pid,ppid,args --no-headers").out)
 
     def all_pids(self) -> dict[str, set[int]]:
         """As `pids`, each process: of several model servers none may restart by itself."""
-        return find_all_pids(self.exec("ps -eo pid,args --no-headers").out)
+        return find_all_pids(self.exec("ps -eo pid,ppid,args --no-headers").out)
 
     def snapshot(self) -> snapshot.Snapshot:
         """Everything on the host that a test compares."""
@@ -315,28 +315,31 @@ def logs_folder(cache: Path) -> Path:
 
 
 def find_pids(listing: str) -> dict[str, int]:
-    """Pick our processes out of `ps -eo pid,args`; where several match, the oldest (lowest PID) counts."""
+    """Pick our processes out of `ps -eo pid,ppid,args`; where several match, the oldest (lowest PID) counts."""
     return {name: min(pids) for name, pids in find_all_pids(listing).items()}
 
 
 def find_all_pids(listing: str) -> dict[str, set[int]]:
-    """Pick all our processes out of `ps -eo pid,args`, by kind."""
+    """Pick all our processes out of `ps -eo pid,ppid,args`, by kind.
+
+    A child that has its parent's words has only just been forked, and is something else in a moment.
+    """
     marks: dict[str, Callable[[str], bool]] = {
         "nomad": lambda a: a.split()[0].endswith("nomad") and " agent" in a,
         "dockerd": lambda a: a.split()[0].endswith("dockerd"),
         "model-server": lambda a: "llama-server" in a or "llama_cpp_python_server" in a,
         "agent": lambda a: "-m roost.cli.serve" in a or "-m roost serve" in a,
     }
-    found: dict[str, set[int]] = {}
+    found: dict[str, dict[int, int]] = {}
     for line in listing.splitlines():
-        number, _, args = line.strip().partition(" ")
+        number, parent, args = (*line.split(maxsplit=2), "", "", "")[:3]
         # What starts a task (Nomad's executor, a shell, the container's init) carries its words in its own.
         if not args or "executor" in args or args.startswith(("sh -c", "/bin/sh", "/sbin/docker-init")):
             continue
         for name, matches in marks.items():
             if matches(args):
-                found.setdefault(name, set()).add(int(number))
-    return found
+                found.setdefault(name, {})[int(number)] = int(parent)
+    return {name: {pid for pid, of in pids.items() if of not in pids} for name, pids in found.items()}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,11 @@ from testinfra.host import Host
 
 NAME = "roost-probe"
 PERL = "$(ldd /usr/bin/perl | grep -o '/[^ ]*') /usr/bin/perl /usr/lib/*/perl-base"
-LISTEN = "my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die; 1 while $s->accept"
+# As a container's first process it gets no signal that it does not handle, and a shutdown would wait for it.
+LISTEN = (
+    "$SIG{TERM} = sub { exit }; "
+    "my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die; 1 while $s->accept"
+)
 
 
 def publish(host: Host, *ports: int) -> None:
@@ -59,8 +63,10 @@ def listen(host: Host, port: int) -> None:
         "import socket, time; s = socket.create_server(('::', %d), family=socket.AF_INET6, dualstack_ipv6=True); "
         "time.sleep(1e6)"
     )
-    if host.run(f"ss -Hltn | grep -q ':{port} '").rc != 0:
-        host.check_output(f'setsid python3 -c "{program % port}" >/dev/null 2>&1 </dev/null & sleep 1')
+    there = f"ss -Hltn | grep -q ':{port} '"
+    if host.run(there).rc != 0:
+        begin = f'setsid python3 -c "{program % port}" >/dev/null 2>&1 </dev/null &'
+        host.check_output(f"{begin} for i in $(seq 150); do {there} && exit; sleep 0.2; done; exit 1")
 
 
 def end(host: Host, port: int) -> None:

@@ -55,6 +55,8 @@ NOISE = (
     r"processes: sshd(-session)?: root@notty",  # the way by which somebody looks, kept open for a minute
     r"processes: (ps|sh|sed|awk|cut|find|xargs|bash|sleep|/bin/sh|sh -c)\b",
     r"processes: \[.*\]$",
+    # Health checks of containers every ten seconds, and what the watch of Nomad runs between two naps.
+    r"processes: (python3 -m roost\.cli\.healthcheck|/usr/bin/wget --quiet|(/\S*/)?runc|journalctl|date|uname|cksum)\b",
     r"processes: .*systemd",
     r"processes: .*\bgetty\b",
     r"processes: sshd(-session)?: ",  # a login, such as Ansible's; sshd-session from Debian 13 on

@@ -39,7 +39,7 @@ def service(machine: Machine) -> Service:
 
 def processes(machine: Machine) -> dict[str, int]:
     """Return the processes of Roost by name."""
-    return find_pids(machine.exec("ps -eo pid,args --no-headers").out)
+    return find_pids(machine.exec("ps -eo pid,ppid,args --no-headers").out)
 
 
 def node(machine: Machine) -> str:

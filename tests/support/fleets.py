@@ -137,10 +137,13 @@ cards = st.lists(st.tuples(sizes, st.sampled_from([200.0, 400.0, 900.0]), st.boo
 def machines(draw: st.DrawFn, name: str) -> HostCapacity:
     found = draw(cards)
     gpus = [gpu(i, size, gbs=gbs, alone=alone and len(found) > 1) for i, (size, gbs, alone) in enumerate(found)]
-    return host(
+    gbs = draw(st.sampled_from([20.0, 40.0, 300.0]))
+    made = host(
         name, draw(st.sampled_from([1, 2, 4, 8, 16, 32, 64])), *gpus,
-        gbs=draw(st.sampled_from([20.0, 40.0, 300.0])), domain=draw(st.sampled_from(["", "rack-a", "rack-b"])),
+        gbs=gbs, domain=draw(st.sampled_from(["", "rack-a", "rack-b"])),
     )  # fmt: skip
+    least, most = draw(st.sampled_from([(0.0, 0.0), (gbs, 3 * gbs), (gbs / 3, 3 * gbs)]))
+    return replace(made, bandwidth_least_gbs=least, bandwidth_most_gbs=most)
 
 
 @st.composite

@@ -29,6 +29,7 @@ from roost.models.obtainable import Obtainable, Reach, files_here
 from roost.models.path_slots import entries_of_paths
 from roost.models.present import Found, found_models, with_hashes
 from roost.ops.errors import RoostError, user_message
+from roost.ops.validation import in_words
 
 DOCUMENTATION = r"""
 module: roost_plan
@@ -203,7 +204,7 @@ def look(params: dict[str, Any], *, dry_run: bool) -> Seen:
     )
     present = read_plan(Path(params["file"])) or Plan(())
     facts = TypeAdapter(HostFacts).validate_python(params["facts"])
-    measured = TypeAdapter(Bandwidth | None).validate_python(params["bandwidth"].get("bandwidth"))
+    measured = TypeAdapter(Bandwidth | None).validate_python(params["bandwidth"].get("bandwidth") or None)
     host = capacity_of(
         facts,
         measured,
@@ -306,7 +307,7 @@ def main() -> None:
         else:
             found = decide(module, seen)
     except ValidationError as error:
-        module.fail_json(msg=f"The facts are not those of a machine: {error}")
+        module.fail_json(msg=f"The facts or the bandwidth are not those of a machine: {in_words(error)}.")
     except (RoostError, OSError) as error:
         module.fail_json(msg=user_message(error))
     module.exit_json(changed=False, **found)

@@ -6,9 +6,10 @@ Every margin that placement keeps stands here, once.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from roost.fleet.plan import GpuCapacity, HostCapacity, Placed
-from roost.hosts.bandwidth import BUSY_FACTOR, Bandwidth
+from roost.hosts.bandwidth import Bandwidth
 from roost.hosts.card_bandwidth import published_card_gbs
 from roost.hosts.facts import HostFacts
 from roost.hosts.gpus import Gpu
@@ -26,6 +27,7 @@ GPU_RESERVE_SHARE = 0.02
 # GB/s of a card's own memory where nobody published it (`hosts.card_bandwidth`): of the cards in use the slow ones have
 # about this.
 USUAL_CARD_GBS = 300.0
+GUESS_FACTOR = 3.0  # so many times slower or faster may be what nobody measured or published
 
 
 def capacity_of(
@@ -49,20 +51,40 @@ def capacity_of(
     Raises:
         RoostError: `others_mib` is negative.
     """
-    published = published_gbs(facts)
-    gbs = measured.gbs if measured else published or USUAL_GBS
-    most = measured.most_gbs if measured else published or USUAL_GBS * BUSY_FACTOR
+    measured = measured if measured and measured.gbs > 0 else None
+    rate = _memory_rate(facts, measured)
     return HostCapacity(
         name=name or facts.hostname,
         tier=tier_of(facts, measured.gbs if measured else None).name,
         free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib, others_mib)) * MIB,
         cores=facts.cpu_cores,
-        bandwidth_gbs=gbs,
-        gpus=_gpus(facts, gbs, _ours(running), vendors),
+        bandwidth_gbs=rate.gbs,
+        gpus=_gpus(facts, rate, _ours(running), vendors),
         domain=domain,
-        bandwidth_most_gbs=most,
         kind=" ".join(part for part in (facts.arch, kind) if part),
+        bandwidth_least_gbs=rate.least,
+        bandwidth_most_gbs=rate.most,
     )
+
+
+class _Rate(NamedTuple):
+    """How fast memory is, in GB/s: what is reckoned with, and the bounds of what it is in truth."""
+
+    gbs: float
+    least: float
+    most: float
+
+
+def _guess(gbs: float) -> _Rate:
+    return _Rate(gbs, gbs / GUESS_FACTOR, gbs * GUESS_FACTOR)
+
+
+def _memory_rate(facts: HostFacts, measured: Bandwidth | None) -> _Rate:
+    """Return the rate of the machine's own memory; its graphics may draw more of it than what was measured."""
+    published = published_gbs(facts)
+    if measured:
+        return _Rate(measured.gbs, measured.gbs, max(measured.gbs, published or measured.most_gbs))
+    return _Rate(published, published, published) if published else _guess(USUAL_GBS)
 
 
 def reserve_mib(total_mib: int, others_mib: int = 0) -> int:
@@ -91,7 +113,7 @@ def _ours(running: Sequence[Placed]) -> Mapping[str, int]:
 
 
 def _gpus(
-    facts: HostFacts, host_gbs: float, ours: Mapping[str, int], vendors: Collection[str] | None
+    facts: HostFacts, shared: _Rate, ours: Mapping[str, int], vendors: Collection[str] | None
 ) -> tuple[GpuCapacity, ...]:
     """Return the processors of one vendor, that with most memory: an engine computes with one backend at a time.
 
@@ -109,10 +131,11 @@ def _gpus(
         used = max(0, gpu.used_mib * MIB - ours.get(f"GPU{index}", 0))
         free = (size - reserve) * MIB - (0 if gpu.mig or gpu.integrated else used)
         if free > 0:
-            gbs = host_gbs if gpu.integrated else _card_gbs(gpu, size)
+            rate = shared if gpu.integrated else _card_rate(gpu, size)
             one = GpuCapacity(
-                index, gpu.vendor, gpu.name, free, gbs, integrated=gpu.integrated, alone=gpu.mig, wiring=_wiring(gpu)
-            )
+                index, gpu.vendor, gpu.name, free, rate.gbs, integrated=gpu.integrated, alone=gpu.mig,
+                wiring=_wiring(gpu), bandwidth_least_gbs=rate.least, bandwidth_most_gbs=rate.most,
+            )  # fmt: skip
             found.setdefault(gpu.vendor, []).append(one)
     groups = sorted(found.values(), key=lambda group: (-sum(g.free_bytes for g in group), group[0].index))
     cards = [group for group in groups if not group[0].integrated]
@@ -124,12 +147,13 @@ def _wiring(gpu: Gpu) -> str:
     return " ".join((gpu.slot, *gpu.nodes, *map(str, gpu.gids)))
 
 
-def _card_gbs(gpu: Gpu, usable_mib: int) -> float:
-    """Return the bandwidth of a card's memory; a slice has its share of it."""
+def _card_rate(gpu: Gpu, usable_mib: int) -> _Rate:
+    """Return the rate of a card's memory; a slice has its share of it."""
     published = published_card_gbs(gpu.vendor, gpu.name, gpu.memory_mib)
     if published is None:
-        return USUAL_CARD_GBS
-    return published * usable_mib / gpu.memory_mib if gpu.mig and gpu.memory_mib else published
+        return _guess(USUAL_CARD_GBS)
+    gbs = published * usable_mib / gpu.memory_mib if gpu.mig and gpu.memory_mib else published
+    return _Rate(gbs, gbs, gbs)
 
 
 def _usable_mib(gpu: Gpu, total_mib: int) -> int:

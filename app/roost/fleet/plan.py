@@ -9,7 +9,10 @@ from roost.models.footprint import Estimate, LayerSplit, ServerSettings
 
 @dataclass(frozen=True)
 class GpuCapacity:
-    """One graphics processor; `index` is its place among the facts' `gpus`, `free_bytes` may be planned with."""
+    """One graphics processor; `index` is its place among the facts' `gpus`, `free_bytes` may be planned with.
+
+    `bandwidth_gbs` is what is reckoned with; where it is not exact, the truth lies between least and most.
+    """
 
     index: int
     vendor: str
@@ -19,13 +22,16 @@ class GpuCapacity:
     integrated: bool = False  # its memory is the machine's
     alone: bool = False  # a slice of a divided card: no model is split over it and others
     wiring: str = ""  # how a job is given it: a job for it runs as it is only where this is the same
+    bandwidth_least_gbs: float = 0.0  # 0: as `bandwidth_gbs`
+    bandwidth_most_gbs: float = 0.0  # 0: as `bandwidth_gbs`
 
 
 @dataclass(frozen=True)
 class HostCapacity:
     """One machine as placement sees it; `free_bytes` of its own memory may be planned with.
 
-    `bandwidth_gbs` is how fast it surely is, `bandwidth_most_gbs` how fast it may be where that is not known better.
+    `bandwidth_gbs` is what is reckoned with; where it was measured while the machine was busy, or not at all, the truth
+    lies between least and most.
     """
 
     name: str
@@ -35,8 +41,9 @@ class HostCapacity:
     bandwidth_gbs: float
     gpus: tuple[GpuCapacity, ...] = ()
     domain: str = ""  # failure domain: machines that fail together
-    bandwidth_most_gbs: float = 0.0  # 0: as `bandwidth_gbs`
     kind: str = ""  # machines of one kind run each other's jobs as they are
+    bandwidth_least_gbs: float = 0.0  # 0: as `bandwidth_gbs`
+    bandwidth_most_gbs: float = 0.0  # 0: as `bandwidth_gbs`
 
 
 @dataclass(frozen=True)

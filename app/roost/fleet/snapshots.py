@@ -29,7 +29,7 @@ NAME = re.compile(r"nomad-(\d{8}T\d{6}Z)\.snap")
 STAMP = "%Y%m%dT%H%M%SZ"
 TIMEOUT_S = 120.0
 RAFT_WAITS = "cannot take snapshot now, wait until"  # takeSnapshot of github.com/hashicorp/raft, with status 500
-SETTLE_S, POLL_S = 75.0, 0.25  # it waits for any further write; where nobody writes, Nomad's leader does so each minute
+SETTLE_S, POLL_S = 150.0, 0.25  # it waits for any further write; Nomad's leader has one each minute
 SUMS = "SHA256SUMS"
 SAVE_ANOTHER = "Save another one, or take an older one: `roost fleet snapshot list`."
 

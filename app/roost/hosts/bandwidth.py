@@ -24,7 +24,8 @@ ROUND_S = 0.2
 ROUNDS = 3
 MOST_ROUNDS = 15  # while no round was quiet
 QUIET_SHARE = 0.9  # of its time a process of the probe computed
-BUSY_FACTOR = 3.0  # a busy machine's memory may be so many times faster than its figure: 15 for 39 GB/s was seen
+BUSY_NOTE = " on a busy machine"
+BUSY_FACTOR = 5.0  # a busy machine's memory may be so many times faster than its figure: 10 for 40 GB/s was seen
 START_TIMEOUT_S = 60.0  # buffers of gigabytes come slowly on a machine that is far too busy
 LEAST_BUFFER_MIB = 64
 CACHES = 4  # a buffer is so many times the last cache, lest the copy stays inside
@@ -128,7 +129,7 @@ def best(rounds: Sequence[Bandwidth]) -> Bandwidth:
     fastest = max(rounds, key=lambda found: found.gbs)
     busy = all(found.busy for found in rounds)
     note = f", best of {len(rounds)}" if len(rounds) > 1 else ""
-    note += " on a busy machine" if busy else ""
+    note += BUSY_NOTE if busy else ""
     seconds = round(sum(found.seconds for found in rounds), 2)
     return replace(fastest, seconds=seconds, measured=f"{fastest.measured}{note}", busy=busy)
 

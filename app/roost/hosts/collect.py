@@ -23,7 +23,7 @@ from roost.ops.dpkg import on_disk
 from roost.ops.errors import RoostError
 from roost.ops.run import run
 
-ASK_TIMEOUT_S = 10.0
+ASK_TIMEOUT_S = 30.0
 RTM_GETADDR, NLM_F_REQUEST_DUMP = 22, 0x301
 NETLINK_ROUTE = 0
 NETLINK_TIMEOUT_S = 2.0

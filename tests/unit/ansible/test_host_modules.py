@@ -284,6 +284,7 @@ def test_a_plan_that_cannot_be_made_fails_with_the_way_out(tmp_path: Path) -> No
     assert "more memory" in failed["msg"]
     wrong = run_module("roost_plan", {**arguments, "facts": {"hostname": "h"}})
     assert "not those of a machine" in wrong["msg"]
+    assert "pydantic" not in wrong["msg"]
 
 
 def test_texts_are_written_in_one_go_and_differences_are_told(tmp_path: Path) -> None:

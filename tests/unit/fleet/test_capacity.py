@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from roost.fleet.capacity import MIB, USUAL_CARD_GBS, capacity_of, reserve_mib
-from roost.fleet.plan import Placed
+from roost.fleet.capacity import GUESS_FACTOR, MIB, USUAL_CARD_GBS, capacity_of, reserve_mib
+from roost.fleet.plan import GpuCapacity, HostCapacity, Placed
 from roost.hosts.bandwidth import BUSY_FACTOR, Bandwidth
 from roost.hosts.facts import HostFacts, facts_from
 from roost.hosts.tiers import USUAL_GBS
@@ -20,6 +20,10 @@ MEASURED = Bandwidth(55.0, 8, 64, 0.6, "copies")
 
 def facts(name: str) -> HostFacts:
     return facts_from(record(name))
+
+
+def rates(of: HostCapacity | GpuCapacity) -> tuple[float, float, float]:
+    return of.bandwidth_gbs, of.bandwidth_least_gbs, of.bandwidth_most_gbs
 
 
 @pytest.mark.parametrize(
@@ -82,12 +86,26 @@ def test_measured_speed_wins() -> None:
 
 
 def test_memory_may_be_faster_than_what_was_measured_on_a_busy_machine_or_not_at_all() -> None:
-    machine = facts("nvidia-t4")
-    assert capacity_of(machine, MEASURED).bandwidth_most_gbs == 55.0
-    assert capacity_of(machine, replace(MEASURED, busy=True)).bandwidth_most_gbs == 55.0 * BUSY_FACTOR
-    assert capacity_of(machine).bandwidth_most_gbs == USUAL_GBS * BUSY_FACTOR
-    published = capacity_of(facts("amd-strix-halo"))
-    assert published.bandwidth_most_gbs == published.bandwidth_gbs > USUAL_GBS
+    machine, shared = facts("nvidia-t4"), facts("amd-strix-halo")
+    busy, guess = replace(MEASURED, busy=True), GUESS_FACTOR * USUAL_GBS
+    assert rates(capacity_of(machine, MEASURED)) == (55.0, 55.0, 55.0)
+    assert rates(capacity_of(machine, busy)) == (55.0, 55.0, 55.0 * BUSY_FACTOR)
+    assert rates(capacity_of(machine)) == (USUAL_GBS, USUAL_GBS / GUESS_FACTOR, guess)
+    assert rates(capacity_of(machine, replace(MEASURED, gbs=0.0))) == rates(capacity_of(machine)), "measured nothing"
+    (graphics,) = capacity_of(shared).gpus
+    assert rates(graphics) == (256.0, 256.0, 256.0), "published"
+    for measured in (MEASURED, busy):  # by the processor, and graphics may draw more
+        found = capacity_of(shared, measured)
+        assert rates(found) == rates(found.gpus[0]) == (55.0, 55.0, 256.0)
+
+
+def test_a_card_of_which_nothing_is_published_may_be_much_faster_or_slower() -> None:
+    known = capacity_of(facts("nvidia-2x4090")).gpus[0]
+    assert rates(known) == (1008.0, 1008.0, 1008.0)
+    machine = facts("nvidia-2x4090")
+    unknown = replace(machine, gpus=tuple(replace(g, name="Unheard-of 1") for g in machine.gpus))
+    usual = USUAL_CARD_GBS
+    assert rates(capacity_of(unknown).gpus[0]) == (usual, usual / GUESS_FACTOR, usual * GUESS_FACTOR)
 
 
 def test_a_cards_speed_is_the_published_one_else_the_usual() -> None:

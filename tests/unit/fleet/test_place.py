@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from roost.fleet.place import SPEED_WORTH_A_MOVE, WORTH_A_MOVE, Candidate, Wish, place, shape_of
-from roost.fleet.plan import HostCapacity, Placed, Plan
+from roost.fleet.plan import GpuCapacity, HostCapacity, Placed, Plan
 from tests.support.fleets import GIB, MIB, MODELS, SHAPES, FakeEstimator, gpu, host, model, over
 
 
@@ -297,17 +297,64 @@ def test_what_runs_moves_to_a_faster_host_only_if_it_is_much_faster() -> None:
     assert only(planned([host("a", 8, gbs=40), host("b", 8, gbs=60)], [wish], before)).host == "b"
 
 
-def test_a_figure_of_a_busy_machine_is_no_reason_to_move_what_runs_there() -> None:
+def busy(name: str, gib: float, *gpus: GpuCapacity, gbs: float) -> HostCapacity:
+    return replace(host(name, gib, *gpus, gbs=gbs), bandwidth_most_gbs=3 * gbs)
+
+
+def test_equal_machines_with_different_figures_keep_what_they_run() -> None:
     wish = Wish("main", model="small")
-    busy = replace(host("a", 8, gbs=17), bandwidth_most_gbs=51)
-    before = planned([busy], [wish])
-    assert only(planned([busy, host("b", 8, gbs=30)], [wish], before)).host == "a"
-    assert only(planned([busy, host("b", 8, gbs=70)], [wish], before)).host == "b", "faster than it can be"
-    assert only(planned([busy, host("b", 8, gpu(0, 8))], [wish], before)).host == "b"
-    card = replace(host("a", 8, gpu(0, 8), gbs=17), bandwidth_most_gbs=51)
-    before = planned([card], [wish])
-    quick = replace(gpu(0, 8), bandwidth_gbs=2 * card.gpus[0].bandwidth_gbs)
-    assert only(planned([card, host("b", 8, quick)], [wish], before)).host == "b", "a card's own speed is known"
+    before = planned([host("a", 8, gbs=19.5)], [wish])
+    assert only(planned([host("a", 8, gbs=19.5), host("b", 8, gbs=24)], [wish], before)).host == "a"
+
+
+def test_a_figure_of_a_busy_machine_is_no_reason_to_move_what_runs_there() -> None:
+    wish, a = Wish("main", model="small"), busy("a", 8, gbs=17)
+    before = planned([a], [wish])
+    assert only(planned([a, host("b", 8, gbs=30)], [wish], before)).host == "a"
+    assert only(planned([a, host("b", 8, gbs=70)], [wish], before)).host == "b", "faster than a can be"
+    assert only(planned([a, host("b", 8, gpu(0, 8))], [wish], before)).host == "b"
+
+
+def test_where_graphics_share_the_memory_its_bounds_count_and_on_a_card_they_do_not() -> None:
+    wish = Wish("main", model="small")
+    shared = replace(gpu(0, 8, gbs=17, integrated=True), bandwidth_most_gbs=51)
+    a, faster = busy("a", 10, shared, gbs=17), host("b", 10, gpu(0, 8, gbs=40, integrated=True))
+    before = planned([a], [wish])
+    assert only(before).split.gpus == (0,)
+    assert only(planned([a, faster], [wish], before)).host == "a"
+    a = busy("a", 8, gpu(0, 8), gbs=300)
+    before = planned([a], [wish])
+    quick = replace(gpu(0, 8), bandwidth_gbs=2 * a.gpus[0].bandwidth_gbs)
+    assert only(planned([a, host("b", 8, quick)], [wish], before)).host == "b", "a card's own speed"
+
+
+def test_a_guess_is_no_reason_to_move_there() -> None:
+    wish, a = Wish("main", model="small"), host("a", 8, gbs=24)
+    before = planned([a], [wish])
+    guessed = replace(host("b", 8, gbs=40), bandwidth_least_gbs=13, bandwidth_most_gbs=120)
+    assert only(planned([a, guessed], [wish], before)).host == "a"
+
+
+def test_what_stays_counts_as_it_is_planned_whatever_else_moves() -> None:
+    wishes = [Wish("main", model="small", gpu="none"), Wish("router", model="router")]
+    a = busy("a", 16, gbs=40)
+    before = planned([a], wishes)
+    card = host("c", 3, gpu(0, 6, gbs=300), gbs=10)
+    after = {p.slot: p.host for p in planned([a, card], wishes, before).placed}
+    assert after == {"main": "a", "router": "c"}
+
+
+def test_a_move_that_gains_takes_no_other_along() -> None:
+    wishes = [Wish("main", model="small", gpu="none"), Wish("router", model="router")]
+    a, d, card = busy("a", 16, gbs=17), host("d", 8, gbs=21), host("c", 3, gpu(0, 6, gbs=900), gbs=10)
+    before = planned([a], wishes)
+    after = {p.slot: p.host for p in planned([a, d, card], wishes, before).placed}
+    assert after == {"main": "a", "router": "c"}
+    copies = [Wish("main", model="small", copies=2)]
+    two = [busy("a", 8, gbs=20), host("b", 8, gbs=20)]
+    before = planned(two, copies)
+    assert {p.host for p in before.placed} == {"a", "b"}
+    assert {p.host for p in planned([*two, host("c", 8, gbs=60)], copies, before).placed} == {"a", "c"}
 
 
 def test_a_changed_wish_is_followed() -> None:

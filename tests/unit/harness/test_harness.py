@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.story import changes
 from tests.hosts import roots
-from tests.hosts.host import HOST_CACHE, PROXY_CA, ca_bundle, find_pids, host_environment, wait_until
+from tests.hosts.host import HOST_CACHE, PROXY_CA, ca_bundle, find_all_pids, find_pids, host_environment, wait_until
 from tests.hosts.scan import answering, scan
 from tests.hosts.snapshot import Snapshot, compare, parse
 
@@ -72,22 +72,26 @@ def test_more_can_be_ignored() -> None:
 
 
 LISTING = """\
-      1 /sbin/init
-    210 /usr/sbin/dockerd -H fd://
-    305 /usr/local/bin/nomad agent -config /etc/roost/nomad.d
-    310 /usr/local/bin/nomad executor {"LogFile":"..."}
-    330 /usr/local/bin/nomad docker_logger
-    400 /lib64/ld-linux-x86-64.so.2 --argv0 llama-server --library-path x /usr/bin/llama-server -m y
-    401 /bin/sh -c exec llama-server
-    490 /sbin/docker-init -- python3 -m roost.cli.serve
-    500 python3 -m roost.cli.serve
-    501 grep nomad
+      1       0 /sbin/init
+    210       1 /usr/sbin/dockerd -H fd://
+    305       1 /usr/local/bin/nomad agent -config /etc/roost/nomad.d
+    310     305 /usr/local/bin/nomad executor {"LogFile":"..."}
+    330     305 /usr/local/bin/nomad docker_logger
+    340     305 /usr/local/bin/nomad agent -config /etc/roost/nomad.d
+    400     390 /lib64/ld-linux-x86-64.so.2 --argv0 llama-server --library-path x /usr/bin/llama-server -m y
+    401     390 /bin/sh -c exec llama-server
+    420     410 /usr/bin/llama-server -m z
+    490     480 /sbin/docker-init -- python3 -m roost.cli.serve
+    500     490 python3 -m roost.cli.serve
+    501       1 grep nomad
 """
 
 
 def test_our_processes_are_recognised() -> None:
     assert find_pids(LISTING) == {"dockerd": 210, "nomad": 305, "model-server": 400, "agent": 500}
-    assert find_pids("  1 /sbin/init\n") == {}
+    everyone = {"dockerd": {210}, "nomad": {305}, "model-server": {400, 420}, "agent": {500}}
+    assert find_all_pids(LISTING) == everyone, "340 was only just forked"
+    assert find_pids("  1 0 /sbin/init\n") == {}
 
 
 def test_a_root_is_known_by_all_that_makes_it() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roost.hosts import report
-from roost.hosts.bandwidth import Bandwidth
+from roost.hosts.bandwidth import BUSY_NOTE, Bandwidth
 from roost.hosts.collector_zip import OLDEST_PYTHON, PACKAGE, pack
 from roost.hosts.facts import HostFacts, facts_from
 from roost.hosts.node_meta import node_meta
@@ -25,6 +25,7 @@ from tests.unit.hosts.records import names, record
 
 SLOW = Bandwidth(10.0, 2, 64, 0.6, "2 processes")
 FAST = replace(SLOW, gbs=30.0)
+SLOW_AND_BUSY = replace(SLOW, busy=True)
 
 
 def oldest_python() -> str:
@@ -63,6 +64,10 @@ def test_the_faster_result_counts() -> None:
     assert faster(SLOW, FAST) == faster(FAST, SLOW) == FAST
     assert faster(None, SLOW) == SLOW
     assert faster(None, None) is None
+    busy = replace(FAST, measured=FAST.measured + BUSY_NOTE, busy=True)
+    assert faster(None, busy) == faster(SLOW_AND_BUSY, busy) == busy
+    assert faster(SLOW, busy) == faster(busy, SLOW) == FAST, "the quiet one says that it is not much faster"
+    assert faster(FAST, SLOW_AND_BUSY) == FAST
 
 
 def test_a_probe_comes_only_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

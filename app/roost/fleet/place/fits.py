@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from roost.fleet.place.wishes import Candidate, Wish
-from roost.fleet.plan import HostCapacity
+from roost.fleet.plan import GpuCapacity, HostCapacity
 from roost.models.footprint import HOST, DeviceBytes, Estimate, Estimator, LayerSplit, ServerSettings
 from roost.ops.errors import RoostError
 
@@ -145,8 +145,9 @@ class Site:
         self.domain = host.domain or host.name
         self.empty = room_of(host)
         self._gbs = (host.bandwidth_gbs * GB, *(gpu.bandwidth_gbs * GB for gpu in host.gpus))
-        shared = max(host.bandwidth_gbs, host.bandwidth_most_gbs) * GB
-        self._most_gbs = (shared, *(shared if gpu.integrated else gpu.bandwidth_gbs * GB for gpu in host.gpus))
+        devices: tuple[HostCapacity | GpuCapacity, ...] = (host, *host.gpus)
+        self._least_gbs = tuple((one.bandwidth_least_gbs or one.bandwidth_gbs) * GB for one in devices)
+        self._most_gbs = tuple((one.bandwidth_most_gbs or one.bandwidth_gbs) * GB for one in devices)
         self._shared = tuple(i for i, gpu in enumerate(host.gpus, 1) if gpu.integrated)
         self._places: dict[object, tuple[int, ...]] = {}
 
@@ -280,6 +281,10 @@ class Site:
                 return None
         return Fit(way, tuple(taken), places, layers, needs, self.speed(needs, places, way))
 
+    def least_speed(self, fit: Fit) -> float:
+        """Return the tokens/s of a fit if memory is as slow as it may be."""
+        return self.speed(fit.needs, fit.places, fit.way, self._least_gbs)
+
     def most_speed(self, fit: Fit) -> float:
         """Return the tokens/s of a fit if memory is as fast as it may be."""
         return self.speed(fit.needs, fit.places, fit.way, self._most_gbs)
@@ -287,10 +292,8 @@ class Site:
     def speed(self, needs: Needs, places: Sequence[int], way: Way, rates: Sequence[float] = ()) -> float:
         """Return tokens/s as memory allows them: each token reads the active weights once, device after device.
 
-        `rates` are bytes/s by device, else what the host surely has.
-
         Where all layers are on graphics processors, what stays in the machine's memory is the table of embeddings, of
-        which a token reads one row.
+        which a token reads one row. `rates` are bytes/s by device, else those that are reckoned with.
         """
         slow = needs.host_read if way in {"partly", "processor"} else 0.0
         rates = rates or self._gbs

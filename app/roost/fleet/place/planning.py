@@ -16,7 +16,7 @@ from roost.fleet.place.words import loss, lost_graphics, placed_line, reason, re
 from roost.fleet.plan import Placed, Plan
 
 # What runs is moved only where one more role is served, or quality or, at equal quality, speed becomes so many times
-# better. Less speed is not felt, and what is measured on two equal machines differs by 10 % and more.
+# better. Less speed is hardly felt, and figures of equal machines differ.
 WORTH_A_MOVE = 1.1
 SPEED_WORTH_A_MOVE = 1.25
 
@@ -108,8 +108,20 @@ class Planning:
             fresh = self._variant([], asked, numbers, beside)
             gain = self.calm and beside is others and worth_it(fresh, best, self.table.sites)
             good = gain or fresh.score[0] > best.score[0]
-            best = fresh if good else best
+            best = self._fewer_moves(fresh, kept, group, beside) if good else best
         return best
+
+    def _fewer_moves(self, fresh: _Variant, kept: list[Pick], group: _Group, beside: list[Pick]) -> _Variant:
+        """Return the variant without moves that only came with others, where that serves as much and as well."""
+        now = {pick.asked.key: pick for pick in fresh.picks}
+        stay = [p for p in kept if p.asked.key in now and not gains(now[p.asked.key], p, self.table.sites)]
+        if not stay:
+            return fresh
+        fewer = self._variant(stay, group.asked, group.numbers, beside)
+        if fewer.score[:2] < fresh.score[:2]:
+            shorter = [self._first_context(pick) for pick in stay]
+            fewer = self._restored(self._variant(shorter, group.asked, group.numbers, beside), stay)
+        return fewer if fewer.score[:2] >= fresh.score[:2] else fresh
 
     def _runs_on(self, asked: Asked, numbers: Sequence[int]) -> bool:
         placed = self.running.get(asked.key)
@@ -266,21 +278,33 @@ class Planning:
 def worth_it(new: _Variant, old: _Variant, sites: Sequence[Site]) -> bool:
     """Say whether a new plan is so much better that what runs may be moved.
 
-    More speed counts for what runs only: that others are fast beside it is no reason to move it. What would leave its
-    host counts as fast as it may be there: a figure that was measured while the host was busy is no reason either.
+    More speed counts for what runs only: that others are fast beside it is no reason to move it. What would move counts
+    as fast as it may be where it is, and as slow as it may be where it would go: figures of busy machines, and guesses,
+    are no reason either.
     """
     if new.score[0] != old.score[0]:
         return new.score[0] > old.score[0]
     if new.score[1] > old.score[1] * WORTH_A_MOVE:
         return True
-    then = [pick for pick in old.picks if pick.asked.key in old.running]
+    then = {pick.asked.key: pick for pick in old.picks if pick.asked.key in old.running}
     now = {pick.asked.key: pick for pick in new.picks if pick.asked.key in old.running}
-    as_good = new.score[1] >= old.score[1] and _quality(now.values()) >= _quality(then)
-    stays = {pick.asked.key for pick in then if pick.asked.key in now and now[pick.asked.key].number == pick.number}
-    old_speed = sum(
-        pick.fit.tokens_per_s if pick.asked.key in stays else sites[pick.number].most_speed(pick.fit) for pick in then
-    )
-    return as_good and sum(pick.fit.tokens_per_s for pick in now.values()) > old_speed * SPEED_WORTH_A_MOVE
+    stay = {key for key in then.keys() & now.keys() if _same_place(now[key], then[key])}
+    was = sum(p.fit.tokens_per_s if key in stay else sites[p.number].most_speed(p.fit) for key, p in then.items())
+    becomes = sum(p.fit.tokens_per_s if key in stay else sites[p.number].least_speed(p.fit) for key, p in now.items())
+    as_good = new.score[1] >= old.score[1] and _quality(now.values()) >= _quality(then.values())
+    return as_good and becomes > was * SPEED_WORTH_A_MOVE
+
+
+def gains(new: Pick, old: Pick, sites: Sequence[Site]) -> bool:
+    """Say whether a server that runs is itself better off in a new plan; speeds as in `worth_it`."""
+    if new.quality != old.quality or _same_place(new, old):
+        return new.quality > old.quality
+    most, least = sites[old.number].most_speed(old.fit), sites[new.number].least_speed(new.fit)
+    return least > most * SPEED_WORTH_A_MOVE
+
+
+def _same_place(new: Pick, old: Pick) -> bool:
+    return (new.number, new.fit.places) == (old.number, old.fit.places)
 
 
 def _quality(picks: Iterable[Pick]) -> int:

@@ -64,8 +64,10 @@ class FakeNomad:
     """Three servers; leadership moves at once, as far as it may."""
 
     def __init__(
-        self, *, stuck: bool = False, ill: str = "", refuses: bool = False, recovers: int = -1, voteless: str = ""
-    ) -> None:
+        self, *, stuck: bool = False, ill: str = "", refuses: bool = False, recovers: int = -1, voteless: str = "",
+        refusals: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.transfers = list(refusals)  # with which status a transfer is refused before one succeeds
         self.recovers, self.voteless = recovers, voteless  # after so many looks; who is new, and has no vote till then
         self.leads, self.stuck, self.ill, self.refuses = "192.0.2.1:4647", stuck, ill, refuses
         self.asked: list[str] = []
@@ -94,6 +96,8 @@ class FakeNomad:
     def put(self, path: str, _body: object, **params: str) -> None:
         assert path == "operator/raft/transfer-leadership"
         self.asked.append(params["id"])
+        if self.transfers:
+            raise NomadRefusedError(self.transfers.pop(0), "leadership transfer timeout", path)
         if not self.stuck:
             self.leads = f"192.0.2.{params['id'][2:]}:4647"
 
@@ -129,6 +133,14 @@ def test_the_leader_hands_over_and_others_have_nothing_to_hand_over(tmp_path: Pa
     assert Path(kept).name.endswith("-before-2.snap")
     assert ready(nomad, "192.0.2.2:4647", tmp_path / "snapshots")[1] is False
     assert nomad.asked == ["id3"]
+
+
+def test_a_transfer_for_which_raft_had_too_little_time_is_asked_for_again(tmp_path: Path) -> None:
+    nomad = FakeNomad(refusals=[500, 500])
+    assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[1]
+    assert (nomad.leads, nomad.asked) == ("192.0.2.3:4647", ["id3"] * 3)
+    with pytest.raises(NomadRefusedError, match="403"):
+        ready(FakeNomad(refusals=[403]), "192.0.2.1:4647", tmp_path)
 
 
 def test_one_that_is_ill_is_not_made_the_leader(tmp_path: Path) -> None:
