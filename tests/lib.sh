@@ -105,7 +105,8 @@ daemon_start() {
     until [ -n "$inner" ]; do
         inner=$(ps -o pid= --ppid "$daemon_pid" | tr -d ' ')
         tries=$((tries + 1))
-        [ "$tries" -lt 200 ] || die "The namespaces for dockerd could not be made."
+        [ "$tries" -lt 600 ] || die "The namespaces for dockerd could not be made."
+        [ -n "$inner" ] || sleep 0.1
     done
     mkfifo "$ROOST_TEST_RUN/slirp-ready"
     setsid slirp4netns --configure --mtu=65520 --disable-host-loopback --ready-fd=8 "$inner" tap0 \
@@ -119,7 +120,7 @@ daemon_start() {
     until docker version >/dev/null 2>&1; do
         kill -0 "$daemon_pid" 2>/dev/null || break
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || break
+        [ "$tries" -lt 600 ] || break
         sleep 0.2
     done
     docker version >/dev/null 2>&1 || {

@@ -21,6 +21,9 @@ from tests.support.fakes import FakeEngine
 from tests.support.gateway import API_KEY, Service, service, write_keys
 from tests.support.net import free_port, wait_until
 
+# Pages ask every few seconds, on a machine that may be busy; Playwright's own 5 s are too few for that.
+expect.set_options(timeout=30_000)
+
 T = TypeVar("T")
 KEYS = {"admin": API_KEY, "user": "roost-key-of-a-user", "watcher": "roost-key-of-a-watcher"}
 PHONE = (360, 740)
@@ -194,7 +197,7 @@ class Desk:
             reduced_motion="reduce",
             locale="en-GB",
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         context.add_init_script(POLICY_WATCH)
         self._stack.callback(context.close)
         return context

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.support import DESKTOP, KEYS, PHONE, Desk, Site, Stage, ask, login, running_site
 from tests.browser.test_chat import HARMLESS, HOSTILE
 from tests.browser.test_pages import RULES, WIDER
+from tests.support.net import wait_until
 from tests.support.worker import Home, worker
 
 FACT = "my dog is called Rex"
 ASKED = f"Remember that {FACT}"
 WRITE = "Write the file notes.txt"
+ASKED_AGAIN = re.compile(r"\?limit=1$")  # what a page asks before it connects again
+NEWER = re.compile(r"[?&]after=[1-9]\d*$")  # what a page asks for what is new in the records
 
 
 def decides(tool: str, arguments: dict[str, str]) -> Callable[[dict[str, Any]], tuple[str, ...] | None]:
@@ -92,12 +96,49 @@ def test_a_turn_is_stopped_and_the_conversation_goes_on(
     for one in (page, other):
         expect(one.locator(".turns")).to_contain_text("stopped")
         expect(one.get_by_role("button", name="Stop")).to_be_hidden()
-    assert stage.run(left(site)) >= 1
+    wait_until(lambda: stage.run(left(site)) >= 1, 20, "the model server to see it")
     stage.call(site.engines["main"].go.set)
     ask(page, "Another one")
     for one in (page, other):  # what another page said is seen, too
         expect(answers(one).last).to_have_text("Once upon a time")
         expect(one.locator(".message.user").last).to_have_text("Another one")
+
+
+def test_what_was_read_before_the_end_of_a_turn_does_not_hide_its_answer(
+    desk: Desk, scripted: Callable[..., Site], stage: Stage
+) -> None:
+    site = scripted(main={"pieces": ("Once", " upon a time"), "hold": 1})
+    go = site.engines["main"].go
+    page = desk.open(site, "user", at="#/agent")
+    other = desk.open(site, at="", context=page.context)
+    stage.call(go.set)
+    ask(page, "Tell me a story")
+    expect(page.locator(".took")).to_be_visible()
+    with other.expect_response(NEWER):  # it reads once more as soon as it watches
+        other.goto(page.url)
+    expect(answers(other)).to_have_text("Once upon a time")
+    stage.call(go.clear)
+    late: list[tuple[Route, APIResponse]] = []
+
+    def slowly(route: Route) -> None:
+        if late:
+            route.continue_()
+        else:  # the first answer: what the records are before the turn is over
+            late.append((route, route.fetch()))
+
+    other.route(NEWER, slowly)
+    ask(page, "Another one")
+    expect(answers(other).last).to_have_text("Once")
+    # Asking the page for anything lets Playwright go on with the route.
+    wait_until(lambda: bool(other.evaluate("true")) and bool(late), 30, "what is recorded so far")
+    stage.call(go.set)
+    expect(other.locator("#doing")).to_have_text("")
+    ((route, answer),) = late
+    with other.expect_request(NEWER):
+        route.fulfill(response=answer)
+    expect(other.locator(".took")).to_have_count(2)
+    expect(answers(other)).to_have_text(["Once upon a time", "Once upon a time"])
+    expect(other.locator(".message.user")).to_have_text(["Tell me a story", "Another one"])
 
 
 async def left(site: Site) -> int:
@@ -115,13 +156,19 @@ def test_a_connection_that_was_lost_goes_on_where_it_was(
         sockets.append(socket)
         socket.connect_to_server()
 
+    def connecting(route: Route) -> None:
+        # It says so for half a second only, unless what it asks before is held.
+        expect(page.locator("#doing")).to_have_text("Connecting again…")
+        route.continue_()
+
     page.route_web_socket("**/events?**", through)
     page.goto(f"{site.url}/#/agent")
     page.reload()
     ask(page, "Tell me a story")
     expect(answers(page)).to_have_text("Once")
-    sockets[0].close()
-    expect(page.locator("#doing")).to_have_text("Connecting again…")
+    page.route(ASKED_AGAIN, connecting)
+    with page.expect_response(ASKED_AGAIN):
+        sockets[0].close()
     stage.call(site.engines["main"].go.set)
     expect(answers(page)).to_have_text("Once upon a time")
     expect(page.locator(".took")).to_have_count(1)
@@ -143,7 +190,7 @@ def test_a_restart_of_the_service_is_waited_for(desk: Desk, stage: Stage, tmp_pa
     expect(page.get_by_label("Message", exact=True)).to_have_value("Are you there?")
     with site.up():
         expect(page.locator("#doing")).to_have_text("", timeout=40_000)
-        expect(page.locator("#readiness")).to_have_text("ready", timeout=20_000)
+        expect(page.locator("#readiness")).to_have_text("ready")
         page.get_by_role("button", name="Send").click()
         expect(answers(page)).to_have_text(["Paris.", "Paris."])
         expect(page.locator(".message.user")).to_have_text(["Hello", "Are you there?"])

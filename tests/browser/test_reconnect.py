@@ -27,7 +27,7 @@ def test_a_restart_of_the_service_is_waited_for(desk: Desk, stage: Stage, tmp_pa
         expect(chat.locator(".message.assistant")).to_contain_text("Paris.")
         expect(load.locator(".figures")).to_be_visible()
     for page in (chat, load):
-        expect(page.locator("#banner")).to_contain_text("does not answer", timeout=20_000)
+        expect(page.locator("#banner")).to_contain_text("does not answer")
         expect(page.locator("#readiness")).to_have_text("not reachable")
     desk.picture(chat, "chat-not-reachable")
     ask(chat, "Are you there?")
@@ -35,7 +35,7 @@ def test_a_restart_of_the_service_is_waited_for(desk: Desk, stage: Stage, tmp_pa
     with site.up():
         for page in (chat, load):
             expect(page.locator("#banner")).to_be_hidden(timeout=40_000)
-            expect(page.locator("#readiness")).to_have_text("ready", timeout=20_000)
+            expect(page.locator("#readiness")).to_have_text("ready")
         chat.get_by_role("button", name="Try again").click()
         expect(chat.locator(".message.assistant").last.locator(".prose")).to_have_text("Paris.")
         expect(load.locator(".figure", has_text="Under way").locator("strong")).to_have_text("0")

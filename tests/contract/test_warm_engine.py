@@ -114,14 +114,14 @@ async def test_a_frozen_server_is_found_left_and_replaced(tmp_path: Path) -> Non
     with llama_server(one) as frozen, llama_server(two) as sound:
         nomad.plan(JOB, 1, ("127.0.0.1", frozen.port), f"model={MODEL}")
         nomad.set(JOB, ("127.0.0.1", frozen.port), ("127.0.0.1", sound.port))
-        more = {"health_timeout_s": 1.0, "stuck_restart_s": 0.5}
+        more = {"health_timeout_s": 5.0, "stuck_restart_s": 0.5}
         async with gateway_over(tmp_path, nomad, frozen.key_file, **more) as gateway:
-            await gateway.ready(2)
+            await eventually(lambda: gateway.states().count("ready") == 2, 60, "both model servers")
             try:
                 stop_process(frozen)
                 answers = await asyncio.gather(*(ask(gateway) for _ in range(4)))  # two of them begin at the frozen one
                 assert {text_of(answer) for answer in answers} == {"The capital of France is Paris."}
                 assert sorted(gateway.states()) == ["down", "ready"]
-                await eventually(lambda: nomad.stopped_allocations == [f"allocation of {JOB}"], 30, "the replacement")
+                await eventually(lambda: nomad.stopped_allocations == [f"allocation of {JOB}"], 60, "the replacement")
             finally:
                 os.kill(frozen.process.pid, signal.SIGCONT)

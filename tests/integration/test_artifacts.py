@@ -46,9 +46,9 @@ def test_the_second_time_nothing_is_done_and_nothing_fetched(
     bench, first = local
     bench.said.clear()
     with without_programs(monkeypatch, tmp_path / "bin", "apt-get", "dpkg-deb", "debootstrap"):
-        begin = time.monotonic()
+        begin = time.process_time()  # what else runs makes it no slower
         again = ensure(bench.workshop())
-    assert time.monotonic() - begin < NO_OP_SECONDS
+    assert time.process_time() - begin < NO_OP_SECONDS
     assert again == replace(first, changed=False, built=[], before=first.after)
     assert bench.said == []
 

@@ -98,7 +98,8 @@ def test_it_is_answered_over_the_api_and_what_is_allowed_for_good_is_listed_and_
     entries = [json.loads(line) for line in (scene.site.folder / "state/audit/audit.jsonl").read_text().splitlines()]
     answers = [entry["detail"] for entry in entries if entry["action"] == "tool.answered"]
     assert [(one["answer"], one["by"]) for one in answers] == [("no", "user"), ("always", "user")]
-    metrics = httpx.get(f"{scene.site.url}/metrics/agent", headers={"Authorization": f"Bearer {KEYS['admin']}"}).text
+    headers = {"Authorization": f"Bearer {KEYS['admin']}"}
+    metrics = httpx.get(f"{scene.site.url}/metrics/agent", headers=headers, timeout=60).text
     assert 'roost_agent_questions_total{result="asked"} 2.0' in metrics
     assert 'roost_agent_questions_total{result="allowed"} 2.0' in metrics
     assert 'roost_agent_questions_total{result="refused"} 2.0' in metrics

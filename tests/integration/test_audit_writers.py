@@ -17,7 +17,7 @@ def _add_many(folder: Path, count: int) -> None:
         log.add("alice", "tool.call", {"process": os.getpid(), "number": number})
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_sixteen_processes_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "audit"
     writers = [multiprocessing.Process(target=_add_many, args=(folder, 1000)) for _ in range(16)]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ TOKEN = "CANARY-7f3a"
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 USER = 8364 + WORKER if os.geteuid() == 0 else None  # limits of processes count all of a user
 SHELL = "/bin/sh"
+STAYS = f"sleep 31.{os.getpid():08d}"  # nobody else's
 G = Guard
 Check = Callable[["Scene", Ran], bool]
 
@@ -151,7 +153,7 @@ ESCAPES = (
     row("shared memory", "processes", "import ctypes\nc = ctypes.CDLL(None)\nc.shmat.restype = ctypes.c_void_p\n"
         "p = c.shmat({shm}, None, 0o10000)\nprint(ctypes.string_at(p, 11).decode() if p != 2**64 - 1 else '')",
         python=True),
-    row("a process that stays", "processes", "setsid sleep 31.4159 > /dev/null 2>&1 &", lambda _scene, _ran: stayed()),
+    row("a process that stays", "processes", f"setsid {STAYS} > /dev/null 2>&1 &", lambda _scene, _ran: stayed()),
     row("trace another process", "syscalls", system_call("101, 117", "0, 0, 0, 0"), reached, python=True),
     row("keyring", "syscalls", system_call("250, 219", "0, -4, 1, 0, 0"), reached, python=True),
     row("io_uring", "syscalls", system_call("425, 425", "1, 0"), reached, python=True),
@@ -172,17 +174,17 @@ ESCAPES = (
     row("standard input", "descriptors", "cat"),
     # They outlive the run: a shell tries a fork again for some seconds, and would go on as soon as one of them ends.
     row("fork bomb", "limits", "for i in $(seq 60); do sleep 60 >/dev/null 2>&1 & done; echo " + TOKEN, processes=20,
-        seconds=6),
+        seconds=12),
     row("one large file", "limits", "head -c 3000000 /dev/zero > big; test $(wc -c < big) -gt 2000000 && echo " + TOKEN,
         file_bytes=1 << 20),
     row("open files", "limits", "fs = [open('/dev/null') for _ in range(200)]\nprint('" + TOKEN + "')", python=True,
         open_files=64),
     row("address space", "limits", "import mmap\nmmap.mmap(-1, 2 << 30)\nprint('" + TOKEN + "')", python=True,
         address_bytes=1 << 30),
-    row("time", "watch", "sleep 2; echo " + TOKEN, seconds=0.7),
+    row("time", "watch", "sleep 6; echo " + TOKEN, seconds=0.7),
     row("output", "watch", "yes | head -c 8000000; sleep 1; touch finished", inside_has("finished"),
         output_bytes=100_000),
-    row("memory", "watch", "import time\nx = b'x' * (200 << 20)\ntime.sleep(2)\nprint('" + TOKEN + "')", python=True,
+    row("memory", "watch", "import time\nx = b'x' * (200 << 20)\ntime.sleep(6)\nprint('" + TOKEN + "')", python=True,
         memory_bytes=64 << 20),
 )  # fmt: skip
 
@@ -196,13 +198,19 @@ def datagram(udp: socket.socket) -> bool:
 
 def died(victim: subprocess.Popen[bytes]) -> bool:
     with suppress(subprocess.TimeoutExpired):
-        victim.wait(0.5)
+        victim.wait(3)
     return victim.returncode is not None
 
 
+def staying() -> list[int]:
+    found = subprocess.run(["pgrep", "-f", STAYS], capture_output=True, text=True, check=False)
+    return [int(word) for word in found.stdout.split()]
+
+
 def stayed() -> bool:
-    found = subprocess.run(["pgrep", "-f", "sleep 31.4159"], capture_output=True, text=True, check=False)
-    pids = [int(word) for word in found.stdout.split()]
+    end = time.monotonic() + 5
+    while (pids := staying()) and time.monotonic() < end:  # what was killed may take a moment to be gone
+        time.sleep(0.1)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, 9)

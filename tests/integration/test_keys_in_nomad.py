@@ -36,8 +36,9 @@ from tests.support.engine import REPOSITORY
 from tests.support.net import free_port, wait_until
 from tests.support.nomad_tls import nomad_server
 
+pytestmark = pytest.mark.timeout(900)
 FIRST = "roost-the-first-key"
-SOON_S = 20.0
+SOON_S = 90.0  # a few seconds, where nothing else runs
 OTHER_JOB = """
 job "other" {{
   type = "batch"
@@ -80,7 +81,7 @@ class Running:
 
     def ask(self, path: str, key: str) -> httpx.Response:
         """Ask the agent."""
-        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=60)
 
     def started(self) -> str:
         """Return when the agent's task was started."""
@@ -113,7 +114,7 @@ def agent_in_nomad(folder: Path) -> Iterator[Running]:
         )
         job = agent_job(choice, Identity("", "", os.getuid(), os.getgid()), datacenter="dc1")
         job = dataclasses.replace(job, command=sys.executable, args=["-P", "-m", "roost.cli.serve"])
-        deploy.apply(client, render_job(REPOSITORY / "nomad", job), dry_run=False, timeout_s=60)
+        deploy.apply(client, render_job(REPOSITORY / "nomad", job), dry_run=False, timeout_s=180)
         try:
             yield Running(client, f"http://127.0.0.1:{port}", state)
         finally:
@@ -184,7 +185,7 @@ def test_an_endpoint_added_over_the_api_is_kept_in_the_variable_and_outlives_the
     path, added = "/roost/v1/endpoints", {"name": "box", "url": "https://127.0.0.1:9", "engine": "vllm", "key": "k-1"}
     headers = {"Authorization": f"Bearer {FIRST}"}
     wait_until(lambda: running.ask("/healthz", FIRST).status_code == 200, SOON_S, "the agent", step_s=0.1)
-    made = httpx.post(running.url + path, json=added, headers=headers, trust_env=False)
+    made = httpx.post(running.url + path, json=added, headers=headers, trust_env=False, timeout=60)
     assert made.status_code == 201, made.text
     store = NomadStore(running.client, ENDPOINTS)
     assert [(e.name, e.key.get_secret_value()) for e in store.load()[0].endpoints] == [("box", "k-1")]
@@ -200,7 +201,7 @@ def test_an_endpoint_added_over_the_api_is_kept_in_the_variable_and_outlives_the
     running.client.put(f"client/allocation/{allocation['ID']}/restart", {})
     wait_until(lambda: running.started() != started, SOON_S, "the restart", step_s=0.1)
     wait_until(lambda: _answers(running) and drained(), SOON_S, "what was added", step_s=0.1)
-    gone = httpx.delete(f"{running.url}{path}/box", headers=headers, trust_env=False)
+    gone = httpx.delete(f"{running.url}{path}/box", headers=headers, trust_env=False, timeout=60)
     assert (gone.status_code, store.load()[0].endpoints) == (200, ())
 
 

@@ -223,7 +223,7 @@ async def test_a_real_prometheus_scrapes_a_real_gateway_and_its_model_server(tmp
                 assert faults == [], f"{page}: {faults}"
             targets: dict[str, object] = {"static_configs": [{"targets": [gateway.url.removeprefix("http://")]}]}
             config = tmp_path / "prometheus.yaml"
-            config.write_text(scrape_document(key_file=str(key_file), targets=targets, rules=str(rules), every_s=1))
+            config.write_text(scrape_document(key_file=str(key_file), targets=targets, rules=str(rules), every_s=5))
             done = await asyncio.to_thread(promtool, "check", "config", config)
             assert done.returncode == 0, done.stdout + done.stderr
             with prometheus(tmp_path, config) as url:
@@ -233,7 +233,7 @@ async def test_a_real_prometheus_scrapes_a_real_gateway_and_its_model_server(tmp
                         found = await ask_prometheus(client, url, "up == 1")
                         return {one["metric"]["job"] for one in found} == {JOB, ENGINES_JOB, AGENT_METRICS_JOB}
 
-                    await eventually(all_up, 30, "all pages to be scraped")
+                    await eventually(all_up, 120, "all pages to be scraped")
                     endpoint = f"main@127.0.0.1:{engine.port}"
                     who = {"model": MODEL, "endpoint": endpoint}
                     for query, labels in (

@@ -69,6 +69,11 @@ async def ready(running: Service) -> None:
     await eventually(lambda: '"state": "ready"' in running.log.read_text(), SOON_S, "the endpoint")
 
 
+async def kept(running: Service, times: int = 1) -> None:
+    """Wait until the keeper has got the sockets so many times at that port: who ends before leaves none."""
+    await eventually(lambda: running.log.read_text().count("listeners_kept") >= times, SOON_S, "it to be kept")
+
+
 @pytest.fixture
 def tls(tmp_path: Path, environment: dict[str, str]) -> tuple[Path, str]:
     """Have the service listen with TLS too; return its authority and its address."""
@@ -103,8 +108,9 @@ async def replaced_under_load(
         await ready(running)
         authority, url = tls or (None, running.url)
         with clients(folder, url, authority) as asking:
-            for _ in range(REPLACEMENTS):
+            for number in range(REPLACEMENTS):
                 await asking.more()
+                await kept(running, number + 1)
                 await end(running)
                 running = services.enter_context(service(folder, environment, port=port))
             await asking.more()
@@ -123,6 +129,7 @@ async def test_a_killed_one_takes_with_it_only_what_it_was_answering(
         await ready(running)
         with clients(tmp_path, running.url) as asking:
             await asking.more()
+            await kept(running)
             await end(running, signal.SIGKILL)
             services.enter_context(service(tmp_path, environment, port=port))
             await asking.more()
@@ -139,6 +146,7 @@ async def test_who_comes_while_a_stream_still_ends_waits(
     with ExitStack() as services:
         running = services.enter_context(service(tmp_path, environment, port=port))
         await ready(running)
+        await kept(running)
         engine.mode = "slow"
         headers = {"Authorization": f"Bearer {API_KEY}"}
         async with aiohttp.ClientSession(running.url, headers=headers) as client:
@@ -166,8 +174,9 @@ async def test_a_keeper_that_begins_anew_between_two_services_refuses_nobody(
         with keeper_process(state / FOLDER):
             running = services.enter_context(service(tmp_path, environment, port=port))
             await ready(running)
+            await kept(running)
         with keeper_process(state / FOLDER), clients(tmp_path, running.url) as asking:
-            await eventually(lambda: running.log.read_text().count("listeners_kept") == 2, SOON_S, "it to be kept")
+            await kept(running, 2)
             await asking.more()
             await end(running)
             running = services.enter_context(service(tmp_path, environment, port=port))
@@ -183,7 +192,9 @@ async def test_without_a_keeper_it_is_as_it_was(tmp_path: Path, environment: dic
     with ExitStack() as services:
         running = services.enter_context(service(tmp_path, environment, port=port))
         await ready(running)
-        assert "listeners_not_kept" in running.log.read_text()
+        await eventually(
+            lambda: "listeners_not_kept" in running.log.read_text(), SOON_S, "it to say that nobody is there"
+        )
         with clients(tmp_path, running.url) as asking:
             await asking.more()
             await end(running)

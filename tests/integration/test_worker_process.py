@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,11 @@ async def test_tools_of_an_mcp_server_in_the_sandbox_are_called_by_the_hub(
         program = [sys.executable, "-P", "-m", "tests.support.mcp_example"]
         added = await asyncio.to_thread(scene.home.run, *words, "--json", "--", *program)
         assert json.loads(added.stdout)[0]["environment"] == ["ASKED", "PYTHONPATH"]
-        tried = json.loads((await asyncio.to_thread(scene.home.run, "mcp", "test", "ex", "--json")).stdout)
+        for _ in range(3):  # it waits half a minute for the server, which may start more slowly where much runs
+            done = await asyncio.to_thread(partial(scene.home.run, "mcp", "test", "ex", "--json", check=False))
+            tried = json.loads(done.stdout)
+            if tried["ok"]:
+                break
         assert tried["ok"], tried
         assert "mcp__ex__add" in [tool["name"] for tool in tried["tools"]]
         async with scene.worker():
@@ -202,7 +207,7 @@ async def test_it_comes_back_to_a_hub_that_was_started_anew_and_the_hub_does_not
         running = await asyncio.to_thread(made.__enter__)
         await eventually(lambda: bool(hub.desk.of("anna")), 60, "the worker")
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 10  # its question waits up to 20 s
+    assert asyncio.get_running_loop().time() - began < 18  # its question waits up to 20 s
     async with scene.hub() as hub:
         await eventually(lambda: bool(hub.desk.of("anna")), 60, "the worker to come back")
         (scene.project / "x").write_text("here")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from tests.support.gateway import API_KEY
 
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-ANSWER_S = 10.0  # for a complete request; refusals are held back for those who send many
+ANSWER_S = 90.0  # for a complete request; refusals are held back for those who send many
 SILENCE_S = 0.3  # then no more is coming
 LINGER_S = 0.05  # a client that stops in the middle leaves after so long
 AT_ONCE = 96  # more than are held back at once for what they sent before

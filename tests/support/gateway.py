@@ -31,7 +31,7 @@ from tests.support.processes import end
 
 API_KEY = "roost-key-of-the-tests"
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 
 
 def write_keys(folder: Path, *keys: str) -> Path:

@@ -187,6 +187,7 @@ export function agentPage(view) {
       if (!closed && id === from) toast(error.message, "bad");
     });
     reading = next;
+    next.finally(() => { if (reading === next) reading = null; });
     return next;
   }
 
@@ -199,8 +200,9 @@ export function agentPage(view) {
       heard(event) {
         const behind = turns.hear(event);
         const over = ["end", "cancelled", "idle"].includes(event.type);
-        // The turn may have ended between reading the records and watching.
-        if (behind || (first && event.type === "idle")) refresh();
+        // The turn may have ended between reading the records and watching; and what is being read may be from before
+        // its end.
+        if (behind || (first && event.type === "idle") || (over && reading)) refresh();
         if (event.type === "idle" || event.type === "turn") first = false;
         if (over) urgent.checked = false;
         // A conversation has a title as soon as its first message is recorded. The list is asked for now and then anyway.
