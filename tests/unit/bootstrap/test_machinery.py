@@ -12,6 +12,7 @@ import pytest
 
 from roost.ops.ownership import Manifest
 from tests.unit.bootstrap.shell import ROOT, Done, call, functions, stub
+from tests.unit.bootstrap.waiting import until
 
 INTERRUPTED = 130
 LOGGED = 'log=$tmp/log; : >"$log"; '
@@ -95,6 +96,14 @@ def test_a_failed_step_says_reason_fix_and_log(tmp_path: Path, work: str, reason
     assert f"Log: {tmp_path}/kept.log" in done.err
 
 
+def runs(pid: str) -> bool:
+    """Whether there is such a process, and it is more than an entry that nobody has fetched yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_an_interrupt_ends_the_children_and_leaves_nothing(tmp_path: Path) -> None:
     body = f"""{functions(tmp_path)}
         source_dir={ROOT}
@@ -119,7 +128,7 @@ def test_an_interrupt_ends_the_children_and_leaves_nothing(tmp_path: Path) -> No
     assert running.returncode == INTERRUPTED
     assert "Run ./bootstrap.sh again" in said
     stubborn = (tmp_path / "stubborn").read_text().strip()
-    assert not Path(f"/proc/{stubborn}").exists() or "Z" in Path(f"/proc/{stubborn}/stat").read_text().split()[2]
+    until(lambda: not runs(stubborn), "the end of what minds no TERM")
     assert not (tmp_path / "work").exists()
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -263,7 +272,7 @@ def test_a_purge_ends_what_still_runs_from_our_folders(tmp_path: Path) -> None:
     program.chmod(0o755)
     with subprocess.Popen([str(program), "600"]) as ours, subprocess.Popen(["sleep", "600"]) as theirs:
         try:
-            done = call(tmp_path, "sweep_processes")
+            done = call(tmp_path, "sweep_processes", timeout_s=200)
             assert ours.wait(timeout=10) == -signal.SIGTERM, done
             assert theirs.poll() is None
         finally:
@@ -278,7 +287,7 @@ def test_a_purge_ends_what_a_python_of_ours_runs(tmp_path: Path) -> None:
     words = ["-c", "import time; time.sleep(600)"]
     with subprocess.Popen([str(python), *words]) as ours, subprocess.Popen([sys.executable, *words]) as theirs:
         try:
-            done = call(tmp_path, "sweep_processes")
+            done = call(tmp_path, "sweep_processes", timeout_s=200)
             assert ours.wait(timeout=10) == -signal.SIGTERM, done
             assert theirs.poll() is None
         finally:

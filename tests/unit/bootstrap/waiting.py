@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str, seconds: float = 10) -> T:
+def until(look: Callable[[], T], what: str, seconds: float = 60) -> T:
     """Return what `look` says once it is true; AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := look()):

@@ -184,21 +184,25 @@ def test_a_stuck_keeper_holds_nobody_up_for_long(tmp_path: Path) -> None:
     assert time.monotonic() - begun < SOON_S
 
 
-def test_a_keeper_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
+def test_a_keeper_that_is_just_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the port for a moment still, and answers no more."""
+    monkeypatch.setattr(serve_handover, "PATIENCE_S", SOON_S)
     with socket.create_server((LOOPBACK, 0)) as held:
         port = held.getsockname()[1]
         threading.Timer(0.3, held.close).start()
         opened(tmp_path, port).sock.close()
 
 
-def test_a_port_that_somebody_else_has_is_said_as_before(tmp_path: Path) -> None:
+def test_a_port_that_somebody_else_has_is_said_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_handover, "ANSWER_S", SOON_S)
+    monkeypatch.setattr(serve_handover, "PATIENCE_S", 2 * SOON_S)
     with socket.create_server((LOOPBACK, 0)) as taken, keeper_process(tmp_path):
         begun = time.monotonic()
         with pytest.raises(RoostError, match="Cannot listen on") as caught:
             opened(tmp_path, taken.getsockname()[1])
+        seconds = time.monotonic() - begun
     assert "roost-listen" not in str(caught.value.fix)
-    assert time.monotonic() - begun < serve_handover.PATIENCE_S
+    assert seconds < serve_handover.PATIENCE_S
 
 
 def test_a_port_that_a_stuck_keeper_may_have_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

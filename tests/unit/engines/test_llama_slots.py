@@ -75,7 +75,10 @@ async def test_slots_that_stand_still_for_a_moment_are_no_fault() -> None:
 
 
 async def test_a_canary_without_a_token_is_stuck_unless_the_server_is_at_work() -> None:
-    async with fake_engine(mode="hang") as engine, client_of(engine.url, canary_every_s=0, stall_s=60) as client:
+    async with (
+        fake_engine(mode="hang") as engine,
+        client_of(engine.url, canary_every_s=0, canary_timeout_s=1, stall_s=60) as client,
+    ):
         engine.slots = [resting(None)]
         probing = asyncio.create_task(probe(client))
         await eventually(lambda: engine.canaries == 1, 5, "the canary")
@@ -86,7 +89,7 @@ async def test_a_canary_without_a_token_is_stuck_unless_the_server_is_at_work() 
 
 
 async def test_a_silent_server_is_stuck_and_a_gone_one_is_not() -> None:
-    async with fake_engine() as engine, client_of(engine.url, health_timeout_s=0.1) as client:
+    async with fake_engine() as engine, client_of(engine.url, health_timeout_s=1) as client:
         assert (await probe(client)).state is State.READY
         engine.mode = "silent"
         assert (await probe(client)).state is State.READY  # once may be chance
@@ -133,7 +136,7 @@ async def test_servers_without_a_folder_or_with_adapters_save_nothing() -> None:
 
 async def test_the_only_slot_keeps_its_conversation_from_the_canary() -> None:
     async with fake_engine(slot_files={}) as engine, client_session() as session:
-        client = LlamaServer(engine.url, session, lambda: "engine-key", Pace(0, 0.2), keeps_slots=True)
+        client = LlamaServer(engine.url, session, lambda: "engine-key", Pace(0, 10), keeps_slots=True)
         engine.slots = [resting(None)]
         await probe(client)
         assert engine.canaries == 1  # an empty one has nothing to lose

@@ -24,7 +24,7 @@ TEXT_ONLY = frozenset({Skill.EMBED, Skill.RERANK})  # what a server lacks that g
 @asynccontextmanager
 async def client_of(url: str, key: str = "engine-key", **pace: float) -> AsyncIterator[LlamaServer]:
     async with client_session() as session:
-        yield LlamaServer(url, session, lambda: key, Pace(**{"canary_timeout_s": 0.2, **pace}))
+        yield LlamaServer(url, session, lambda: key, Pace(**{"canary_timeout_s": 10, **pace}))
 
 
 async def probe(client: LlamaServer, *, busy: bool = False) -> Report:
@@ -64,7 +64,7 @@ async def test_after_a_restart_a_token_is_asked_for_again() -> None:
 
 
 async def test_a_healthy_page_over_a_stuck_server_is_not_believed() -> None:
-    async with fake_engine() as engine, client_of(engine.url, canary_every_s=0) as client:
+    async with fake_engine() as engine, client_of(engine.url, canary_every_s=0, canary_timeout_s=1) as client:
         assert (await probe(client)).state is State.READY
         engine.mode = "stuck"
         report = await probe(client)

@@ -23,7 +23,7 @@ from tests.support.web_server import serving
 
 CHAT = "/v1/chat/completions"
 LIMITS = aiohttp.ClientTimeout(total=10)
-PACE = Pace(canary_every_s=60, canary_timeout_s=0.3, health_timeout_s=2)
+PACE = Pace(canary_every_s=60, canary_timeout_s=2, health_timeout_s=20)
 
 
 @asynccontextmanager

@@ -122,11 +122,11 @@ async def test_it_waits_for_a_socket_that_is_not_there_yet(tmp_path: Path) -> No
     await nomad.stop()
 
 
-async def test_a_moved_model_server_gets_the_next_request_within_two_seconds(tmp_path: Path) -> None:
+async def test_a_moved_model_server_gets_the_next_request_before_the_next_probe(tmp_path: Path) -> None:
     nomad = FakeNomad(tmp_path / "api.sock", tags=["model=tiny"])
     await nomad.start()
     settings = quick_settings(
-        tmp_path, nomad_socket=nomad.socket, NOMAD_TOKEN=SecretStr(nomad.token), probe_every_s=2.0
+        tmp_path, nomad_socket=nomad.socket, NOMAD_TOKEN=SecretStr(nomad.token), probe_every_s=60.0, wait_s=30.0
     )
     async with served(settings) as gateway, fake_engine() as old:
         nomad.set(MAIN, ("127.0.0.1", old.port))
@@ -134,14 +134,14 @@ async def test_a_moved_model_server_gets_the_next_request_within_two_seconds(tmp
         await old.stop()
         chat = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
         url = gateway.url + "/v1/chat/completions"
-        async with asyncio.timeout(10), fake_engine() as new:
+        async with asyncio.timeout(90), fake_engine() as new:
             asking = asyncio.create_task(gateway.client.post(url, json=chat).__aenter__())
             await eventually(lambda: gateway.states() == ["down"], 5, "the old one to be found gone")
             loop = asyncio.get_running_loop()
             moved_at = loop.time()
             nomad.set(MAIN, ("127.0.0.1", new.port))
             answer = await asking
-            assert loop.time() - moved_at < 2
+            assert loop.time() - moved_at < 25  # not with the next probe
             assert answer.status == 200
             assert answer.headers["x-roost-endpoint"] == f"main@127.0.0.1:{new.port}"
             await answer.read()

@@ -142,7 +142,7 @@ async def test_the_idle_model_makes_room_and_comes_back(tmp_path: Path) -> None:
 
 
 async def test_turns_between_two_models_do_not_swap_them_each_time(tmp_path: Path) -> None:
-    async with fleet(tmp_path, pool=BIG, min_stay_s=2.0) as (gateway, nomad, _, _):
+    async with fleet(tmp_path, pool=BIG, min_stay_s=6.0) as (gateway, nomad, _, _):
         assert (await ask(gateway, model="big"))[0] == 200  # by the small one, which was there before: no stay
         await eventually(lambda: nomad.scaled == [(MAIN, 0), (SPECIALIST, 1)], 10, "main to make room")
         await eventually(lambda: "ready" in gateway.states(), 5, "the big one")
@@ -155,7 +155,7 @@ async def test_turns_between_two_models_do_not_swap_them_each_time(tmp_path: Pat
         status, document, _ = await asking
         assert (status, document["model"]) == (200, "small")
         assert nomad.scaled[2:] == [(SPECIALIST, 0), (MAIN, 1)]
-        assert time.monotonic() - warm > 1.5  # seen ready by the keeper a little before or after us
+        assert time.monotonic() - warm > 3  # seen ready by the keeper a little before or after us
 
 
 async def test_a_model_at_work_is_not_stopped(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_model_at_work_is_not_stopped(tmp_path: Path) -> None:
 
 
 async def test_idle_models_are_stopped_and_pinned_ones_are_not(tmp_path: Path) -> None:
-    async with fleet(tmp_path, running=(1, 1), idle_stop_s=1.0) as (gateway, nomad, _, _):
+    async with fleet(tmp_path, running=(1, 1), idle_stop_s=4.0) as (gateway, nomad, _, _):
         nomad.jobs[MAIN].tags.append("keep_warm=true")
         nomad.jobs[MAIN].version += 1
         nomad.end_waiting()

@@ -284,7 +284,8 @@ async def test_a_client_meets_its_limits_and_they_survive_a_restart(tmp_path: Pa
                 status, headers, _ = await chat(gateway, stream=left == "1")
                 assert (status, headers["x-ratelimit-remaining-requests"]) == (200, left)
             status, headers, body = await chat(gateway)
-            assert (status, headers["retry-after"]) == (429, "20")
+            assert status == 429
+            assert int(headers["retry-after"]) in range(1, 21)  # one each 20 s, less what has passed meanwhile
             assert json.loads(body)["error"]["code"] == "rate_limit_exceeded"
             assert (await chat(gateway, "bob"))[0] == 200
             assert (await chat(gateway, API_KEY))[0] == 200

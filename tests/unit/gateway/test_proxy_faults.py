@@ -137,6 +137,8 @@ async def test_waiting_ends(tmp_path: Path) -> None:
     async with fake_engine(mode="loading") as engine:
         settings = quick_settings(tmp_path, static_endpoints=engine.url, wait_s=0.3)
         async with served(settings) as gateway:
+            views = gateway.gateway.registry.views  # "loading" it is before anybody has looked, too
+            await eventually(lambda: "loading its model" in views()[0].reason, 10, "the first probe")
             status, document, headers = await ask(gateway, model="auto")
             assert status == 503
             assert headers["retry-after"] == "5"
@@ -229,7 +231,7 @@ async def test_a_stuck_server_is_found_by_the_canary_and_what_waits_there_moves_
 
 async def test_a_busy_server_is_not_taken_for_a_stuck_one(tmp_path: Path) -> None:
     async with fake_engine(mode="slow", all_slots_busy=True) as engine:
-        settings = quick_settings(tmp_path, static_endpoints=engine.url, canary_every_s=0.05)
+        settings = quick_settings(tmp_path, static_endpoints=engine.url, canary_every_s=0.05, canary_timeout_s=30)
         async with served(settings) as gateway:
             await gateway.ready()
             asking = asyncio.create_task(stream(gateway))

@@ -41,7 +41,8 @@ def test_it_sees_what_python_sees(tmp_path: Path) -> None:
     assert abs(seen.facts.clock - facts.clock) < 30
     (mine,), (theirs,) = seen.facts.disks, facts.disks
     assert (mine.path, mine.device, mine.writable) == (theirs.path, theirs.device, theirs.writable)
-    assert abs(mine.free_mib - theirs.free_mib) < 200
+    # Others write and remove meanwhile.
+    assert abs(mine.free_mib - theirs.free_mib) < max(200, theirs.free_mib // 4)
     assert {a for a in facts.own_addresses() if "." in a and a != "127.0.0.1"} <= seen.facts.own_addresses()
     assert not list(tmp_path.iterdir())
     assert not seen.installed

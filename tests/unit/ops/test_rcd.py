@@ -18,10 +18,10 @@ from roost.ops.units import Places, Service, render_newsyslog, render_rcd
 from tests.unit.bootstrap.waiting import until
 
 DOUBLES = Path(__file__).parents[2] / "support" / "freebsd"
-# Says what it got, what it is told, and stays.
-PROGRAM = """echo "began $1 $SAID ${SECRET-unset}"
-trap 'echo reloaded' HUP
+# Says what it got, what it is told, and stays. Who reads that it began may signal it.
+PROGRAM = """trap 'echo reloaded' HUP
 trap 'echo ended; exit 0' TERM
+echo "began $1 $SAID ${SECRET-unset}"
 while :; do sleep 0.05; done"""
 AWKWARD = 'it\'s a "word" with $HOME, `id` and \\ in it'
 

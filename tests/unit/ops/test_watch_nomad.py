@@ -56,11 +56,11 @@ def world(tmp_path: Path, zone: str) -> Iterator[Path]:
 
 
 def wait_for(check: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if check():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not happen within 30 s")
+    raise AssertionError("it did not happen within 120 s")
 
 
 def naps(world: Path) -> int:
@@ -124,31 +124,21 @@ def test_where_that_does_not_help_it_is_tried_again_later(world: Path) -> None:
     assert naps(world) - begin >= 120
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        refusals(2, 10),
-        refusals(9, 900),
-        refusals(9, -DAY_S),
-        refusals(9, 10).replace("Permission denied", "No cluster leader"),
-        refusals(9, 10).replace("error heartbeating", "error querying node allocations"),
-        refusals(9, 90) + line(20, "INFO", "client: node registration complete"),
-        line(10, "INFO", f'client.alloc_runner.task_runner: Task event: msg="{REFUSED}"') * 9,
-        f"{REFUSED}\n" * 9,
-    ],
-    ids=[
-        "few",
-        "long ago",
-        "of the future",
-        "no leader",
-        "others",
-        "registered since",
-        "a job says so",
-        "a task says so",
-    ],
-)
-def test_other_troubles_are_left_to_nomad(world: Path, lines: str) -> None:
-    put(world / "nomad.log", lines)
+OTHER_TROUBLES: dict[str, Callable[[], str]] = {
+    "few": lambda: refusals(2, 10),
+    "long ago": lambda: refusals(9, 900),
+    "of the future": lambda: refusals(9, -DAY_S),
+    "no leader": lambda: refusals(9, 10).replace("Permission denied", "No cluster leader"),
+    "others": lambda: refusals(9, 10).replace("error heartbeating", "error querying node allocations"),
+    "registered since": lambda: refusals(9, 90) + line(20, "INFO", "client: node registration complete"),
+    "a job says so": lambda: line(10, "INFO", f'client.alloc_runner.task_runner: Task event: msg="{REFUSED}"') * 9,
+    "a task says so": lambda: f"{REFUSED}\n" * 9,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TROUBLES)
+def test_other_troubles_are_left_to_nomad(world: Path, name: str) -> None:
+    put(world / "nomad.log", OTHER_TROUBLES[name]())  # now: what is older than five minutes does not count anyway
     pass_by(world, 60)
     assert restarts(world) == []
 
@@ -161,8 +151,9 @@ def test_what_somebody_stopped_is_not_started(world: Path, what: str) -> None:
     else:
         put(world / "nomad.log", refusals(3, 10))
     pass_by(world, 30)
-    put(world / "down", "0\n")
     put(world / "nomad.log", "")
+    pass_by(world, 15)
+    put(world / "down", "0\n")
     pass_by(world, 15)
     assert restarts(world) == []
 

@@ -226,14 +226,14 @@ def test_a_server_that_counts_oddly_breaks_no_stream(kind: Kind, odd: dict[str, 
 async def test_a_request_that_was_worked_on_for_long_still_waits_for_another_server(tmp_path: Path) -> None:
     one_slot: dict[str, object] = {"props": {"total_slots": 1}}
     async with fake_engine(**one_slot, mode="drop-late") as a, fake_engine(**one_slot, mode="slow") as b:
-        settings = quick_settings(tmp_path, static_endpoints=f"a={a.url},b={b.url}", wait_s=0.6)
+        settings = quick_settings(tmp_path, static_endpoints=f"a={a.url},b={b.url}", wait_s=3.0)
         async with served(settings) as gateway:
             await gateway.ready(2)
             plain = asyncio.create_task(_plain(gateway))
             await eventually(lambda: len(a.chats) == 1, 5, "the request at the one that will die")
             streamed = asyncio.create_task(events(gateway))
             await eventually(lambda: any(chat.get("stream") for chat in b.chats), 5, "the stream")
-            await asyncio.sleep(0.7)  # longer than a request may wait
+            await asyncio.sleep(3.1)  # longer than a request may wait
             a.go.set()
             await eventually(lambda: gateway.gateway.balancer.waiting == 1, 5, "the request to wait")
             b.go.set()

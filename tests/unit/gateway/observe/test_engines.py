@@ -53,7 +53,9 @@ def value(samples: list[Sample], name: str, **labels: str) -> float | None:
 async def test_servers_are_asked_with_their_key_and_get_the_fleets_labels(tmp_path: Path) -> None:
     async with fake_engine(metrics=LLAMA) as one, fake_engine(metrics=OTHER, model="small") as other:
         urls = f"{one.url},router={other.url}"
-        async with served(quick_settings(tmp_path, static_endpoints=urls, engine_metrics_s=60)) as gateway:
+        # Probed once only: a probe asks for the same page now and then.
+        settings = quick_settings(tmp_path, static_endpoints=urls, engine_metrics_s=60, probe_every_s=60)
+        async with served(settings) as gateway:
             await gateway.ready(2)
             before = one.scrapes, other.scrapes  # its load is asked for when a server is first seen
             found = await scrape(gateway)
@@ -74,7 +76,8 @@ async def test_servers_are_asked_with_their_key_and_get_the_fleets_labels(tmp_pa
 async def test_a_server_without_that_page_is_left_out_and_one_that_writes_rubbish_is_down(tmp_path: Path) -> None:
     async with fake_engine() as without, fake_engine(metrics="llamacpp:x{ 5") as broken:
         urls = f"{without.url},router={broken.url}"
-        async with served(quick_settings(tmp_path, static_endpoints=urls, engine_metrics_s=0)) as gateway:
+        settings = quick_settings(tmp_path, static_endpoints=urls, engine_metrics_s=0, probe_every_s=60)
+        async with served(settings) as gateway:
             await gateway.ready(2)
             before = without.scrapes, broken.scrapes
             for _ in range(3):
