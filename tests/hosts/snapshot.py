@@ -56,7 +56,10 @@ NOISE = (
     r"processes: (ps|sh|sed|awk|cut|find|xargs|bash|sleep|/bin/sh|sh -c)\b",
     r"processes: \[.*\]$",
     # Health checks of containers every ten seconds, and what the watch of Nomad runs between two naps.
-    r"processes: (python3 -m roost\.cli\.healthcheck|/usr/bin/wget --quiet|(/\S*/)?runc|journalctl|date|uname|cksum)\b",
+    r"processes: (python3 -m roost\.cli\.healthcheck|/usr/bin/wget --quiet)\b",
+    r"processes: (/\S*/)?runc ((--\S+ \S+ )*(exec|state|start|delete)\b|init$)",
+    r"processes: journalctl --quiet --unit \S+ --output cat --lines \d+ _COMM=nomad$",
+    r"processes: (date (\+%s|-d .* \+\S+)|uname -n|cksum)$",
     r"processes: .*systemd",
     r"processes: .*\bgetty\b",
     r"processes: sshd(-session)?: ",  # a login, such as Ansible's; sshd-session from Debian 13 on

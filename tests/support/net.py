@@ -16,7 +16,7 @@ PATIENCE_S = 60.0  # at least: how long something takes is the machine's affair
 # these by chance between the look at it and its use. Tests that run beside each other begin at different ones.
 PORTS = range(10_000, 20_000)
 TAKEN = frozenset({11434, 18372})  # Ollama's, and the tunnel's in docs/operations.md: may begin to listen later
-_turns = itertools.count(os.getpid() * 2003)
+_turns = itertools.count(os.getpid() * 6181)
 
 
 def free_port() -> int:

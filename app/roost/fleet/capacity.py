@@ -59,7 +59,7 @@ def capacity_of(
         free_bytes=(facts.memory_total_mib - reserve_mib(facts.memory_total_mib, others_mib)) * MIB,
         cores=facts.cpu_cores,
         bandwidth_gbs=rate.gbs,
-        gpus=_gpus(facts, rate, _ours(running), vendors),
+        gpus=_gpus(facts, _shared_rate(facts, rate), _ours(running), vendors),
         domain=domain,
         kind=" ".join(part for part in (facts.arch, kind) if part),
         bandwidth_least_gbs=rate.least,
@@ -80,11 +80,16 @@ def _guess(gbs: float) -> _Rate:
 
 
 def _memory_rate(facts: HostFacts, measured: Bandwidth | None) -> _Rate:
-    """Return the rate of the machine's own memory; its graphics may draw more of it than what was measured."""
+    """Return the rate of the machine's own memory, as its processors draw it."""
     published = published_gbs(facts)
     if measured:
-        return _Rate(measured.gbs, measured.gbs, max(measured.gbs, published or measured.most_gbs))
+        return _Rate(measured.gbs, measured.gbs, measured.most_gbs)
     return _Rate(published, published, published) if published else _guess(USUAL_GBS)
+
+
+def _shared_rate(facts: HostFacts, own: _Rate) -> _Rate:
+    """Return the rate of memory that graphics share: they may draw more of it than processors, as it is published."""
+    return own._replace(most=max(own.gbs, published_gbs(facts) or own.most))
 
 
 def reserve_mib(total_mib: int, others_mib: int = 0) -> int:

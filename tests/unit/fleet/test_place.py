@@ -357,6 +357,14 @@ def test_a_move_that_gains_takes_no_other_along() -> None:
     assert {p.host for p in planned([*two, host("c", 8, gbs=60)], copies, before).placed} == {"a", "c"}
 
 
+def test_one_that_lies_on_its_card_in_part_gets_more_layers_when_there_is_room() -> None:
+    wish = Wish("main", model="huge", context_size=2048)
+    before = planned([host("a", 64, gpu(0, 8), gbs=20)], [wish])
+    (less,) = before.placed
+    (now,) = planned([host("a", 64, gpu(0, 32), gbs=20)], [wish], before).placed
+    assert now.split.total > 2 * less.split.total > 0
+
+
 def test_a_changed_wish_is_followed() -> None:
     hosts = [host("h", 8)]
     before = planned(hosts, [Wish("main", model="small", context_size=8192)])

@@ -112,16 +112,43 @@ class Planning:
         return best
 
     def _fewer_moves(self, fresh: _Variant, kept: list[Pick], group: _Group, beside: list[Pick]) -> _Variant:
-        """Return the variant without moves that only came with others, where that serves as much and as well."""
-        now = {pick.asked.key: pick for pick in fresh.picks}
-        stay = [p for p in kept if p.asked.key in now and not gains(now[p.asked.key], p, self.table.sites)]
-        if not stay:
-            return fresh
-        fewer = self._variant(stay, group.asked, group.numbers, beside)
-        if fewer.score[:2] < fresh.score[:2]:
-            shorter = [self._first_context(pick) for pick in stay]
-            fewer = self._restored(self._variant(shorter, group.asked, group.numbers, beside), stay)
-        return fewer if fewer.score[:2] >= fresh.score[:2] else fresh
+        """Return the variant without moves that only came with others, where that serves as much and as well.
+
+        What is held back leaves its place in the variant to others, who may gain nothing there: so it is asked again.
+        After a host has left nothing gains enough to be moved.
+        """
+        best, stay, least = fresh, dict[Key, Pick](), self._counted(fresh)
+        while True:
+            now = {pick.asked.key: pick for pick in best.picks if pick.asked.key not in stay}
+            held = [
+                pick for pick in kept
+                if (new := now.get(pick.asked.key)) and not (self.calm and gains(new, pick, self.table.sites))
+            ]  # fmt: skip
+            if not held:
+                return best
+            stay |= {pick.asked.key: pick for pick in held}
+            fewer = self._variant(list(stay.values()), group.asked, group.numbers, beside)
+            if self._counted(fewer) < least:
+                shorter = [self._first_context(pick) for pick in stay.values()]
+                shortened = self._variant(shorter, group.asked, group.numbers, beside)
+                fewer = self._restored(shortened, list(stay.values()))
+            if self._counted(fewer) < least:
+                return best
+            best = fewer
+
+    def _counted(self, variant: _Variant) -> tuple[int, int]:
+        """Return roles served and quality as the next run counts them.
+
+        Of a model that a host has already, a server that did not name it counts nothing (`kept_pick`).
+        """
+        order = {one.key: place for place, one in enumerate(self.asked)}
+        there = {(number, model) for number, models in enumerate(self.state.models) for model in models}
+        quality = 0
+        for pick in sorted(variant.picks, key=lambda pick: order[pick.asked.key]):
+            at = (pick.number, pick.offer.candidate.model)
+            quality += 0 if at in there and not pick.asked.wish.model else pick.quality
+            there.add(at)
+        return variant.score[0], quality
 
     def _runs_on(self, asked: Asked, numbers: Sequence[int]) -> bool:
         placed = self.running.get(asked.key)
@@ -297,8 +324,10 @@ def worth_it(new: _Variant, old: _Variant, sites: Sequence[Site]) -> bool:
 
 def gains(new: Pick, old: Pick, sites: Sequence[Site]) -> bool:
     """Say whether a server that runs is itself better off in a new plan; speeds as in `worth_it`."""
-    if new.quality != old.quality or _same_place(new, old):
+    if new.quality != old.quality:
         return new.quality > old.quality
+    if _same_place(new, old):  # more layers there: how wrong the figure is does not matter
+        return new.fit.tokens_per_s > old.fit.tokens_per_s * SPEED_WORTH_A_MOVE
     most, least = sites[old.number].most_speed(old.fit), sites[new.number].least_speed(new.fit)
     return least > most * SPEED_WORTH_A_MOVE
 

@@ -24,6 +24,8 @@ Json = Any
 GOOD_NUMBERS = (1, 3, 5)
 KEPT_SNAPSHOTS = 5
 HAND_OVER_S = 20.0
+TRIES_FOR_ONE = 3  # then another one is asked to lead
+REFUSED_PAUSE_S = 1.0  # while a transfer is tried Raft takes no writes
 HEALTHY_S = 60.0
 REMOVE_S = 20.0
 NO_PEER = "was not found in the Raft configuration"  # how Nomad's leader says it, with status 500 as for all else
@@ -148,22 +150,28 @@ def hand_over(client: NomadClient, mine: str, to: str, timeout_s: float = HAND_O
     if not others or not any(server.leader and server.address == mine for server in found):
         return False
     chosen = next((server for server in others if machine(server.name) == to), others[0])
+    order = [chosen, *(server for server in others if server != chosen)]
     deadline = time.monotonic() + timeout_s
-    while not _leads_elsewhere(client, mine, chosen.id):
+    refusals, why = 0, ""
+    while True:
+        moved, problem = _transferred(client, mine, order[refusals // TRIES_FOR_ONE % len(order)].id)
+        if moved:
+            return True
+        if problem:
+            refusals, why = refusals + 1, f": {problem}"
         if time.monotonic() > deadline:
             raise RoostError(
-                f"Nomad's leadership did not move to {machine(chosen.name)} within {timeout_s:.0f} s.",
+                f"Nomad's leadership did not move to {machine(chosen.name)} within {timeout_s:.0f} s{why}.",
                 fix="See `roost fleet status` and `roost logs nomad`.",
             )
-        time.sleep(POLL_S)
-    return True
+        time.sleep(REFUSED_PAUSE_S if problem else POLL_S)
 
 
-def _leads_elsewhere(client: NomadClient, mine: str, to: str) -> bool:
-    """Say whether another server leads by now; asks again for it while this one does.
+def _transferred(client: NomadClient, mine: str, to: str) -> tuple[bool, str]:
+    """Ask once more for a transfer where this server still leads.
 
-    Raft gives a transfer a second, which a busy machine may miss, and says so with status 500, as Nomad does of an
-    election that lasts.
+    Return whether another one leads, and what Nomad had against it. Raft gives a transfer a second, which a busy
+    machine may miss, and says so with status 500, as Nomad does of an election that lasts.
     """
     try:
         leader = client.leader()
@@ -172,8 +180,8 @@ def _leads_elsewhere(client: NomadClient, mine: str, to: str) -> bool:
     except NomadRefusedError as error:
         if error.status != http.client.INTERNAL_SERVER_ERROR:
             raise
-        return False
-    return leader not in ("", mine)
+        return False, error.text.strip()
+    return leader not in ("", mine), ""
 
 
 def get_ready(

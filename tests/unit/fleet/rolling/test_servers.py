@@ -135,10 +135,18 @@ def test_the_leader_hands_over_and_others_have_nothing_to_hand_over(tmp_path: Pa
     assert nomad.asked == ["id3"]
 
 
-def test_a_transfer_for_which_raft_had_too_little_time_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_transfer_for_which_raft_had_too_little_time_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "REFUSED_PAUSE_S", 0.0)
     nomad = FakeNomad(refusals=[500, 500])
     assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[1]
     assert (nomad.leads, nomad.asked) == ("192.0.2.3:4647", ["id3"] * 3)
+    nomad = FakeNomad(refusals=[500, 500, 500])
+    assert ready(nomad, "192.0.2.1:4647", tmp_path, timeout_s=30)[1]
+    assert (nomad.leads, nomad.asked) == ("192.0.2.2:4647", ["id3"] * 3 + ["id2"]), "the preferred one cannot"
+    with pytest.raises(RoostError, match="did not move to m3 within 0 s: leadership transfer timeout"):
+        ready(FakeNomad(refusals=[500] * 100_000), "192.0.2.1:4647", tmp_path, timeout_s=0.1)
     with pytest.raises(NomadRefusedError, match="403"):
         ready(FakeNomad(refusals=[403]), "192.0.2.1:4647", tmp_path)
 
