@@ -1,7 +1,8 @@
 """What a spare runs goes back to the machine that it is planned for, once that one is there again.
 
 Nomad does this by itself where a machine was lost and returned (`disconnect` in nomad/model-server.nomad.hcl.j2). After
-a drain, or where it was first placed while its machine was away, it stays on the spare until it is told.
+a drain, where it was first placed while its machine was away, or where Nomad's client failed it as it restored it after
+a boot (it may ask its own server before that can answer), it stays on the spare until it is told.
 """
 
 from __future__ import annotations
