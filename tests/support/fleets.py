@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from roost.fleet.place import Candidate, Wish
+from roost.fleet.place import Candidate, Wish, place
 from roost.fleet.plan import GpuCapacity, HostCapacity, Placed, Plan
 from roost.models.footprint import HOST, DeviceBytes, Estimate, LayerSplit, ServerSettings
 from roost.ops.errors import RoostError
@@ -172,3 +172,22 @@ def slot_wishes(draw: st.DrawFn, names: Sequence[str] = (), most: int = 4) -> li
             )
         )
     return found
+
+
+def planned(
+    hosts: list[HostCapacity],
+    wishes: list[Wish],
+    present: Plan | None = None,
+    models: tuple[Candidate, ...] = MODELS,
+) -> Plan:
+    """Plan with what is known of `SHAPES`; no device holds more than it has."""
+    plan = place(hosts, models, wishes, FakeEstimator(SHAPES), present)
+    assert over(plan, hosts) == []
+    return plan
+
+
+def only(plan: Plan) -> Placed:
+    """Return the one server of a plan that refuses none."""
+    assert plan.refused == ()
+    (placed,) = plan.placed
+    return placed

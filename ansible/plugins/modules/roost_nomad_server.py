@@ -10,17 +10,8 @@ from ansible.module_utils.basic import AnsibleModule
 from roost.fleet.node_identity import ACL
 from roost.fleet.nomad_api import NOMAD_OPTIONS, NomadAccess, NomadClient, NomadRefusedError, NomadUnreachableError
 from roost.fleet.nomad_setup import ensure_acl
-from roost.fleet.rolling.servers import (
-    ASIDE,
-    SERVER_PART,
-    discard,
-    forget_server,
-    get_ready,
-    put_aside,
-    servers,
-    step_down,
-    wait_healthy,
-)
+from roost.fleet.rolling.server_data import ASIDE, SERVER_PART, discard, put_aside
+from roost.fleet.rolling.servers import forget_server, get_ready, servers, step_down, wait_healthy
 from roost.ops.errors import RoostError, user_message
 
 DOCUMENTATION = r"""

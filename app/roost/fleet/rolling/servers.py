@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ HEALTHY_S = 60.0
 REMOVE_S = 20.0
 NO_PEER = "was not found in the Raft configuration"  # how Nomad's leader says it, with status 500 as for all else
 POLL_S = 0.25
-SERVER_PART, ASIDE = "server", "server-before"  # below Nomad's folder of data
 BRING_BACK = "See `roost fleet status`; once those servers are there and vote, run it again."
 ASK_AGAIN = "See that the file secrets/nomad-operator-token has a management token of Nomad, and run it again."
 
@@ -345,45 +343,6 @@ def forget_server(client: NomadClient, address: str) -> bool:
             client.put("agent/force-leave", None, node=member["Name"], prune="true")
             known = True
     return known
-
-
-def put_aside(data_dir: Path) -> bool:
-    """Move what a machine knew as a server out of the way, in place of what was moved before; return whether it did.
-
-    What it knew would be wrong if it became a server again: it shall begin with nothing then.
-
-    Raises:
-        RoostError: it cannot be moved.
-    """
-    old, aside = data_dir / SERVER_PART, data_dir / ASIDE
-    if not old.is_dir():
-        return False
-    try:
-        if aside.exists():
-            shutil.rmtree(aside)
-        old.rename(aside)
-        aside.chmod(0o700)
-    except OSError as error:
-        raise RoostError(f"{old} cannot be moved to {aside}: {error.strerror}.") from None
-    return True
-
-
-def discard(data_dir: Path) -> bool:
-    """Remove what was put aside once the others forgot the server; return whether there was anything.
-
-    It holds all of Nomad's tokens and variables, and its keys, which a machine that is no server has no use for.
-
-    Raises:
-        RoostError: it cannot be removed.
-    """
-    aside = data_dir / ASIDE
-    if not aside.exists():
-        return False
-    try:
-        shutil.rmtree(aside)
-    except OSError as error:
-        raise RoostError(f"{aside} cannot be removed: {error.strerror}.") from None
-    return True
 
 
 def wait_healthy(client: NomadClient, mine: str, timeout_s: float = HEALTHY_S) -> None:

@@ -16,18 +16,15 @@ from roost.fleet.rolling import servers
 from roost.fleet.rolling.servers import (
     RaftServer,
     choice_problem,
-    discard,
     forget_server,
     get_ready,
     leave_problem,
-    put_aside,
     remove_peer,
     restart_problem,
     step_down,
     wait_healthy,
 )
 from roost.ops.errors import RoostError
-from tests.support.ansible_module import run_module
 
 
 def test_servers_are_one_three_or_five_of_the_fleet() -> None:
@@ -388,33 +385,3 @@ def test_the_others_forget_a_server_that_left() -> None:
     assert forget_server(cast("NomadClient", nomad), "192.0.2.2:4647")
     assert nomad.done == ["DELETE operator/raft/peer id2", "agent/force-leave m2.global"]
     assert not forget_server(cast("NomadClient", nomad), "192.0.2.9:4647")
-
-
-def test_what_a_server_knew_is_put_aside_once_and_for_root_only(tmp_path: Path) -> None:
-    assert not put_aside(tmp_path)
-    for word in ("first", "second"):
-        (tmp_path / "server" / "raft").mkdir(parents=True)
-        (tmp_path / "server" / "raft" / "raft.db").write_text(word)
-        assert put_aside(tmp_path)
-        assert not (tmp_path / "server").exists()
-        assert (tmp_path / "server-before" / "raft" / "raft.db").read_text() == word
-    assert (tmp_path / "server-before").stat().st_mode & 0o777 == 0o700
-    assert not put_aside(tmp_path)
-    assert discard(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert not discard(tmp_path)
-
-
-def test_a_machine_that_is_no_server_any_more_keeps_nothing_of_it(tmp_path: Path) -> None:
-    arguments = {
-        "state": "discarded",
-        "data_dir": str(tmp_path),
-        "address": "https://[::1]:9",
-        "tls_dir": str(tmp_path),
-    }
-    (tmp_path / "server-before" / "keystore").mkdir(parents=True)
-    assert run_module("roost_nomad_server", {**arguments, "token": ""}, check=True)["changed"]
-    assert (tmp_path / "server-before").is_dir()
-    assert run_module("roost_nomad_server", {**arguments, "token": ""})["changed"]
-    assert not run_module("roost_nomad_server", {**arguments, "token": ""})["changed"]
-    assert list(tmp_path.iterdir()) == []
