@@ -256,7 +256,7 @@ def survives(host: Host, what: str, fault: Callable[[], object], measure: Measur
     seconds = time.monotonic() - begin
     measure(f"{host.name}: answer after {what}", seconds)
     assert seconds <= ANSWER_S
-    at_rest(host, before)  # a container that is just made keeps the next shutdown waiting
+    at_rest(host, before)
 
 
 def state_is_private(host: Host) -> None:

@@ -64,6 +64,20 @@ def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
     assert exposure(service, tmp_path) <= MOST
 
 
+def test_what_ends_containers_is_little_exposed(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
+    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_containers }}")
+    service = Service(
+        "roost-thing",
+        "",
+        type=given["type"],
+        command=("/bin/true",),
+        stop_command=("/bin/true",),
+        confined=given["confined"],
+    )
+    assert exposure(service, tmp_path) <= MOST
+
+
 def test_what_keeps_sockets_is_little_exposed(tmp_path: Path) -> None:
     tasks = yaml.safe_load((REPOSITORY / "ansible/roles/jobs/tasks/main.yml").read_text())
     given = next(task["roost_service"] for task in tasks if "roost_service" in task)
