@@ -259,6 +259,22 @@ def survives(host: Host, what: str, fault: Callable[[], object], measure: Measur
     at_rest(host, before)
 
 
+def survives_reboot(host: Host, measure: Measure) -> None:
+    """Boot a host with systemd anew: it answers again within a minute, and its containers ended in order before.
+
+    Those that the last step of a shutdown signals get the signal twice, and a model server may hang then.
+    """
+    containers = host.exec("docker ps --quiet").out.split()
+    survives(host, "reboot", host.reboot, measure)
+    journal = "journalctl --no-pager --output cat --unit roost-nomad --unit roost-shutdown --unit docker"
+    lines = host.exec(journal).out.splitlines()
+    said = f"{len(containers)} containers ended before Docker."
+    assert said in lines, lines[-60:]
+    before, after = lines[: lines.index(said)], lines[lines.index(said) :]
+    assert [line for line in before if "ed roost-nomad.service" in line][-1].startswith("Stopped"), lines[-60:]
+    assert next(line for line in after if " docker.service" in line).startswith("Stopping"), lines[-60:]
+
+
 def state_is_private(host: Host) -> None:
     """Secrets are readable by root only, `roost` is on the PATH, status is complete, the agent is small."""
     loose = host.exec(

@@ -43,5 +43,9 @@ def test_a_killed_process_comes_back(installed: Site, measure: Measure) -> None:
     story.survives_kill(installed.host, "nomad", measure)
 
 
+def test_reboot(installed: Site, measure: Measure) -> None:
+    story.survives_reboot(installed.host, measure)
+
+
 def test_purge_leaves_nothing_of_ours(installed: Site) -> None:
     story.purge_leaves_no_trace(installed)

@@ -5,14 +5,13 @@
 # of the first one's end). The machine waits 90 s for it. Docker signals a container once and kills what stays.
 # Usage: stop_containers.sh GRACE_S      how long they have
 set -eu
-grace=$1
-export DOCKER_CONFIG=/nonexistent # root's own may name another machine's Docker
-limit=$((grace + 15)) # s for Docker's answer: one that hangs keeps no machine from going down
+export DOCKER_CONFIG=/nonexistent # root's own is hidden from a confined service, which docker would complain of
 
-# A service of systemd that ends since it is taken away, or by hand, takes nothing with it.
-[ "$(systemctl is-system-running)" = stopping ] || exit 0
-running=$(timeout "$limit" docker ps --quiet --filter label=com.hashicorp.nomad.alloc_id)
+# A service that is begun anew, taken away or stopped by hand takes nothing with it. Whether the machine goes down is a
+# matter of what systemd has to do: it calls itself "starting" as long as a boot is not done, also while it stops.
+systemctl list-jobs --no-legend shutdown.target | grep -q shutdown.target || exit 0
+running=$(docker ps --quiet --filter label=com.hashicorp.nomad.alloc_id)
 [ -n "$running" ] || exit 0
 # shellcheck disable=SC2086  # one word per container
-timeout "$limit" docker stop -t "$grace" $running >/dev/null
+docker stop -t "$1" $running >/dev/null
 echo "$(echo "$running" | wc -l) containers ended before Docker."

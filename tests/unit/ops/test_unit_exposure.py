@@ -64,9 +64,9 @@ def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
     assert exposure(service, tmp_path) <= MOST
 
 
-def test_what_ends_containers_is_little_exposed(tmp_path: Path) -> None:
+def test_what_ends_containers_at_a_shutdown_is_little_exposed(tmp_path: Path) -> None:
     tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
-    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_containers }}")
+    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_shutdown }}")
     service = Service(
         "roost-thing",
         "",

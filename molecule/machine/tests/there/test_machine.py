@@ -13,7 +13,7 @@ testinfra_hosts = ["docker://machine-1"]
 TLS = "/etc/roost/tls"
 NOMAD = "https://127.0.0.1:4646/v1"
 SAVED_S = 200.0  # one try more than the first, half a minute after it; Raft may have it wait
-SERVICES = ["docker", "roost-nomad", "roost-nomad-watch", "roost-containers", "roost-firewall", "roost-snapshots"]
+SERVICES = ["docker", "roost-nomad", "roost-nomad-watch", "roost-shutdown", "roost-firewall", "roost-snapshots"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
