@@ -12,6 +12,5 @@ export DOCKER_CONFIG=/nonexistent # root's own is hidden from a confined service
 systemctl list-jobs --no-legend shutdown.target | grep -q shutdown.target || exit 0
 running=$(docker ps --quiet --filter label=com.hashicorp.nomad.alloc_id)
 [ -n "$running" ] || exit 0
-# shellcheck disable=SC2086  # one word per container
-docker stop -t "$1" $running >/dev/null
+echo "$running" | xargs docker stop -t "$1" >/dev/null
 echo "$(echo "$running" | wc -l) containers ended before Docker."

@@ -57,22 +57,15 @@ def test_the_firewall_is_little_exposed_though_it_runs_as_root(tmp_path: Path) -
     assert exposure(service, tmp_path) <= MOST
 
 
-def test_what_watches_nomad_is_little_exposed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["service_nomad_watch", "service_shutdown"])
+def test_what_is_beside_nomad_is_little_exposed(tmp_path: Path, name: str) -> None:
     tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
-    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_nomad_watch }}")
-    service = Service(name="roost-thing", description="", command=("/bin/true",), confined=given["confined"])
-    assert exposure(service, tmp_path) <= MOST
-
-
-def test_what_ends_containers_at_a_shutdown_is_little_exposed(tmp_path: Path) -> None:
-    tasks = yaml.safe_load((REPOSITORY / "ansible/roles/nomad/tasks/main.yml").read_text())
-    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == "{{ service_shutdown }}")
+    given = next(g for task in tasks if (g := task.get("roost_service", {})).get("name") == f"{{{{ {name} }}}}")
     service = Service(
-        "roost-thing",
-        "",
-        type=given["type"],
+        name="roost-thing",
+        description="",
+        type=given.get("type", "daemon"),
         command=("/bin/true",),
-        stop_command=("/bin/true",),
         confined=given["confined"],
     )
     assert exposure(service, tmp_path) <= MOST
